@@ -1,0 +1,84 @@
+// The one error type, over a closed list of codes. A code states who is to blame, whether a retry can help, the exit
+// code of a command that ends with it, and a hint for the person. Edges map codes to their own status, once.
+
+export interface ErrorTrait {
+  /** Whether the same call may succeed later or elsewhere. */
+  readonly retryable: boolean;
+  /** Who has to act. */
+  readonly blame: "caller" | "operator" | "peer" | "bug";
+  /** Exit code of a command line that ends with this error. */
+  readonly exitCode: number;
+  /** What a person can do, one sentence. */
+  readonly hint: string;
+}
+
+const usage = { retryable: false, blame: "caller", exitCode: 2 } as const;
+const operator = { retryable: false, blame: "operator", exitCode: 1 } as const;
+const peer = { retryable: true, blame: "peer", exitCode: 1 } as const;
+
+export const ERROR_TRAITS = {
+  "argument.invalid": { ...usage, hint: "See `hpcc help`." },
+  "config.invalid": {
+    ...usage,
+    hint: "Correct the named file; `hpcc config show` prints where each value comes from.",
+  },
+  "image.invalid": { ...operator, hint: "Build the image again with `hpcc image build`." },
+  "image.missing": { ...operator, hint: "`hpcc image ls` lists the images that are here." },
+  "image.forbidden": { ...operator, hint: "Allow the image's digest in the user's configuration, `images.allowed`." },
+  "tool.missing": { ...operator, hint: "`hpcc doctor` names the missing program and its package." },
+  "identity.invalid": { ...operator, hint: "Issue a certificate with `hpcc ca issue`." },
+  "identity.forbidden": { ...operator, hint: "The certificate does not allow this; ask who runs the CA." },
+  "peer.protocol": { ...peer, hint: "The other side broke the protocol; check that both run the same version." },
+  "peer.unavailable": { ...peer, hint: "The other side cannot be reached; check its address and that it runs." },
+  "peer.deadline": { ...peer, hint: "The other side did not answer in time." },
+  "limit.exceeded": {
+    retryable: false,
+    blame: "caller",
+    exitCode: 1,
+    hint: "The request is over a limit that it names.",
+  },
+  "job.cancelled": { retryable: true, blame: "caller", exitCode: 130, hint: "It was given up." },
+  "job.failed": { ...peer, hint: "The worker could not run the compile; its log says why." },
+  "store.corrupt": { ...operator, hint: "The entry was set aside; the compile runs again." },
+  "store.io": { ...operator, hint: "Check the disk's space and permissions." },
+  "audit.io": { ...operator, hint: "Without its audit log a worker answers nothing; check the disk's space." },
+  "audit.corrupt": { ...operator, hint: "The log was altered or torn; keep it and ask who runs the worker." },
+  "vm.boot": { ...operator, hint: "`hpcc doctor` on the worker tells what the machine lacks." },
+  "vm.breach": { ...peer, hint: "A guest broke its contract and was destroyed." },
+  "vm.lost": { ...peer, hint: "The microVM ended before its answer; the compile can be tried again." },
+  "hash.unknown": { ...usage, hint: "No row, key, source, result or blob of yours has this hash." },
+} as const satisfies Record<string, ErrorTrait>;
+
+export type ErrorCode = keyof typeof ERROR_TRAITS;
+
+/** Narrows foreign text to a code; null when the list does not hold it. */
+export function parseErrorCode(text: string): ErrorCode | null {
+  return Object.hasOwn(ERROR_TRAITS, text) ? (text as ErrorCode) : null;
+}
+
+export interface HpccErrorOptions {
+  readonly cause?: unknown;
+  readonly details?: Readonly<Record<string, string | number | boolean>>;
+}
+
+/** A failure with a code of the closed list. `message` names the thing and, where it can, the way out. */
+export class HpccError extends Error {
+  override readonly name = "HpccError";
+  readonly code: ErrorCode;
+  readonly details: Readonly<Record<string, string | number | boolean>>;
+
+  constructor(code: ErrorCode, message: string, options: HpccErrorOptions = {}) {
+    super(message, options.cause === undefined ? undefined : { cause: options.cause });
+    this.code = code;
+    this.details = options.details ?? {};
+  }
+
+  get retryable(): boolean {
+    return ERROR_TRAITS[this.code].retryable;
+  }
+}
+
+/** States what cannot be false unless hpcc itself is wrong. */
+export function assert(condition: boolean, what: string): asserts condition {
+  if (!condition) throw new Error(`bug: ${what}`);
+}
