@@ -1,0 +1,36 @@
+# The two commands of a fresh machine are `make demo` and `make test`; both run the set-up first and say what it installs.
+SHELL := /bin/bash
+NODE := node_modules/.bin/node
+.PHONY: help setup build native bundle guest tools demo test check clean
+
+help: ## Show this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "%-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## Install what is missing (Debian packages, npm packages, tools) and build
+	@scripts/setup.sh
+
+build: native bundle guest ## Build launcher, agent, program bundle and guest into out/
+
+native: ## Build the Rust programs
+	@scripts/build-native.sh
+
+bundle: ## Bundle the TypeScript programs
+	@$(NODE) scripts/bundle.ts
+
+tools: ## Get the vsock device's back-end
+	@scripts/tools/vhost-device-vsock.sh
+
+guest: native ## Build the guest's kernel and initramfs
+	@scripts/guest/build.sh
+
+demo: setup ## Compile a real project in a microVM, then again from the cache
+	@$(NODE) scripts/demo.ts
+
+test: setup ## Run every check and test
+	@$(NODE) scripts/test.ts
+
+check: ## Format, types, lint, layers, dead code, drift
+	@$(NODE) scripts/check.ts
+
+clean: ## Remove what was built
+	rm -rf out native/target

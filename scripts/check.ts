@@ -1,0 +1,107 @@
+// `npm run check`: format, types, lint, layers, dead code, schemas, generated-code drift and the Rust workspace. Each gate
+// asserts that it saw something: a gate that looked at nothing fails.
+import { spawnSync } from "node:child_process";
+import { existsSync, readdirSync } from "node:fs";
+import { availableParallelism } from "node:os";
+import { join } from "node:path";
+
+const root = join(import.meta.dirname, "..");
+
+interface Gate {
+  readonly name: string;
+  readonly command: readonly string[];
+  readonly cwd?: string;
+  /** Reads how many things the gate saw out of what it printed; null when nothing shows it. */
+  readonly saw: (output: string) => number;
+  readonly sawMin: number;
+}
+
+function sourceFiles(): number {
+  return readdirSync(join(root, "src"), { recursive: true }).filter((name) => String(name).endsWith(".ts")).length;
+}
+
+const exitCodeOnly = () => Number.POSITIVE_INFINITY;
+
+function matched(pattern: RegExp): (output: string) => number {
+  return (output) => Number(pattern.exec(output)?.[1]?.replaceAll(",", "") ?? 0);
+}
+
+const bin = (name: string) => join(root, "node_modules/.bin", name);
+
+const gates: readonly Gate[] = [
+  { name: "format", command: [bin("biome"), "check", "."], saw: matched(/Checked ([\d,]+) files/), sawMin: 20 },
+  {
+    name: "types",
+    command: [bin("tsc"), "--extendedDiagnostics"],
+    saw: matched(/Files:\s+([\d,]+)/),
+    sawMin: 50,
+  },
+  { name: "lint", command: [bin("oxlint"), "--type-aware"], saw: matched(/on ([\d,]+) files/), sawMin: 20 },
+  {
+    name: "layers",
+    command: [bin("depcruise"), "--config", ".dependency-cruiser.cjs", "src", "test", "bench", "scripts"],
+    saw: matched(/([\d,]+) modules/),
+    sawMin: 20,
+  },
+  { name: "dead code", command: [bin("knip"), "--no-progress"], saw: sourceFiles, sawMin: 20 },
+  { name: "schemas", command: [bin("buf"), "lint"], saw: exitCodeOnly, sawMin: 1 },
+  { name: "schema format", command: [bin("buf"), "format", "--diff", "--exit-code"], saw: exitCodeOnly, sawMin: 1 },
+  {
+    name: "generated code",
+    command: [
+      "sh",
+      "-c",
+      'd=$(mktemp -d) && trap "rm -rf $d" EXIT && node_modules/.bin/buf generate -o "$d" && diff -r "$d/src/gen" src/gen && find "$d" -type f | wc -l | sed "s/$/ generated/"',
+    ],
+    saw: matched(/(\d+) generated/),
+    sawMin: 6,
+  },
+  {
+    name: "Rust format",
+    command: ["cargo", "fmt", "--all", "--check"],
+    cwd: join(root, "native"),
+    saw: exitCodeOnly,
+    sawMin: 1,
+  },
+  {
+    name: "Rust lint",
+    command: ["cargo", "clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"],
+    cwd: join(root, "native"),
+    saw: exitCodeOnly,
+    sawMin: 1,
+  },
+];
+
+const only = process.argv.slice(2);
+let passed = 0;
+let failed = 0;
+for (const gate of gates) {
+  if (only.length > 0 && !only.includes(gate.name)) continue;
+  const started = performance.now();
+  const cwd = gate.cwd ?? root;
+  const program = gate.command[0];
+  if (program === undefined || (program.includes("/") && !existsSync(program))) {
+    console.log(`FAIL ${gate.name}: ${program ?? "nothing"} is missing; run make setup`);
+    failed += 1;
+    continue;
+  }
+  const run = spawnSync(program, gate.command.slice(1), {
+    cwd,
+    encoding: "utf8",
+    env: { ...process.env, CARGO_BUILD_JOBS: String(Math.min(2, availableParallelism())) },
+    maxBuffer: 64 * 1024 * 1024,
+  });
+  const output = `${run.stdout ?? ""}${run.stderr ?? ""}`;
+  const seconds = ((performance.now() - started) / 1000).toFixed(1);
+  const saw = gate.saw(output);
+  if (run.status === 0 && saw >= gate.sawMin) {
+    console.log(`ok   ${gate.name} (${seconds} s)`);
+    passed += 1;
+  } else {
+    failed += 1;
+    const why = run.status === 0 ? `saw ${saw} things, at least ${gate.sawMin} expected` : `exit ${run.status}`;
+    console.log(`FAIL ${gate.name} (${seconds} s): ${why}\n${output}`);
+  }
+}
+console.log(`${passed} gates passed, ${failed} failed`);
+process.exitCode = failed === 0 && passed > 0 ? 0 : 1;

@@ -1,0 +1,43 @@
+#!/usr/bin/env bash
+# Sets a Debian machine up for building, testing and the demo. Says what it installs; a second run finds everything there
+# and takes seconds. Needs root only when Debian packages are missing.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+say() { printf 'setup: %s\n' "$*"; }
+
+missing=()
+while read -r package; do
+  [[ -z $package || $package == \#* ]] && continue
+  dpkg-query -W -f='${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed || missing+=("$package")
+done <scripts/apt-packages.txt
+if ((${#missing[@]} > 0)); then
+  say "installing Debian packages: ${missing[*]}"
+  if [[ $(id -u) != 0 ]]; then
+    say "these need root; run: apt-get install --no-install-recommends ${missing[*]}" >&2
+    exit 1
+  fi
+  export DEBIAN_FRONTEND=noninteractive
+  apt-get -qq update
+  # Services must not start: tests run their own servers on loopback.
+  policy=/usr/sbin/policy-rc.d
+  if [[ ! -e $policy ]]; then
+    printf '#!/bin/sh\nexit 101\n' >$policy && chmod 755 $policy
+    trap 'rm -f /usr/sbin/policy-rc.d' EXIT
+  fi
+  apt-get -qq install -y --no-install-recommends "${missing[@]}" >/dev/null
+fi
+
+if ! command -v cargo >/dev/null; then
+  say "cargo is missing: install Rust 1.88 or later (Debian's rustup package, or your own), then run this again" >&2
+  exit 1
+fi
+
+stamp=node_modules/.hpcc-lock
+if ! cmp -s package-lock.json "$stamp"; then
+  say "installing npm packages (pinned in package-lock.json, Node itself among them)"
+  npm ci --no-fund --no-audit --loglevel=error
+  cp package-lock.json "$stamp"
+fi
+
+make --no-print-directory tools build
+say "ready: out/bin/hpcc"

@@ -1,0 +1,132 @@
+// `make test`: the project's checks, the Rust tests and every TypeScript test, counted together. Ends with
+// "N passed, N failed, N skipped". A group that ran no test counts as failed; skips are named.
+import { spawn } from "node:child_process";
+import { globSync } from "node:fs";
+import { join } from "node:path";
+
+const root = join(import.meta.dirname, "..");
+const node = join(root, "node_modules/.bin/node");
+
+interface Tally {
+  passed: number;
+  failed: number;
+  skipped: number;
+}
+
+interface Group {
+  readonly name: string;
+  readonly command: readonly string[];
+  readonly cwd?: string;
+  /** Adds up the runner's own closing figures. */
+  readonly count: (output: string) => Tally;
+  readonly deadlineMinutes: number;
+}
+
+function sum(output: string, pattern: RegExp): number {
+  let total = 0;
+  for (const match of output.matchAll(pattern)) total += Number(match[1]);
+  return total;
+}
+
+const nodeTally = (output: string): Tally => ({
+  passed: sum(output, /^ℹ pass (\d+)$/gm),
+  failed: sum(output, /^ℹ (?:fail|cancelled) (\d+)$/gm),
+  skipped: sum(output, /^ℹ (?:skipped|todo) (\d+)$/gm),
+});
+
+const cargoTally = (output: string): Tally => ({
+  passed: sum(output, /^test result: .*? (\d+) passed;/gm),
+  failed: sum(output, /^test result: .*? (\d+) failed;/gm),
+  skipped: sum(output, /^test result: .*? (\d+) ignored;/gm),
+});
+
+const gateTally = (output: string): Tally => ({
+  passed: sum(output, /^(\d+) gates passed/gm),
+  failed: sum(output, /^\d+ gates passed, (\d+) failed/gm),
+  skipped: 0,
+});
+
+function nodeTests(name: string, patterns: readonly string[], concurrency: number, deadlineMinutes: number): Group {
+  const files = patterns.flatMap((pattern) => globSync(pattern, { cwd: root })).sort();
+  return {
+    name,
+    command: [
+      node,
+      "--test",
+      "--test-reporter=spec",
+      `--test-concurrency=${concurrency}`,
+      // One test may take minutes: it compiles in an emulated machine.
+      "--test-timeout=600000",
+      ...files,
+    ],
+    count: (output) => (files.length === 0 ? { passed: 0, failed: 1, skipped: 0 } : nodeTally(output)),
+    deadlineMinutes,
+  };
+}
+
+const groups: readonly Group[] = [
+  { name: "checks", command: [node, "scripts/check.ts"], count: gateTally, deadlineMinutes: 10 },
+  {
+    name: "rust",
+    command: ["cargo", "test", "--workspace", "--locked", "--quiet"],
+    cwd: join(root, "native"),
+    count: cargoTally,
+    deadlineMinutes: 10,
+  },
+  nodeTests("unit", ["src/**/*.test.ts"], 2, 10),
+  nodeTests("parts", ["test/{agent,launcher,fidelity,golden,fuzz}/**/*.test.ts"], 1, 15),
+  nodeTests("vm", ["test/vm/**/*.test.ts"], 1, 15),
+  nodeTests("end to end", ["test/e2e/**/*.test.ts"], 1, 30),
+];
+
+function run(group: Group): Promise<{ tally: Tally; seconds: number }> {
+  const started = performance.now();
+  return new Promise((resolve) => {
+    const [program = "", ...args] = group.command;
+    const child = spawn(program, args, {
+      cwd: group.cwd ?? root,
+      stdio: ["ignore", "pipe", "pipe"],
+      detached: true,
+      env: { ...process.env, NO_COLOR: "1", CARGO_BUILD_JOBS: "2" },
+    });
+    let output = "";
+    const take = (stream: NodeJS.WriteStream) => (chunk: Buffer) => {
+      stream.write(chunk);
+      output += chunk.toString("utf8");
+    };
+    child.stdout.on("data", take(process.stdout));
+    child.stderr.on("data", take(process.stderr));
+    const timer = setTimeout(() => {
+      output += `\n${group.name}: over its deadline of ${group.deadlineMinutes} minutes\n`;
+      if (child.pid !== undefined) process.kill(-child.pid, "SIGKILL");
+    }, group.deadlineMinutes * 60_000);
+    child.on("error", (error) => {
+      output += `\n${error.message}\n`;
+    });
+    child.on("close", (code) => {
+      clearTimeout(timer);
+      const tally = group.count(output);
+      if (code !== 0 && tally.failed === 0) tally.failed = 1;
+      if (tally.passed + tally.failed === 0) tally.failed = 1;
+      resolve({ tally, seconds: (performance.now() - started) / 1000 });
+    });
+  });
+}
+
+const wanted = process.argv.slice(2);
+const total: Tally = { passed: 0, failed: 0, skipped: 0 };
+const lines: string[] = [];
+for (const group of groups) {
+  if (wanted.length > 0 && !wanted.includes(group.name)) continue;
+  console.log(`\n== ${group.name} ==`);
+  const { tally, seconds } = await run(group);
+  total.passed += tally.passed;
+  total.failed += tally.failed;
+  total.skipped += tally.skipped;
+  lines.push(
+    `${group.name}: ${tally.passed} passed, ${tally.failed} failed, ${tally.skipped} skipped in ${seconds.toFixed(0)} s`,
+  );
+}
+console.log(`\n${lines.join("\n")}`);
+console.log(`${total.passed} passed, ${total.failed} failed, ${total.skipped} skipped`);
+process.exitCode = total.failed === 0 && total.passed > 0 ? 0 : 1;
