@@ -1,0 +1,80 @@
+// The one mapper between HpccError and gRPC status. The code of our closed list travels in the metadata `hpcc-code`;
+// the status serves peers that do not know it.
+import { Metadata, status } from "@grpc/grpc-js";
+import { type ErrorCode, HpccError, parseErrorCode } from "../../base/errors.ts";
+
+/** A gRPC status as grpc-js takes it from a handler. */
+export interface RpcStatus {
+  readonly code: status;
+  readonly details: string;
+  readonly metadata: Metadata;
+}
+
+const CODE_HEADER = "hpcc-code";
+const MESSAGE_LENGTH_MAX = 1024;
+
+const STATUS_OF_CODE: Record<ErrorCode, status> = {
+  "argument.invalid": status.INVALID_ARGUMENT,
+  "config.invalid": status.FAILED_PRECONDITION,
+  "image.invalid": status.FAILED_PRECONDITION,
+  "image.missing": status.NOT_FOUND,
+  "image.forbidden": status.PERMISSION_DENIED,
+  "tool.missing": status.FAILED_PRECONDITION,
+  "identity.invalid": status.UNAUTHENTICATED,
+  "identity.forbidden": status.PERMISSION_DENIED,
+  "peer.protocol": status.INVALID_ARGUMENT,
+  "peer.unavailable": status.UNAVAILABLE,
+  "peer.deadline": status.DEADLINE_EXCEEDED,
+  "limit.exceeded": status.RESOURCE_EXHAUSTED,
+  "job.cancelled": status.CANCELLED,
+  "job.failed": status.ABORTED,
+  "store.corrupt": status.DATA_LOSS,
+  "store.io": status.UNAVAILABLE,
+  "audit.io": status.UNAVAILABLE,
+  "audit.corrupt": status.DATA_LOSS,
+  "vm.boot": status.UNAVAILABLE,
+  "vm.breach": status.ABORTED,
+  "vm.lost": status.UNAVAILABLE,
+  "hash.unknown": status.NOT_FOUND,
+};
+
+const CODE_OF_STATUS: Readonly<Record<number, ErrorCode | undefined>> = {
+  [status.CANCELLED]: "job.cancelled",
+  [status.INVALID_ARGUMENT]: "peer.protocol",
+  [status.DEADLINE_EXCEEDED]: "peer.deadline",
+  [status.NOT_FOUND]: "peer.protocol",
+  [status.PERMISSION_DENIED]: "identity.forbidden",
+  [status.RESOURCE_EXHAUSTED]: "limit.exceeded",
+  [status.UNIMPLEMENTED]: "peer.protocol",
+  [status.UNAUTHENTICATED]: "identity.invalid",
+};
+
+/** What a call ends with on the wire. What is not an HpccError tells the peer nothing. */
+export function statusOfError(error: unknown): RpcStatus {
+  const metadata = new Metadata();
+  if (!(error instanceof HpccError)) return { code: status.INTERNAL, details: "internal error", metadata };
+  metadata.set(CODE_HEADER, error.code);
+  return { code: STATUS_OF_CODE[error.code], details: error.message.slice(0, MESSAGE_LENGTH_MAX), metadata };
+}
+
+interface CallFailure {
+  readonly code?: unknown;
+  readonly details?: unknown;
+  readonly metadata?: unknown;
+}
+
+/** What a caller throws for a call that failed. UNTRUSTED: the peer's status, message and metadata. */
+export function errorOfStatus(failure: Error, peerName: string): HpccError {
+  const { code, details, metadata } = failure as CallFailure;
+  const header = metadata instanceof Metadata ? metadata.get(CODE_HEADER)[0] : undefined;
+  const known = typeof header === "string" ? parseErrorCode(header) : null;
+  const mapped = typeof code === "number" ? CODE_OF_STATUS[code] : undefined;
+  const text = typeof details === "string" && details !== "" ? details : failure.message;
+  const message = `${peerName}: ${printable(text).slice(0, MESSAGE_LENGTH_MAX)}`;
+  return new HpccError(known ?? mapped ?? "peer.unavailable", message, { cause: failure });
+}
+
+/** Replaces control characters, so that a peer's words cannot move the reader's cursor. */
+function printable(text: string): string {
+  return text.replace(/[\u0000-\u001f\u007f-\u009f\u2028\u2029]/g, "\ufffd");
+}
