@@ -1,0 +1,29 @@
+// The port of the action cache of one tenant: from action key to result. A miss is a value; a cache that fails throws
+// `store.io`.
+import type { Digest } from "../core/digest/digest.ts";
+import type { Isolation } from "../core/isolation.ts";
+import type { BlobStore } from "./blob-store.ts";
+
+export interface CachedAction {
+  /** Digest of the result manifest, which is a blob of the tenant. */
+  readonly resultDigest: Digest;
+  /** Isolation under which it was compiled. */
+  readonly isolation: Isolation;
+  /** Time in the compiler in microseconds. */
+  readonly compileUs: number;
+  /** The VM that compiled it, as its audit row names it. */
+  readonly vm: string;
+}
+
+export type ActionLookup = { readonly kind: "hit"; readonly action: CachedAction } | { readonly kind: "miss" };
+
+export interface ActionCache {
+  get(key: Digest): Promise<ActionLookup>;
+  put(key: Digest, action: CachedAction): Promise<void>;
+}
+
+/** All that a tenant has; one tenant's stores cannot reach another's. */
+export interface TenantStore {
+  readonly blobs: BlobStore;
+  readonly actions: ActionCache;
+}
