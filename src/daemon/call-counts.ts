@@ -1,0 +1,89 @@
+// Counts what became of calls, by outcome and by reason. Shown by `hpcc stats`; the tests' only proof that a job went where
+// it should have gone.
+
+/** Outcomes of a call: `remote_*` ones crossed a worker, `local` ones ran the image's compiler here with a reason. */
+export type CallOutcome =
+  | "remote_compiled"
+  | "remote_hit"
+  | "remote_joined"
+  | "local"
+  | "host"
+  | "refused"
+  | "cancelled";
+
+export interface CallCountsSnapshot {
+  /** Calls answered since the counters were last zeroed. */
+  readonly calls: number;
+  readonly outcomes: Readonly<Record<CallOutcome, number>>;
+  /** Calls by reason, for outcomes `local`, `host` and `refused`. */
+  readonly reasons: Readonly<Record<string, number>>;
+  /** Jobs sent to workers; every one has an audit row. */
+  readonly jobs_sent: number;
+  /** Preprocessed and quoted bytes of the jobs' sources that crossed the wire, before and after zstd. */
+  readonly source_bytes: number;
+  readonly source_wire_bytes: number;
+  /** Result bytes that crossed the wire, before and after zstd. */
+  readonly result_bytes: number;
+  readonly result_wire_bytes: number;
+  /** Time spent in compilers in guests by jobs that were compiled, in microseconds. */
+  readonly compile_us: number;
+}
+
+type ByteCounter =
+  | "jobs_sent"
+  | "source_bytes"
+  | "source_wire_bytes"
+  | "result_bytes"
+  | "result_wire_bytes"
+  | "compile_us";
+
+const REASONS_MAX = 256;
+
+export class CallCounts {
+  #outcomes = new Map<CallOutcome, number>();
+  #reasons = new Map<string, number>();
+  #numbers = new Map<ByteCounter, number>();
+
+  /** Counts a call that is done. */
+  count(outcome: CallOutcome, reason: string | null = null): void {
+    this.#outcomes.set(outcome, (this.#outcomes.get(outcome) ?? 0) + 1);
+    if (reason === null) return;
+    const name = this.#reasons.has(reason) || this.#reasons.size < REASONS_MAX ? reason : "other";
+    this.#reasons.set(name, (this.#reasons.get(name) ?? 0) + 1);
+  }
+
+  add(counter: ByteCounter, amount: number): void {
+    this.#numbers.set(counter, (this.#numbers.get(counter) ?? 0) + amount);
+  }
+
+  zero(): void {
+    this.#outcomes.clear();
+    this.#reasons.clear();
+    this.#numbers.clear();
+  }
+
+  snapshot(): CallCountsSnapshot {
+    const outcome = (name: CallOutcome) => this.#outcomes.get(name) ?? 0;
+    const number = (name: ByteCounter) => this.#numbers.get(name) ?? 0;
+    const outcomes = {
+      remote_compiled: outcome("remote_compiled"),
+      remote_hit: outcome("remote_hit"),
+      remote_joined: outcome("remote_joined"),
+      local: outcome("local"),
+      host: outcome("host"),
+      refused: outcome("refused"),
+      cancelled: outcome("cancelled"),
+    };
+    return {
+      calls: Object.values(outcomes).reduce((sum, count) => sum + count, 0),
+      outcomes,
+      reasons: Object.fromEntries([...this.#reasons].sort(([a], [b]) => (a < b ? -1 : 1))),
+      jobs_sent: number("jobs_sent"),
+      source_bytes: number("source_bytes"),
+      source_wire_bytes: number("source_wire_bytes"),
+      result_bytes: number("result_bytes"),
+      result_wire_bytes: number("result_wire_bytes"),
+      compile_us: number("compile_us"),
+    };
+  }
+}
