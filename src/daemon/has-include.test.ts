@@ -38,7 +38,7 @@ test("an operand that the host answers through a link out of the view is named",
   assert.equal(check("inside.h"), null);
   assert.equal(check("missing.h"), null);
   assert.equal(check("link.h"), join(base, "p/inc/link.h"));
-  assert.equal(check("../../outside.h"), join(base, "p/inc/../../outside.h"));
+  assert.equal(check("../../outside.h"), `${base}/p/inc/../../outside.h`);
   assert.equal(check(join(base, "outside.h")), join(base, "outside.h"));
   assert.equal(check("../../nothing.h"), null);
   assert.notEqual(escapingOperand(view, folders, [null]), null);
