@@ -59,7 +59,8 @@ export function parseTenantId(text: string): TenantId {
 
 /** Parses an identity's URI. UNTRUSTED: peers' certificates, schedulers. */
 export function parseSpiffeId(uri: string): Identity {
-  const invalid = () => new HpccError("identity.invalid", "not a SPIFFE id of hpcc (worker, scheduler or tenant's user)");
+  const invalid = () =>
+    new HpccError("identity.invalid", "not a SPIFFE id of hpcc (worker, scheduler or tenant's user)");
   if (uri.length > URI_LENGTH_MAX || !uri.startsWith("spiffe://")) throw invalid();
   const [domain, ...path] = uri.slice("spiffe://".length).split("/");
   const trustDomain = parseTrustDomain(domain ?? "");

@@ -15,8 +15,8 @@ import {
 } from "@grpc/grpc-js";
 import { HpccError } from "../../base/errors.ts";
 import type { Logger } from "../../base/log.ts";
+import { formatHostPort, type HostPort } from "../../core/identity/host-port.ts";
 import { type Identity, spiffeId } from "../../core/identity/spiffe.ts";
-import { formatHostPort, type HostPort } from "./address.ts";
 import { SERVER_OPTIONS } from "./limits.ts";
 import { type MessageStream, messageStream } from "./message-stream.ts";
 import { deserializer, type Input, type Output, pathOf, serializer } from "./method.ts";
@@ -136,8 +136,9 @@ export class RpcServer {
           this.#finish(method, call, run(), over);
         }) as UntypedHandleCall;
       case "client_streaming":
-        throw new Error(`bug: no adapter for ${method.methodKind} methods`);
+        break;
     }
+    throw new Error(`bug: no adapter for ${method.methodKind} methods`);
   }
 
   #finish(

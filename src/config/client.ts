@@ -1,0 +1,180 @@
+// The client's configuration (daemon and commands): user and machine files, and the project's hpcc.toml, which may only
+// tune and name an image and a policy that the user allows.
+import { type ByteString, byteStringOfText, bytesOf } from "../base/byte-string.ts";
+import { HpccError } from "../base/errors.ts";
+import { type Digest, parseDigest } from "../core/digest/digest.ts";
+import { type HostPort, parseHostPort } from "../core/identity/host-port.ts";
+import { ISOLATIONS, type Isolation, isAtLeast } from "../core/placement/isolation.ts";
+import { type Directories, type Environment, resolveDirectories } from "./directories.ts";
+import { type Loaded, loadConfig } from "./load.ts";
+import { BOOLEAN, integer, listOf, oneOf, optional, PATH, tableOf, text } from "./value.ts";
+
+/** The project's configuration file, in its root. */
+export const PROJECT_CONFIG = "hpcc.toml";
+
+export const FALLBACKS = ["image", "host", "none"] as const;
+export const DETERMINISM_POLICIES = ["default", "strict", "pin"] as const;
+
+/** What runs when a compile cannot be remote: the image's compiler, else the host's, or nothing (an error). */
+export type Fallback = (typeof FALLBACKS)[number];
+export type DeterminismPolicy = (typeof DETERMINISM_POLICIES)[number];
+
+export interface IdentityFiles {
+  readonly certificate: string;
+  readonly key: string;
+  readonly ca: string;
+}
+
+/** The image that the project is bound to. */
+export type ProjectImage =
+  | { readonly kind: "none" }
+  | { readonly kind: "allowed"; readonly digest: Digest }
+  /** The project names it and the user does not allow it: nothing of it may run. */
+  | { readonly kind: "forbidden"; readonly digest: Digest };
+
+export interface ClientConfig {
+  /** False: never dial a scheduler or worker. */
+  readonly remote: boolean;
+  readonly schedulers: readonly HostPort[];
+  /** Null when no certificate is configured: then nothing is remote. */
+  readonly identity: IdentityFiles | null;
+  readonly image: ProjectImage;
+  readonly fallback: Fallback;
+  readonly determinism: DeterminismPolicy;
+  readonly isolationMin: Isolation;
+  /** Folders beside the project that compiles may see, at /hpcc/roots/<name>. */
+  readonly extraRoots: readonly { readonly name: string; readonly host: ByteString }[];
+  /** How long the daemon waits for a remote compile. */
+  readonly deadlineMs: number;
+  /** Remote jobs that the daemon keeps open at the same time. */
+  readonly jobsMax: number;
+  /** After how long without a call the daemon ends; 0 never. */
+  readonly daemonIdleMs: number;
+  readonly logLevel: "debug" | "info" | "warn" | "error";
+}
+
+const EXTRA_ROOT_NAME = /^[a-z0-9][a-z0-9_-]{0,31}$/;
+const DIGEST = text('a digest, "sha256:" and 64 hex digits', (value) => parseDigest(value, "image"));
+const NO_ROOTS: ReadonlyMap<string, string> = new Map();
+const NO_DIGESTS: readonly Digest[] = [];
+const NO_ADDRESSES: readonly HostPort[] = [];
+
+export const ADDRESS = text('"host:port"', parseHostPort);
+
+export const CLIENT_SCHEMA = {
+  remote: { kind: BOOLEAN, fallback: true, variable: "HPCC_REMOTE" },
+  schedulers: { kind: listOf(ADDRESS), fallback: NO_ADDRESSES, variable: "HPCC_SCHEDULERS" },
+  "identity.certificate": { kind: optional(PATH), fallback: null, variable: "HPCC_IDENTITY_CERTIFICATE" },
+  "identity.key": { kind: optional(PATH), fallback: null, variable: "HPCC_IDENTITY_KEY" },
+  "identity.ca": { kind: optional(PATH), fallback: null, variable: "HPCC_IDENTITY_CA" },
+  image: { kind: optional(DIGEST), fallback: null, variable: "HPCC_IMAGE", project: true },
+  "images.allowed": { kind: listOf(DIGEST), fallback: NO_DIGESTS, variable: "HPCC_IMAGES_ALLOWED" },
+  fallback: { kind: oneOf(FALLBACKS), fallback: "image", variable: "HPCC_FALLBACK" },
+  determinism: {
+    kind: oneOf(DETERMINISM_POLICIES),
+    fallback: "default",
+    variable: "HPCC_DETERMINISM",
+    project: true,
+  },
+  policies_allowed: {
+    kind: listOf(oneOf(DETERMINISM_POLICIES)),
+    fallback: DETERMINISM_POLICIES as readonly DeterminismPolicy[],
+    variable: "HPCC_POLICIES_ALLOWED",
+  },
+  isolation_min: { kind: oneOf(ISOLATIONS), fallback: "qemu-kvm", variable: "HPCC_ISOLATION_MIN" },
+  extra_roots: { kind: tableOf(EXTRA_ROOT_NAME, PATH), fallback: NO_ROOTS, variable: "HPCC_EXTRA_ROOTS" },
+  "limits.deadline_ms": {
+    kind: integer(1_000, 3_600_000),
+    fallback: 300_000,
+    variable: "HPCC_DEADLINE_MS",
+    project: true,
+  },
+  "limits.jobs_max": { kind: integer(1, 1_000), fallback: 64, variable: "HPCC_JOBS_MAX", project: true },
+  "daemon.idle_ms": { kind: integer(0, 86_400_000), fallback: 3_600_000, variable: "HPCC_DAEMON_IDLE_MS" },
+  "daemon.log_level": {
+    kind: oneOf(["debug", "info", "warn", "error"]),
+    fallback: "info",
+    variable: "HPCC_LOG_LEVEL",
+  },
+} as const;
+
+export interface ClientConfigInput {
+  readonly env: Environment;
+  /** The project's root, links resolved; null outside of any project. */
+  readonly projectRoot: ByteString | null;
+  /** Values of flags, by key. */
+  readonly flags?: Readonly<Record<string, string>>;
+  /** For tests; else resolved from `env`. */
+  readonly directories?: Directories;
+}
+
+export interface LoadedClientConfig {
+  readonly config: ClientConfig;
+  /** Every value as it was set, and where; for `hpcc config show`. */
+  readonly loaded: Loaded<typeof CLIENT_SCHEMA>;
+}
+
+/** Reads the client's configuration for one project. Throws `config.invalid`, naming file and key. */
+export function loadClientConfig(input: ClientConfigInput): LoadedClientConfig {
+  const directories = input.directories ?? resolveDirectories(input.env, process.getuid?.() ?? 0);
+  const loaded = loadConfig(CLIENT_SCHEMA, {
+    flags: input.flags ?? {},
+    env: input.env,
+    files: [
+      ...(input.projectRoot === null
+        ? []
+        : [
+            {
+              source: "project",
+              path: Buffer.concat([bytesOf(input.projectRoot), Buffer.from(`/${PROJECT_CONFIG}`)]),
+            } as const,
+          ]),
+      { source: "user", path: directories.userConfig, required: (input.env["HPCC_CONFIG"] ?? "") !== "" },
+      { source: "system", path: directories.systemConfig },
+    ],
+  });
+  return { config: toConfig(loaded), loaded };
+}
+
+function toConfig(loaded: Loaded<typeof CLIENT_SCHEMA>): ClientConfig {
+  const { values, origins } = loaded;
+  if (origins.determinism.source === "project" && !values.policies_allowed.includes(values.determinism))
+    throw new HpccError(
+      "config.invalid",
+      `${origins.determinism.where}: determinism ${values.determinism} is not in the user's policies_allowed`,
+    );
+  return {
+    remote: values.remote,
+    schedulers: values.schedulers,
+    identity: identityFiles(values["identity.certificate"], values["identity.key"], values["identity.ca"]),
+    image: projectImage(loaded),
+    fallback: values.fallback,
+    determinism: values.determinism,
+    isolationMin: values.isolation_min,
+    extraRoots: [...values.extra_roots].map(([name, path]) => ({ name, host: byteStringOfText(path) })),
+    deadlineMs: values["limits.deadline_ms"],
+    jobsMax: values["limits.jobs_max"],
+    daemonIdleMs: values["daemon.idle_ms"],
+    logLevel: values["daemon.log_level"],
+  };
+}
+
+/** The three files of an identity; all or none. */
+export function identityFiles(certificate: string | null, key: string | null, ca: string | null): IdentityFiles | null {
+  if (certificate === null && key === null && ca === null) return null;
+  if (certificate === null || key === null || ca === null)
+    throw new HpccError("config.invalid", "identity.certificate, identity.key and identity.ca must be set together");
+  return { certificate, key, ca };
+}
+
+function projectImage({ values, origins }: Loaded<typeof CLIENT_SCHEMA>): ProjectImage {
+  const digest = values.image;
+  if (digest === null) return { kind: "none" };
+  const mayRun = origins.image.source !== "project" || values["images.allowed"].includes(digest);
+  return { kind: mayRun ? "allowed" : "forbidden", digest };
+}
+
+/** True when an offer satisfies the configuration. */
+export function acceptsIsolation(config: ClientConfig, offered: Isolation): boolean {
+  return isAtLeast(offered, config.isolationMin);
+}

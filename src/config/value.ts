@@ -1,0 +1,129 @@
+// Kinds of configuration values: how each is read from TOML, from an environment variable or flag, and shown.
+import { isAbsolute, resolve } from "node:path";
+import { HpccError } from "../base/errors.ts";
+
+/** How one kind of value is read. `fail` throws an error that names the key and its source. */
+export interface ValueKind<T> {
+  /** What is expected, for the error: "a whole number from 1 to 10". */
+  readonly expected: string;
+  /** Reads a TOML value; undefined when it does not fit. `folder` is that of the file, null without one. */
+  parse(value: unknown, folder: string | null): T | undefined;
+  /** Reads the text of a variable or flag into what `parse` takes. */
+  fromText(text: string): unknown;
+}
+
+const asIs = (text: string): unknown => text;
+
+export function integer(min: number, max: number): ValueKind<number> {
+  return {
+    expected: `a whole number from ${min} to ${max}`,
+    parse: (value) =>
+      Number.isSafeInteger(value) && within(value as number, min, max) ? (value as number) : undefined,
+    fromText: (text) => (/^-?[0-9]+$/.test(text) ? Number(text) : text),
+  };
+}
+
+function within(value: number, min: number, max: number): boolean {
+  return value >= min && value <= max;
+}
+
+export const BOOLEAN: ValueKind<boolean> = {
+  expected: "true or false",
+  parse: (value) => (typeof value === "boolean" ? value : undefined),
+  fromText: (text) => (text === "true" || text === "1" ? true : text === "false" || text === "0" ? false : text),
+};
+
+/** One of a closed list of words. */
+export function oneOf<const T extends string>(words: readonly T[]): ValueKind<T> {
+  return {
+    expected: words.map((word) => JSON.stringify(word)).join(", "),
+    parse: (value) => words.find((word) => word === value),
+    fromText: asIs,
+  };
+}
+
+/** Text that a parser of the core turns into a value; what the parser says becomes the error's end. */
+export function text<T>(expected: string, parser: (text: string) => T): ValueKind<T> {
+  return {
+    expected,
+    parse(value) {
+      if (typeof value !== "string") return undefined;
+      try {
+        return parser(value);
+      } catch (error) {
+        if (error instanceof HpccError) return undefined;
+        throw error;
+      }
+    },
+    fromText: asIs,
+  };
+}
+
+/** A path; a relative one is relative to the file that names it. */
+export const PATH: ValueKind<string> = {
+  expected: "a path (absolute, or relative to the file that names it)",
+  parse(value, folder) {
+    if (typeof value !== "string" || value === "" || value.includes("\0")) return undefined;
+    if (isAbsolute(value)) return value;
+    return folder === null ? undefined : resolve(folder, value);
+  },
+  fromText: asIs,
+};
+
+const LIST_LENGTH_MAX = 1000;
+
+/** A list; as text, separated by commas. */
+export function listOf<T>(kind: ValueKind<T>): ValueKind<readonly T[]> {
+  return {
+    expected: `a list, each ${kind.expected}`,
+    parse(value, folder) {
+      if (!Array.isArray(value) || value.length > LIST_LENGTH_MAX) return undefined;
+      const items = value.map((item) => kind.parse(item, folder));
+      return items.includes(undefined) ? undefined : (items as T[]);
+    },
+    fromText: (text) => (text.trim() === "" ? [] : text.split(",").map((item) => kind.fromText(item.trim()))),
+  };
+}
+
+/** A table from names to values; as text, "name=value" separated by commas. */
+export function tableOf<T>(namePattern: RegExp, kind: ValueKind<T>): ValueKind<ReadonlyMap<string, T>> {
+  return {
+    expected: `a table from names (${namePattern.source}) to values, each ${kind.expected}`,
+    parse(value, folder) {
+      if (!isTable(value)) return undefined;
+      const result = new Map<string, T>();
+      for (const [name, item] of Object.entries(value)) {
+        const parsed = kind.parse(item, folder);
+        if (!namePattern.test(name) || parsed === undefined || result.size >= LIST_LENGTH_MAX) return undefined;
+        result.set(name, parsed);
+      }
+      return result;
+    },
+    fromText(text) {
+      if (text.trim() === "") return {};
+      const pairs = text.split(",").map((pair) => pair.split("="));
+      if (pairs.some((pair) => pair.length !== 2)) return text;
+      return Object.fromEntries(pairs.map(([name, item]) => [name!.trim(), kind.fromText(item!.trim())]));
+    },
+  };
+}
+
+export function isTable(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value) && !(value instanceof Date);
+}
+
+/** A kind that also knows "not set". */
+export function optional<T>(kind: ValueKind<T>): ValueKind<T | null> {
+  return kind;
+}
+
+/** How a value is shown by `hpcc config show`. */
+export function displayValue(value: unknown): string {
+  if (value === null) return "(not set)";
+  if (value instanceof Map)
+    return value.size === 0 ? "{}" : `{ ${[...value].map(([k, v]) => `${k} = ${displayValue(v)}`).join(", ")} }`;
+  if (Array.isArray(value)) return `[${value.map(displayValue).join(", ")}]`;
+  if (isTable(value) && "host" in value && "port" in value)
+    return JSON.stringify(`${String(value["host"])}:${String(value["port"])}`);
+  return JSON.stringify(value);
+}
