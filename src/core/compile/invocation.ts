@@ -1,5 +1,9 @@
-// A GNU-style compile call as the grammar understood it. Produced by gnu-parse.ts, consumed by two-step.ts.
+// A GNU-style compile call as the grammar understood it. Produced by gnu-parse.ts, consumed by two-step.ts, path-map.ts and
+// the daemon. `words` of all arguments in order are the command line after argv[0], response files expanded.
 import type { ByteString } from "../../base/byte-string.ts";
+import type { BypassReason } from "./bypass-reasons.ts";
+
+export type { BypassReason } from "./bypass-reasons.ts";
 
 /** Families with one command line grammar and two ways of preprocessing. */
 export type CompilerFamily = "gcc" | "clang";
@@ -9,9 +13,16 @@ export type Language = "c" | "c++" | "cpp-output" | "c++-cpp-output" | "assemble
 
 /**
  * What a step an argument belongs to: `preprocess` arguments go to `-E` alone, `compile` ones to the second step alone,
- * `both` to both; `input`, `output`, `dependency` and `mode` ones are made anew for each step.
+ * `both` to both; `input`, `output`, `dependency` and `mode` ones are made anew for each step; `unused` ones have no effect
+ * on a compile (link options of GCC) and go to neither.
  */
-export type ArgumentRole = "preprocess" | "compile" | "both" | "input" | "output" | "dependency" | "mode";
+export type ArgumentRole = "preprocess" | "compile" | "both" | "input" | "output" | "dependency" | "mode" | "unused";
+
+/**
+ * What a value is: `text`; the path of a `directory` or `file`; an `include` name, which the compiler seeks in the working
+ * directory and then on the include path; a `prefix_map`, `old=new`, whose left side is a path prefix.
+ */
+export type ValueKind = "text" | "directory" | "file" | "include" | "prefix_map";
 
 export interface Argument {
   readonly role: ArgumentRole;
@@ -19,8 +30,9 @@ export interface Argument {
   readonly words: readonly ByteString[];
   /** The canonical option without value: "-I", "-isystem", "-std=". Empty for an input. */
   readonly option: ByteString;
-  /** Its value, null for a plain switch. */
+  /** Its value, null for a plain switch. When not null, the last word ends with it. */
   readonly value: ByteString | null;
+  readonly valueKind: ValueKind;
   /** True when the value is a path, which must be in view and is mapped. */
   readonly isPath: boolean;
 }
@@ -51,9 +63,14 @@ export interface GnuInvocation {
   readonly dependencies: DependencyRequest | null;
 }
 
-/** Why a call is not compiled remotely; the closed list is in docs/bypass-reasons.md. */
-export type BypassReason = string & { readonly __bypass?: never };
-
 export type ParseResult =
   | { readonly kind: "compile"; readonly invocation: GnuInvocation }
   | { readonly kind: "bypass"; readonly reason: BypassReason; readonly detail: ByteString | null };
+
+/** The argument with another value, spelled in the same form. */
+export function withValue(argument: Argument, value: ByteString): Argument {
+  const words = [...argument.words];
+  const last = words[words.length - 1] ?? "";
+  words[words.length - 1] = (last.slice(0, last.length - (argument.value ?? "").length) + value) as ByteString;
+  return { ...argument, words, value };
+}

@@ -1,0 +1,64 @@
+// The closed list of reasons why a call is compiled locally, in the image, rather than remotely. Each is counted and shown by
+// `hpcc stats`; names follow ccache's statistics where it has one. docs/bypass-reasons.md is checked against this list.
+
+export const BYPASS_REASONS = {
+  // What the call asks for.
+  bad_compiler_arguments: "The command line is one that the compiler itself would refuse or complain about.",
+  bad_output_file: "The output or the dependency file is a device, a folder or otherwise not a plain file.",
+  called_for_link: "The call links; it has neither `-c` nor `-S`.",
+  called_for_preprocessing: "The call only preprocesses or lists dependencies (`-E`, `-M`, `-MM`).",
+  compiler_query: "The call asks about the compiler (`--version`, `-v`, `-###`, `-print-*`, `-dump*`).",
+  compiler_report: "The compiler would report on its own work, in figures that change (`-ftime-report`, `-Q`).",
+  multiple_source_files: "The call names more than one input file.",
+  no_input_file: "The call names no source file.",
+  output_to_stdout: "The output or the dependency file goes to standard output.",
+  standard_input: "The source comes from standard input.",
+  syntax_only: "The call only checks syntax (`-fsyntax-only`), so there is nothing to keep.",
+  // Languages and inputs.
+  assembler_source: "The source is assembler; its `.include` and `.incbin` are invisible to the preprocessor.",
+  could_not_use_modules: "The call makes or uses C++ modules, header units or Clang modules.",
+  could_not_use_precompiled_header: "The call makes or uses a precompiled header.",
+  extra_input_file: "An option names a further input that is not followed yet (sanitizer lists, overlays).",
+  preprocessed_source: "The source is preprocessed text already.",
+  profile_guided: "The call makes or uses an execution profile.",
+  unsupported_code_directive: "The preprocessed text may read a file at assembly (`.incbin`, `.include`) or `#embed`.",
+  unsupported_response_file: "A response file that compilers read differently, or that is nested too deep.",
+  unsupported_source_encoding: "The source's character set is not UTF-8 (`-finput-charset`).",
+  unsupported_source_language: "The source is not C or C++.",
+  // Options.
+  diagnostics_format: "Diagnostics are asked for in a machine format, which two steps would write twice.",
+  macro_debug_info: "Debug information holds macros (`-g3`), which preprocessed text no longer has.",
+  native_architecture: "The code depends on the processor it is compiled on (`-march=native`).",
+  preprocessing_control: "An option changes the preprocessed text's form (`-P`, `-C`, `-fpreprocessed`).",
+  recorded_switches: "The command line itself is recorded in the object.",
+  side_outputs: "The call writes files besides the object and the dependency file.",
+  traditional_preprocessing: "`-traditional-cpp` has no form of preprocessing that hides nothing.",
+  unsupported_compiler_option: "An option that is not on the list of understood options.",
+  unused_macros_warning: "`-Wunused-macros` needs the definitions that preprocessing has consumed.",
+  // Surroundings.
+  unsupported_environment_variable: "The environment holds a variable that changes what the compiler does.",
+  unsupported_locale: "The locale of messages is neither C nor C.UTF-8.",
+  outside_view: "A path leads to neither the project, nor its extra roots, nor the image.",
+  no_project_root: "No project root was found above the working directory.",
+  no_image: "The project is bound to no image.",
+  // The preprocessing step.
+  date_time_macro: "The source uses `__DATE__`, `__TIME__` or `__TIMESTAMP__`.",
+  modified_input_file: "A file changed while it was read.",
+  preprocessor_error: "Preprocessing failed.",
+  preprocessor_output: "Preprocessing had something to say, which a one-step compile would say once.",
+  unfaithful_preprocessing:
+    "The text uses what only a one-step compile keeps (`__INCLUDE_LEVEL__`, `__BASE_FILE__` ...).",
+  // The remote step.
+  compile_failed: "The remote compile failed; the local compiler has the last word.",
+  remote_unavailable: "No worker could be reached in time.",
+  internal_error: "A fault of hpcc itself; its log says which.",
+  disabled: "hpcc is switched off for this call.",
+} as const satisfies Record<string, string>;
+
+/** A reason of the closed list. */
+export type BypassReason = keyof typeof BYPASS_REASONS;
+
+/** Narrows foreign text (a record, a statistics file) to a reason; null when the list does not hold it. */
+export function parseBypassReason(text: string): BypassReason | null {
+  return Object.hasOwn(BYPASS_REASONS, text) ? (text as BypassReason) : null;
+}
