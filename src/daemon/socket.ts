@@ -1,0 +1,50 @@
+// The daemon's Unix socket: a private folder, one daemon per folder, connections of this user only.
+import { chmodSync, lstatSync, mkdirSync, rmSync } from "node:fs";
+import { connect, createServer, type Server, type Socket } from "node:net";
+import { join } from "node:path";
+import { HpccError } from "../base/errors.ts";
+
+const CONNECTIONS_MAX = 4_096;
+const PROBE_MS = 2_000;
+/** sun_path holds 108 bytes with its NUL. */
+const SOCKET_PATH_BYTES_MAX = 107;
+
+/** Makes the runtime folder 0700 and checks that it is ours: a folder of somebody else may be a trap. */
+export function prepareRuntimeFolder(folder: string, uid: number): void {
+  mkdirSync(folder, { recursive: true, mode: 0o700 });
+  const stat = lstatSync(folder);
+  if (!stat.isDirectory() || stat.uid !== uid)
+    throw new HpccError("config.invalid", `${folder} is not a folder of user ${uid}; set HPCC_RUNTIME_DIR to one`);
+  if ((stat.mode & 0o777) !== 0o700) chmodSync(folder, 0o700);
+}
+
+function answers(path: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const probe = connect(path);
+    const end = (answer: boolean) => {
+      probe.destroy();
+      resolve(answer);
+    };
+    probe.setTimeout(PROBE_MS, () => end(true));
+    probe.on("connect", () => end(true));
+    probe.on("error", () => end(false));
+  });
+}
+
+/** Listens at `<runtime>/daemon.sock`. Throws `argument.invalid` when another daemon answers there. */
+export async function listenForLaunchers(runtimeFolder: string, serve: (socket: Socket) => void): Promise<Server> {
+  const path = join(runtimeFolder, "daemon.sock");
+  if (Buffer.byteLength(path) > SOCKET_PATH_BYTES_MAX)
+    throw new HpccError("config.invalid", `${path} is too long for a socket; set HPCC_RUNTIME_DIR to a shorter path`);
+  if (await answers(path)) throw new HpccError("argument.invalid", `a daemon is running already at ${path}`);
+  rmSync(path, { force: true });
+  const server = createServer(serve);
+  server.maxConnections = CONNECTIONS_MAX;
+  await new Promise<void>((resolve, reject) => {
+    server.once("error", reject);
+    // The folder is 0700, so nobody else can reach the socket between bind and chmod.
+    server.listen({ path, backlog: 1024 }, () => resolve());
+  });
+  chmodSync(path, 0o600);
+  return server;
+}
