@@ -1,0 +1,29 @@
+// Limits and numbers of the launcher protocol, as docs/specs/launcher-protocol.md states them. The Rust crate
+// `hpcc-frames` holds the same ones.
+
+/** Version of messages and plan files; a peer with another one is refused. */
+export const PROTOCOL_VERSION = 1;
+
+/** A frame's type byte and fields together. */
+export const FRAME_BYTES_MAX = 64 * 1024 * 1024;
+/** Items of one list: argv, environment, files. */
+export const LIST_ITEMS_MAX = 262_144;
+/** One argument or environment entry; Linux allows 128 KiB with the final zero. */
+export const ITEM_BYTES_MAX = 131_071;
+/** argv or environment as coded, lengths included; execve's own bound is 6 MiB for both. */
+export const LIST_BYTES_MAX = 8 * 1024 * 1024;
+/** A path without its final zero. */
+export const PATH_BYTES_MAX = 4095;
+/** Text for people or for a log: versions, reasons, warnings. */
+export const TEXT_BYTES_MAX = 4096;
+/** Output files of one compile. */
+export const OUTPUT_FILES_MAX = 256;
+/** JSON of a control request or its reply. */
+export const JSON_BYTES_MAX = 16 * 1024 * 1024;
+/** Compilers of one plan. */
+export const PLAN_COMPILERS_MAX = 1024;
+
+/** How often the daemon says WAIT while a call has no answer. */
+export const WAIT_INTERVAL_MS = 1_000;
+/** The launcher's patience without a frame, unless HPCC_DAEMON_TIMEOUT_MS sets another. */
+export const SILENCE_MS = 10_000;
