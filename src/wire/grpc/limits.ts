@@ -1,5 +1,8 @@
 // Limits of every gRPC connection (DESIGN.md section 2). A message is small: payload travels in chunks.
-import type { ChannelOptions } from "@grpc/grpc-js";
+import { type ChannelOptions, logVerbosity, setLogVerbosity } from "@grpc/grpc-js";
+
+// grpc-js writes its own lines to stderr; what matters reaches our callers as errors.
+setLogVerbosity(logVerbosity.NONE);
 
 /** Largest message, either way. */
 export const MESSAGE_SIZE_BYTES_MAX = 4 * 1024 * 1024;

@@ -6,8 +6,8 @@ import { HpccError } from "../../base/errors.ts";
 
 export interface MessageStream<In, Out> {
   /**
-   * The other side's messages, once. Ends when the other side ends well, throws HpccError when the call breaks; not
-   * reading holds the sender back.
+   * The other side's messages, once. Ends when the other side ends, throws HpccError when the call breaks; not reading
+   * holds the sender back. On a server a caller that cancels may look like one that ends: its context's signal tells.
    */
   readonly incoming: AsyncIterable<In>;
   /** Sends one message. False when the buffer is full: await `drained()` before the next. Dropped after the end. */
