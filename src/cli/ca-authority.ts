@@ -1,6 +1,7 @@
 // A small certificate authority for small sites and the demo: one root that signs leaf certificates whose only name is a
 // SPIFFE URI. Knows no files. ECDSA P-256, as every FIPS-validated library verifies it.
-// The ASN.1 package wires itself up through decorators, which need this first. oxlint-disable-next-line import/no-unassigned-import
+// The ASN.1 package wires itself up through decorators, which need this first.
+// oxlint-disable-next-line import/no-unassigned-import
 import "reflect-metadata";
 import { createPrivateKey, type KeyObject, randomBytes, webcrypto } from "node:crypto";
 import {
@@ -55,7 +56,7 @@ export interface IssueOptions {
 
 /** Makes a root for a trust domain. Its name constraint makes verifiers refuse URIs of any other domain. */
 export async function createAuthority(trustDomain: TrustDomain, nowMs: number): Promise<PemPair> {
-  const keys = await webcrypto.subtle.generateKey(KEY_ALGORITHM, true, ["sign", "verify"];
+  const keys = await webcrypto.subtle.generateKey(KEY_ALGORITHM, true, ["sign", "verify"]);
   const certificate = await X509CertificateGenerator.createSelfSigned({
     serialNumber: serialNumber(),
     name: [{ O: ["hpcc"] }, { CN: [`hpcc CA of ${trustDomain}`.slice(0, 64)] }],
@@ -92,7 +93,7 @@ export async function issueCertificate(
       "identity.invalid",
       `this CA is that of ${trustDomainOf(authority)}, not ${identity.trustDomain}`,
     );
-  const keys = await webcrypto.subtle.generateKey(KEY_ALGORITHM, true, ["sign", "verify"];
+  const keys = await webcrypto.subtle.generateKey(KEY_ALGORITHM, true, ["sign", "verify"]);
   const certificate = await X509CertificateGenerator.create({
     serialNumber: serialNumber(),
     subject: [{ O: ["hpcc"] }, { CN: [identity.kind === "user" ? identity.user : identity.name] }],
