@@ -1,0 +1,191 @@
+// Reads OCI image layouts: index, manifest, configuration, layers. UNTRUSTED: registry. Every document is checked against
+// its descriptor before it is parsed; an image's digest is its manifest's.
+import { readFile, stat } from "node:fs/promises";
+import { join } from "node:path";
+import { HpccError } from "../base/errors.ts";
+import { type Digest, isDigest } from "../core/digest/digest.ts";
+import { type Descriptor, readDocument } from "./blob.ts";
+import { DOCUMENT_BYTES_MAX, LAYERS_MAX } from "./image-limits.ts";
+import type { Layer } from "./layer-stream.ts";
+
+export const MEDIA_TYPES = {
+  manifest: "application/vnd.oci.image.manifest.v1+json",
+  index: "application/vnd.oci.image.index.v1+json",
+  config: "application/vnd.oci.image.config.v1+json",
+  layerZstd: "application/vnd.oci.image.layer.v1.tar+zstd",
+} as const;
+
+/** Annotation under which an index names an image. */
+export const TAG_ANNOTATION = "org.opencontainers.image.ref.name";
+
+const MANIFESTS: ReadonlySet<string> = new Set([
+  MEDIA_TYPES.manifest,
+  "application/vnd.docker.distribution.manifest.v2+json",
+]);
+const INDEXES: ReadonlySet<string> = new Set([
+  MEDIA_TYPES.index,
+  "application/vnd.docker.distribution.manifest.list.v2+json",
+]);
+const CONFIGS: ReadonlySet<string> = new Set([MEDIA_TYPES.config, "application/vnd.docker.container.image.v1+json"]);
+const LAYERS: ReadonlyMap<string, Layer["compression"]> = new Map([
+  ["application/vnd.oci.image.layer.v1.tar", "none"],
+  ["application/vnd.oci.image.layer.v1.tar+gzip", "gzip"],
+  [MEDIA_TYPES.layerZstd, "zstd"],
+  ["application/vnd.docker.image.rootfs.diff.tar", "none"],
+  ["application/vnd.docker.image.rootfs.diff.tar.gzip", "gzip"],
+  ["application/vnd.docker.image.rootfs.diff.tar.zstd", "zstd"],
+]);
+/** How deep an index may refer to another one. */
+const INDEX_DEPTH_MAX = 2;
+
+/** An image that a layout names. */
+export interface ImageReference extends Descriptor {
+  readonly layoutFolder: string;
+  readonly tag: string | null;
+}
+
+/** An image whose documents were read and checked; its layers are checked when they are read. */
+export interface OciImage {
+  /** The manifest's digest: the image's identity. */
+  readonly digest: Digest;
+  readonly layoutFolder: string;
+  readonly tag: string | null;
+  readonly architecture: string;
+  readonly os: string;
+  /** `NAME=value` of the configuration. */
+  readonly environment: readonly string[];
+  readonly labels: Readonly<Record<string, string>>;
+  readonly layers: readonly Layer[];
+}
+
+type Json = { readonly [key: string]: unknown };
+
+function isObject(value: unknown): value is Json {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+function invalid(what: string): never {
+  throw new HpccError("image.invalid", what);
+}
+
+function parseJson(bytes: Uint8Array, what: string): Json {
+  try {
+    const value: unknown = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
+    if (isObject(value)) return value;
+  } catch (cause) {
+    throw new HpccError("image.invalid", `${what} is no JSON`, { cause });
+  }
+  return invalid(`${what} is no JSON object`);
+}
+
+function parseDescriptor(value: unknown, what: string): Descriptor & { readonly json: Json } {
+  if (!isObject(value)) return invalid(`${what} is no descriptor`);
+  const { mediaType, digest, size } = value;
+  if (typeof mediaType !== "string") return invalid(`${what} has no media type`);
+  if (typeof digest !== "string" || !isDigest(digest)) return invalid(`${what} has no sha256 digest`);
+  if (!Number.isSafeInteger(size) || (size as number) < 0) return invalid(`${what} has no size`);
+  return { mediaType, digest, sizeBytes: size as number, json: value };
+}
+
+function arrayOf(value: unknown, what: string): readonly unknown[] {
+  return Array.isArray(value) ? value : invalid(`${what} is no list`);
+}
+
+function stringMap(value: unknown): Record<string, string> {
+  const map: Record<string, string> = {};
+  if (isObject(value)) for (const [key, text] of Object.entries(value)) if (typeof text === "string") map[key] = text;
+  return map;
+}
+
+/** Architecture of this machine in the words of OCI. */
+export function ociArchitecture(): string {
+  const names: Record<string, string> = { x64: "amd64", ia32: "386", arm64: "arm64", ppc64: "ppc64le" };
+  return names[process.arch] ?? process.arch;
+}
+
+/** Images that a layout folder names, in its order; those for other machines are left out. UNTRUSTED: registry. */
+export async function listLayout(layoutFolder: string): Promise<ImageReference[]> {
+  const path = join(layoutFolder, "index.json");
+  let bytes: Buffer;
+  try {
+    if ((await stat(path)).size > DOCUMENT_BYTES_MAX) throw new HpccError("limit.exceeded", `${path} is too large`);
+    bytes = await readFile(path);
+  } catch (cause) {
+    if (cause instanceof HpccError) throw cause;
+    throw new HpccError("image.missing", `${layoutFolder} is no OCI image layout`, { cause });
+  }
+  return references(parseJson(bytes, path), layoutFolder, { tag: null, depth: 0 });
+}
+
+async function references(
+  index: Json,
+  layoutFolder: string,
+  from: { readonly tag: string | null; readonly depth: number },
+): Promise<ImageReference[]> {
+  if (from.depth >= INDEX_DEPTH_MAX) return invalid("an image index refers to too many others");
+  const found: ImageReference[] = [];
+  for (const item of arrayOf(index["manifests"], "the index's list of manifests")) {
+    const descriptor = parseDescriptor(item, "an index entry");
+    const { mediaType, digest, sizeBytes, json } = descriptor;
+    const tag = stringMap(json["annotations"])[TAG_ANNOTATION] ?? from.tag;
+    const platform = json["platform"];
+    if (isObject(platform) && (platform["architecture"] !== ociArchitecture() || platform["os"] !== "linux")) continue;
+    if (MANIFESTS.has(mediaType)) found.push({ mediaType, digest, sizeBytes, layoutFolder, tag });
+    else if (INDEXES.has(mediaType)) {
+      const nested = parseJson(await readDocument(layoutFolder, descriptor), `index ${digest}`);
+      found.push(...(await references(nested, layoutFolder, { tag, depth: from.depth + 1 })));
+    }
+  }
+  return found;
+}
+
+/** Reads an image of a layout: the one with this digest, or the only one. UNTRUSTED: registry. */
+export async function openImage(layoutFolder: string, digest: Digest | null = null): Promise<OciImage> {
+  const all = await listLayout(layoutFolder);
+  const found = digest === null ? all : all.filter((reference) => reference.digest === digest);
+  const reference = found[0];
+  if (reference === undefined)
+    throw new HpccError("image.missing", `${layoutFolder} holds no image ${digest ?? "for this machine"}`);
+  if (digest === null && found.some((other) => other.digest !== reference.digest))
+    throw new HpccError("image.missing", `${layoutFolder} holds several images: name one by its digest`);
+  return readImage(reference);
+}
+
+/** Reads the documents of an image. UNTRUSTED: registry. */
+export async function readImage(reference: ImageReference): Promise<OciImage> {
+  const { layoutFolder, digest } = reference;
+  const manifest = parseJson(await readDocument(layoutFolder, reference), `manifest ${digest}`);
+  const configDescriptor = parseDescriptor(manifest["config"], "the manifest's configuration");
+  if (!CONFIGS.has(configDescriptor.mediaType))
+    return invalid(`manifest ${digest} is of no container image (configuration is ${configDescriptor.mediaType})`);
+  const config = parseJson(await readDocument(layoutFolder, configDescriptor), `configuration of ${digest}`);
+  const settings = isObject(config["config"]) ? config["config"] : {};
+  const environment = Array.isArray(settings["Env"]) ? settings["Env"] : [];
+  return {
+    digest,
+    layoutFolder,
+    tag: reference.tag,
+    architecture: typeof config["architecture"] === "string" ? config["architecture"] : "",
+    os: typeof config["os"] === "string" ? config["os"] : "",
+    environment: environment.filter((entry): entry is string => typeof entry === "string"),
+    labels: stringMap(settings["Labels"]),
+    layers: parseLayers(manifest, config),
+  };
+}
+
+function parseLayers(manifest: Json, config: Json): Layer[] {
+  const list = arrayOf(manifest["layers"], "the manifest's list of layers");
+  if (list.length > LAYERS_MAX) throw new HpccError("limit.exceeded", `the image has more than ${LAYERS_MAX} layers`);
+  const rootfs = isObject(config["rootfs"]) ? config["rootfs"] : {};
+  const diffIds = arrayOf(rootfs["diff_ids"], "the configuration's list of unpacked digests");
+  if (diffIds.length !== list.length) return invalid("manifest and configuration differ in their number of layers");
+  return list.map((item, at) => {
+    const { mediaType, digest, sizeBytes } = parseDescriptor(item, "a layer");
+    const compression = LAYERS.get(mediaType);
+    if (compression === undefined)
+      return invalid(`layer ${digest} has the unknown media type ${JSON.stringify(mediaType)}`);
+    const diffId = diffIds[at];
+    if (typeof diffId !== "string" || !isDigest(diffId)) return invalid(`layer ${digest} has no unpacked digest`);
+    return { mediaType, digest, sizeBytes, diffId, compression };
+  });
+}

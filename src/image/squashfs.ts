@@ -1,0 +1,102 @@
+// An image's read-only root file system: layers are flattened into a pipe and packed into squashfs, never unpacked onto
+// the host. A stamp beside the file says which image it came from and what its bytes are.
+import { createHash, randomBytes } from "node:crypto";
+import { createReadStream } from "node:fs";
+import { mkdir, open, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { Readable } from "node:stream";
+import { pipeline } from "node:stream/promises";
+import { HpccError } from "../base/errors.ts";
+import { type Digest, digestHex } from "../core/digest/digest.ts";
+import { type FlattenOptions, flattenImage } from "./flatten.ts";
+import { withLock } from "./folder-lock.ts";
+import type { OciImage } from "./layout.ts";
+import { IMAGE_MTIME_SECONDS } from "./tar-encode.ts";
+import { startTool } from "./tool-process.ts";
+
+/** Changes when the same image would give other bytes. */
+const FORMAT = 1;
+const MTIME = String(IMAGE_MTIME_SECONDS);
+
+/** Reads tar from standard input. Its sibling sqfstar 4.5 refuses every compression option. */
+const PACKER = "mksquashfs";
+const PACKER_ARGUMENTS = [
+  ...["-tar", "-comp", "zstd", "-Xcompression-level", "6", "-b", "128K"],
+  ...["-mkfs-time", MTIME, "-all-time", MTIME, "-root-time", MTIME],
+  ...["-all-root", "-root-mode", "755", "-no-xattrs", "-mem", "256M"],
+  ...["-exit-on-error", "-no-progress", "-quiet"],
+];
+
+export interface SquashfsFile {
+  readonly path: string;
+  readonly sizeBytes: number;
+  /** Of the file system's bytes. */
+  readonly digest: Digest;
+}
+
+/** The root file system of an image below `imageFolder`, made when it is not there or not whole. */
+export async function ensureSquashfs(
+  image: OciImage,
+  imageFolder: string,
+  options: FlattenOptions = {},
+): Promise<SquashfsFile> {
+  const folder = join(imageFolder, "squashfs");
+  await mkdir(folder, { recursive: true });
+  const path = join(folder, `${digestHex(image.digest)}.sqfs`);
+  return withLock(`${path}.lock`, async () => (await verified(path, image)) ?? (await make(path, image, options)));
+}
+
+async function verified(path: string, image: OciImage): Promise<SquashfsFile | null> {
+  try {
+    const stamp: unknown = JSON.parse(await readFile(`${path}.json`, "utf8"));
+    const { size: sizeBytes } = await stat(path);
+    const wanted = { format: FORMAT, image: image.digest, sizeBytes, digest: await fileDigest(path) };
+    return JSON.stringify(stamp) === JSON.stringify(wanted) ? { path, sizeBytes, digest: wanted.digest } : null;
+  } catch {
+    return null;
+  }
+}
+
+async function make(path: string, image: OciImage, options: FlattenOptions): Promise<SquashfsFile> {
+  const temporary = `${path}.${randomBytes(6).toString("hex")}.tmp`;
+  const { child, ended } = startTool(PACKER, ["-", temporary, ...PACKER_ARGUMENTS], "squashfs-tools");
+  try {
+    const [fed, result] = await Promise.allSettled([
+      pipeline(Readable.from(flattenImage(image, options), { objectMode: false }), child.stdin!).catch(
+        (error: unknown) => {
+          // A packer that was killed leaves no file that looks finished.
+          child.kill("SIGKILL");
+          throw error;
+        },
+      ),
+      ended,
+    ]);
+    if (result.status === "rejected") throw result.reason;
+    if (fed.status === "rejected" && fed.reason instanceof HpccError) throw fed.reason;
+    if (fed.status === "rejected" || result.value.exitCode !== 0)
+      throw new HpccError("store.io", `${PACKER} could not pack ${image.digest}: ${result.value.stderr}`, {
+        cause: fed.status === "rejected" ? fed.reason : undefined,
+      });
+    const file = await open(temporary, "r");
+    try {
+      await file.sync();
+    } finally {
+      await file.close();
+    }
+    const { size: sizeBytes } = await stat(temporary);
+    const digest = await fileDigest(temporary);
+    await rename(temporary, path);
+    const stamp = { format: FORMAT, image: image.digest, sizeBytes, digest };
+    await writeFile(`${temporary}.json`, JSON.stringify(stamp));
+    await rename(`${temporary}.json`, `${path}.json`);
+    return { path, sizeBytes, digest };
+  } finally {
+    await rm(temporary, { force: true });
+  }
+}
+
+async function fileDigest(path: string): Promise<Digest> {
+  const hash = createHash("sha256");
+  await pipeline(createReadStream(path, { highWaterMark: 1024 * 1024 }), hash);
+  return `sha256:${hash.digest("hex")}` as Digest;
+}
