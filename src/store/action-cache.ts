@@ -5,8 +5,8 @@ import type { Isolation } from "../core/isolation.ts";
 import type { BlobStore } from "./blob-store.ts";
 
 export interface CachedAction {
-  /** Digest of the result manifest, which is a blob of the tenant. */
-  readonly resultDigest: Digest;
+  /** The result manifest's encoding. */
+  readonly result: Uint8Array;
   /** Isolation under which it was compiled. */
   readonly isolation: Isolation;
   /** Time in the compiler in microseconds. */

@@ -1,0 +1,88 @@
+// The action cache of one tenant on disk. An entry is tagged fields and a SHA-256 of them (docs/specs/store.md); it is
+// never synced, since losing one costs a compile.
+import { createHash } from "node:crypto";
+import { readFile } from "node:fs/promises";
+import { HpccError } from "../../base/errors.ts";
+import { FieldReader, FieldWriter } from "../../core/action/fields.ts";
+import { type Digest, digestHex } from "../../core/digest/digest.ts";
+import { ISOLATIONS } from "../../core/isolation.ts";
+import type { ActionCache, ActionLookup, CachedAction } from "../action-cache.ts";
+import type { StoreObserver } from "./disk-blob-store.ts";
+import { type DiskFiles, isMissing, storeError } from "./disk-files.ts";
+
+const SCHEMA = "hpcc.cached.v1";
+const CHECKSUM_BYTES = 32;
+const AREA = "actions";
+
+export class DiskActionCache implements ActionCache {
+  readonly #files: DiskFiles;
+  readonly #observer: StoreObserver;
+
+  constructor(files: DiskFiles, observer: StoreObserver) {
+    this.#files = files;
+    this.#observer = observer;
+  }
+
+  async get(key: Digest): Promise<ActionLookup> {
+    const path = this.#files.path(AREA, digestHex(key));
+    try {
+      const action = decode(key, await readFile(path));
+      if (typeof action !== "string") return { kind: "hit", action };
+      await this.#files.quarantine(path, digestHex(key));
+      this.#observer.quarantined("action", key, action);
+      return { kind: "miss" };
+    } catch (error) {
+      if (isMissing(error)) return { kind: "miss" };
+      throw storeError(error, `cannot read the cached action ${key}`);
+    }
+  }
+
+  async put(key: Digest, action: CachedAction): Promise<void> {
+    const entry = encode(key, action);
+    try {
+      await this.#files.create(false, async (file) => {
+        await file.append(entry);
+        return this.#files.path(AREA, digestHex(key));
+      });
+    } catch (error) {
+      throw storeError(error, `cannot keep the cached action ${key}`);
+    }
+    this.#observer.cacheGrew(entry.length);
+  }
+}
+
+function checksum(bytes: Uint8Array): Buffer {
+  return createHash("sha256").update(bytes).digest();
+}
+
+function encode(key: Digest, action: CachedAction): Uint8Array {
+  const fields = new FieldWriter()
+    .ascii(1, SCHEMA)
+    .digest(2, key)
+    .bytes(3, action.result)
+    .u32(4, ISOLATIONS.indexOf(action.isolation) + 1)
+    .u64(5, action.compileUs)
+    .ascii(6, action.vm)
+    .finish();
+  return Buffer.concat([fields, checksum(fields)]);
+}
+
+/** A string tells what is wrong with the entry. */
+function decode(key: Digest, entry: Buffer): CachedAction | string {
+  const body = entry.subarray(0, Math.max(0, entry.length - CHECKSUM_BYTES));
+  if (!checksum(body).equals(entry.subarray(body.length))) return "its checksum is wrong";
+  try {
+    const fields = new FieldReader(body, "the cached action");
+    if (fields.byteString(1) !== SCHEMA) return "its schema is another";
+    if (fields.digest(2) !== key) return "it belongs to another key";
+    const result = Uint8Array.from(fields.bytes(3));
+    const isolation = ISOLATIONS[fields.u32(4) - 1];
+    if (isolation === undefined) return "its isolation is unknown";
+    const action = { result, isolation, compileUs: fields.u64(5), vm: String(fields.byteString(6)) };
+    fields.end();
+    return action;
+  } catch (error) {
+    if (error instanceof HpccError) return error.message;
+    throw error;
+  }
+}

@@ -1,0 +1,178 @@
+// Files of a store: written to a random name, renamed into place, durable when asked; corrupt ones set aside. The one
+// place where a store touches the file system.
+import { randomBytes } from "node:crypto";
+import { type FileHandle, mkdir, open, readdir, rename, rm, stat, unlink, utimes } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { HpccError } from "../../base/errors.ts";
+
+/** Writes a whole buffer at a position; a test's place to run out of space. */
+export type WriteAt = (handle: FileHandle, bytes: Uint8Array, position: number) => Promise<void>;
+
+export const writeAt: WriteAt = async (handle, bytes, position) => {
+  let done = 0;
+  while (done < bytes.length) {
+    const { bytesWritten } = await handle.write(bytes, done, bytes.length - done, position + done);
+    done += bytesWritten;
+  }
+};
+
+/** A temporary file is a leftover of a killed process when it is older than this. */
+const LEFTOVER_MS = 60 * 60 * 1000;
+const FILE_MODE = 0o600;
+const FOLDER_MODE = 0o700;
+
+/** Turns a file system's error into `store.io`; every other one passes through. */
+export function storeError(error: unknown, what: string): unknown {
+  const { errno, code } = error as NodeJS.ErrnoException;
+  if (typeof errno !== "number") return error;
+  return new HpccError("store.io", `${what}: ${code}`, { cause: error, details: { errno: code ?? String(errno) } });
+}
+
+export function isMissing(error: unknown): boolean {
+  return (error as NodeJS.ErrnoException | null)?.code === "ENOENT";
+}
+
+/** Syncs folders, one sync for all who wait for the same folder. */
+class FolderSync {
+  readonly #waiting = new Map<string, Promise<void>>();
+
+  /** Resolves when all that was renamed into the folder before the call is durable. */
+  async sync(folder: string): Promise<void> {
+    // A sync that has begun may have missed what came since: join only one that has not.
+    let next = this.#waiting.get(folder);
+    if (next === undefined) {
+      next = this.#next(folder);
+      this.#waiting.set(folder, next);
+    }
+    return next;
+  }
+
+  async #next(folder: string): Promise<void> {
+    await new Promise((resolve) => setImmediate(resolve));
+    this.#waiting.delete(folder);
+    const handle = await open(folder, "r");
+    try {
+      await handle.sync();
+    } finally {
+      await handle.close();
+    }
+  }
+}
+
+export interface DiskFilesOptions {
+  readonly write?: WriteAt;
+}
+
+/** Files of one tenant below `root`. */
+export class DiskFiles {
+  readonly root: string;
+  readonly #write: WriteAt;
+  readonly #folders = new FolderSync();
+
+  constructor(root: string, options: DiskFilesOptions = {}) {
+    this.root = root;
+    this.#write = options.write ?? writeAt;
+  }
+
+  /** Where an entry lives: fanned out by its first two hex digits. */
+  path(area: string, hex: string): string {
+    return join(this.root, area, hex.slice(0, 2), hex);
+  }
+
+  /**
+   * Makes a file from what `fill` writes through its argument, and renames it to the path that `fill` returns. When
+   * `fill` throws, nothing is left.
+   */
+  async create(durable: boolean, fill: (file: NewFile) => Promise<string>): Promise<void> {
+    const temporary = join(this.root, "tmp", randomBytes(12).toString("hex"));
+    const handle = await this.#openNew(temporary);
+    try {
+      const target = await fill(new NewFile(handle, this.#write));
+      if (durable) await handle.datasync();
+      await this.#renameTo(temporary, target, durable);
+    } catch (error) {
+      await unlink(temporary).catch(() => {});
+      throw error;
+    } finally {
+      await handle.close();
+    }
+  }
+
+  /** Sets an entry aside, so that it is missed from now on and can be looked at. */
+  async quarantine(path: string, hex: string): Promise<void> {
+    const aside = join(this.root, "quarantine", `${hex}.${randomBytes(6).toString("hex")}`);
+    await mkdir(dirname(aside), { recursive: true, mode: FOLDER_MODE });
+    await rename(path, aside);
+  }
+
+  /** Removes temporary files that a killed process left. */
+  async removeLeftovers(nowMs: number): Promise<void> {
+    const folder = join(this.root, "tmp");
+    for (const name of await readdir(folder).catch(() => [])) {
+      const path = join(folder, name);
+      const info = await stat(path).catch(() => null);
+      if (info !== null && nowMs - info.mtimeMs > LEFTOVER_MS) await rm(path, { force: true });
+    }
+  }
+
+  /** Marks an entry as used now. */
+  async touch(path: string, nowMs: number): Promise<void> {
+    await utimes(path, nowMs / 1000, nowMs / 1000).catch(() => {});
+  }
+
+  async #openNew(path: string): Promise<FileHandle> {
+    try {
+      return await open(path, "wx", FILE_MODE);
+    } catch (error) {
+      if (!isMissing(error)) throw error;
+      await mkdir(dirname(path), { recursive: true, mode: FOLDER_MODE });
+      return open(path, "wx", FILE_MODE);
+    }
+  }
+
+  async #renameTo(temporary: string, target: string, durable: boolean): Promise<void> {
+    const folder = dirname(target);
+    try {
+      await rename(temporary, target);
+    } catch (error) {
+      if (!isMissing(error)) throw error;
+      const topmost = await mkdir(folder, { recursive: true, mode: FOLDER_MODE });
+      await rename(temporary, target);
+      if (durable && topmost !== undefined) await this.#syncMade(topmost, folder);
+    }
+    if (durable) await this.#folders.sync(folder);
+  }
+
+  /** Makes the folders durable that were made from `topmost` down to `lowest`. */
+  async #syncMade(topmost: string, lowest: string): Promise<void> {
+    for (let made = lowest; made.length >= topmost.length; made = dirname(made))
+      await this.#folders.sync(dirname(made));
+  }
+}
+
+/** A file that is being written in order, with a header that is written last. */
+export class NewFile {
+  readonly #handle: FileHandle;
+  readonly #write: WriteAt;
+  #position = 0;
+
+  constructor(handle: FileHandle, write: WriteAt) {
+    this.#handle = handle;
+    this.#write = write;
+  }
+
+  /** Leaves room at the beginning for `header`. */
+  reserve(bytes: number): void {
+    this.#position += bytes;
+  }
+
+  async append(bytes: Uint8Array): Promise<void> {
+    const position = this.#position;
+    this.#position += bytes.length;
+    await this.#write(this.#handle, bytes, position);
+  }
+
+  async header(bytes: Uint8Array): Promise<void> {
+    await this.#write(this.#handle, bytes, 0);
+  }
+}

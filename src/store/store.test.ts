@@ -1,0 +1,238 @@
+// One contract for every backend, then what only the disk can get wrong.
+import assert from "node:assert/strict";
+import { randomBytes } from "node:crypto";
+import { mkdtemp, readdir, readFile, rm, truncate, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { describe, test } from "node:test";
+import { zstdCompressSync } from "node:zlib";
+import { ManualClock } from "../base/clock.ts";
+import { SILENT_LOGGER } from "../base/log.ts";
+import { type Digest, digestHex, sha256 } from "../core/digest/digest.ts";
+import { parseTenantId } from "../core/identity/spiffe.ts";
+import type { CachedAction, TenantStore } from "./action-cache.ts";
+import type { BlobStore } from "./blob-store.ts";
+import { type WriteAt, writeAt } from "./disk/disk-files.ts";
+import { DiskStore } from "./disk/disk-store.ts";
+import { memoryStore } from "./memory/memory-store.ts";
+import { inflate } from "./zstd-codec.ts";
+
+const TENANT = parseTenantId("acme");
+const SIZE_MAX = 16 * 1024 * 1024;
+
+async function withFolder(run: (folder: string) => Promise<void>): Promise<void> {
+  const folder = await mkdtemp(join(tmpdir(), "hpcc-store-"));
+  try {
+    await run(folder);
+  } finally {
+    await rm(folder, { recursive: true });
+  }
+}
+
+async function openDisk(root: string, options: { write?: WriteAt; cacheBytesMax?: number; clock?: ManualClock } = {}) {
+  return DiskStore.open({ root, clock: new ManualClock(), logger: SILENT_LOGGER, ...options });
+}
+
+const BACKENDS: Record<string, (run: (store: TenantStore) => Promise<void>) => Promise<void>> = {
+  memory: async (run) => run(memoryStore()),
+  disk: async (run) => withFolder(async (folder) => run((await openDisk(folder)).tenant(TENANT))),
+};
+
+function refOf(bytes: Uint8Array) {
+  return { digest: sha256(bytes), size: bytes.length };
+}
+
+async function* cut(bytes: Uint8Array, step: number): AsyncGenerator<Uint8Array> {
+  for (let at = 0; at < bytes.length; at += step) yield bytes.subarray(at, at + step);
+}
+
+async function read(blobs: BlobStore, digest: Digest): Promise<Uint8Array | null> {
+  const found = await blobs.get(digest);
+  if (found.kind === "miss") return null;
+  const parts: Uint8Array[] = [];
+  for await (const chunk of found.frame.chunks()) parts.push(chunk);
+  await found.frame.close();
+  const frame = Buffer.concat(parts);
+  assert.equal(frame.length, found.frame.frameSize);
+  return inflate(frame, found.frame.size);
+}
+
+const text = Buffer.from("int main(void) { return 0; }\n".repeat(400));
+const noise = randomBytes(700_000);
+const cached: CachedAction = { result: Buffer.from("result"), isolation: "qemu-tcg", compileUs: 1234, vm: "vm-1" };
+
+for (const [name, backend] of Object.entries(BACKENDS))
+  describe(`the ${name} store keeps the contract`, () => {
+    for (const [what, bytes] of Object.entries({ "small text": text, "large noise": noise })) {
+      test(`${what}: put as a frame, at once and in pieces, and read back`, async () =>
+        backend(async ({ blobs }) => {
+          const frame = zstdCompressSync(bytes);
+          const ref = refOf(bytes);
+          assert.deepEqual(await blobs.get(ref.digest), { kind: "miss" });
+          await blobs.putFrame(ref, frame, "cache");
+          assert.equal(await blobs.has(ref.digest, "cache"), true);
+          assert.equal(await blobs.has(ref.digest, "kept"), false);
+          await blobs.putFrame(ref, cut(frame, 1000), "kept");
+          assert.equal(await blobs.has(ref.digest, "kept"), true);
+          assert.deepEqual(await read(blobs, ref.digest), bytes);
+        }));
+
+      test(`${what}: put as bytes`, async () =>
+        backend(async ({ blobs }) => {
+          const ref = await blobs.putBytes(cut(bytes, 5000), "kept", SIZE_MAX);
+          assert.deepEqual(ref, refOf(bytes));
+          assert.deepEqual(await blobs.putBytes(bytes, "cache", SIZE_MAX), ref);
+          assert.deepEqual(await read(blobs, ref.digest), bytes);
+          assert.equal(await blobs.has(ref.digest, "kept"), true);
+        }));
+
+      test(`${what}: frames that lie are refused and leave nothing`, async () =>
+        backend(async ({ blobs }) => {
+          const ref = refOf(bytes);
+          const frame = zstdCompressSync(bytes);
+          const longer = zstdCompressSync(Buffer.concat([bytes, bytes]));
+          const hostile: [Uint8Array, string][] = [
+            [Buffer.from("rubbish"), "no frame"],
+            [new Uint8Array(), "nothing"],
+            [frame.subarray(0, frame.length - 1), "cut short"],
+            [Buffer.concat([frame, frame]), "two frames"],
+            [Buffer.concat([frame, Buffer.from([0])]), "a byte too many"],
+            [zstdCompressSync(bytes.subarray(1)), "less content"],
+            [longer, "more content"],
+            [zstdCompressSync(Buffer.from(bytes).fill(1)), "other content"],
+          ];
+          for (const [bad, why] of hostile)
+            for (const source of [bad, cut(bad, 700)])
+              await assert.rejects(blobs.putFrame(ref, source, "kept"), { code: "argument.invalid" }, why);
+          assert.deepEqual(await blobs.get(ref.digest), { kind: "miss" });
+        }));
+    }
+
+    test("a frame that inflates without end is refused", async () =>
+      backend(async ({ blobs }) => {
+        const bomb = zstdCompressSync(Buffer.alloc(64 * 1024 * 1024));
+        const ref = { digest: sha256(new Uint8Array()), size: 300_000 };
+        await assert.rejects(blobs.putFrame(ref, bomb, "kept"), { code: "argument.invalid" });
+      }));
+
+    test("a source that throws leaves nothing, and its error arrives", async () =>
+      backend(async ({ blobs }) => {
+        const failing = async function* () {
+          yield zstdCompressSync(noise).subarray(0, 100_000);
+          throw new TypeError("the sender has gone");
+        };
+        await assert.rejects(blobs.putFrame(refOf(noise), failing(), "kept"), /the sender has gone/);
+        await assert.rejects(blobs.putBytes(failing(), "kept", SIZE_MAX), /the sender has gone/);
+        assert.deepEqual(await blobs.get(refOf(noise).digest), { kind: "miss" });
+      }));
+
+    test("bytes above the limit are refused", async () =>
+      backend(async ({ blobs }) => {
+        await assert.rejects(blobs.putBytes(noise, "cache", 1000), { code: "limit.exceeded" });
+        await assert.rejects(blobs.putBytes(cut(noise, 900), "cache", 1000), { code: "limit.exceeded" });
+      }));
+
+    test("a cached action is read back", async () =>
+      backend(async ({ actions }) => {
+        const key = sha256(Buffer.from("key"));
+        assert.deepEqual(await actions.get(key), { kind: "miss" });
+        await actions.put(key, cached);
+        const found = await actions.get(key);
+        assert.ok(found.kind === "hit");
+        assert.deepEqual({ ...found.action, result: Buffer.from(found.action.result) }, cached);
+      }));
+  });
+
+describe("the disk store", () => {
+  const entryPath = (root: string, area: string, digest: Digest) =>
+    join(root, TENANT, area, digestHex(digest).slice(0, 2), digestHex(digest));
+
+  test("keeps its entries when it is opened again, apart for each tenant", async () =>
+    withFolder(async (folder) => {
+      const ref = await (await openDisk(folder)).tenant(TENANT).blobs.putBytes(text, "kept", SIZE_MAX);
+      const again = await openDisk(folder);
+      assert.deepEqual(await read(again.tenant(TENANT).blobs, ref.digest), text);
+      assert.deepEqual(await again.tenant(parseTenantId("other")).blobs.get(ref.digest), { kind: "miss" });
+    }));
+
+  test("sets any damaged entry aside, counts it, and misses", async () => {
+    for (const bytes of [text, noise])
+      await withFolder(async (folder) => {
+        const disk = await openDisk(folder);
+        const { blobs } = disk.tenant(TENANT);
+        const ref = refOf(bytes);
+        const path = entryPath(folder, "kept", ref.digest);
+        let expected = 0;
+        const damages: ((path: string) => Promise<void>)[] = [
+          async (path) => truncate(path, 20),
+          async (path) => truncate(path, 0),
+          async (path) => truncate(path, 100),
+          ...[0, 9, 17, 30, 57, 90].map((offset) => async (path: string) => {
+            const content = await readFile(path);
+            content[offset]! ^= 1;
+            await writeFile(path, content);
+          }),
+        ];
+        for (const damage of damages) {
+          await blobs.putBytes(bytes, "kept", SIZE_MAX);
+          await damage(path);
+          assert.deepEqual(await blobs.get(ref.digest), { kind: "miss" });
+          assert.equal(await blobs.has(ref.digest, "kept"), false);
+          assert.equal(disk.counters.quarantined, ++expected);
+        }
+        assert.equal((await readdir(join(folder, TENANT, "quarantine"))).length, damages.length);
+      });
+  });
+
+  test("sets a damaged or misplaced action aside", async () =>
+    withFolder(async (folder) => {
+      const disk = await openDisk(folder);
+      const { actions } = disk.tenant(TENANT);
+      const [key, other] = [sha256(Buffer.from("key")), sha256(Buffer.from("other"))];
+      await actions.put(key, cached);
+      await actions.put(other, cached);
+      await writeFile(entryPath(folder, "actions", other), await readFile(entryPath(folder, "actions", key)));
+      await truncate(entryPath(folder, "actions", key), 50);
+      assert.deepEqual(await actions.get(key), { kind: "miss" });
+      assert.deepEqual(await actions.get(other), { kind: "miss" });
+      assert.equal(disk.counters.quarantined, 2);
+    }));
+
+  test("a full disk fails the put, leaves no file, and serves what is there", async () =>
+    withFolder(async (folder) => {
+      let freeBytes = 100_000;
+      const write: WriteAt = async (handle, bytes, position) => {
+        freeBytes -= bytes.length;
+        if (freeBytes < 0) throw Object.assign(new Error("no space left on device"), { code: "ENOSPC", errno: -28 });
+        await writeAt(handle, bytes, position);
+      };
+      const { blobs, actions } = (await openDisk(folder, { write })).tenant(TENANT);
+      const ref = await blobs.putBytes(text, "kept", SIZE_MAX);
+      await assert.rejects(blobs.putBytes(noise, "kept", SIZE_MAX), { code: "store.io", details: { errno: "ENOSPC" } });
+      await assert.rejects(blobs.putFrame(refOf(noise), cut(zstdCompressSync(noise), 9999), "kept"), {
+        code: "store.io",
+      });
+      await assert.rejects(actions.put(ref.digest, cached), { code: "store.io" });
+      assert.deepEqual(await readdir(join(folder, TENANT, "tmp")), []);
+      assert.deepEqual(await read(blobs, ref.digest), text);
+    }));
+
+  test("evicts the least recently used of what may be lost, and nothing that is kept", async () =>
+    withFolder(async (folder) => {
+      const clock = new ManualClock(Date.now());
+      const disk = await openDisk(folder, { cacheBytesMax: 500_000, clock });
+      const { blobs } = disk.tenant(TENANT);
+      const kept = await blobs.putBytes(randomBytes(600_000), "kept", SIZE_MAX);
+      const refs = [];
+      for (let i = 0; i < 8; i++) {
+        refs.push(await blobs.putBytes(randomBytes(100_000), "cache", SIZE_MAX));
+        clock.advance(3_600_000);
+        if (i >= 1) await read(blobs, refs[0]!.digest);
+        await disk.settled();
+      }
+      assert.ok(disk.counters.evicted >= 3);
+      assert.equal(await blobs.has(kept.digest, "kept"), true);
+      assert.equal(await blobs.has(refs[0]!.digest, "cache"), true);
+      assert.equal(await blobs.has(refs[1]!.digest, "cache"), false);
+    }));
+});
