@@ -164,7 +164,8 @@ function nonEmpty(argv: ByteString[]): ByteString[] {
   return argv;
 }
 
-function absolute(path: ByteString): ByteString {
+/** Refuses a path that is not absolute. */
+export function absolute(path: ByteString): ByteString {
   if (!path.startsWith("/")) throw codingError("value-range", "a path that is not absolute");
   return path;
 }

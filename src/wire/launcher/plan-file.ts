@@ -3,7 +3,7 @@
 // UNTRUSTED: launcher (the decoder; the file lies in the user's own state folder)
 import { createHash } from "node:crypto";
 import { type ByteString, bytesOf } from "../../base/byte-string.ts";
-import { decodeNamespace, parseFrame } from "./decode.ts";
+import { absolute, decodeNamespace, parseFrame } from "./decode.ts";
 import { namespaceFields } from "./encode.ts";
 import { codingError, FieldReader, FieldWriter } from "./fields.ts";
 import {
@@ -80,8 +80,7 @@ export function decodePlan(bytes: Uint8Array): Plan {
   if (frame.type !== PLAN_TYPE) throw codingError("type-unknown", `type ${frame.type}`);
   const fields = new FieldReader(frame.fields, "PLAN");
   if (fields.u32(1) !== PROTOCOL_VERSION) throw codingError("value-range", "PLAN, tag 1");
-  const projectRoot = fields.string(2, PATH_BYTES_MAX);
-  if (!projectRoot.startsWith("/")) throw codingError("value-range", "PLAN, tag 2");
+  const projectRoot = absolute(fields.string(2, PATH_BYTES_MAX));
   const imageDigest = fields.optionalText(3, TEXT_BYTES_MAX);
   if (imageDigest === null) {
     fields.end();
@@ -99,7 +98,7 @@ function decodeCompiler(bytes: Uint8Array): PlanCompiler {
   const fields = new FieldReader(bytes, "PLAN, compiler");
   const compiler = {
     name: fields.string(1, PATH_BYTES_MAX),
-    path: fields.string(2, PATH_BYTES_MAX),
+    path: absolute(fields.string(2, PATH_BYTES_MAX)),
     arguments: fields.strings(3, ITEM_BYTES_MAX),
   };
   fields.end();

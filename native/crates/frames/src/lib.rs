@@ -1,1 +1,16 @@
-//! Frames of the launcher protocol.
+//! The launcher protocol's frames, messages and plan file (docs/specs/launcher-protocol.md). Pure coding: no socket, no
+//! file. Everything decoded here is the daemon's or a file's bytes; nothing in it panics on them.
+
+mod decode;
+mod encode;
+mod fields;
+mod limits;
+mod message;
+mod plan;
+
+pub use decode::{decode_message, frame_length, parse_frame};
+pub use encode::encode_message;
+pub use fields::{Fault, fault_name};
+pub use limits::*;
+pub use message::*;
+pub use plan::{PLAN_TYPE, Plan, PlanCompiler, PlanImage, decode_plan, encode_plan};
