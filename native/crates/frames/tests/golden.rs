@@ -235,7 +235,7 @@ fn each_vector_cut_or_altered_at_each_byte_is_decoded_or_refused_without_a_panic
             continue;
         }
         for at in 0..bytes.len() {
-            assert!(decode(&bytes[..at]).is_err());
+            assert!(decode(&bytes[..at]).is_err() || vector["fault"].is_string());
             for value in [0, 1, 0x7f, 0x80, 0xff] {
                 let mut altered = bytes.clone();
                 altered[at] = value;
