@@ -1,0 +1,304 @@
+// The one stream of a machine: executions multiplexed on a dialled connection, everything that comes checked. It owns the
+// connection; whoever owns the machine acts on how the session ended.
+
+import type { Duplex } from "node:stream";
+import { create } from "@bufbuild/protobuf";
+import { Code, ConnectError, createClient } from "@connectrpc/connect";
+import { createGrpcTransport } from "@connectrpc/connect-node";
+import type { Clock } from "../../base/clock.ts";
+import { type ErrorCode, HpccError } from "../../base/errors.ts";
+import {
+  AgentService,
+  type Ready,
+  type SessionRequest,
+  SessionRequestSchema,
+  type SessionResponse,
+} from "../../gen/hpcc/agent/v1/agent_pb.js";
+import type { ExecuteOptions, ExecutionRequest, ExecutionResult } from "../execution.ts";
+import type { AgentSession } from "../runtime.ts";
+import { Execution } from "./execution.ts";
+import { inputMessages, makeExecute } from "./input-messages.ts";
+import {
+  type AgentDeadlines,
+  CREDIT_BYTES_MAX,
+  EXECUTE_BYTES_MAX,
+  MESSAGE_BYTES_MAX,
+  PROTOCOL_VERSION,
+  TEXT_LENGTH_MAX,
+} from "./limits.ts";
+import { Outbox, type OutboxSource } from "./outbox.ts";
+import { MemoryBudget } from "./received.ts";
+import { Breach, guestText } from "./reply.ts";
+
+/** Memory that results of one session hold together before all go to files. */
+const RESULT_MEMORY_BYTES = 64 * 1024 * 1024;
+const NONCE_BYTES = 32;
+
+export interface SessionOptions {
+  readonly clock: Clock;
+  readonly deadlines: AgentDeadlines;
+  /** Where larger outputs are kept. */
+  readonly folder: string;
+  /** Random bytes: a nonce, and entropy for the guest. */
+  readonly randomBytes: (count: number) => Uint8Array;
+}
+
+/** How a session ended: it was closed, the machine is gone, or its guest broke the contract. */
+export type SessionEnd =
+  | { readonly t: "closed" }
+  | { readonly t: "lost"; readonly detail: string }
+  | { readonly t: "breach"; readonly detail: string };
+
+/** What the agent said of itself; bounded and printable. */
+export interface AgentReady {
+  readonly agentVersion: string;
+  readonly kernelRelease: string;
+  readonly uptimeMs: number;
+}
+
+export interface OpenSession extends AgentSession {
+  readonly ready: AgentReady;
+  /** Settles once, never rejects. */
+  readonly ended: Promise<SessionEnd>;
+  /** Ends it and the connection; executions that run fail with `vm.lost`. */
+  close(): void;
+}
+
+interface Running {
+  readonly execution: Execution;
+  readonly source: OutboxSource;
+}
+
+/** Opens the stream on a dialled connection; on failure or abort the connection is gone. */
+export async function openSession(
+  connection: Duplex,
+  options: SessionOptions,
+  signal: AbortSignal,
+): Promise<OpenSession> {
+  const session = new StreamSession(connection, options);
+  const abort = (): void => session.close();
+  signal.addEventListener("abort", abort);
+  try {
+    signal.throwIfAborted();
+    return await session.start();
+  } catch (error) {
+    session.close();
+    signal.throwIfAborted();
+    throw error;
+  } finally {
+    signal.removeEventListener("abort", abort);
+  }
+}
+
+class StreamSession implements OpenSession {
+  ready: AgentReady = { agentVersion: "", kernelRelease: "", uptimeMs: 0 };
+  readonly ended: Promise<SessionEnd>;
+  readonly #connection: Duplex;
+  readonly #options: SessionOptions;
+  readonly #outbox: Outbox;
+  readonly #abort = new AbortController();
+  readonly #running = new Map<bigint, Running>();
+  readonly #budget = new MemoryBudget(RESULT_MEMORY_BYTES);
+  #nextId = 1n;
+  #creditBytes = 0;
+  #end: SessionEnd | null = null;
+  #resolveEnded!: (end: SessionEnd) => void;
+
+  constructor(connection: Duplex, options: SessionOptions) {
+    this.#connection = connection;
+    this.#options = options;
+    this.ended = new Promise((resolve) => {
+      this.#resolveEnded = resolve;
+    });
+    this.#outbox = new Outbox({
+      clock: options.clock,
+      stallMs: options.deadlines.inputStallMs,
+      stalled: () => this.#finish({ t: "breach", detail: "the guest takes no more input" }),
+    });
+  }
+
+  /** Sends Start and waits for Ready. */
+  async start(): Promise<this> {
+    const responses = this.#open()[Symbol.asyncIterator]();
+    const nonce = this.#options.randomBytes(NONCE_BYTES);
+    this.#send({
+      case: "start",
+      value: {
+        $typeName: "hpcc.agent.v1.Start",
+        protocolVersion: PROTOCOL_VERSION,
+        nonce,
+        entropy: this.#options.randomBytes(32),
+        wallTimeNs: BigInt(this.#options.clock.wallMs()) * 1_000_000n,
+      },
+    });
+    try {
+      const first = await responses.next();
+      if (first.done) throw new Breach("the agent ended the stream before it was ready");
+      this.#acceptReady(first.value, nonce);
+    } catch (error) {
+      this.#finish(endOf(error));
+      const end = this.#end ?? endOf(error);
+      throw this.#errorOf(end);
+    }
+    void this.#receive(responses);
+    return this;
+  }
+
+  async execute(request: ExecutionRequest, options: ExecuteOptions): Promise<ExecutionResult> {
+    if (options.signal.aborted) throw new HpccError("job.cancelled", "the compile was cancelled");
+    if (this.#end) throw this.#errorOf(this.#end);
+    const executionId = this.#nextId++;
+    const execute = makeExecute(executionId, request);
+    const execution = new Execution(request, options, {
+      clock: this.#options.clock,
+      deadlines: this.#options.deadlines,
+      budget: this.#budget,
+      folder: this.#options.folder,
+      creditBytes: this.#creditBytes,
+      sendCredit: (bytes) =>
+        this.#send({ case: "credit", value: { $typeName: "hpcc.agent.v1.Credit", executionId, bytes } }),
+      sendCancel: () => {
+        this.#outbox.remove(source);
+        if (!source.begun) return false;
+        this.#send({ case: "cancel", value: { $typeName: "hpcc.agent.v1.Cancel", executionId } });
+        return true;
+      },
+      breach: (detail) => this.#finish({ t: "breach", detail }),
+      settled: () => {
+        this.#outbox.remove(source);
+        this.#running.delete(executionId);
+      },
+    });
+    const source: OutboxSource = {
+      messages: inputMessages(execute, request.inputs, () => execution.inputSent()),
+      begun: false,
+      failed: (error) => execution.cancel(error instanceof Error ? error : new Error(String(error))),
+    };
+    this.#running.set(executionId, { execution, source });
+    const cancel = (): void => execution.cancel(new HpccError("job.cancelled", "the compile was cancelled"));
+    options.signal.addEventListener("abort", cancel);
+    try {
+      this.#outbox.add(source);
+      return await execution.result;
+    } finally {
+      options.signal.removeEventListener("abort", cancel);
+    }
+  }
+
+  close(): void {
+    this.#finish({ t: "closed" });
+  }
+
+  /** UNTRUSTED: guest. */
+  #open(): AsyncIterable<SessionResponse> {
+    let dialled = false;
+    const transport = createGrpcTransport({
+      baseUrl: "http://agent",
+      nodeOptions: {
+        createConnection: () => {
+          if (dialled) throw new HpccError("vm.lost", "the agent's connection is gone");
+          dialled = true;
+          return this.#connection;
+        },
+        settings: { enablePush: false },
+      },
+      readMaxBytes: MESSAGE_BYTES_MAX,
+      writeMaxBytes: EXECUTE_BYTES_MAX + 1024,
+      // Nothing that a guest compressed is decompressed here.
+      acceptCompression: [],
+    });
+    return createClient(AgentService, transport).session(this.#outbox.stream(), { signal: this.#abort.signal });
+  }
+
+  async #receive(responses: AsyncIterator<SessionResponse>): Promise<void> {
+    try {
+      for (;;) {
+        const next = await responses.next();
+        if (next.done) throw new HpccError("vm.lost", "the agent ended the stream");
+        await this.#dispatch(next.value);
+        if (this.#end) return;
+      }
+    } catch (error) {
+      this.#finish(endOf(error));
+    }
+  }
+
+  /** UNTRUSTED: guest. */
+  async #dispatch({ message }: SessionResponse): Promise<void> {
+    if (message.case === undefined || message.case === "ready")
+      throw new Breach(message.case ? "a second ready" : "a message that says nothing");
+    const { executionId } = message.value;
+    const running = this.#running.get(executionId);
+    if (!running?.source.begun) throw new Breach(`a message for execution ${executionId}, which does not run`);
+    switch (message.case) {
+      case "exited":
+        running.execution.exited(message.value);
+        break;
+      case "output":
+        await running.execution.output(message.value);
+        break;
+      case "error":
+        running.execution.error(message.value);
+    }
+  }
+
+  /** UNTRUSTED: guest. */
+  #acceptReady({ message }: SessionResponse, nonce: Uint8Array): void {
+    if (message.case !== "ready") throw new Breach("its first message is not ready");
+    const ready: Ready = message.value;
+    if (ready.protocolVersion !== PROTOCOL_VERSION)
+      throw new Breach(`the agent speaks version ${ready.protocolVersion}, not ${PROTOCOL_VERSION}`);
+    if (Buffer.compare(ready.nonce, nonce) !== 0) throw new Breach("ready has another nonce");
+    if (ready.initialCreditBytes === 0 || ready.initialCreditBytes > CREDIT_BYTES_MAX)
+      throw new Breach(`an initial credit of ${ready.initialCreditBytes} bytes`);
+    if (ready.agentVersion.length > TEXT_LENGTH_MAX || ready.kernelRelease.length > TEXT_LENGTH_MAX)
+      throw new Breach("a version that is too long");
+    this.#creditBytes = ready.initialCreditBytes;
+    this.ready = {
+      agentVersion: guestText(ready.agentVersion),
+      kernelRelease: guestText(ready.kernelRelease),
+      uptimeMs: Number(ready.uptimeMs),
+    };
+  }
+
+  #send(message: SessionRequest["message"]): void {
+    this.#outbox.control(create(SessionRequestSchema, { message }));
+  }
+
+  #finish(end: SessionEnd): void {
+    if (this.#end) return;
+    this.#end = end;
+    this.#outbox.end();
+    this.#abort.abort();
+    this.#connection.destroy();
+    const error = this.#errorOf(end);
+    for (const { execution } of this.#running.values()) execution.lost(error);
+    this.#resolveEnded(end);
+  }
+
+  #errorOf(end: SessionEnd): HpccError {
+    switch (end.t) {
+      case "closed":
+        return new HpccError("vm.lost", "the microVM was destroyed");
+      case "lost":
+        return new HpccError("vm.lost", end.detail);
+      case "breach":
+        return new HpccError("vm.breach", `the guest broke its contract: ${end.detail}`);
+    }
+    throw new Error("bug: unknown end of a session");
+  }
+}
+
+/** A message that cannot be decoded is the guest's breach; a connection that ends is a machine lost. */
+const BREACH_CODES = new Set([Code.ResourceExhausted, Code.InvalidArgument, Code.Internal, Code.DataLoss]);
+
+function endOf(error: unknown): SessionEnd {
+  if (error instanceof Breach) return { t: "breach", detail: error.message };
+  if (error instanceof HpccError) {
+    const code: ErrorCode = error.code;
+    return { t: code === "vm.breach" ? "breach" : "lost", detail: error.message };
+  }
+  const connectError = ConnectError.from(error);
+  const detail = guestText(connectError.rawMessage);
+  return BREACH_CODES.has(connectError.code) ? { t: "breach", detail } : { t: "lost", detail };
+}
