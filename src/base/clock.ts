@@ -62,3 +62,17 @@ export class ManualClock implements Clock {
     return this.#timers.length;
   }
 }
+
+/** Resolves after `ms`, or at once when the signal is aborted. */
+export function pause(clock: Clock, ms: number, signal: AbortSignal): Promise<void> {
+  if (signal.aborted) return Promise.resolve();
+  const { promise, resolve } = Promise.withResolvers<void>();
+  const done = () => {
+    timer.cancel();
+    signal.removeEventListener("abort", done);
+    resolve();
+  };
+  const timer = clock.after(ms, done);
+  signal.addEventListener("abort", done, { once: true });
+  return promise;
+}
