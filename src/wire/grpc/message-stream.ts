@@ -10,8 +10,11 @@ export interface MessageStream<In, Out> {
    * holds the sender back. On a server a caller that cancels may look like one that ends: its context's signal tells.
    */
   readonly incoming: AsyncIterable<In>;
-  /** Sends one message. False when the buffer is full: await `drained()` before the next. Dropped after the end. */
-  send(message: Out): boolean;
+  /**
+   * Sends one message. False when the buffer is full: await `drained()` before the next. Dropped after the end. `flushed`
+   * is called when the connection has taken the message, or never will.
+   */
+  send(message: Out, flushed?: () => void): boolean;
   /** Resolves when there is room, or when the call has ended. */
   drained(): Promise<void>;
   /** No more messages from this side. */
@@ -37,8 +40,10 @@ export function messageStream<In, Out>(
   return {
     incoming: incoming(),
     closed,
-    send(message) {
-      return ended() ? true : duplex.write(message);
+    send(message, flushed) {
+      if (!ended()) return duplex.write(message, flushed);
+      if (flushed) process.nextTick(flushed);
+      return true;
     },
     async drained() {
       if (ended() || !duplex.writableNeedDrain) return;
