@@ -1,0 +1,103 @@
+// QEMU's command line: what the machine has, and above all what it has not. No network device, no default device, no PCI
+// bus; a read-only disk, a random number generator, one vsock device, a serial console that is only written.
+import { AGENT_PORT } from "../agent/limits.ts";
+
+export type Accelerator = "kvm" | "tcg";
+
+/** Descriptors under which QEMU gets its files. */
+export const QEMU_FILES = { kernel: 3, initramfs: 4, rootfs: 5 } as const;
+/** Sockets in the machine's folder, which is QEMU's working directory. */
+export const DEVICE_SOCKET = "device";
+export const VSOCK_SOCKET = "vsock";
+
+/** Code that TCG keeps translated; a compile of C++ needs more than the default of a small machine. */
+const TRANSLATION_BUFFER_MIB = 256;
+
+const KERNEL_COMMAND_LINE = [
+  // The console carries the kernel's last words only.
+  "console=ttyS0",
+  "quiet",
+  // A guest that dies ends its machine: no reboot, no debugging.
+  "panic=-1",
+  "oops=panic",
+  "reboot=t",
+  // Probing of devices that are not there takes a quarter of the boot under emulation.
+  "8250.nr_uarts=1",
+  "i8042.noaux",
+  "i8042.nokbd",
+  "cryptomgr.notests",
+  "pci=off",
+  "random.trust_cpu=on",
+  "init_on_free=1",
+  `hpcc.port=${AGENT_PORT}`,
+];
+
+export interface QemuMachineSpec {
+  readonly accelerator: Accelerator;
+  readonly memoryBytes: number;
+  readonly vcpus: number;
+  /** False only for the probe of KVM, which executes nothing. */
+  readonly hasRootfs: boolean;
+}
+
+export function qemuCommandLine(spec: QemuMachineSpec): string[] {
+  const memory = `${Math.ceil(spec.memoryBytes / 2 ** 20)}M`;
+  const accelerator = spec.accelerator === "kvm" ? "kvm" : `tcg,thread=multi,tb-size=${TRANSLATION_BUFFER_MIB}`;
+  const rootfs = spec.hasRootfs
+    ? [
+        "-add-fd",
+        `fd=${QEMU_FILES.rootfs},set=1`,
+        "-blockdev",
+        "driver=raw,node-name=rootfs,read-only=on,file.driver=file,file.filename=/dev/fdset/1,file.read-only=on,file.locking=off",
+        "-device",
+        "virtio-blk-device,drive=rootfs",
+      ]
+    : [];
+  return [
+    "-nodefaults",
+    "-no-user-config",
+    "-nic",
+    "none",
+    "-display",
+    "none",
+    "-sandbox",
+    "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
+    "-no-reboot",
+    "-machine",
+    "microvm,memory-backend=ram,acpi=on,pcie=off,usb=off",
+    "-accel",
+    accelerator,
+    "-cpu",
+    "max",
+    "-smp",
+    String(spec.vcpus),
+    "-m",
+    memory,
+    "-object",
+    `memory-backend-memfd,id=ram,size=${memory},share=on,merge=off,dump=off`,
+    "-kernel",
+    `/proc/self/fd/${QEMU_FILES.kernel}`,
+    "-initrd",
+    `/proc/self/fd/${QEMU_FILES.initramfs}`,
+    "-append",
+    [...KERNEL_COMMAND_LINE, ...(spec.hasRootfs ? ["hpcc.rootfs=/dev/vda"] : [])].join(" "),
+    ...rootfs,
+    "-object",
+    "rng-random,id=random,filename=/dev/urandom",
+    "-device",
+    "virtio-rng-device,rng=random",
+    "-chardev",
+    `socket,id=vsock,path=${DEVICE_SOCKET}`,
+    "-device",
+    "vhost-user-vsock-device,chardev=vsock",
+    "-chardev",
+    "stdio,id=console,signal=off",
+    "-serial",
+    "chardev:console",
+  ];
+}
+
+/** vhost-device-vsock's command line: one guest, which can name no other one. */
+export function vsockCommandLine(): string[] {
+  return ["--guest-cid", "3", "--socket", DEVICE_SOCKET, "--uds-path", VSOCK_SOCKET];
+}

@@ -1,0 +1,64 @@
+// Whether KVM is usable is found by booting our own guest under it, not by looking for a device file. The verdict holds until
+// the host boots again, or QEMU or the kernel of the guest changes.
+import { constants } from "node:fs";
+import { access, readFile, rename, writeFile } from "node:fs/promises";
+import { isDeepStrictEqual } from "node:util";
+import { bootQemu, type QemuBootContext } from "./boot.ts";
+
+/** A guest is up in less than a second under KVM; one that takes this long does not boot. */
+const PROBE_DEADLINE_MS = 8_000;
+const PROBE_MEMORY_BYTES = 256 * 2 ** 20;
+
+export async function kvmIsUsable(
+  context: QemuBootContext,
+  verdictFile: string,
+  signal: AbortSignal,
+): Promise<boolean> {
+  const subject = {
+    bootId: (await readFile("/proc/sys/kernel/random/boot_id", "latin1")).trim(),
+    qemu: context.programs.qemuVersion,
+    kernel: context.guest.kernelDigest,
+  };
+  const known = await readVerdict(verdictFile, subject);
+  if (known !== null) return known;
+  const usable = await probe(context, signal);
+  await writeFile(`${verdictFile}.${process.pid}`, JSON.stringify({ subject, usable }), { mode: 0o600 });
+  await rename(`${verdictFile}.${process.pid}`, verdictFile);
+  return usable;
+}
+
+async function probe(context: QemuBootContext, signal: AbortSignal): Promise<boolean> {
+  const { logger } = context;
+  try {
+    await access("/dev/kvm", constants.R_OK | constants.W_OK);
+  } catch {
+    logger.info("vm.kvm.absent");
+    return false;
+  }
+  try {
+    const machine = await bootQemu(
+      { ...context, bootDeadlineMs: PROBE_DEADLINE_MS },
+      { rootfs: null, memoryBytes: PROBE_MEMORY_BYTES, vcpus: 1 },
+      signal,
+    );
+    await machine.destroy();
+    logger.info("vm.kvm.usable", { bootMs: machine.bootMs });
+    return true;
+  } catch (error) {
+    signal.throwIfAborted();
+    logger.warn("vm.kvm.unusable", { error: error instanceof Error ? error.message : String(error) });
+    return false;
+  }
+}
+
+/** The verdict on this very subject; null when there is none. A file that cannot be read is none. */
+async function readVerdict(file: string, subject: object): Promise<boolean | null> {
+  const text = await readFile(file, "utf8").catch(() => "");
+  try {
+    const value: unknown = JSON.parse(text);
+    if (typeof value !== "object" || value === null || !("subject" in value) || !("usable" in value)) return null;
+    return isDeepStrictEqual(value.subject, subject) && typeof value.usable === "boolean" ? value.usable : null;
+  } catch {
+    return null;
+  }
+}
