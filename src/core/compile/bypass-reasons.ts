@@ -49,6 +49,7 @@ export const BYPASS_REASONS = {
   unfaithful_preprocessing:
     "The text uses what only a one-step compile keeps (`__INCLUDE_LEVEL__`, `__BASE_FILE__` ...).",
   // The remote step.
+  unfaithful_diagnostics: "The remote compile's words would differ from a one-step compile's (docs/fidelity.md).",
   compile_failed: "The remote compile failed; the local compiler has the last word.",
   remote_unavailable: "No worker could be reached in time.",
   internal_error: "A fault of hpcc itself; its log says which.",

@@ -1,8 +1,16 @@
 // The daemon's entry to the second step's files: makes, from what the first step wrote, the text that the guest compiles and
 // the files from which its compiler quotes source lines. Pure: files come through a callback. Knows no command line.
 // UNTRUSTED: text and files are a checkout's bytes, which may be anything.
-import type { ByteString } from "../../base/byte-string.ts";
-import type { BypassReason, CompilerFamily, Language } from "./invocation.ts";
+import { ascii, type ByteString, byteStringOf } from "../../base/byte-string.ts";
+import type { BypassReason } from "./bypass-reasons.ts";
+import { restoreDirectives } from "./directives-only.ts";
+import type { CompilerFamily, Language } from "./invocation.ts";
+import { isPseudoFile, parseLinemarker, resolvePath } from "./linemarkers.ts";
+import { unfaithfulText } from "./unfaithful-text.ts";
+import { isSent } from "./view.ts";
+
+/** Where the text of GCC's first step stands in the guest; nothing that the compiler writes names it. */
+export const TEXT_PATH = ascii("/hpcc/tmp/text");
 
 export interface RebuildRequest {
   readonly family: CompilerFamily;
@@ -29,8 +37,10 @@ export interface GuestFile {
 export type Rebuilt =
   | {
       readonly kind: "ready";
-      /** The text to compile; `compileArgv` names it. */
+      /** The text to compile. */
       readonly main: GuestFile;
+      /** How the second step's argv names it: `CompileOptions.sourcePath`. */
+      readonly mainName: ByteString;
       /** Files that the compiler only quotes; sorted by path, no path twice. */
       readonly quotes: readonly GuestFile[];
       /** Folders (absolute, normalized, sorted) that must exist in the guest besides those of the files and of `cwd`. */
@@ -45,5 +55,36 @@ export type Rebuilt =
 
 /** Makes the guest's files from the first step's text, or says why the call must be compiled locally. */
 export function rebuildTranslationUnit(request: RebuildRequest): Rebuilt {
-  return { kind: "refused", reason: `preprocess.unsupported-${request.family}`, detail: null };
+  const refusal = unfaithfulText(byteStringOf(request.text), request.family);
+  if (refusal !== null) return { kind: "refused", ...refusal };
+  if (request.family === "clang") return rebuildClang(request);
+  const restored = restoreDirectives(request);
+  if (restored.kind === "refused") return restored;
+  const { text, quotes, folders, reads } = restored;
+  return { kind: "ready", main: { path: TEXT_PATH, bytes: text }, mainName: TEXT_PATH, quotes, folders, reads };
+}
+
+/** Clang quotes from the text itself, which stands where the source stood. */
+function rebuildClang({ text, cwd, source }: RebuildRequest): Rebuilt {
+  const { path, passed } = resolvePath(cwd, source);
+  const reads = projectFiles(byteStringOf(text), cwd);
+  return {
+    kind: "ready",
+    main: { path, bytes: text },
+    mainName: source,
+    quotes: [],
+    folders: passed.filter(isSent).sort(),
+    reads,
+  };
+}
+
+/** Files below the project's root or an extra root that linemarkers name. */
+function projectFiles(text: string, cwd: ByteString): ByteString[] {
+  const names = new Set<ByteString>();
+  for (const match of text.matchAll(/^# \d+ "[^\n]*$/gm)) {
+    const marker = parseLinemarker(match[0]);
+    if (marker !== null && !isPseudoFile(marker.file)) names.add(marker.file);
+  }
+  const paths = new Set([...names].map((name) => resolvePath(cwd, name).path).filter(isSent));
+  return [...paths].sort();
 }

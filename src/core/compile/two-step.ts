@@ -1,7 +1,8 @@
 // Argument vectors of the two steps of a remote compile: `-E` on the client, the compile of its text in the guest. Pure.
-// Must not know where the daemon keeps its files, nor read any.
-import type { ByteString } from "../../base/byte-string.ts";
-import type { BypassReason, GnuInvocation } from "./invocation.ts";
+// Must not know where the daemon keeps its files, nor read any. Invocations come with their paths mapped to the view.
+import { ascii, type ByteString } from "../../base/byte-string.ts";
+import type { BypassReason } from "./bypass-reasons.ts";
+import type { Argument, CompilerFamily, GnuInvocation } from "./invocation.ts";
 
 export interface PreprocessOptions {
   /** The compiler's absolute path in the image: argv[0]. */
@@ -16,26 +17,100 @@ export interface PreprocessOptions {
 
 export interface CompileOptions {
   readonly compiler: ByteString;
-  /** The rebuilt text, absolute in the guest (`Rebuilt.main.path`). */
+  /** The rebuilt text as the guest's compiler names it: `Rebuilt.main.name`. */
   readonly sourcePath: ByteString;
   /** The object or assembler text, absolute in the guest. */
   readonly outputPath: ByteString;
-  /** Value of `-frandom-seed`. */
+  /** Value of `-frandom-seed`, unless the user gave one. */
   readonly randomSeed: ByteString;
   readonly injected: readonly ByteString[];
 }
 
+const words = (text: string): readonly ByteString[] => text.split(" ").map(ascii);
+
+const PREPROCESS: Readonly<Record<CompilerFamily, readonly ByteString[]>> = {
+  gcc: words("-E -fdirectives-only"),
+  clang: words("-E -frewrite-includes"),
+};
+const COMPILE: Readonly<Record<CompilerFamily, readonly ByteString[]>> = {
+  gcc: words("-fpreprocessed -fdirectives-only"),
+  clang: [],
+};
+/** Clang's text leaves macros of the command line to the second step. */
+const CLANG_MACROS: ReadonlySet<string> = new Set(["-D", "-U"]);
+
 /** Why an invocation cannot be compiled in two steps, judged by its command line alone; null when it can. */
-export function twoStepRefusal(_invocation: GnuInvocation): BypassReason | null {
+export function twoStepRefusal(invocation: GnuInvocation): BypassReason | null {
+  if (invocation.language !== "c" && invocation.language !== "c++") {
+    return invocation.language.endsWith("cpp-output") ? "preprocessed_source" : "assembler_source";
+  }
+  for (const argument of invocation.arguments) {
+    const word = argument.words.join("");
+    if (argument.option === "-W" && word === "-Wunused-macros") return "unused_macros_warning";
+  }
   return null;
 }
 
 /** argv of the first step, whose paths are those of the view. */
-export function preprocessArgv(_invocation: GnuInvocation, options: PreprocessOptions): ByteString[] {
-  return [options.compiler];
+export function preprocessArgv(invocation: GnuInvocation, options: PreprocessOptions): ByteString[] {
+  const kept = invocation.arguments.filter(({ role }) => role === "preprocess" || role === "both");
+  return [
+    options.compiler,
+    ...PREPROCESS[invocation.family],
+    ...spelled(kept),
+    ...options.injected,
+    ...dependencyWords(invocation, options.dependencyFile),
+    ...words("-x"),
+    invocation.language as ByteString,
+    invocation.source,
+    ...words("-o"),
+    options.output,
+  ];
 }
 
 /** argv of the second step. */
-export function compileArgv(_invocation: GnuInvocation, options: CompileOptions): ByteString[] {
-  return [options.compiler];
+export function compileArgv(invocation: GnuInvocation, options: CompileOptions): ByteString[] {
+  const { family } = invocation;
+  const kept = invocation.arguments.filter(
+    ({ role, option }) =>
+      role === "compile" ||
+      role === "both" ||
+      (family === "clang" && role === "preprocess" && CLANG_MACROS.has(option)),
+  );
+  const seeded = invocation.arguments.some(({ option }) => option === "-frandom-seed=" || option === "-frandom-seed");
+  return [
+    options.compiler,
+    ascii(invocation.produce === "object" ? "-c" : "-S"),
+    ...COMPILE[family],
+    ...spelled(kept),
+    ...options.injected,
+    ...(seeded ? [] : [`-frandom-seed=${options.randomSeed}` as ByteString]),
+    ...words("-x"),
+    invocation.language as ByteString,
+    options.sourcePath,
+    ...words("-o"),
+    options.outputPath,
+  ];
+}
+
+function spelled(kept: readonly Argument[]): ByteString[] {
+  return kept.flatMap((argument) => argument.words);
+}
+
+/** The dependency file's options, explicit: `-MD` with `-E -o x.i` alone names the wrong target. */
+function dependencyWords({ dependencies }: GnuInvocation, file: ByteString | null): ByteString[] {
+  if (dependencies === null || file === null) return [];
+  return [
+    `-${dependencies.kind}` as ByteString,
+    ...words("-MF"),
+    file,
+    ...dependencies.targets.flatMap(({ text, quoted }) => [ascii(quoted ? "-MQ" : "-MT"), text]),
+    ...(dependencies.phony ? words("-MP") : []),
+  ];
+}
+
+/** What hpcc adds to every compile, and `hpcc inspect` shows; the seed comes on top. */
+export function injectedFlags(family: CompilerFamily): ByteString[] {
+  const both = words("-Werror=date-time -ffile-prefix-map=/hpcc/project=.");
+  return [...both, ...(family === "gcc" ? words("-gno-record-gcc-switches") : [])];
 }

@@ -40,3 +40,8 @@ export function toHostPath(view: View, guestPath: ByteString): ByteString | null
     if (below(guestPath, root.guest)) return (root.host + guestPath.slice(root.guest.length)) as ByteString;
   return null;
 }
+
+/** True for a path of the view whose file a guest does not have by itself: below the project's root or an extra root. */
+export function isSent(guestPath: ByteString): boolean {
+  return below(guestPath, PROJECT_ROOT) || guestPath.startsWith(`${EXTRA_ROOTS}/`);
+}
