@@ -1,0 +1,275 @@
+// The audit log of one worker, append only. `append` resolves when the row is durable; rows that wait are written and synced
+// together. After a failed sync nothing more is taken: what the disk holds is then unknown.
+import { type FileHandle, mkdir, open, truncate, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import type { Clock } from "../base/clock.ts";
+import { HpccError } from "../base/errors.ts";
+import type { Logger } from "../base/log.ts";
+import type { Digest } from "../core/digest/digest.ts";
+import type { EnvelopeBody } from "./envelope.ts";
+import { CHAIN_START, listSegments, readSegment } from "./read-log.ts";
+import { type AuditRow, encodeRow, rowDigest } from "./row.ts";
+import { type ChainState, decodeFrame, encodeRecord, follow, hasLaterGroup, segmentName } from "./segment.ts";
+
+/** What touches the disk; a test's place for faults. */
+export interface LogDisk {
+  write(handle: FileHandle, bytes: Uint8Array, position: number): Promise<void>;
+  sync(handle: FileHandle): Promise<void>;
+}
+
+export const LOG_DISK: LogDisk = {
+  async write(handle, bytes, position) {
+    for (let done = 0; done < bytes.length; ) {
+      const { bytesWritten } = await handle.write(bytes, done, bytes.length - done, position + done);
+      done += bytesWritten;
+    }
+  },
+  sync: async (handle) => handle.datasync(),
+};
+
+export interface AuditLogOptions {
+  readonly folder: string;
+  readonly worker: string;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly disk?: LogDisk;
+  readonly segmentBytesMax?: number;
+}
+
+export interface AppendedRow {
+  readonly line: string;
+  readonly digest: Digest;
+  readonly sequence: number;
+}
+
+interface Waiting {
+  readonly line: string;
+  readonly body: EnvelopeBody;
+  readonly resolve: (row: AppendedRow) => void;
+  readonly reject: (error: HpccError) => void;
+}
+
+const SEGMENT_BYTES_MAX = 32 * 1024 * 1024;
+/** Rows that are written together. */
+const GROUP_ROWS_MAX = 1024;
+/** Rows that may wait; more means that the disk does not keep up. */
+const WAITING_ROWS_MAX = 65_536;
+
+export class AuditLog {
+  readonly #options: AuditLogOptions;
+  readonly #disk: LogDisk;
+  readonly #waiting: Waiting[] = [];
+  #segment: { readonly handle: FileHandle; size: number };
+  #chain: ChainState;
+  #failure: HpccError | null = null;
+  #running: Promise<void> | null = null;
+
+  private constructor(options: AuditLogOptions, end: LogEnd) {
+    this.#options = options;
+    this.#disk = options.disk ?? LOG_DISK;
+    this.#segment = { handle: end.handle, size: end.size };
+    this.#chain = end.chain;
+  }
+
+  /** Opens or makes the log of a folder. A torn end is set aside and recorded; other damage throws `audit.corrupt`. */
+  static async open(options: AuditLogOptions): Promise<AuditLog> {
+    const end = await openEnd(options).catch((error: unknown) => {
+      if (error instanceof HpccError) throw error;
+      throw new HpccError("audit.io", `cannot open the audit log ${options.folder}`, { cause: error });
+    });
+    const log = new AuditLog(options, end);
+    if (end.tornBytes > 0) await log.#recordTornEnd(end.tornBytes);
+    return log;
+  }
+
+  /** Why the log takes nothing more; null while it does. */
+  get failure(): HpccError | null {
+    return this.#failure;
+  }
+
+  /** Sequence of the last durable record. */
+  get sequence(): number {
+    return this.#chain.sequence;
+  }
+
+  /** Appends a row; resolves when it is durable, throws `audit.io` when it is not. */
+  async append(row: AuditRow, body: EnvelopeBody): Promise<AppendedRow> {
+    const line = encodeRow(row);
+    if (this.#failure !== null) throw this.#failure;
+    if (this.#waiting.length >= WAITING_ROWS_MAX) throw new HpccError("audit.io", "too many audit rows are waiting");
+    const { promise, resolve, reject } = Promise.withResolvers<AppendedRow>();
+    this.#waiting.push({ line, body, resolve, reject });
+    this.#running ??= this.#writeGroups().finally(() => {
+      this.#running = null;
+    });
+    return promise;
+  }
+
+  /** Waits for what was appended, then takes nothing more. */
+  async close(): Promise<void> {
+    while (this.#running !== null) await this.#running;
+    this.#failure ??= new HpccError("audit.io", "the audit log is closed");
+    await this.#segment.handle.close();
+  }
+
+  async #writeGroups(): Promise<void> {
+    // What is appended in this turn of the event loop goes together.
+    await Promise.resolve();
+    while (this.#waiting.length > 0) {
+      const group = this.#waiting.splice(0, GROUP_ROWS_MAX);
+      try {
+        if (this.#failure !== null) throw this.#failure;
+        const rows = await this.#writeGroup(group);
+        for (const [at, { resolve }] of group.entries()) resolve(rows[at]!);
+      } catch (error) {
+        for (const { reject } of group) reject(error as HpccError);
+      }
+    }
+  }
+
+  async #writeGroup(group: readonly Waiting[]): Promise<AppendedRow[]> {
+    const first = this.#chain.sequence + 1;
+    const frames: Uint8Array[] = [];
+    const rows: AppendedRow[] = [];
+    let chain = this.#chain;
+    for (const { line, body } of group) {
+      const sequence = chain.sequence + 1;
+      const encoded = encodeRecord(line, { ...body, sequence, previous: chain.recordDigest }, first);
+      frames.push(encoded.frame);
+      rows.push({ line, digest: rowDigest(line), sequence });
+      chain = { sequence, recordDigest: encoded.recordDigest };
+    }
+    await this.#store(Buffer.concat(frames), first);
+    this.#chain = chain;
+    return rows;
+  }
+
+  async #store(bytes: Uint8Array, firstSequence: number): Promise<void> {
+    try {
+      if (this.#segment.size >= (this.#options.segmentBytesMax ?? SEGMENT_BYTES_MAX)) await this.#rotate(firstSequence);
+      await this.#disk.write(this.#segment.handle, bytes, this.#segment.size);
+    } catch (error) {
+      await this.#undo(error);
+      throw new HpccError("audit.io", "an audit row cannot be written", { cause: error });
+    }
+    try {
+      await this.#disk.sync(this.#segment.handle);
+    } catch (error) {
+      throw this.#fail("the audit log cannot be synced", error);
+    }
+    this.#segment.size += bytes.length;
+  }
+
+  /** Cuts off what a failed write left, so that rows can be taken again once there is space. */
+  async #undo(cause: unknown): Promise<void> {
+    this.#options.logger.error("audit.log.write_failed", { error: String(cause) });
+    try {
+      await this.#segment.handle.truncate(this.#segment.size);
+    } catch (error) {
+      throw this.#fail("the audit log cannot be mended", error);
+    }
+  }
+
+  #fail(problem: string, cause: unknown): HpccError {
+    this.#failure ??= new HpccError("audit.io", problem, { cause });
+    this.#options.logger.error("audit.log.failed", { problem, error: String(cause) });
+    return this.#failure;
+  }
+
+  async #rotate(firstSequence: number): Promise<void> {
+    const handle = await createSegment(this.#options.folder, firstSequence);
+    await this.#segment.handle.close();
+    this.#segment = { handle, size: 0 };
+  }
+
+  async #recordTornEnd(bytes: number): Promise<void> {
+    const { clock, worker, logger } = this.#options;
+    logger.error("audit.log.torn", { bytes });
+    const now = clock.wallMs();
+    await this.append(
+      {
+        imageDigest: null,
+        sourceDigest: null,
+        flags: null,
+        outputDigest: null,
+        tenant: "-",
+        worker,
+        vm: null,
+        durationUs: 0,
+        exit: null,
+      },
+      {
+        kind: "log",
+        note: `torn end of ${bytes} bytes set aside`,
+        principal: null,
+        startMs: now,
+        endMs: now,
+        isolation: null,
+        life: null,
+        actionKey: null,
+        resultDigest: null,
+        compileUs: null,
+        versions: {},
+      },
+    );
+  }
+}
+
+interface LogEnd {
+  readonly handle: FileHandle;
+  readonly size: number;
+  readonly chain: ChainState;
+  readonly tornBytes: number;
+}
+
+async function createSegment(folder: string, firstSequence: number): Promise<FileHandle> {
+  const handle = await open(join(folder, segmentName(firstSequence)), "wx", 0o600);
+  await syncFolder(folder);
+  return handle;
+}
+
+async function syncFolder(folder: string): Promise<void> {
+  const handle = await open(folder, "r");
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
+
+/** Finds where the log ends, and sets aside what was written and never acknowledged. */
+async function openEnd({ folder }: AuditLogOptions): Promise<LogEnd> {
+  await mkdir(folder, { recursive: true, mode: 0o700 });
+  const segments = await listSegments(folder);
+  const last = segments.at(-1);
+  if (last === undefined) return { handle: await createSegment(folder, 1), size: 0, chain: CHAIN_START, tornBytes: 0 };
+  const before = segments.at(-2);
+  const from = before === undefined ? CHAIN_START : chainOf(await readSegment(folder, before), null).chain;
+  const bytes = await readSegment(folder, last);
+  const { chain, end } = chainOf(bytes, from);
+  const tornBytes = bytes.length - end;
+  if (tornBytes > 0) {
+    if (hasLaterGroup(bytes, end, chain.sequence + 1))
+      throw new HpccError("audit.corrupt", `${last} is damaged at byte ${end}, with synced rows after it`);
+    await writeFile(join(folder, `${last}.torn-${end}-${chain.sequence}`), bytes.subarray(end), { mode: 0o600 });
+    await truncate(join(folder, last), end);
+  }
+  const handle = await open(join(folder, last), "r+");
+  await handle.datasync();
+  await syncFolder(folder);
+  return { handle, size: end, chain, tornBytes };
+}
+
+/** Follows a segment's records from a state; null begins at whatever the first record says. */
+function chainOf(bytes: Buffer, from: ChainState | null): { readonly chain: ChainState; readonly end: number } {
+  let chain = from;
+  let end = 0;
+  for (let frame = decodeFrame(bytes, 0); frame !== null; frame = decodeFrame(bytes, end)) {
+    const { envelope } = frame.record;
+    chain = follow(chain ?? { sequence: envelope.sequence - 1, recordDigest: envelope.previous }, frame.record);
+    end = frame.end;
+  }
+  if (from === null && end !== bytes.length)
+    throw new HpccError("audit.corrupt", `an audit segment is damaged at byte ${end}`);
+  return { chain: chain ?? CHAIN_START, end };
+}

@@ -1,0 +1,112 @@
+// The form of an audit log on disk: segments of framed records, each a row's line and its envelope's line
+// (docs/specs/audit-log.md). Pure; what reads and writes files is beside it.
+import { crc32 } from "node:zlib";
+import { HpccError } from "../base/errors.ts";
+import { type Digest, sha256 } from "../core/digest/digest.ts";
+import { type AuditEnvelope, decodeEnvelope, encodeEnvelope } from "./envelope.ts";
+import { type AuditRow, decodeRow, rowDigest } from "./row.ts";
+
+/** A record as read back. */
+export interface AuditRecord {
+  readonly row: AuditRow;
+  /** The row's line. */
+  readonly line: string;
+  /** Digest of the line. */
+  readonly digest: Digest;
+  readonly envelope: AuditEnvelope;
+  /** SHA-256 of the record, which the next one names. */
+  readonly recordDigest: Digest;
+}
+
+export interface Frame {
+  readonly record: AuditRecord;
+  /** Sequence of the first record that was written and synced together with this one. */
+  readonly group: number;
+  /** Where the frame ends in its segment. */
+  readonly end: number;
+}
+
+/** "%hpcc <length> <crc32> <group>\n", the numbers in hex with leading zeros. */
+const HEADER = /^%hpcc ([0-9a-f]{8}) ([0-9a-f]{8}) ([0-9a-f]{16})\n$/;
+const HEADER_BYTES = 41;
+const PAYLOAD_BYTES_MAX = 128 * 1024;
+
+/** Name of the segment whose first record has this sequence; names sort in order of sequence. */
+export function segmentName(firstSequence: number): string {
+  return `${String(firstSequence).padStart(16, "0")}.log`;
+}
+
+/** First sequence of a segment by its name; null for another file. */
+export function segmentSequence(name: string): number | null {
+  const match = /^([0-9]{16})\.log$/.exec(name);
+  return match === null ? null : Number(match[1]);
+}
+
+export interface EncodedRecord {
+  readonly frame: Uint8Array;
+  readonly recordDigest: Digest;
+}
+
+export function encodeRecord(line: string, envelope: AuditEnvelope, group: number): EncodedRecord {
+  const payload = Buffer.from(`${line}\n${encodeEnvelope(envelope)}\n`, "latin1");
+  if (payload.length > PAYLOAD_BYTES_MAX) throw new Error("bug: an audit record is too large");
+  const hex = (value: number, digits: number) => value.toString(16).padStart(digits, "0");
+  const header = `%hpcc ${hex(payload.length, 8)} ${hex(crc32(payload), 8)} ${hex(group, 16)}\n`;
+  return { frame: Buffer.concat([Buffer.from(header, "latin1"), payload]), recordDigest: sha256(payload) };
+}
+
+/** The frame at an offset; null when none is whole and right there. UNTRUSTED: a log. */
+export function decodeFrame(segment: Buffer, offset: number): Frame | null {
+  const match = HEADER.exec(segment.toString("latin1", offset, offset + HEADER_BYTES));
+  if (match === null) return null;
+  const start = offset + HEADER_BYTES;
+  const end = start + Number.parseInt(match[1]!, 16);
+  if (end > segment.length || end - start > PAYLOAD_BYTES_MAX) return null;
+  const payload = segment.subarray(start, end);
+  if (crc32(payload) !== Number.parseInt(match[2]!, 16)) return null;
+  return { record: decodeRecord(payload), group: Number.parseInt(match[3]!, 16), end };
+}
+
+function decodeRecord(payload: Buffer): AuditRecord {
+  const [line, envelope, rest, ...more] = payload.toString("latin1").split("\n");
+  if (line === undefined || envelope === undefined || rest !== "" || more.length > 0)
+    throw new HpccError("audit.corrupt", "an audit record is not two lines");
+  return {
+    row: decodeRow(line),
+    line,
+    digest: rowDigest(line),
+    envelope: decodeEnvelope(envelope),
+    recordDigest: sha256(payload),
+  };
+}
+
+/** Whether a whole frame of a group that began after `sequence` stands anywhere after `offset`. */
+export function hasLaterGroup(segment: Buffer, offset: number, sequence: number): boolean {
+  for (let at = segment.indexOf("%hpcc ", offset); at >= 0; at = segment.indexOf("%hpcc ", at + 1)) {
+    const frame = tryDecode(segment, at);
+    if (frame !== null && frame.group > sequence) return true;
+  }
+  return false;
+}
+
+function tryDecode(segment: Buffer, offset: number): Frame | null {
+  try {
+    return decodeFrame(segment, offset);
+  } catch {
+    return null;
+  }
+}
+
+/** Where a chain of records stands. */
+export interface ChainState {
+  readonly sequence: number;
+  readonly recordDigest: Digest;
+}
+
+/** Throws `audit.corrupt` unless the record follows the state. */
+export function follow(state: ChainState, record: AuditRecord): ChainState {
+  const { sequence, previous } = record.envelope;
+  if (sequence !== state.sequence + 1 || previous !== state.recordDigest)
+    throw new HpccError("audit.corrupt", `audit record ${sequence} does not follow record ${state.sequence}`);
+  return { sequence, recordDigest: record.recordDigest };
+}
