@@ -11,6 +11,7 @@ import {
 } from "../../gen/hpcc/agent/v1/agent_pb.js";
 import type { ExecutionInput, ExecutionRequest } from "../execution.ts";
 import { CHUNK_BYTES_MAX, EXECUTE_BYTES_MAX, INPUTS_MAX, OUTPUTS_MAX } from "./limits.ts";
+import type { SourceMessage } from "./outbox.ts";
 
 /** The Execute message of a request; a request that no guest would take is refused here. */
 export function makeExecute(executionId: bigint, request: ExecutionRequest): Execute {
@@ -43,43 +44,34 @@ export function makeExecute(executionId: bigint, request: ExecutionRequest): Exe
   return execute;
 }
 
-/**
- * Gives the messages; `lastMade` is called just before the one after which the guest may begin. A frame that is not as
- * long as declared throws `store.corrupt`.
- */
+/** Gives the messages. A frame that is not as long as declared throws `store.corrupt`. */
 export async function* inputMessages(
   execute: Execute,
   inputs: readonly ExecutionInput[],
-  lastMade: () => void,
-): AsyncGenerator<SessionRequest> {
+): AsyncGenerator<SourceMessage> {
   let bytesLeft = inputs.reduce((sum, input) => sum + input.frameSizeBytes, 0);
-  if (bytesLeft === 0) lastMade();
-  yield create(SessionRequestSchema, { message: { case: "execute", value: execute } });
-  for (const [index, input] of inputs.entries()) {
+  yield sourceMessage({ case: "execute", value: execute }, bytesLeft === 0);
+  for (const [inputIndex, input] of inputs.entries()) {
     if (input.frameSizeBytes === 0) continue;
     let frameLeft = input.frameSizeBytes;
     for await (const bytes of input.openFrame()) {
-      if (bytes.length > frameLeft) throw wrongLength(index, input);
+      if (bytes.length > frameLeft) throw wrongLength(inputIndex, input);
       for (let offset = 0; offset < bytes.length; offset += CHUNK_BYTES_MAX) {
-        const data = bytes.subarray(offset, offset + CHUNK_BYTES_MAX);
+        const data = bytes.slice(offset, offset + CHUNK_BYTES_MAX);
         frameLeft -= data.length;
         bytesLeft -= data.length;
-        if (bytesLeft === 0) lastMade();
-        yield create(SessionRequestSchema, {
-          message: {
-            case: "input",
-            value: create(InputChunkSchema, {
-              executionId: execute.executionId,
-              inputIndex: index,
-              data: data.slice(),
-            }),
-          },
-        });
+        const { executionId } = execute;
+        const value = create(InputChunkSchema, { executionId, inputIndex, data });
+        yield sourceMessage({ case: "input", value }, bytesLeft === 0);
       }
       if (frameLeft === 0) break;
     }
-    if (frameLeft > 0) throw wrongLength(index, input);
+    if (frameLeft > 0) throw wrongLength(inputIndex, input);
   }
+}
+
+function sourceMessage(message: SessionRequest["message"], last: boolean): SourceMessage {
+  return { message: create(SessionRequestSchema, { message }), last };
 }
 
 function wrongLength(index: number, input: ExecutionInput): HpccError {

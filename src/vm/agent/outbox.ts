@@ -3,20 +3,25 @@
 import type { Clock, Timer } from "../../base/clock.ts";
 import type { SessionRequest } from "../../gen/hpcc/agent/v1/agent_pb.js";
 
+export interface SourceMessage {
+  readonly message: SessionRequest;
+  readonly last: boolean;
+}
+
 /** One execution's messages. */
 export interface OutboxSource {
-  readonly messages: AsyncIterator<SessionRequest>;
-  /** Set when the first of them was handed to the transport. */
-  begun: boolean;
+  readonly messages: AsyncIterator<SourceMessage>;
+  /** A message is handed to the transport. */
+  taken(last: boolean): void;
   /** The source threw; nothing more is taken from it. */
   failed(error: unknown): void;
 }
 
-type Next = IteratorResult<SessionRequest, unknown>;
+type Next = IteratorResult<SourceMessage, unknown>;
 interface Entry {
   readonly source: OutboxSource;
   /** What the source gives next; null while it is being asked. */
-  message: SessionRequest | null;
+  next: SourceMessage | null;
 }
 
 export interface OutboxOptions {
@@ -46,7 +51,7 @@ export class Outbox {
   }
 
   add(source: OutboxSource): void {
-    const entry: Entry = { source, message: null };
+    const entry: Entry = { source, next: null };
     this.#entries.set(source, entry);
     this.#pull(entry);
   }
@@ -90,11 +95,13 @@ export class Outbox {
   #takeReady(): SessionRequest | null {
     const entry = this.#ready.shift();
     if (!entry) return null;
-    const { message } = entry;
-    entry.message = null;
-    entry.source.begun = true;
-    this.#pull(entry);
-    return message;
+    const { next, source } = entry;
+    if (!next) return null;
+    entry.next = null;
+    source.taken(next.last);
+    if (next.last) this.remove(source);
+    else this.#pull(entry);
+    return next.message;
   }
 
   #pull(entry: Entry): void {
@@ -108,7 +115,7 @@ export class Outbox {
         this.#entries.delete(source);
         return;
       }
-      entry.message = next.value;
+      entry.next = next.value;
       this.#ready.push(entry);
       this.#wake?.();
     };

@@ -66,7 +66,8 @@ export interface OpenSession extends AgentSession {
 
 interface Running {
   readonly execution: Execution;
-  readonly source: OutboxSource;
+  /** The guest has heard of it, or is about to. */
+  begun: boolean;
 }
 
 /** Opens the stream on a dialled connection; on failure or abort the connection is gone. */
@@ -159,7 +160,7 @@ class StreamSession implements OpenSession {
         this.#send({ case: "credit", value: { $typeName: "hpcc.agent.v1.Credit", executionId, bytes } }),
       sendCancel: () => {
         this.#outbox.remove(source);
-        if (!source.begun) return false;
+        if (!running.begun) return false;
         this.#send({ case: "cancel", value: { $typeName: "hpcc.agent.v1.Cancel", executionId } });
         return true;
       },
@@ -170,11 +171,15 @@ class StreamSession implements OpenSession {
       },
     });
     const source: OutboxSource = {
-      messages: inputMessages(execute, request.inputs, () => execution.inputSent()),
-      begun: false,
+      messages: inputMessages(execute, request.inputs),
+      taken: (last) => {
+        running.begun = true;
+        if (last) execution.inputSent();
+      },
       failed: (error) => execution.cancel(error instanceof Error ? error : new Error(String(error))),
     };
-    this.#running.set(executionId, { execution, source });
+    const running: Running = { execution, begun: false };
+    this.#running.set(executionId, running);
     const cancel = (): void => execution.cancel(new HpccError("job.cancelled", "the compile was cancelled"));
     options.signal.addEventListener("abort", cancel);
     try {
@@ -229,7 +234,7 @@ class StreamSession implements OpenSession {
       throw new Breach(message.case ? "a second ready" : "a message that says nothing");
     const { executionId } = message.value;
     const running = this.#running.get(executionId);
-    if (!running?.source.begun) throw new Breach(`a message for execution ${executionId}, which does not run`);
+    if (!running?.begun) throw new Breach(`a message for execution ${executionId}, which does not run`);
     switch (message.case) {
       case "exited":
         running.execution.exited(message.value);
