@@ -26,6 +26,10 @@ export const ERROR_TRAITS = {
   "image.missing": { ...operator, hint: "`hpcc image ls` lists the images that are here." },
   "image.forbidden": { ...operator, hint: "Allow the image's digest in the user's configuration, `images.allowed`." },
   "tool.missing": { ...operator, hint: "`hpcc doctor` names the missing program and its package." },
+  "namespace.unavailable": {
+    ...operator,
+    hint: 'Let this user make user namespaces, or allow `fallback = "host"`; `hpcc doctor` says what forbids them.',
+  },
   "identity.invalid": { ...operator, hint: "Issue a certificate with `hpcc ca issue`." },
   "identity.forbidden": { ...operator, hint: "The certificate does not allow this; ask who runs the CA." },
   "peer.protocol": { ...peer, hint: "The other side broke the protocol; check that both run the same version." },

@@ -21,11 +21,11 @@ const MTIME = String(IMAGE_MTIME_SECONDS);
 /** Reads tar from standard input. Its sibling sqfstar 4.5 refuses every compression option. */
 const PACKER = "mksquashfs";
 const PACKER_ARGUMENTS = [
-  ...["-tar", "-comp", "zstd", "-Xcompression-level", "6", "-b", "128K"],
-  ...["-mkfs-time", MTIME, "-all-time", MTIME, "-root-time", MTIME],
-  ...["-all-root", "-root-mode", "755", "-no-xattrs", "-mem", "256M"],
-  ...["-exit-on-error", "-no-progress", "-quiet"],
-];
+  ["-tar", "-comp", "zstd", "-Xcompression-level", "6", "-b", "128K"],
+  ["-mkfs-time", MTIME, "-all-time", MTIME, "-root-time", MTIME],
+  ["-all-root", "-root-mode", "755", "-no-xattrs", "-mem", "256M"],
+  ["-exit-on-error", "-no-progress", "-quiet"],
+].flat();
 
 export interface SquashfsFile {
   readonly path: string;

@@ -115,7 +115,7 @@ export class HostFiles {
 
   /** Adds the folders above each entry that no list named. */
   addParents(): void {
-    for (const path of [...this.entries.keys()])
+    for (const path of this.entries.keys())
       for (let at = path.lastIndexOf("/"); at > 0; at = path.lastIndexOf("/", at - 1)) {
         const parent = path.slice(0, at) as ByteString;
         if (this.entries.has(parent)) continue;

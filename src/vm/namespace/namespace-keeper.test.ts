@@ -1,0 +1,218 @@
+// Real namespaces with a tiny image made of this machine's shell. Everything runs as the caller and, when that is root,
+// once more as a plain user.
+import assert from "node:assert/strict";
+import { spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
+import { chmod, lstat, mkdir, mkdtemp, readFile, rm, symlink, writeFile } from "node:fs/promises";
+import { after, before, test } from "node:test";
+import { ascii, type ByteString, byteStringOf, byteStringOfText, bytesOf } from "../../base/byte-string.ts";
+import { HpccError } from "../../base/errors.ts";
+import { SILENT_LOGGER } from "../../base/log.ts";
+import { type HeldNamespace, namespaceInode } from "./holder.ts";
+import { NamespaceKeeper, type NamespaceRequest } from "./namespace-keeper.ts";
+
+const PLAIN_UID = 65534;
+const isRoot = process.getuid?.() === 0;
+const b = byteStringOfText;
+
+let folder: string;
+let keeper: NamespaceKeeper;
+let request: NamespaceRequest;
+
+/** A root file system with the host's shell, cat and their libraries, on a merged /usr. */
+async function makeRootfs(rootfs: string): Promise<void> {
+  await mkdir(`${rootfs}/usr/bin`, { recursive: true });
+  for (const name of ["dev", "etc", "hpcc", "opt", "proc", "tmp", "usr/lib", "usr/lib64"])
+    await mkdir(`${rootfs}/${name}`, { recursive: true });
+  for (const name of ["bin", "lib", "lib64"]) await symlink(`usr/${name}`, `${rootfs}/${name}`);
+  await writeFile(`${rootfs}/etc/who`, "image\n");
+  for (const program of ["sh", "cat", "id"]) {
+    const path = spawnSync("sh", ["-c", `command -v ${program}`], { encoding: "utf8" }).stdout.trim();
+    spawnSync("cp", ["-L", path, `${rootfs}/usr/bin/${program}`]);
+    for (const [, library] of spawnSync("ldd", [path], { encoding: "utf8" }).stdout.matchAll(/(\/\S+) \(0x/g)) {
+      const place = `${rootfs}${library!}`;
+      await mkdir(place.slice(0, place.lastIndexOf("/")), { recursive: true });
+      spawnSync("cp", ["-L", library!, place]);
+    }
+  }
+}
+
+before(async () => {
+  folder = await mkdtemp("/tmp/hpcc-namespace-");
+  await chmod(folder, 0o755);
+  await makeRootfs(`${folder}/rootfs`);
+  await mkdir(`${folder}/project`);
+  await mkdir(`${folder}/extra`);
+  await mkdir(`${folder}/calls`);
+  await writeFile(`${folder}/project/a.c`, "int a;\n");
+  await writeFile(`${folder}/extra/x.h`, "int x;\n");
+  await symlink(`${folder}/project`, `${folder}/linked`);
+  keeper = new NamespaceKeeper({ logger: SILENT_LOGGER });
+  request = {
+    rootfs: `${folder}/rootfs`,
+    project: b(`${folder}/project`),
+    extraRoots: [{ name: ascii("extra"), host: b(`${folder}/extra`) }],
+    callFiles: b(`${folder}/calls`),
+  };
+});
+
+after(async () => {
+  await keeper.close();
+  await rm(folder, { recursive: true, force: true });
+});
+
+/** Runs a shell command in a namespace, entered as a launcher does: user namespace first, then mounts. */
+function enter(held: HeldNamespace, script: string, cwd = "/"): { status: number | null; out: string } {
+  const user = held.userNamespaceInode === null ? [] : ["--user", "--preserve-credentials"];
+  const args = [...user, "--mount", "-t", String(held.pid), "--", "/bin/sh", "-c", `cd ${cwd} && { ${script}; }`];
+  const run = spawnSync("nsenter", args, { cwd: "/", encoding: "utf8", env: { PATH: "/usr/bin:/bin" } });
+  return { status: run.status, out: run.stdout + run.stderr };
+}
+
+test("strict: image, roots, minimal /dev, and nothing else", async () => {
+  const { strict } = await keeper.get(request);
+  assert.equal(enter(strict, "echo /*").out, "/bin /dev /etc /hpcc /lib /lib64 /opt /proc /tmp /usr\n");
+  assert.equal(
+    enter(strict, "echo /dev/* /hpcc/* /tmp/*").out.includes("/hpcc/project /hpcc/roots /hpcc/tmp /tmp/*"),
+    true,
+  );
+  assert.equal(enter(strict, "cat /etc/who /hpcc/project/a.c /hpcc/roots/extra/x.h").out, "image\nint a;\nint x;\n");
+  assert.equal(enter(strict, `cat ${folder}/project/a.c`).status, 1, "host paths are not there");
+  assert.equal(enter(strict, "echo x > /usr/bin/new").status, 2);
+  assert.equal(enter(strict, "echo x > /new").status, 2);
+  assert.equal(enter(strict, "echo x > /dev/null && echo x > /tmp/t && echo ok").out, "ok\n");
+});
+
+test("files made inside belong to the caller", async () => {
+  const { strict, local } = await keeper.get(request);
+  assert.equal(enter(strict, "echo s > /hpcc/project/s.o; echo c > /hpcc/tmp/c.i").status, 0);
+  assert.equal(enter(local, `echo l > ${folder}/project/l.o`).status, 0);
+  for (const name of ["project/s.o", "calls/c.i", "project/l.o"]) {
+    const { uid, gid } = await lstat(`${folder}/${name}`);
+    assert.deepEqual([uid, gid], [process.getuid?.(), process.getgid?.()], name);
+  }
+  assert.equal(enter(strict, "id -u").out, `${process.getuid?.()}\n`);
+});
+
+test("local: the image's toolchain in the host's tree, through links too", async () => {
+  const { local } = await keeper.get(request);
+  assert.equal(enter(local, "cat /etc/who").out, "image\n");
+  assert.equal(enter(local, "cat a.c", `${folder}/project`).out, "int a;\n");
+  assert.equal(enter(local, `cat ${folder}/linked/a.c /hpcc/project/a.c`).out, "int a;\nint a;\n");
+  assert.equal(enter(local, "echo /usr/bin/*").out, "/usr/bin/cat /usr/bin/id /usr/bin/sh\n");
+  assert.equal(enter(local, "echo x > /usr/bin/new").status, 2);
+});
+
+test("local works without a holder, in the caller's folder", async () => {
+  const { localCommand } = await keeper.get(request);
+  const [program, ...args] = localCommand.map(String);
+  const run = spawnSync(program!, [...args, "--", "/bin/sh", "-c", "cat a.c /etc/who"], {
+    cwd: `${folder}/linked`,
+    encoding: "utf8",
+  });
+  assert.equal(run.stdout + run.stderr, "int a;\nimage\n");
+});
+
+test("the same request gets the same namespaces, also at once; another one gets others", async () => {
+  const [one, two] = await Promise.all([keeper.get(request), keeper.get(request)]);
+  assert.deepEqual(one, two);
+  assert.notEqual(one.strict.mountNamespaceInode, one.local.mountNamespaceInode);
+  assert.equal(one.strict.mountNamespaceInode, namespaceInode(one.strict.pid, "mnt"));
+  const other = await keeper.get({ ...request, project: b(`${folder}/extra`), extraRoots: [] });
+  assert.notEqual(other.strict.mountNamespaceInode, one.strict.mountNamespaceInode);
+});
+
+test("a holder that died is made anew", async () => {
+  const own = new NamespaceKeeper({ logger: SILENT_LOGGER });
+  try {
+    const first = await own.get(request);
+    const gone = untilGone(first.strict.pid);
+    process.kill(first.local.pid, "SIGKILL");
+    await gone;
+    const second = await own.get(request);
+    assert.notEqual(second.local.pid, first.local.pid);
+    assert.equal(enter(second.local, "cat /etc/who").out, "image\n");
+  } finally {
+    await own.close();
+  }
+});
+
+/** Waits for the end of a process that is not our child, by its procfs entry. */
+async function untilGone(pid: number): Promise<void> {
+  while (await isRunning(pid)) await new Promise((settle) => setImmediate(settle));
+}
+
+async function isRunning(pid: number): Promise<boolean> {
+  const stat = await readFile(`/proc/${pid}/stat`, "latin1").catch(() => "");
+  return stat !== "" && !/\) [ZX] /.test(stat);
+}
+
+test("holders end with the process that made them, even when it is killed", async () => {
+  const script = `
+    import { NamespaceKeeper } from ${JSON.stringify(new URL("./namespace-keeper.ts", import.meta.url).href)};
+    const silent = { debug() {}, info() {}, warn() {}, error() {}, with: () => silent };
+    const kept = await new NamespaceKeeper({ logger: silent }).get(${JSON.stringify(request)});
+    console.log(kept.strict.pid, kept.local.pid);
+    setInterval(() => {}, 1000);`;
+  const child = spawn(process.execPath, ["--input-type=module-typescript", "-e", script], {
+    stdio: ["ignore", "pipe", "inherit"],
+  });
+  const [line] = (await once(child.stdout, "data")) as [Buffer];
+  const pids = line.toString().trim().split(" ").map(Number);
+  assert.equal(pids.length, 2);
+  assert.deepEqual(await Promise.all(pids.map(isRunning)), [true, true]);
+  child.kill("SIGKILL");
+  await Promise.all(pids.map(untilGone));
+});
+
+test("a project whose path is not UTF-8", async () => {
+  const project = byteStringOf(Buffer.concat([Buffer.from(`${folder}/p`), Buffer.from([0xff, 0xe9])]));
+  await mkdir(bytesOf(project));
+  await writeFile(bytesOf(`${project}/b.c` as ByteString), "int b;\n");
+  const { strict, local } = await keeper.get({ ...request, project, extraRoots: [] });
+  assert.equal(enter(strict, "cat /hpcc/project/b.c").out, "int b;\n");
+  assert.equal(enter(local, `cat ${folder}/p??/b.c`).out, "int b;\n");
+});
+
+test("a project below folders of the image", { skip: isRoot ? false : "only root can write below /usr" }, async () => {
+  for (const project of [`/usr/src/hpcc-test-${process.pid}`, `/opt/hpcc-test-${process.pid}`]) {
+    await mkdir(project, { recursive: true });
+    try {
+      await writeFile(`${project}/u.c`, "int u;\n");
+      const { strict, local } = await keeper.get({ ...request, project: b(project) });
+      assert.equal(enter(strict, "cat /hpcc/project/u.c").out, "int u;\n");
+      assert.equal(enter(local, "cat u.c /etc/who; echo o > u.o", project).out, "int u;\nimage\n");
+      assert.equal(await readFile(`${project}/u.o`, "utf8"), "o\n");
+    } finally {
+      await rm(project, { recursive: true, force: true });
+    }
+  }
+});
+
+test("without bubblewrap, and where namespaces are forbidden, the error says so", async () => {
+  const refuses = async (bwrap: string, code: string, words: RegExp) => {
+    await using none = new NamespaceKeeper({ logger: SILENT_LOGGER, bwrap });
+    await assert.rejects(
+      none.get(request),
+      (error) => error instanceof HpccError && error.code === code && words.test(error.message),
+    );
+  };
+  await refuses(`${folder}/absent`, "tool.missing", /package bubblewrap/);
+  const forbidden = `${folder}/calls/bwrap`;
+  await writeFile(forbidden, "#!/bin/sh\necho 'bwrap: No permissions to create new namespace' >&2\nexit 1\n");
+  await chmod(forbidden, 0o755);
+  await refuses(forbidden, "namespace.unavailable", /No permissions to create new namespace/);
+  await rm(forbidden);
+});
+
+if (isRoot)
+  test("all of this as a plain user", async () => {
+    const words = [`--reuid=${PLAIN_UID}`, `--regid=${PLAIN_UID}`, "--clear-groups", "env", "-u", "NODE_TEST_CONTEXT"];
+    const args = [...words, process.execPath, "--test", "--test-reporter=tap", import.meta.filename];
+    const child = spawn("setpriv", args, { stdio: ["ignore", "pipe", "inherit"], cwd: "/" });
+    let out = "";
+    for await (const chunk of child.stdout) out += String(chunk);
+    assert.equal(child.exitCode ?? (await once(child, "exit"))[0], 0, out);
+    assert.match(out, /^# pass 9$/m, out);
+    assert.match(out, /^# skipped 1$/m);
+  });
