@@ -89,3 +89,8 @@ export function spiffeId(identity: Identity): string {
 export function sameIdentity(a: Identity, b: Identity): boolean {
   return spiffeId(a) === spiffeId(b);
 }
+
+/** True when both belong to the same trust domain. */
+export function sameTrustDomain(a: Identity, b: Identity): boolean {
+  return a.trustDomain === b.trustDomain;
+}

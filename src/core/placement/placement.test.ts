@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import fc from "fast-check";
+import * as fc from "fast-check";
 import { ISOLATIONS, isAtLeast, isolationNumber, isolationOfNumber } from "./isolation.ts";
 import { ASSIGNMENTS_MAX, PlacementIndex, type PlacementWorker } from "./placement.ts";
 

@@ -64,6 +64,7 @@ export class RpcServer {
   readonly #server = new Server(SERVER_OPTIONS);
   readonly #credentials: MutualTlsServerCredentials;
   readonly #logger: Logger;
+  #bound: HostPort | null = null;
 
   constructor(options: RpcServerOptions) {
     this.#credentials = new MutualTlsServerCredentials(options.tls);
@@ -90,7 +91,8 @@ export class RpcServer {
         else resolve(bound);
       });
     });
-    return { host: address.host, port };
+    this.#bound = { host: address.host, port };
+    return this.#bound;
   }
 
   /** Uses other credentials for connections from now on. */
@@ -100,11 +102,10 @@ export class RpcServer {
 
   /** Takes no new calls, gives open ones a moment, then ends them. */
   async close(graceMs = SHUTDOWN_GRACE_MS): Promise<void> {
-    const { promise, resolve } = Promise.withResolvers<void>();
-    const force = setTimeout(() => this.#server.forceShutdown(), graceMs);
-    this.#server.tryShutdown(() => resolve());
-    await promise;
-    clearTimeout(force);
+    // forceShutdown() of grpc-js ends no connection when channelz is off; drain() does.
+    if (this.#bound) this.#server.drain(formatHostPort(this.#bound), graceMs);
+    this.#bound = null;
+    await new Promise<void>((resolve) => this.#server.tryShutdown(() => resolve()));
   }
 
   #adapt(method: DescMethod, handler: unknown): UntypedHandleCall {

@@ -13,28 +13,22 @@ export interface RpcStatus {
 const CODE_HEADER = "hpcc-code";
 const MESSAGE_LENGTH_MAX = 1024;
 
-const STATUS_OF_CODE: Record<ErrorCode, status> = {
+/** Codes whose status says more than that the same call may or may not succeed later. */
+const STATUS_OF_CODE: Readonly<Partial<Record<ErrorCode, status>>> = {
   "argument.invalid": status.INVALID_ARGUMENT,
-  "config.invalid": status.FAILED_PRECONDITION,
-  "image.invalid": status.FAILED_PRECONDITION,
   "image.missing": status.NOT_FOUND,
   "image.forbidden": status.PERMISSION_DENIED,
-  "tool.missing": status.FAILED_PRECONDITION,
   "identity.invalid": status.UNAUTHENTICATED,
   "identity.forbidden": status.PERMISSION_DENIED,
   "peer.protocol": status.INVALID_ARGUMENT,
-  "peer.unavailable": status.UNAVAILABLE,
   "peer.deadline": status.DEADLINE_EXCEEDED,
+  "isolation.weak": status.FAILED_PRECONDITION,
   "limit.exceeded": status.RESOURCE_EXHAUSTED,
   "job.cancelled": status.CANCELLED,
   "job.failed": status.ABORTED,
   "store.corrupt": status.DATA_LOSS,
-  "store.io": status.UNAVAILABLE,
-  "audit.io": status.UNAVAILABLE,
   "audit.corrupt": status.DATA_LOSS,
-  "vm.boot": status.UNAVAILABLE,
   "vm.breach": status.ABORTED,
-  "vm.lost": status.UNAVAILABLE,
   "hash.unknown": status.NOT_FOUND,
 };
 
@@ -54,7 +48,8 @@ export function statusOfError(error: unknown): RpcStatus {
   const metadata = new Metadata();
   if (!(error instanceof HpccError)) return { code: status.INTERNAL, details: "internal error", metadata };
   metadata.set(CODE_HEADER, error.code);
-  return { code: STATUS_OF_CODE[error.code], details: error.message.slice(0, MESSAGE_LENGTH_MAX), metadata };
+  const code = STATUS_OF_CODE[error.code] ?? (error.retryable ? status.UNAVAILABLE : status.FAILED_PRECONDITION);
+  return { code, details: error.message.slice(0, MESSAGE_LENGTH_MAX), metadata };
 }
 
 interface CallFailure {

@@ -1,9 +1,9 @@
 // mTLS for gRPC: TLS 1.3 only, both sides show a certificate of the CA, and who a peer is stands in the one SPIFFE URI
 // of its certificate, never in its DNS name.
-import { createHash } from "node:crypto";
 import { createSecureContext, type PeerCertificate } from "node:tls";
 import { ChannelCredentials, ServerCredentials } from "@grpc/grpc-js";
 import { HpccError } from "../../base/errors.ts";
+import { type Digest, sha256 } from "../../core/digest/digest.ts";
 import { type Identity, parseSpiffeId, spiffeId } from "../../core/identity/spiffe.ts";
 
 /** One side's credentials, PEM. */
@@ -71,6 +71,6 @@ export function identityOfPeer(certificate: PeerCertificate | undefined): Identi
 }
 
 /** SHA-256 of a certificate's DER, as TlsTrust.ca_digest states it. */
-export function certificateDigest(der: Uint8Array): string {
-  return `sha256:${createHash("sha256").update(der).digest("hex")}`;
+export function certificateDigest(der: Uint8Array): Digest {
+  return sha256(der);
 }

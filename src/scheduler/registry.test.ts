@@ -1,0 +1,188 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { ManualClock } from "../base/clock.ts";
+import { HpccError } from "../base/errors.ts";
+import { SILENT_LOGGER } from "../base/log.ts";
+import { type Digest, sha256 } from "../core/digest/digest.ts";
+import { parseSpiffeId } from "../core/identity/spiffe.ts";
+import type { WorkerOffer } from "../wire/scheduler/mapping.ts";
+import { PUSH_INTERVAL_MS } from "./limits.ts";
+import { WorkerRegistry } from "./registry.ts";
+import { type WatchAnswer, WatchHub } from "./watch-hub.ts";
+
+const IMAGE: Digest = sha256(Buffer.from("image"));
+const OTHER: Digest = sha256(Buffer.from("other"));
+const EXPIRY_MS = 7000;
+const query = { image: IMAGE, isolationMin: "namespace" } as const;
+
+function offer(name: string, changes: Partial<WorkerOffer> = {}): WorkerOffer {
+  const identity = parseSpiffeId(`spiffe://test.example/worker/${name}`);
+  assert.ok(identity.kind === "worker");
+  return {
+    address: { host: "127.0.0.1", port: 9 },
+    identity,
+    caDigest: IMAGE,
+    images: [IMAGE],
+    isolation: "qemu-kvm",
+    slots: 2,
+    version: "0.1.0",
+    ...changes,
+  };
+}
+
+function fixture(limits: { workersMax?: number; watchersMax?: number; watchersPerClientMax?: number } = {}) {
+  const clock = new ManualClock();
+  const registry: WorkerRegistry = new WorkerRegistry({
+    clock,
+    logger: SILENT_LOGGER,
+    expiryMs: EXPIRY_MS,
+    workersMax: limits.workersMax ?? 10,
+    changed: (images) => hub.changed(images),
+  });
+  const hub: WatchHub = new WatchHub({
+    clock,
+    watchersMax: limits.watchersMax ?? 10,
+    watchersPerClientMax: limits.watchersPerClientMax ?? 10,
+    find: (wanted, client) => registry.find(wanted, client),
+  });
+  const names = (image: Digest = IMAGE) =>
+    registry.find({ ...query, image }, "ann").map(({ id }) => id.split("/").at(-1));
+  return { clock, registry, hub, names };
+}
+
+const IDLE = { freeSlots: 2, queued: 0, draining: false };
+
+test("a worker lives as long as it beats, and is forgotten after the expiry time", () => {
+  const { clock, registry, names } = fixture();
+  let expired = 0;
+  const handle = registry.register(offer("w1"), () => (expired += 1));
+  for (let beat = 0; beat < 20; beat += 1) {
+    clock.advance(EXPIRY_MS - 1);
+    assert.equal(handle.heartbeat(IDLE), true);
+  }
+  assert.deepEqual(names(), ["w1"]);
+  clock.advance(EXPIRY_MS * 1.25);
+  assert.deepEqual([names(), expired, registry.size], [[], 1, 0]);
+  assert.equal(handle.heartbeat(IDLE), false, "a late heartbeat brings nobody back");
+  assert.equal(clock.pendingTimers, 0);
+});
+
+test("a restarted worker replaces its old self, whose end does not remove the new one", () => {
+  const { registry, names } = fixture();
+  let replaced = 0;
+  const old = registry.register(offer("w1"), () => (replaced += 1));
+  const present = registry.register(offer("w1", { images: [OTHER] }), () => {});
+  assert.equal(replaced, 1);
+  old.remove();
+  assert.equal(old.heartbeat(IDLE), false);
+  assert.deepEqual([names(), names(OTHER)], [[], ["w1"]]);
+  present.remove();
+  assert.deepEqual(names(OTHER), []);
+});
+
+test("a draining worker is offered to nobody", () => {
+  const { registry, names } = fixture();
+  const handle = registry.register(offer("w1"), () => {});
+  handle.heartbeat({ ...IDLE, draining: true });
+  assert.deepEqual(names(), []);
+  handle.heartbeat(IDLE);
+  assert.deepEqual(names(), ["w1"]);
+});
+
+test("a worker cannot claim more free slots than it has", () => {
+  const { registry } = fixture();
+  registry.register(offer("w1"), () => {}).heartbeat({ ...IDLE, freeSlots: 4_000_000 });
+  assert.equal(registry.find(query, "ann")[0]?.freeSlots, 2);
+});
+
+test("the number of workers is limited", () => {
+  const { registry } = fixture({ workersMax: 1 });
+  registry.register(offer("w1"), () => {});
+  assert.throws(
+    () => registry.register(offer("w2"), () => {}),
+    (error) => error instanceof HpccError && error.code === "limit.exceeded",
+  );
+  registry.register(offer("w1"), () => {});
+});
+
+interface Reader {
+  readonly answers: AsyncGenerator<WatchAnswer, void, undefined>;
+  readonly leave: AbortController;
+  next(): Promise<(string | undefined)[]>;
+}
+
+function reader(hub: WatchHub, client = "ann", image: Digest = IMAGE): Reader {
+  const leave = new AbortController();
+  const answers = hub.watch({ ...query, image }, client, leave.signal);
+  return {
+    answers,
+    leave,
+    async next() {
+      const { value } = await answers.next();
+      return (value as WatchAnswer).workers.map(({ id }) => id.split("/").at(-1));
+    },
+  };
+}
+
+test("a client has an answer at once, and another when it changes", async () => {
+  const { clock, registry, hub } = fixture();
+  const ann = reader(hub);
+  assert.deepEqual(await ann.next(), []);
+  const handle = registry.register(offer("w1"), () => {});
+  clock.advance(0);
+  assert.deepEqual(await ann.next(), ["w1"]);
+  handle.remove();
+  const gone = ann.next();
+  clock.advance(PUSH_INTERVAL_MS);
+  assert.deepEqual(await gone, []);
+  ann.leave.abort();
+  assert.equal((await ann.answers.next()).done, true);
+  assert.equal(hub.size, 0);
+});
+
+test("heartbeats and workers of other images push nothing; many changes make one push", async () => {
+  const { clock, registry, hub } = fixture();
+  const ann = reader(hub);
+  await ann.next();
+  const handle = registry.register(offer("w1"), () => {});
+  clock.advance(0);
+  await ann.next();
+  registry.register(offer("other", { images: [OTHER] }), () => {});
+  for (let beat = 0; beat < 50; beat += 1) handle.heartbeat({ ...IDLE, freeSlots: beat % 3 });
+  assert.equal(clock.pendingTimers, 1, "nothing but the sweep is due");
+  registry.register(offer("w2"), () => {});
+  registry.register(offer("w3"), () => {});
+  registry.register(offer("w4"), () => {}).remove();
+  clock.advance(PUSH_INTERVAL_MS);
+  const { value } = await ann.answers.next();
+  assert.equal((value as WatchAnswer).revision, 3n);
+  assert.equal((value as WatchAnswer).workers.length, 3);
+});
+
+test("a client that does not read has only the latest answer waiting", async () => {
+  const { clock, registry, hub } = fixture();
+  const ann = reader(hub);
+  await ann.next();
+  for (let number = 0; number < 5; number += 1) {
+    registry.register(offer(`w${number}`), () => {});
+    clock.advance(PUSH_INTERVAL_MS);
+  }
+  assert.equal((await ann.next()).length, 5);
+});
+
+test("clients are limited, all and each; one that left makes room", async () => {
+  const { hub } = fixture({ watchersMax: 3, watchersPerClientMax: 2 });
+  const full = async (client: string) =>
+    assert.rejects(
+      reader(hub, client).next(),
+      (error) => error instanceof HpccError && error.code === "limit.exceeded",
+    );
+  const first = reader(hub, "ann");
+  await first.next();
+  await reader(hub, "ann").next();
+  await full("ann");
+  await reader(hub, "bob").next();
+  await full("eve");
+  await first.answers.return();
+  await reader(hub, "eve").next();
+});

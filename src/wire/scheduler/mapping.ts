@@ -1,0 +1,143 @@
+// Between the scheduler's messages and what the roles work with. Everything that a peer said is checked here.
+import { create } from "@bufbuild/protobuf";
+import { HpccError } from "../../base/errors.ts";
+import { type Digest, isDigest } from "../../core/digest/digest.ts";
+import { formatHostPort, type HostPort, parseHostPort } from "../../core/identity/host-port.ts";
+import { type Identity, parseSpiffeId, spiffeId } from "../../core/identity/spiffe.ts";
+import { type Isolation, isAtLeast, isolationOfNumber } from "../../core/placement/isolation.ts";
+import { ASSIGNMENTS_MAX } from "../../core/placement/placement.ts";
+import {
+  type Assignment,
+  AssignmentSchema,
+  type Registration,
+  RegistrationSchema,
+  type WatchRequest,
+  WatchRequestSchema,
+  type WatchResponse,
+  Isolation as WireIsolation,
+} from "../../gen/hpcc/scheduler/v1/scheduler_pb.js";
+
+/** Images that one worker may offer. */
+export const IMAGES_MAX = 1000;
+/** Slots that one worker may offer. */
+export const SLOTS_MAX = 4096;
+
+const VERSION = /^[0-9]{1,9}\.[0-9]{1,9}\.[0-9]{1,9}$/;
+
+/** What a worker offers. */
+export interface WorkerOffer {
+  readonly address: HostPort;
+  readonly identity: Identity & { readonly kind: "worker" };
+  /** Digest of the CA certificate that vouches for it. */
+  readonly caDigest: Digest;
+  readonly images: readonly Digest[];
+  readonly isolation: Isolation;
+  readonly slots: number;
+  readonly version: string;
+}
+
+/** A worker that a client may dial. */
+export interface WorkerChoice {
+  readonly address: HostPort;
+  readonly identity: Identity & { readonly kind: "worker" };
+  readonly caDigest: Digest;
+  readonly isolation: Isolation;
+}
+
+/** What a client looks for. */
+export interface WorkerQuery {
+  readonly image: Digest;
+  readonly isolationMin: Isolation;
+}
+
+const WIRE_ISOLATION: Readonly<Record<Isolation, WireIsolation>> = {
+  namespace: WireIsolation.NAMESPACE,
+  "qemu-tcg": WireIsolation.QEMU_TCG,
+  "qemu-kvm": WireIsolation.QEMU_KVM,
+  firecracker: WireIsolation.FIRECRACKER,
+};
+
+/** The isolation as the scheduler's messages say it. */
+export function toWireIsolation(isolation: Isolation): WireIsolation {
+  return WIRE_ISOLATION[isolation];
+}
+
+export function toRegistration(offer: WorkerOffer): Registration {
+  return create(RegistrationSchema, {
+    address: formatHostPort(offer.address),
+    tlsTrust: { spiffeId: spiffeId(offer.identity), caDigest: offer.caDigest },
+    imageDigests: [...offer.images],
+    isolation: toWireIsolation(offer.isolation),
+    slots: offer.slots,
+    version: offer.version,
+  });
+}
+
+/** UNTRUSTED: a worker; `peer` is whom its certificate names, and it may speak for nobody else. */
+export function parseRegistration(message: Registration, peer: Identity): WorkerOffer {
+  const { imageDigests, slots, version } = message;
+  if (imageDigests.length > IMAGES_MAX) throw new HpccError("limit.exceeded", `at most ${IMAGES_MAX} images`);
+  const images = [...new Set(imageDigests)].filter(isDigest);
+  if (imageDigests.some((digest) => !isDigest(digest))) throw protocol("an image's digest is malformed");
+  if (slots < 1 || slots > SLOTS_MAX) throw protocol(`slots must be from 1 to ${SLOTS_MAX}`);
+  if (!VERSION.test(version)) throw protocol("the version is malformed");
+  const { identity, ...trust } = parseTrusted(message);
+  if (spiffeId(identity) !== spiffeId(peer))
+    throw new HpccError("identity.forbidden", "a worker may register only the identity of its own certificate");
+  return { ...trust, identity, images, slots, version };
+}
+
+export function toAssignment(offer: WorkerOffer): Assignment {
+  return create(AssignmentSchema, {
+    address: formatHostPort(offer.address),
+    tlsTrust: { spiffeId: spiffeId(offer.identity), caDigest: offer.caDigest },
+    isolation: toWireIsolation(offer.isolation),
+  });
+}
+
+export function toWatchRequest(query: WorkerQuery): WatchRequest {
+  return create(WatchRequestSchema, {
+    imageDigest: query.image,
+    isolationMin: toWireIsolation(query.isolationMin),
+  });
+}
+
+/** UNTRUSTED: a client. */
+export function parseWatchRequest(message: WatchRequest): WorkerQuery {
+  const isolationMin = isolationOfNumber(message.isolationMin);
+  if (!isDigest(message.imageDigest)) throw protocol("the image's digest is malformed");
+  if (isolationMin === null) throw protocol("an isolation is required");
+  return { image: message.imageDigest, isolationMin };
+}
+
+/** UNTRUSTED: a scheduler. Assignments that do not fit the question are refused, all of them. */
+export function parseWatchResponse(message: WatchResponse, query: WorkerQuery, client: Identity): WorkerChoice[] {
+  if (message.assignments.length > ASSIGNMENTS_MAX) throw protocol(`more than ${ASSIGNMENTS_MAX} assignments`);
+  return message.assignments.map((assignment) => {
+    const choice = parseTrusted(assignment);
+    if (choice.identity.trustDomain !== client.trustDomain)
+      throw new HpccError("identity.forbidden", "the scheduler named a worker of another trust domain");
+    if (!isAtLeast(choice.isolation, query.isolationMin)) throw protocol("the scheduler offers too weak an isolation");
+    return choice;
+  });
+}
+
+function parseTrusted(message: Registration | Assignment): WorkerChoice {
+  const identity = parseSpiffeId(message.tlsTrust?.spiffeId ?? "");
+  if (identity.kind !== "worker") throw protocol("the TLS trust names no worker");
+  const caDigest = message.tlsTrust?.caDigest ?? "";
+  if (!isDigest(caDigest)) throw protocol("the CA's digest is malformed");
+  const isolation = isolationOfNumber(message.isolation);
+  if (isolation === null) throw protocol("an isolation is required");
+  return { address: parseAddress(message.address), identity, caDigest, isolation };
+}
+
+function parseAddress(text: string): HostPort {
+  const address = parseHostPort(text);
+  if (address.port === 0) throw protocol("port 0 cannot be dialled");
+  return address;
+}
+
+function protocol(message: string): HpccError {
+  return new HpccError("peer.protocol", message);
+}
