@@ -18,6 +18,9 @@ export const MEDIA_TYPES = {
 /** Annotation under which an index names an image. */
 export const TAG_ANNOTATION = "org.opencontainers.image.ref.name";
 
+/** Labels of an image that was made from a host's packages. */
+export const LABELS = { compilers: "dev.hpcc.compilers", packages: "dev.hpcc.packages" } as const;
+
 const MANIFESTS: ReadonlySet<string> = new Set([
   MEDIA_TYPES.manifest,
   "application/vnd.docker.distribution.manifest.v2+json",

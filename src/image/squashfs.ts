@@ -34,15 +34,19 @@ export interface SquashfsFile {
   readonly digest: Digest;
 }
 
+/** Path of an image's packed root below `imageFolder`, whether it is there or not. */
+export function squashfsPath(imageFolder: string, image: Pick<OciImage, "digest">): string {
+  return join(imageFolder, "squashfs", `${digestHex(image.digest)}.sqfs`);
+}
+
 /** The root file system of an image below `imageFolder`, made when it is not there or not whole. */
 export async function ensureSquashfs(
   image: OciImage,
   imageFolder: string,
   options: FlattenOptions = {},
 ): Promise<SquashfsFile> {
-  const folder = join(imageFolder, "squashfs");
-  await mkdir(folder, { recursive: true });
-  const path = join(folder, `${digestHex(image.digest)}.sqfs`);
+  await mkdir(join(imageFolder, "squashfs"), { recursive: true });
+  const path = squashfsPath(imageFolder, image);
   return withLock(`${path}.lock`, async () => (await verified(path, image)) ?? (await make(path, image, options)));
 }
 

@@ -11,15 +11,12 @@ import { type ByteString, byteStringOfText, bytesOf, displayText } from "../../b
 import { HpccError } from "../../base/errors.ts";
 import { type Digest, digestHex, sha256 } from "../../core/digest/digest.ts";
 import { blobPath, HashTap } from "../blob.ts";
-import { MEDIA_TYPES, ociArchitecture, TAG_ANNOTATION } from "../layout.ts";
+import { LABELS, MEDIA_TYPES, ociArchitecture, TAG_ANNOTATION } from "../layout.ts";
 import { encodeTarHeader, IMAGE_MTIME_SECONDS, TAR_END, tarPadding } from "../tar-encode.ts";
 import { runTool } from "../tool-process.ts";
 import { compilerPackages } from "./compiler-packages.ts";
 import { dependencyClosure, type HostPackage, installedPackages, packageFiles } from "./dpkg.ts";
 import { type HostEntry, HostFiles } from "./host-files.ts";
-
-/** Labels of an image made from the host. */
-export const LABELS = { compilers: "dev.hpcc.compilers", packages: "dev.hpcc.packages" } as const;
 
 /** Compression level of the layer; part of what makes the digest. */
 const ZSTD_LEVEL = 9;

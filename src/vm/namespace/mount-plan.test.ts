@@ -76,10 +76,14 @@ test("strict shows the image, the roots and nothing else of the host", () => {
   assert.equal(all.get("/hpcc/tmp"), "--bind /run/hpcc/calls");
   assert.equal(all.get("/tmp"), "--tmpfs");
   const fromHost = [...all.entries()].filter(([, how]) => / \//.test(how) && !how.includes("/images/r/"));
-  assert.deepEqual(fromHost.map(([path]) => path).sort(), [
-    ...["/dev/fd", "/dev/full", "/dev/null", "/dev/random", "/dev/stderr", "/dev/stdin", "/dev/stdout", "/dev/urandom"],
-    ...["/dev/zero", "/hpcc/project", "/hpcc/roots/boost", "/hpcc/tmp", "/proc"],
-  ]);
+  const devices = "/dev/fd /dev/full /dev/null /dev/random /dev/stderr /dev/stdin /dev/stdout /dev/urandom /dev/zero";
+  assert.equal(
+    fromHost
+      .map(([path]) => path)
+      .sort()
+      .join(" "),
+    `${devices} /hpcc/project /hpcc/roots/boost /hpcc/tmp /proc`,
+  );
   assert.ok(!plan.includes(b("--dev")), "its own /dev would add a second user namespace");
   assert.deepEqual(plan.slice(-2), ["--remount-ro", "/"]);
 });

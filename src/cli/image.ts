@@ -1,0 +1,160 @@
+// `hpcc image build|ls|show`: commands return data, printers make text of it. Images themselves are behind a port, which
+// the program fills; this folder does not know how they are stored.
+import { HpccError } from "../base/errors.ts";
+
+export interface ImageBuildRequest {
+  readonly compilers: readonly string[];
+  readonly packages: readonly string[];
+  readonly tag: string | null;
+}
+
+export interface ImageBuildReport {
+  readonly digest: string;
+  readonly layoutFolder: string;
+  readonly packages: readonly { readonly name: string; readonly version: string }[];
+  readonly entries: number;
+  readonly sizeBytes: number;
+  readonly layerBytes: number;
+  readonly missing: readonly string[];
+  readonly changed: readonly string[];
+  readonly refused: readonly string[];
+}
+
+export interface ImageSummaryRow {
+  readonly digest: string;
+  readonly tag: string | null;
+  readonly compilers: readonly string[];
+  readonly sizeBytes: number;
+}
+
+export interface ImageDetailRows extends ImageSummaryRow {
+  readonly layoutFolder: string;
+  readonly platform: string;
+  readonly environment: readonly string[];
+  readonly packages: readonly string[];
+  readonly layers: readonly { readonly digest: string; readonly diffId: string; readonly sizeBytes: number }[];
+  readonly squashfs: string | null;
+  readonly rootfs: string | null;
+}
+
+/** What the commands need of the machine's images. */
+export interface ImagePort {
+  build(request: ImageBuildRequest): Promise<ImageBuildReport>;
+  list(): Promise<readonly ImageSummaryRow[]>;
+  show(name: string): Promise<ImageDetailRows>;
+}
+
+export interface ImageBuildOptions {
+  /** The one source there is; it has to be asked for, as others will follow. */
+  readonly fromHost: boolean;
+  /** `--compiler`, any number of times; none means gcc. */
+  readonly compilers: readonly string[];
+  /** `--with`, any number of times. */
+  readonly with: readonly string[];
+  readonly tag: string | null;
+}
+
+const TAG = /^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$/;
+/** A tag that could be the start of a digest would be ambiguous. */
+const DIGEST_LIKE = /^[0-9a-f]{6,64}$/;
+
+/** `hpcc image build --from-host [--compiler NAME]... [--with PACKAGE]... [--tag NAME]`. */
+export async function imageBuild(images: ImagePort, options: ImageBuildOptions): Promise<ImageBuildReport> {
+  if (!options.fromHost)
+    throw new HpccError("argument.invalid", "say where the image comes from: hpcc image build --from-host");
+  if (options.tag !== null && (!TAG.test(options.tag) || DIGEST_LIKE.test(options.tag)))
+    throw new HpccError("argument.invalid", `${JSON.stringify(options.tag)} cannot be a tag`);
+  const compilers = options.compilers.length > 0 ? options.compilers : ["gcc"];
+  return images.build({ compilers, packages: options.with, tag: options.tag });
+}
+
+/** `hpcc image ls`. */
+export async function imageLs(images: ImagePort): Promise<readonly ImageSummaryRow[]> {
+  return images.list();
+}
+
+/** `hpcc image show NAME`: a digest, the start of one, or a tag. */
+export async function imageShow(images: ImagePort, name: string): Promise<ImageDetailRows> {
+  return images.show(name);
+}
+
+/** Paths listed at most per kind of finding. */
+const PATHS_SHOWN = 20;
+
+export function printImageBuild(report: ImageBuildReport): string {
+  const findings = [
+    ...finding("listed by a package and not on this machine", report.missing),
+    ...finding("differ from what their package installed", report.changed),
+    ...finding("left out: neither file, folder nor link", report.refused),
+  ];
+  return lines([
+    `image    ${report.digest}`,
+    `layout   ${report.layoutFolder}`,
+    `packages ${report.packages.length}, ${report.entries} entries`,
+    `size     ${mebibytes(report.sizeBytes)} in a layer of ${mebibytes(report.layerBytes)}`,
+    ...findings,
+  ]);
+}
+
+export function printImageList(images: readonly ImageSummaryRow[]): string {
+  if (images.length === 0) return "no images here; make one with: hpcc image build --from-host\n";
+  const rows = images.map((image) => [
+    image.tag ?? "-",
+    image.digest,
+    mebibytes(image.sizeBytes),
+    image.compilers.join(", ") || "-",
+  ]);
+  return table([["TAG", "DIGEST", "SIZE", "COMPILERS"], ...rows]);
+}
+
+export function printImageDetails(image: ImageDetailRows): string {
+  return lines([
+    `digest    ${image.digest}`,
+    `tag       ${image.tag ?? "-"}`,
+    `platform  ${image.platform}`,
+    `compilers ${image.compilers.join(", ") || "-"}`,
+    `layout    ${image.layoutFolder}`,
+    `squashfs  ${image.squashfs ?? "not made yet"}`,
+    `rootfs    ${image.rootfs ?? "not unpacked yet"}`,
+    ...image.environment.map((entry) => `env       ${printable(entry)}`),
+    ...image.layers.map(
+      (layer) => `layer     ${layer.digest} ${mebibytes(layer.sizeBytes)}, unpacks to ${layer.diffId}`,
+    ),
+    ...image.packages.map((entry) => `package   ${printable(entry)}`),
+  ]);
+}
+
+function finding(what: string, paths: readonly string[]): string[] {
+  if (paths.length === 0) return [];
+  const more = paths.length > PATHS_SHOWN ? [`  ... and ${paths.length - PATHS_SHOWN} more`] : [];
+  return [
+    `${paths.length} paths ${what}:`,
+    ...paths.slice(0, PATHS_SHOWN).map((path) => `  ${printable(path)}`),
+    ...more,
+  ];
+}
+
+/** An image's own words may hold control characters. */
+function printable(text: string): string {
+  return text.replace(/[\u0000-\u001f\u007f-\u009f]/g, "?");
+}
+
+function mebibytes(sizeBytes: number): string {
+  return `${(sizeBytes / (1024 * 1024)).toFixed(1)} MiB`;
+}
+
+function lines(text: readonly string[]): string {
+  return text.map((line) => `${line}\n`).join("");
+}
+
+function table(rows: readonly (readonly string[])[]): string {
+  const widths = rows[0]!.map((_, column) => Math.max(...rows.map((row) => row[column]!.length)));
+  return lines(
+    rows.map((row) =>
+      row
+        .map((cell, column) => printable(cell).padEnd(widths[column]!))
+        .join("  ")
+        .trimEnd(),
+    ),
+  );
+}

@@ -1,0 +1,149 @@
+// The images of one machine, in one folder: OCI layouts in `oci/<hex>`, packed root file systems in `squashfs/`, unpacked
+// ones in `rootfs/<hex>`. An image is named by its digest, by the start of one, or by a tag of this machine.
+import { randomBytes } from "node:crypto";
+import { access, readdir, readFile, rename, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { HpccError } from "../base/errors.ts";
+import { type Digest, digestHex, isDigest } from "../core/digest/digest.ts";
+import { type BuildReport, type BuildRequest, buildImageFromHost } from "./host/build-image.ts";
+import { LABELS, listLayout, type OciImage, openImage, readImage, TAG_ANNOTATION } from "./layout.ts";
+import { ensureRootfs, rootfsPath } from "./rootfs.ts";
+import { ensureSquashfs, type SquashfsFile, squashfsPath } from "./squashfs.ts";
+
+export interface ImageSummary {
+  readonly digest: Digest;
+  readonly tag: string | null;
+  /** Compiler packages with their versions, "gcc-12 12.2.0-14"; empty for an image that hpcc did not build. */
+  readonly compilers: readonly string[];
+  /** Of its layers, as stored. */
+  readonly sizeBytes: number;
+}
+
+export interface ImageDetails extends ImageSummary {
+  readonly layoutFolder: string;
+  readonly platform: string;
+  readonly environment: readonly string[];
+  readonly packages: readonly string[];
+  readonly layers: readonly { readonly digest: Digest; readonly diffId: Digest; readonly sizeBytes: number }[];
+  /** Paths of what was made of it, null when it was not. */
+  readonly squashfs: string | null;
+  readonly rootfs: string | null;
+}
+
+const COMPILER_PACKAGE = /^(?:gcc|g\+\+|clang)(?:-[0-9.]+)?=/;
+const LAYOUT_NAME = /^[0-9a-f]{64}$/;
+const DIGEST_START = /^(?:sha256:)?[0-9a-f]{6,64}$/;
+
+export class ImageStore {
+  readonly folder: string;
+
+  /** `folder` need not exist. */
+  constructor(folder: string) {
+    this.folder = folder;
+  }
+
+  /** Packs this machine's compilers; a tag moves to the new image. */
+  async build(request: BuildRequest): Promise<BuildReport> {
+    const report = await buildImageFromHost(join(this.folder, "oci"), request);
+    if (request.tag !== null)
+      for (const image of await this.#images())
+        if (image.tag === request.tag && image.digest !== report.digest) await removeTag(image.layoutFolder);
+    return report;
+  }
+
+  /** All images here, by tag and digest. */
+  async list(): Promise<ImageSummary[]> {
+    const order = (image: ImageSummary) => `${image.tag ?? "\uffff"} ${image.digest}`;
+    return (await this.#images()).map(summaryOf).sort((a, b) => (order(a) < order(b) ? -1 : 1));
+  }
+
+  /** What is known of an image. */
+  async show(name: string): Promise<ImageDetails> {
+    const image = await this.find(name);
+    return {
+      ...summaryOf(image),
+      layoutFolder: image.layoutFolder,
+      platform: `${image.os}/${image.architecture}`,
+      environment: image.environment,
+      packages: packagesOf(image),
+      layers: image.layers.map(({ digest, diffId, sizeBytes }) => ({ digest, diffId, sizeBytes })),
+      squashfs: await ifThere(squashfsPath(this.folder, image)),
+      rootfs: await ifThere(rootfsPath(this.folder, image)),
+    };
+  }
+
+  /** Opens an image by its whole digest, without a search. */
+  async open(digest: Digest): Promise<OciImage> {
+    return openImage(join(this.folder, "oci", digestHex(digest)), digest);
+  }
+
+  /** Opens an image by digest, start of a digest, or tag. */
+  async find(name: string): Promise<OciImage> {
+    if (isDigest(name)) return this.open(name);
+    const images = await this.#images();
+    const tagged = images.filter((image) => image.tag === name);
+    const start = DIGEST_START.test(name) ? `sha256:${name.replace(/^sha256:/, "")}` : null;
+    const found =
+      tagged.length > 0 ? tagged : images.filter((image) => start !== null && image.digest.startsWith(start));
+    if (found[0] === undefined) throw new HpccError("image.missing", `there is no image ${JSON.stringify(name)} here`);
+    if (found.length > 1) throw new HpccError("image.missing", `several images are named ${JSON.stringify(name)}`);
+    return found[0];
+  }
+
+  /** The packed root file system of an image, made when needed. */
+  async squashfs(digest: Digest): Promise<SquashfsFile> {
+    return ensureSquashfs(await this.open(digest), this.folder);
+  }
+
+  /** The unpacked root of an image, made when needed; its path is known to hold it when this returns. */
+  async rootfs(digest: Digest): Promise<string> {
+    const path = rootfsPath(this.folder, { digest });
+    return (await ifThere(path)) ?? ensureRootfs(await this.open(digest), this.folder);
+  }
+
+  /** The images whose documents can be read; a broken layout does not hide the others. */
+  async #images(): Promise<OciImage[]> {
+    const folder = join(this.folder, "oci");
+    const names = await readdir(folder).catch(() => []);
+    const images: OciImage[] = [];
+    for (const name of names.filter((candidate) => LAYOUT_NAME.test(candidate)))
+      try {
+        for (const reference of await listLayout(join(folder, name))) images.push(await readImage(reference));
+      } catch (error) {
+        if (!(error instanceof HpccError)) throw error;
+      }
+    return images;
+  }
+}
+
+function packagesOf(image: OciImage): string[] {
+  const label = image.labels[LABELS.packages] ?? "";
+  return label === "" ? [] : label.split(" ");
+}
+
+function summaryOf(image: OciImage): ImageSummary {
+  const compilers = packagesOf(image).filter((entry) => COMPILER_PACKAGE.test(entry));
+  return {
+    digest: image.digest,
+    tag: image.tag,
+    compilers: compilers.map((entry) => entry.replace("=", " ")),
+    sizeBytes: image.layers.reduce((sum, layer) => sum + layer.sizeBytes, 0),
+  };
+}
+
+async function ifThere(path: string): Promise<string | null> {
+  return access(path).then(
+    () => path,
+    () => null,
+  );
+}
+
+/** Takes the tag out of a layout's index. */
+async function removeTag(layoutFolder: string): Promise<void> {
+  const path = join(layoutFolder, "index.json");
+  const index: unknown = JSON.parse(await readFile(path, "utf8"));
+  const text = JSON.stringify(index, (key, value: unknown) => (key === TAG_ANNOTATION ? undefined : value));
+  const temporary = `${path}.${randomBytes(6).toString("hex")}.tmp`;
+  await writeFile(temporary, text);
+  await rename(temporary, path);
+}
