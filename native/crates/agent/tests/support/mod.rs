@@ -1,0 +1,350 @@
+//! An agent outside a VM and a worker's side of its stream.
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use hpcc_agent::proto::agent_service_client::AgentServiceClient;
+use hpcc_agent::proto::session_request::Message as Request;
+use hpcc_agent::proto::session_response::Message as Response;
+use hpcc_agent::proto::{
+    Cancel, Credit, Execute, ExecutionErrorCode, Exited, InputChunk, InputFile, Limits, Ready, SessionRequest,
+    SessionResponse, Start,
+};
+use tempfile::TempDir;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::codegen::Bytes;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Status, Streaming};
+
+/// An agent in namespaces of its own, with the host's /usr and the probe as toolchain.
+pub struct Harness {
+    process: Child,
+    folder: TempDir,
+    group: String,
+    pub limits_memory: bool,
+    pub limits_pids: bool,
+}
+
+static HARNESSES: AtomicU32 = AtomicU32::new(0);
+
+fn probe() -> &'static Path {
+    static PROBE: OnceLock<(TempDir, PathBuf)> = OnceLock::new();
+    &PROBE
+        .get_or_init(|| {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("probe");
+            let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/probe.c");
+            let status = Command::new("gcc").args(["-static", "-O1", "-w", "-o"]).arg(&path).arg(source).status().unwrap();
+            assert!(status.success());
+            (folder, path)
+        })
+        .1
+}
+
+impl Harness {
+    pub fn start() -> Harness {
+        assert!(rustix::process::getuid().is_root(), "these tests make namespaces and need root");
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("toolchain");
+        for name in ["usr", "probe", "etc", "hpcc", "sys", "empty"] {
+            std::fs::create_dir_all(root.join(name)).unwrap();
+        }
+        std::fs::write(root.join("hpcc/neighbour"), "secret").unwrap();
+        std::fs::write(root.join("top-level-file"), "file").unwrap();
+        std::fs::copy(probe(), root.join("probe/probe")).unwrap();
+        for name in ["bin", "lib", "lib64"] {
+            std::os::unix::fs::symlink(format!("usr/{name}"), root.join(name)).unwrap();
+        }
+        let group = format!("hpcc-test-{}-{}", std::process::id(), HARNESSES.fetch_add(1, Ordering::Relaxed));
+        let mut process = Command::new("unshare")
+            .args(["--pid", "--mount", "--fork", "--kill-child", "sh", "-c"])
+            .arg("mount --bind /usr \"$2/usr\" && exec \"$0\" \"$1\" \"$2\" \"$3\"")
+            .arg(env!("CARGO_BIN_EXE_hpcc-agent"))
+            .args([&folder.path().join("socket"), &root, Path::new(&group)])
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
+        let abilities = lines.next().unwrap().unwrap();
+        assert_eq!(lines.next().unwrap().unwrap(), "hpcc-agent: listening", "after {abilities}");
+        std::thread::spawn(move || lines.for_each(|line| eprintln!("{}", line.unwrap())));
+        Harness {
+            process,
+            folder,
+            group,
+            limits_memory: abilities.contains("memory=true"),
+            limits_pids: abilities.contains("pids=true"),
+        }
+    }
+
+    pub async fn client(&self) -> AgentServiceClient<Channel> {
+        let socket = self.folder.path().join("socket");
+        let connector = tower::service_fn(move |_| {
+            let socket = socket.clone();
+            async move { tokio::net::UnixStream::connect(socket).await.map(hyper_util::rt::TokioIo::new) }
+        });
+        let channel = Endpoint::from_static("http://agent").connect_with_connector(connector).await.unwrap();
+        AgentServiceClient::new(channel)
+    }
+
+    pub async fn session(&self) -> Session {
+        Session::open(&mut self.client().await).await.unwrap()
+    }
+}
+
+impl Drop for Harness {
+    fn drop(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+        for root in ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"] {
+            let _ = std::fs::remove_dir(Path::new(root).join(&self.group));
+        }
+    }
+}
+
+/// What became of an execution.
+#[derive(Debug)]
+pub enum Outcome {
+    Exited { exited: Exited, streams: Vec<Vec<u8>> },
+    Error(ExecutionErrorCode, String),
+}
+
+impl Outcome {
+    pub fn exited(&self) -> &Exited {
+        match self {
+            Outcome::Exited { exited, .. } => exited,
+            Outcome::Error(code, message) => panic!("{code:?}: {message}"),
+        }
+    }
+
+    /// stdout 0, stderr 1, outputs from 2.
+    pub fn stream(&self, index: usize) -> &[u8] {
+        self.exited();
+        match self {
+            Outcome::Exited { streams, .. } => &streams[index],
+            Outcome::Error(..) => unreachable!(),
+        }
+    }
+
+    pub fn stdout(&self) -> String {
+        assert_eq!(self.exited().signal, 0);
+        String::from_utf8(self.stream(0).to_vec()).unwrap()
+    }
+
+    pub fn stderr(&self) -> String {
+        String::from_utf8(self.stream(1).to_vec()).unwrap()
+    }
+
+    /// Asserts success.
+    pub fn ok(self) -> Outcome {
+        let exited = self.exited();
+        assert_eq!((exited.exit_code, exited.signal), (0, 0), "{}", String::from_utf8_lossy(self.stream(1)));
+        self
+    }
+
+    pub fn error(&self) -> ExecutionErrorCode {
+        match self {
+            Outcome::Error(code, _) => *code,
+            Outcome::Exited { exited, streams } => panic!("{exited:?} {}", String::from_utf8_lossy(&streams[1])),
+        }
+    }
+}
+
+/// An execution to ask for.
+pub struct Job {
+    pub execute: Execute,
+    pub frames: Vec<Vec<u8>>,
+}
+
+pub fn bytes(value: impl AsRef<[u8]>) -> Bytes {
+    Bytes::copy_from_slice(value.as_ref())
+}
+
+impl Job {
+    pub fn new(argv: &[&str]) -> Job {
+        let execute = Execute {
+            execution_id: 0,
+            argv: argv.iter().map(bytes).collect(),
+            environment: ["PATH=/usr/bin:/bin", "LC_ALL=C"].map(bytes).to_vec(),
+            cwd: bytes("/hpcc/project"),
+            inputs: Vec::new(),
+            outputs: Vec::new(),
+            limits: Some(Limits {
+                wall_ms: 60_000,
+                memory_bytes: 1 << 30,
+                pids: 64,
+                output_bytes: 64 << 20,
+                stdio_bytes: 1 << 20,
+            }),
+            terminal_columns: 0,
+        };
+        Job { execute, frames: Vec::new() }
+    }
+
+    pub fn probe(arguments: &[&str]) -> Job {
+        Job::new(&[&["/probe/probe"], arguments].concat())
+    }
+
+    pub fn input(mut self, path: impl AsRef<[u8]>, content: &[u8]) -> Job {
+        let frame = if content.is_empty() { Vec::new() } else { zstd::bulk::compress(content, 3).unwrap() };
+        self.execute.inputs.push(InputFile {
+            path: bytes(path),
+            mode: 0o644,
+            size: content.len() as u64,
+            frame_size: frame.len() as u64,
+        });
+        self.frames.push(frame);
+        self
+    }
+
+    pub fn output(mut self, path: impl AsRef<[u8]>) -> Job {
+        self.execute.outputs.push(bytes(path));
+        self
+    }
+
+    pub fn limit(mut self, edit: impl FnOnce(&mut Limits)) -> Job {
+        edit(self.execute.limits.as_mut().unwrap());
+        self
+    }
+
+    pub fn edit(mut self, edit: impl FnOnce(&mut Execute)) -> Job {
+        edit(&mut self.execute);
+        self
+    }
+}
+
+/// A worker's side of a session.
+pub struct Session {
+    requests: Option<mpsc::Sender<SessionRequest>>,
+    pub responses: Streaming<SessionResponse>,
+    pub ready: Ready,
+    next_id: u64,
+    partial: HashMap<u64, (Exited, Vec<Vec<u8>>)>,
+    /// Give credit for what is received.
+    pub generous: bool,
+}
+
+pub fn start() -> SessionRequest {
+    let start = Start { protocol_version: 1, nonce: bytes([7; 32]), entropy: bytes([9; 32]), wall_time_ns: 1 };
+    SessionRequest { message: Some(Request::Start(start)) }
+}
+
+impl Session {
+    pub async fn open(client: &mut AgentServiceClient<Channel>) -> Result<Session, Status> {
+        Session::open_with(client, start()).await
+    }
+
+    pub async fn open_with(client: &mut AgentServiceClient<Channel>, first: SessionRequest) -> Result<Session, Status> {
+        let (requests, receiver) = mpsc::channel(16);
+        requests.send(first).await.unwrap();
+        let mut responses = client.session(ReceiverStream::new(receiver)).await?.into_inner();
+        let Some(SessionResponse { message: Some(Response::Ready(ready)) }) = responses.message().await? else {
+            panic!("no ready");
+        };
+        Ok(Session {
+            requests: Some(requests),
+            responses,
+            ready,
+            next_id: 1,
+            partial: HashMap::new(),
+            generous: true,
+        })
+    }
+
+    pub async fn send(&self, message: Request) {
+        self.requests.as_ref().unwrap().send(SessionRequest { message: Some(message) }).await.unwrap();
+    }
+
+    /// Ends the worker's half of the stream.
+    pub fn close(&mut self) {
+        self.requests = None;
+    }
+
+    /// Sends a job with all its inputs; gives its id.
+    pub async fn begin(&mut self, mut job: Job) -> u64 {
+        let id = self.next_id;
+        self.next_id += 1;
+        job.execute.execution_id = id;
+        self.send(Request::Execute(job.execute)).await;
+        for (input_index, frame) in (0..).zip(job.frames) {
+            for chunk in frame.chunks(128 * 1024) {
+                self.send(Request::Input(InputChunk { execution_id: id, input_index, data: bytes(chunk) })).await;
+            }
+        }
+        id
+    }
+
+    pub async fn cancel(&self, id: u64) {
+        self.send(Request::Cancel(Cancel { execution_id: id })).await;
+    }
+
+    pub async fn credit(&self, id: u64, bytes: u32) {
+        self.send(Request::Credit(Credit { execution_id: id, bytes })).await;
+    }
+
+    /// The next execution that is finished.
+    pub async fn next_outcome(&mut self) -> (u64, Outcome) {
+        loop {
+            if let Some(id) = self.partial.iter().find(|(_, partial)| whole(partial)).map(|(id, _)| *id) {
+                let (exited, streams) = self.partial.remove(&id).unwrap();
+                return (id, Outcome::Exited { exited, streams });
+            }
+            let message = self.responses.message().await.unwrap().expect("the stream ended").message.unwrap();
+            match message {
+                Response::Ready(_) => panic!("a second ready"),
+                Response::Error(error) => {
+                    self.partial.remove(&error.execution_id);
+                    return (error.execution_id, Outcome::Error(error.code(), error.message));
+                }
+                Response::Exited(exited) => {
+                    let streams = vec![Vec::new(); 2 + exited.outputs.len()];
+                    assert!(self.partial.insert(exited.execution_id, (exited, streams)).is_none());
+                }
+                Response::Output(chunk) => {
+                    assert!((1..=128 * 1024).contains(&chunk.data.len()));
+                    let (exited, streams) = self.partial.get_mut(&chunk.execution_id).unwrap();
+                    let index = chunk.stream_index as usize;
+                    assert!(streams[index + 1..].iter().all(Vec::is_empty), "out of order");
+                    streams[index].extend_from_slice(&chunk.data);
+                    assert!(streams[index].len() as u64 <= size_of_stream(exited, index));
+                    if self.generous {
+                        let _ = self
+                            .requests
+                            .as_ref()
+                            .unwrap()
+                            .send(SessionRequest {
+                                message: Some(Request::Credit(Credit {
+                                    execution_id: chunk.execution_id,
+                                    bytes: chunk.data.len() as u32,
+                                })),
+                            })
+                            .await;
+                    }
+                }
+            }
+        }
+    }
+
+    pub async fn run(&mut self, job: Job) -> Outcome {
+        let id = self.begin(job).await;
+        let (ended, outcome) = self.next_outcome().await;
+        assert_eq!(ended, id);
+        outcome
+    }
+}
+
+fn size_of_stream(exited: &Exited, index: usize) -> u64 {
+    match index {
+        0 => exited.stdout_size,
+        1 => exited.stderr_size,
+        _ => exited.outputs[index - 2].size,
+    }
+}
+
+fn whole((exited, streams): &(Exited, Vec<Vec<u8>>)) -> bool {
+    streams.iter().enumerate().all(|(index, stream)| stream.len() as u64 == size_of_stream(exited, index))
+}
