@@ -1,6 +1,6 @@
 // Names as GCC's and Clang's drivers derive them: the language of a suffix, the default output, the dependency file and its
 // default target. Proven against the real drivers in gnu-names.test.ts.
-import { ascii, type ByteString } from "../../base/byte-string.ts";
+import type { ByteString } from "../../base/byte-string.ts";
 import type { CompilerFamily, Language } from "./invocation.ts";
 
 /** What the driver takes a file for by its name. */
@@ -33,6 +33,7 @@ const SOURCES: Readonly<Record<CompilerFamily, Readonly<Record<string, Language>
   gcc: { ...COMMON_SOURCES, sx: "assembler-with-cpp" },
   clang: { ...COMMON_SOURCES, CC: "c++", CXX: "c++", "C++": "c++" },
 };
+/** What one compiler alone takes for a header is the linker's for the other; neither is compiled remotely. */
 const HEADERS = new Set(["h", "H", "hh", "hp", "hxx", "hpp", "HPP", "h++", "tcc", "pch", "gch"]);
 const MODULES = new Set(["cppm", "ccm", "cxxm", "c++m", "iim", "ixx", "pcm"]);
 const FOREIGN = new Set(
@@ -59,7 +60,8 @@ export function isCxxDriver(program: ByteString): boolean {
 /** What a driver takes an input for by its suffix, without `-x`. */
 export function inputKindOf(family: CompilerFamily, cxxDriver: boolean, path: ByteString): InputKind {
   const suffix = suffixOf(baseName(path));
-  if (suffix === null) return { kind: "linker" };
+  // GCC wants something before the suffix: `.c` alone is the linker's, `./.c` is not.
+  if (suffix === null || (family === "gcc" && path === `.${suffix}`)) return { kind: "linker" };
   const language = Object.hasOwn(SOURCES[family], suffix) ? SOURCES[family][suffix] : undefined;
   if (language !== undefined) {
     if (!cxxDriver) return { kind: "source", language };
@@ -72,21 +74,30 @@ export function inputKindOf(family: CompilerFamily, cxxDriver: boolean, path: By
 }
 
 /** The name with its last suffix replaced, or with one added when it has none. */
-function withSuffix(name: ByteString, suffix: string): ByteString {
+function withSuffix(name: ByteString, suffix: string, from = 0): ByteString {
   const dot = name.lastIndexOf(".");
-  return ((dot < 0 ? name : name.slice(0, dot)) + suffix) as ByteString;
+  return ((dot < from ? name : name.slice(0, dot)) + suffix) as ByteString;
+}
+
+/** GCC's driver takes a leading dot for part of the name when it derives one from the source. */
+function fromSource(family: CompilerFamily, source: ByteString, suffix: string): ByteString {
+  return withSuffix(baseName(source), suffix, family === "gcc" ? 1 : 0);
 }
 
 /** Where a compile without `-o` writes: the source's base name in the working directory. */
-export function defaultOutput(source: ByteString, produce: "object" | "assembler"): ByteString {
-  return withSuffix(baseName(source), produce === "object" ? ".o" : ".s");
+export function defaultOutput(family: CompilerFamily, source: ByteString, produce: "object" | "assembler"): ByteString {
+  return fromSource(family, source, produce === "object" ? ".o" : ".s");
 }
 
 /** Where `-MD` without `-MF` writes: beside the output of `-o`, else in the working directory. */
-export function defaultDependencyFile(source: ByteString, explicitOutput: ByteString | null): ByteString {
-  if (explicitOutput === null) return withSuffix(baseName(source), ".d");
+export function defaultDependencyFile(
+  family: CompilerFamily,
+  source: ByteString,
+  explicitOutput: ByteString | null,
+): ByteString {
+  if (explicitOutput === null) return fromSource(family, source, ".d");
   const folder = explicitOutput.slice(0, explicitOutput.lastIndexOf("/") + 1);
-  return ascii(folder + withSuffix(baseName(explicitOutput), ".d"));
+  return (folder + withSuffix(baseName(explicitOutput), ".d")) as ByteString;
 }
 
 /** The target when none is given: the output of `-o`, else the object's default name (also with `-S`). */

@@ -74,8 +74,9 @@ const BOTH = [
   ...rules("switch", "both", "-ansi -trigraphs -pedantic -pedantic-errors -w -undef -pthread -pthreads -p -pg"),
   ...rules("switch", "both", "-static -shared -static-pie", gcc),
   ...rules("joined", "both", "--std= -std= --param= --target="),
+  ...rules("joined", "both", "-frandom-seed="),
   ...rules("separate", "both", "--param"),
-  ...rules("separate", "both", "-target", clang),
+  ...rules("separate", "both", "-target -mllvm", clang),
   ...rules("joined", "both", "--gcc-toolchain= --gcc-install-dir=", { valueKind: "directory", ...clang }),
   ...rules("joined", "both", "-resource-dir=", { valueKind: "directory", ...clang }),
   ...rules("separate", "both", "-resource-dir", { valueKind: "directory", ...clang }),
@@ -87,11 +88,7 @@ const BOTH = [
 ];
 
 /** Single spellings of refused options that change nothing. */
-const HARMLESS = rules(
-  "switch",
-  "both",
-  "-fdiagnostics-format=text -finput-charset=UTF-8 -finput-charset=utf-8 -fprofile-update=single -fcrash-diagnostics=off",
-);
+const HARMLESS = rules("switch", "both", "-fdiagnostics-format=text -finput-charset=UTF-8 -finput-charset=utf-8");
 
 const COMPILING = [
   ...rules("switch", "compile", "-pipe -pass-exit-codes -Qn -Qy"),
@@ -103,8 +100,9 @@ const LINKING = [
   ...(["gcc", "clang"] as const).flatMap((family) => {
     const role = family === "gcc" ? "unused" : "compile";
     return [
+      ...rules("separate", role, "-e", { family }),
       ...rules("either", role, "-L", { family, valueKind: family === "gcc" ? "text" : "directory" }),
-      ...rules("either", role, "-l -u -z -T -e", { family }),
+      ...rules("either", role, "-l -u -z -T", { family }),
       ...rules("separate", role, "-Xlinker", { family }),
       ...rules("joined", role, "-Wl, -fuse-ld=", { family }),
       ...rules("switch", role, "-rdynamic -s -r -pie -no-pie -nopie -symbolic -nostdlib -nodefaultlibs", { family }),
@@ -139,11 +137,7 @@ const SIDE_OUTPUTS = [
   ...refused("joined", "side_outputs", "-save-temps --save-temps -gsplit-dwarf -fdump- -d -ftime-trace -fopt-info"),
   ...refused("joined", "side_outputs", "-fcallgraph-info -fsave-optimization-record -foptimization-record- --analyze"),
   ...refused("joined", "side_outputs", "-fcrash-diagnostics -gen-reproducer -fdiagnostics-add-output="),
-  ...refused(
-    "joined",
-    "side_outputs",
-    "-fdiagnostics-set-output= -fstack-usage= -fcompare-debug -time= -emit- -ftree-dump",
-  ),
+  ...refused("joined", "side_outputs", "-fdiagnostics-set-output= -fstack-usage= -fcompare-debug -time= -ftree-dump"),
   ...refused("switch", "side_outputs", "--coverage -coverage -fprofile-arcs -ftest-coverage -fstack-usage -fgnat-"),
   ...refused("switch", "side_outputs", "-fdiagnostics-generate-patch -fcondition-coverage -fpath-coverage"),
   ...refused("separate", "side_outputs", "-aux-info -MJ -gen-cdb-fragment-path -serialize-diagnostics"),
@@ -184,7 +178,11 @@ const INPUTS = [
 
 /** Options that run programs, load code, read specs or change what other options mean. */
 const UNSUPPORTED = [
-  ...refused("separate", "unsupported_compiler_option", "-wrapper -Xclang -Xanalyzer -mllvm -arch -ivfsoverlay"),
+  ...refused(
+    "separate",
+    "unsupported_compiler_option",
+    "-wrapper -Xclang -Xanalyzer -arch -ivfsoverlay -filelist -undefined",
+  ),
   ...refused("separate", "unsupported_compiler_option", "-working-directory -framework -ftrapv-handler -mthread-model"),
   ...refused("separate", "unsupported_compiler_option", "-meabi -fintrinsic-modules-path -gcc-toolchain -iprefix"),
   ...refused("separate", "unsupported_compiler_option", "-iwithprefix -iwithprefixbefore -imultilib -imultiarch"),
@@ -193,6 +191,22 @@ const UNSUPPORTED = [
     "unsupported_compiler_option",
     "-iwithsysroot -iframeworkwithsysroot -fmodules-user-build-path",
   ),
+  ...rules("separate", "both", "-Tbss -Tdata -Ttext", { bypass: "unsupported_compiler_option", ...clang }),
+  ...rules("joined", "both", "-object-file-name= -objcmt- -extract-api -emit-", {
+    bypass: "unsupported_compiler_option",
+    ...clang,
+  }),
+  ...refused(
+    "joined",
+    "unsupported_compiler_option",
+    "-output-pch= -fdepfile-entry= -fbuild-session- -frewrite-map-file=",
+  ),
+  ...refused(
+    "joined",
+    "unsupported_compiler_option",
+    "-fthin-link-bitcode= -gembed-source -fsycl -fhip- -forder-file-",
+  ),
+  ...refused("separate", "unsupported_compiler_option", "-fxray-instruction-threshold"),
   ...refused("either", "unsupported_compiler_option", "-B -specs --specs"),
   ...refused("joined", "unsupported_compiler_option", "-fplugin -fpass-plugin= -iplugindir= -load -Xarch_ --config"),
   ...refused(

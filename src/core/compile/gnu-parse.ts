@@ -36,6 +36,12 @@ interface Target {
   readonly quoted: boolean;
 }
 
+/** Options of LLVM itself that neither read nor write files. */
+const LLVM_OPTION = /^-(?:asan|hwasan|msan|tsan|sanitizer-coverage)-[a-z0-9-]+(?:=[A-Za-z0-9]+)?$/;
+
+/** What a call asks for counts before what it asks it with: a link with `-g3` is a link. */
+const DECIDING = new Set<BypassReason>(["compiler_query", "called_for_preprocessing", "syntax_only"]);
+
 /** Thrown inside this module alone, to leave the scan; parseGnu turns it into a value. */
 class Bypass {
   readonly reason: BypassReason;
@@ -67,10 +73,16 @@ class Scan {
   targets: Target[] = [];
   phony = false;
   dependencyOptions = false;
+  readonly refusals: Bypass[] = [];
 
   constructor(family: CompilerFamily, program: ByteString) {
     this.family = family;
     this.cxxDriver = isCxxDriver(program);
+  }
+
+  /** Notes a reason and goes on: a later option may name a better one. */
+  refuse(reason: BypassReason, detail: ByteString | null): void {
+    this.refusals.push(new Bypass(reason, detail));
   }
 
   add(
@@ -90,6 +102,8 @@ class Scan {
       const word = words[index] as ByteString;
       if (!optionsEnded && word === "--") {
         optionsEnded = true;
+        // GCC has no such option.
+        if (this.family === "gcc") this.refuse("bad_compiler_arguments", word);
         this.add("mode", [word], word, null, "text");
         index++;
       } else if (!optionsEnded && word.startsWith("-") && word !== "-") index += this.option(word, words[index + 1]);
@@ -103,7 +117,10 @@ class Scan {
   /** Takes an option and says how many words it was. */
   option(word: ByteString, next: ByteString | undefined): number {
     if (word === "-Xpreprocessor" || word === "-Xassembler") {
-      if (next === undefined) bypass("bad_compiler_arguments", word);
+      if (next === undefined) {
+        this.refuse("bad_compiler_arguments", word);
+        return 1;
+      }
       if (word === "-Xassembler") this.assembler([word, next], ascii("-Xassembler"), [next]);
       else this.preprocessor([word, next], ascii("-Xpreprocessor"), [next]);
       return 2;
@@ -117,14 +134,17 @@ class Scan {
       return 1;
     }
     const match = matchOption(this.family, word);
-    if (match.kind === "refused") bypass(match.reason, word);
-    if (match.kind === "kept") {
+    if (match.kind === "refused") this.refuse(match.reason, word);
+    if (match.kind !== "rule") {
       this.add("both", [word], word, null, "text");
       return 1;
     }
     const { rule } = match;
-    if (rule.bypass !== null) bypass(rule.bypass, word);
-    if (match.takesNext && next === undefined) bypass("bad_compiler_arguments", word);
+    if (rule.bypass !== null) this.refuse(rule.bypass, word);
+    if (match.takesNext && next === undefined) {
+      this.refuse("bad_compiler_arguments", word);
+      return 1;
+    }
     const value = match.takesNext ? (next as ByteString) : match.inWord;
     const own = match.takesNext ? [word, next as ByteString] : [word];
     this.effect(rule.name, value, word);
@@ -162,7 +182,7 @@ class Scan {
         break;
       case "-MG":
         // Both compilers allow it with -M and -MM alone.
-        bypass("bad_compiler_arguments", word);
+        this.refuse("bad_compiler_arguments", word);
         break;
       case "-c":
       case "--compile":
@@ -178,7 +198,10 @@ class Scan {
       case "-idirafter":
         // `-I-`, and paths relative to a system root.
         if (value === "-" || value?.startsWith("=") === true || value?.startsWith("$SYSROOT") === true)
-          bypass("unsupported_compiler_option", word);
+          this.refuse("unsupported_compiler_option", word);
+        break;
+      case "-mllvm":
+        if (value === null || !LLVM_OPTION.test(value)) this.refuse("unsupported_compiler_option", value);
         break;
       default:
         break;
@@ -191,14 +214,14 @@ class Scan {
       this.language = null;
       this.languageUsed = true;
     } else if (LANGUAGES.has(name)) this.language = name as string as Language;
-    else if (name.endsWith("-header")) bypass("could_not_use_precompiled_header", word);
-    else if (name.endsWith("-module") || name.includes("header-unit")) bypass("could_not_use_modules", word);
-    else bypass("unsupported_source_language", word);
+    else if (name.endsWith("-header")) this.refuse("could_not_use_precompiled_header", word);
+    else if (name.endsWith("-module") || name.includes("header-unit")) this.refuse("could_not_use_modules", word);
+    else this.refuse("unsupported_source_language", word);
   }
 
   input(word: ByteString): void {
-    if (word === "-") bypass("standard_input");
-    if (word === "") bypass("bad_compiler_arguments");
+    if (word === "-") this.refuse("standard_input", word);
+    if (word === "") this.refuse("bad_compiler_arguments", word);
     this.languageUsed = true;
     this.sources.push({ path: word, language: this.language });
     this.add("input", [word], ascii(""), word, "file");
@@ -206,7 +229,7 @@ class Scan {
 
   assembler(words: ByteString[], option: ByteString, values: readonly ByteString[]): void {
     const reason = classifyAssemblerWords(values);
-    if (reason !== null) bypass(reason, words[0] ?? null);
+    if (reason !== null) this.refuse(reason, words[0] ?? null);
     this.add("compile", words, option, words[words.length - 1]?.slice(option === "-Wa," ? 4 : 0) as ByteString, "text");
   }
 
@@ -214,7 +237,7 @@ class Scan {
     // Clang's driver rewrites `-Wp,-MD,file` itself and knows no other dependency options in this form.
     const known = values[0] === "-MD" || values[0] === "-MMD";
     if (this.family === "clang" && known && (option !== "-Wp," || values.length !== 2))
-      bypass("unsupported_compiler_option", words[0] ?? null);
+      this.refuse("unsupported_compiler_option", words[0] ?? null);
     this.passThrough.take(this.args.length, values);
     this.add(
       "dependency",
@@ -232,9 +255,14 @@ function mergePassThrough(scan: Scan): void {
   for (const [index, role] of result.roles) scan.args[index] = { ...(scan.args[index] as Argument), role };
 }
 
-function chooseProduce(scan: Scan): "object" | "assembler" {
-  if (scan.modeWords.has("-S")) return "assembler";
-  return scan.modeWords.has("-c") ? "object" : bypass(scan.sources.length === 0 ? "no_input_file" : "called_for_link");
+/** Leaves with the reason that says most, if there is any. */
+function checkRefusals(scan: Scan): void {
+  const deciding = scan.refusals.find((refusal) => DECIDING.has(refusal.reason));
+  // oxlint-disable-next-line typescript/only-throw-error -- as in bypass()
+  if (deciding !== undefined) throw deciding;
+  if (scan.sources.length > 0 && !scan.modeWords.has("-c") && !scan.modeWords.has("-S")) bypass("called_for_link");
+  // oxlint-disable-next-line typescript/only-throw-error -- as in bypass()
+  if (scan.refusals[0] !== undefined) throw scan.refusals[0];
 }
 
 function chooseSource(scan: Scan): { path: ByteString; language: Language } {
@@ -277,10 +305,16 @@ function dependenciesOf(scan: Scan, source: ByteString): DependencyRequest | nul
     return null;
   }
   if (scan.outputs > 1) bypass("bad_compiler_arguments", ascii("-o"));
+  // Which of two files or which order of targets wins depends on the driver's own order.
+  if (through !== null && (scan.dependencyFile !== null || scan.passThrough.file !== null))
+    bypass("bad_compiler_arguments", ascii("-MF"));
+  if (scan.targets.length > 0 && scan.passThrough.targets.length > 0) bypass("bad_compiler_arguments", ascii("-MT"));
   const file =
-    scan.passThrough.file ?? scan.dependencyFile ?? through?.file ?? defaultDependencyFile(source, scan.output);
+    through?.file ??
+    scan.passThrough.file ??
+    scan.dependencyFile ??
+    defaultDependencyFile(scan.family, source, scan.output);
   checkOutputName(file);
-  // GCC's driver hands on `-MQ` before `-MT`; within its front end unquoted targets stand first again.
   const given = [...scan.targets, ...scan.passThrough.targets];
   // With -Wp,-MD GCC's driver names no target, and the front end takes the source's name.
   const forDriver = own !== undefined || scan.family === "clang";
@@ -295,13 +329,14 @@ function parse(argv: readonly ByteString[], context: ParseContext): ParseResult 
   if (expansion.kind === "refused") return bypass("unsupported_response_file", expansion.file);
   const scan = new Scan(context.family, program);
   scan.scan(expansion.words);
-  const produce = chooseProduce(scan);
+  checkRefusals(scan);
+  const produce = scan.modeWords.has("-S") ? "assembler" : "object";
   const source = chooseSource(scan);
   if (source.language.startsWith("assembler")) bypass("assembler_source", source.path);
   if (source.language.endsWith("cpp-output")) bypass("preprocessed_source", source.path);
   if (produce === "assembler" && scan.args.some((arg) => arg.option === "-fverbose-asm")) bypass("recorded_switches");
   mergePassThrough(scan);
-  const output = scan.output ?? defaultOutput(source.path, produce);
+  const output = scan.output ?? defaultOutput(scan.family, source.path, produce);
   checkOutputName(output);
   const dependencies = dependenciesOf(scan, source.path);
   return {

@@ -1,6 +1,6 @@
 // What drivers hand on unread: `-Wp,` and `-Xpreprocessor` to the preprocessor, `-Wa,` and `-Xassembler` to the assembler. Allow-lists:
 // the preprocessor's dependency options and macros, and assembler options that write nothing and read nothing.
-import { ascii, type ByteString } from "../../base/byte-string.ts";
+import type { ByteString } from "../../base/byte-string.ts";
 import type { BypassReason } from "./bypass-reasons.ts";
 import type { ArgumentRole, CompilerFamily } from "./invocation.ts";
 
@@ -86,5 +86,3 @@ export class PassThroughPreprocessor {
     return 2;
   }
 }
-
-export const ASSEMBLER_PREFIX = ascii("-Wa,");
