@@ -1,1 +1,133 @@
-fn main() {}
+//! `hpcc`, the launcher: called in place of a compiler, it lets the daemon decide and acts itself, and ends in the real
+//! compiler whenever anything of hpcc fails. With a sub-command it becomes Node with the program bundle.
+//!
+//! No Rust runtime: `main` is C's, so signals and descriptors are as the caller left them, and nothing is started that a
+//! compile does not need.
+#![cfg_attr(not(test), no_main)]
+#![cfg_attr(test, allow(dead_code, unused_imports))]
+
+mod become_program;
+mod call;
+mod caller;
+mod connection;
+mod digest;
+mod environment;
+mod fallback;
+mod fault;
+mod invocation;
+mod namespace;
+mod outputs;
+mod plan;
+mod signals;
+mod spawn;
+mod start;
+mod sys;
+
+use caller::{Caller, warn};
+use environment::Environment;
+use invocation::Invocation;
+use std::ffi::CStr;
+use std::sync::OnceLock;
+
+/// What a panic has to fall back with, and the process whose panic it is.
+static CALLER: OnceLock<(Caller, u32)> = OnceLock::new();
+
+#[cfg(not(test))]
+#[unsafe(no_mangle)]
+extern "C" fn main(count: libc::c_int, arguments: *const *const libc::c_char) -> libc::c_int {
+    let mut argv = Vec::new();
+    for at in 0..usize::try_from(count).unwrap_or(0) {
+        // SAFETY: C hands main `count` pointers to C strings.
+        let argument = unsafe { CStr::from_ptr(*arguments.add(at)) };
+        argv.push(argument.to_bytes().to_vec());
+    }
+    launch(argv)
+}
+
+fn launch(argv: Vec<Vec<u8>>) -> ! {
+    sys::hold_standard_descriptors();
+    let environment = Environment::own();
+    let own = invocation::own_file();
+    match invocation::parse(argv, own) {
+        Invocation::Command(arguments) => run_command(&arguments, &environment),
+        Invocation::Compile(argv) => {
+            let signals = match signals::Signals::take() {
+                Ok(signals) => signals,
+                Err(error) => {
+                    warn(&format!("signals: {error}"));
+                    sys::exit(1)
+                }
+            };
+            let (caller, _) = CALLER.get_or_init(|| {
+                (
+                    Caller {
+                        argv,
+                        environment,
+                        own,
+                        signals,
+                    },
+                    sys::process_id(),
+                )
+            });
+            std::panic::set_hook(Box::new(|_| fall_back_from_panic()));
+            compile(caller)
+        }
+    }
+}
+
+fn compile(caller: &Caller) -> ! {
+    // Below another launcher: that one counts, and must not wait for itself.
+    if caller
+        .environment
+        .get(invocation::WRAPPED_VARIABLE)
+        .is_some()
+    {
+        fallback::run_host_compiler(caller, None);
+    }
+    if !caller.environment.flag("HPCC_DISABLE") {
+        let fault = call::make(caller);
+        fallback::record(caller, &fault);
+    }
+    fallback::run_real_compiler(caller)
+}
+
+/// A bug of ours must not break the build. A forked child only ends: its parent is told.
+fn fall_back_from_panic() {
+    if let Some((caller, process)) = CALLER.get()
+        && *process == sys::process_id()
+    {
+        fallback::record(caller, &fault::Fault::new("panic", "a bug of hpcc"));
+        fallback::run_real_compiler(caller);
+    }
+    sys::exit(127)
+}
+
+fn run_command(arguments: &[Vec<u8>], environment: &Environment) -> ! {
+    let fail = |what: &str| -> ! {
+        warn(what);
+        sys::exit(1)
+    };
+    let program = start::Program::find(environment).unwrap_or_else(|fault| {
+        fail(&format!(
+            "the installation is not complete: {}",
+            fault.detail
+        ))
+    });
+    let is_daemon = arguments.first().is_some_and(|first| first == b"daemon")
+        && arguments.iter().any(|argument| argument == b"--foreground");
+    if is_daemon && let Err(fault) = start::lock_for_own_daemon(environment) {
+        fail(&fault.detail);
+    }
+    let tables = sys::StringTable::new(&program.argv(arguments)).and_then(|argv| {
+        Ok((
+            sys::c_string(&program.node)?,
+            argv,
+            sys::StringTable::new(&environment.entries)?,
+        ))
+    });
+    let error = match tables {
+        Ok((node, argv, entries)) => sys::exec(&node, &argv, &entries),
+        Err(error) => error,
+    };
+    fail(&format!("{}: {error}", fault::display(&program.node)))
+}

@@ -1,0 +1,110 @@
+//! The caller's environment and the settings read from it. Bytes as they are: entries without `=` included.
+
+use crate::sys;
+use std::ffi::CStr;
+use std::time::Duration;
+
+unsafe extern "C" {
+    static environ: *const *const libc::c_char;
+}
+
+/// How long the daemon may say nothing, and how long it may take to start.
+const DAEMON_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
+const DAEMON_TIMEOUT_MS_MAX: u64 = 600_000;
+
+pub struct Environment {
+    pub entries: Vec<Vec<u8>>,
+}
+
+impl Environment {
+    /// The process's own.
+    pub fn own() -> Environment {
+        let mut entries = Vec::with_capacity(64);
+        // SAFETY: `environ` is a table of C strings that ends with a null pointer, and nothing here changes it.
+        unsafe {
+            let mut entry = environ;
+            while !entry.is_null() && !(*entry).is_null() {
+                entries.push(CStr::from_ptr(*entry).to_bytes().to_vec());
+                entry = entry.add(1);
+            }
+        }
+        Environment { entries }
+    }
+
+    /// A variable's value, also if empty.
+    pub fn get(&self, name: &str) -> Option<&[u8]> {
+        self.entries
+            .iter()
+            .find_map(|entry| entry.strip_prefix(name.as_bytes())?.strip_prefix(b"="))
+    }
+
+    fn absolute(&self, name: &str) -> Option<&[u8]> {
+        self.get(name).filter(|value| value.first() == Some(&b'/'))
+    }
+
+    /// Set, and neither empty nor `0`.
+    pub fn flag(&self, name: &str) -> bool {
+        self.get(name)
+            .is_some_and(|value| !value.is_empty() && value != b"0")
+    }
+
+    /// The folder of the daemon's socket, and whether its parents may be made too.
+    pub fn runtime_folder(&self) -> Vec<u8> {
+        if let Some(folder) = self.absolute("HPCC_RUNTIME_DIR") {
+            return folder.to_vec();
+        }
+        if let Some(folder) = self.absolute("XDG_RUNTIME_DIR") {
+            return join(folder, b"hpcc");
+        }
+        format!("/tmp/hpcc-{}", sys::effective_user()).into_bytes()
+    }
+
+    /// The folder of plans and logs.
+    pub fn state_folder(&self) -> Vec<u8> {
+        if let Some(folder) = self.absolute("HPCC_STATE_DIR") {
+            return folder.to_vec();
+        }
+        if let Some(folder) = self.absolute("XDG_STATE_HOME") {
+            return join(folder, b"hpcc");
+        }
+        if let Some(home) = self.absolute("HOME") {
+            return join(home, b".local/state/hpcc");
+        }
+        join(&self.runtime_folder(), b"state")
+    }
+
+    /// The folder of node and hpcc.mjs.
+    pub fn library_folder(&self) -> Option<Vec<u8>> {
+        if let Some(folder) = self.absolute("HPCC_LIB_DIR") {
+            return Some(folder.to_vec());
+        }
+        let own = std::fs::read_link("/proc/self/exe").ok()?;
+        let bytes = std::os::unix::ffi::OsStrExt::as_bytes(own.as_os_str());
+        Some(join(sys::parent_of(sys::parent_of(bytes)), b"lib/hpcc"))
+    }
+
+    pub fn daemon_timeout(&self) -> Duration {
+        self.get("HPCC_DAEMON_TIMEOUT_MS")
+            .and_then(|value| std::str::from_utf8(value).ok()?.parse::<u64>().ok())
+            .filter(|&ms| (1..=DAEMON_TIMEOUT_MS_MAX).contains(&ms))
+            .map_or(DAEMON_TIMEOUT_DEFAULT, Duration::from_millis)
+    }
+
+    /// The same entries with one variable set.
+    pub fn with(&self, name: &str, value: &[u8]) -> Vec<Vec<u8>> {
+        let prefix = [name.as_bytes(), b"="].concat();
+        let mut entries: Vec<_> = self
+            .entries
+            .iter()
+            .filter(|entry| !entry.starts_with(&prefix))
+            .cloned()
+            .collect();
+        entries.push([&prefix, value].concat());
+        entries
+    }
+}
+
+/// `folder/name`
+pub fn join(folder: &[u8], name: &[u8]) -> Vec<u8> {
+    [folder, b"/", name].concat()
+}

@@ -1,0 +1,208 @@
+//! The real compiler: the image's where the project's plan names one, else the host's. Nothing of the daemon is needed.
+
+use crate::become_program::{Target, become_program};
+use crate::caller::{Caller, warn};
+use crate::environment::join;
+use crate::fault::{Fault, display};
+use crate::invocation::{
+    FileId, Missing, WRAPPED_VARIABLE, find_host_compiler, wrapped_files, wrapped_value,
+};
+use crate::plan::{Found, find_plan};
+use crate::sys;
+use hpcc_frames::{PlanCompiler, PlanImage};
+use std::os::fd::AsFd;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+const LOG_BYTES_MAX: u64 = 1024 * 1024;
+const EXIT_NOT_FOUND: i32 = 127;
+const EXIT_NOT_EXECUTABLE: i32 = 126;
+const EXIT_NO_IMAGE: i32 = 1;
+
+/// Notes why a call fell back, for `hpcc stats`. Never fails.
+pub fn record(caller: &Caller, fault: &Fault) {
+    if caller.environment.flag("HPCC_VERBOSE") {
+        warn(&format!(
+            "{}: {}; running the real compiler",
+            fault.name, fault.detail
+        ));
+    }
+    let state = caller.environment.state_folder();
+    let path = join(&state, b"fallbacks.log");
+    if sys::lstat(&path).is_ok_and(|stat| stat.size > LOG_BYTES_MAX)
+        || sys::make_folders(&state).is_err()
+    {
+        return;
+    }
+    let flags =
+        libc::O_WRONLY | libc::O_CREAT | libc::O_APPEND | libc::O_NOFOLLOW | libc::O_NONBLOCK;
+    if let Ok(log) = sys::open(&path, flags, 0o600) {
+        let seconds = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |time| time.as_secs());
+        let line = format!(
+            "{seconds}\t{}\t{}\n",
+            fault.name,
+            display(fault.detail.as_bytes())
+        );
+        let _ = sys::write(log.as_fd(), line.as_bytes());
+    }
+}
+
+/// Becomes the project's real compiler, or ends as a shell would that cannot find it.
+pub fn run_real_compiler(caller: &Caller) -> ! {
+    let folder = sys::current_folder().unwrap_or_default();
+    match find_plan(&caller.environment.state_folder(), &folder) {
+        Found::Plan(plan) => match plan.image {
+            Some(image) => run_image_compiler(caller, &image),
+            None => run_host_compiler(caller, None),
+        },
+        Found::Unplanned => run_host_compiler(
+            caller,
+            Some("this project's image is not ready; using the host's compiler"),
+        ),
+        Found::Nothing => run_host_compiler(caller, None),
+    }
+}
+
+fn run_image_compiler(caller: &Caller, image: &PlanImage) -> ! {
+    let (program, arguments) = image_program(caller, image);
+    let Some(program) = program else {
+        warn(&format!(
+            "{}: not in the project's image {}",
+            display(caller.name()),
+            image.digest
+        ));
+        sys::exit(EXIT_NOT_FOUND);
+    };
+    let mut argv = vec![program.clone()];
+    argv.extend_from_slice(arguments);
+    argv.extend_from_slice(caller.argv.get(1..).unwrap_or_default());
+    let mut faults = Vec::new();
+    let inside = Target {
+        program: &program,
+        argv: &argv,
+        environment: &caller.environment.entries,
+        folder: None,
+        namespace: image.namespace.as_ref(),
+        warning: None,
+    };
+    if inside.namespace.is_some() {
+        faults.push(become_program(&inside, caller));
+    }
+    if let Some(sandbox) = image.sandbox_argv.first() {
+        let argv = [image.sandbox_argv.as_slice(), &argv].concat();
+        faults.push(become_program(
+            &Target {
+                program: sandbox,
+                argv: &argv,
+                namespace: None,
+                ..inside
+            },
+            caller,
+        ));
+    }
+    let why = faults
+        .iter()
+        .map(|fault| fault.detail.as_str())
+        .collect::<Vec<_>>()
+        .join("; ");
+    if image.fallback_host {
+        run_host_compiler(
+            caller,
+            Some(&format!(
+                "cannot enter the project's image ({why}); using the host's compiler"
+            )),
+        );
+    }
+    warn(&format!(
+        "cannot enter the project's image {} ({why}), and its policy allows no other compiler",
+        image.digest
+    ));
+    sys::exit(EXIT_NO_IMAGE)
+}
+
+/// The compiler's path in the image and the plan's arguments for it.
+fn image_program<'a>(caller: &Caller, image: &'a PlanImage) -> (Option<Vec<u8>>, &'a [Vec<u8>]) {
+    let find = |matches: &dyn Fn(&PlanCompiler) -> bool| {
+        image.compilers.iter().find(|compiler| matches(compiler))
+    };
+    let name = caller.name();
+    let is_path = name.contains(&b'/') && (caller.own.is_none() || FileId::of(name) != caller.own);
+    let found = if is_path {
+        find(&|compiler| compiler.path == name)
+            .or_else(|| find(&|compiler| compiler.name == sys::base_name(name)))
+    } else {
+        find(&|compiler| compiler.name == sys::base_name(name))
+    };
+    let arguments = found.map_or(&[][..], |compiler| &compiler.arguments);
+    let program = if !is_path {
+        found.map(|compiler| compiler.path.clone())
+    } else if name.first() == Some(&b'/') {
+        Some(name.to_vec())
+    } else {
+        sys::current_folder().ok().map(|folder| join(&folder, name))
+    };
+    (program, arguments)
+}
+
+/// Becomes the host's compiler of the call's name.
+pub fn run_host_compiler(caller: &Caller, warning: Option<&str>) -> ! {
+    let fault = become_host_compiler(
+        caller,
+        &HostTarget {
+            argv: None,
+            environment: None,
+            folder: None,
+            warning,
+        },
+    );
+    let code = match fault.name {
+        "not-found" => EXIT_NOT_FOUND,
+        _ => EXIT_NOT_EXECUTABLE,
+    };
+    warn(&format!("{}: {}", display(caller.name()), fault.detail));
+    sys::exit(code)
+}
+
+/// What may differ from the caller's own; none means the caller's own.
+pub struct HostTarget<'a> {
+    pub argv: Option<&'a [Vec<u8>]>,
+    pub environment: Option<&'a [Vec<u8>]>,
+    pub folder: Option<&'a [u8]>,
+    pub warning: Option<&'a str>,
+}
+
+/// Becomes the host's compiler; returns only what kept us from it.
+pub fn become_host_compiler(caller: &Caller, target: &HostTarget) -> Fault {
+    let found = match find_host_compiler(caller.name(), &caller.environment, caller.own) {
+        Ok(found) => found,
+        Err(Missing::NotFound) => return Fault::new("not-found", "command not found"),
+        Err(Missing::NotExecutable) => return Fault::new("not-executable", "Permission denied"),
+    };
+    let mut argv = target
+        .argv
+        .map_or_else(|| caller.argv.clone(), <[_]>::to_vec);
+    if target.argv.is_none()
+        && found.behind_launcher
+        && let Some(name) = argv.first_mut()
+    {
+        name.clone_from(&found.path);
+    }
+    let wrapped = wrapped_value(wrapped_files(&caller.environment), found.id);
+    let entries = target
+        .environment
+        .unwrap_or(&caller.environment.entries)
+        .to_vec();
+    let environment = crate::environment::Environment { entries }.with(WRAPPED_VARIABLE, &wrapped);
+    become_program(
+        &Target {
+            program: &found.path,
+            argv: &argv,
+            environment: &environment,
+            folder: target.folder,
+            namespace: None,
+            warning: target.warning,
+        },
+        caller,
+    )
+}

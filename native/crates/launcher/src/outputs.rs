@@ -1,0 +1,277 @@
+//! Writes a compile's files as the compiler would have: caller's umask, links and read-only files met as the named
+//! compiler meets them, all files or none.
+
+use crate::fault::{Fault, display};
+use crate::sys;
+use hpcc_frames::{Content, Manner, OutputFile};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+const COPY_BYTES: usize = 128 * 1024;
+const TEMPORARY_ATTEMPTS: u32 = 16;
+
+/// How a destination is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// A temporary file in its folder, renamed over it.
+    Rename,
+    /// Opened where it is, links followed, and truncated.
+    InPlace,
+}
+
+/// Files in the making; dropping it removes the temporaries that are left.
+#[derive(Default)]
+struct Temporaries {
+    /// Temporary path and destination.
+    pending: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+impl Drop for Temporaries {
+    fn drop(&mut self) {
+        for (temporary, _) in &self.pending {
+            let _ = sys::unlink(temporary);
+        }
+    }
+}
+
+fn fault_of(destination: &[u8]) -> impl Fn(io::Error) -> Fault + '_ {
+    move |error| Fault::io("write", destination, &error)
+}
+
+/// Writes all files, or none under their names. `interrupted` is asked between files; `before_waiting` is called before
+/// anything that may wait for somebody else (a fifo).
+pub fn write_files(
+    files: &[OutputFile],
+    interrupted: impl Fn() -> Option<i32>,
+    before_waiting: impl Fn(),
+) -> Result<Option<i32>, Fault> {
+    let mut temporaries = Temporaries::default();
+    let mut in_place = Vec::new();
+    for file in files {
+        if let Some(signal) = interrupted() {
+            return Ok(Some(signal));
+        }
+        let way = way_to(&file.destination, file.manner).map_err(fault_of(&file.destination))?;
+        let renamed = way == Way::Rename && make_temporary(file, &mut temporaries)?;
+        if !renamed {
+            if let Content::File(path) = &file.content {
+                open_source(path)?;
+            }
+            in_place.push(file);
+        }
+    }
+    while let Some((temporary, destination)) = temporaries.pending.last() {
+        sys::rename(temporary, destination).map_err(fault_of(destination))?;
+        temporaries.pending.pop();
+    }
+    if !in_place.is_empty() {
+        before_waiting();
+    }
+    for file in in_place {
+        write_in_place(file)?;
+    }
+    Ok(None)
+}
+
+/// Decides by what is there. Errors are those that the compiler would have met.
+fn way_to(destination: &[u8], manner: Manner) -> io::Result<Way> {
+    match sys::lstat(destination) {
+        Ok(_) => {}
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(Way::Rename),
+        Err(error) => return Err(error),
+    }
+    let target = match sys::stat(destination) {
+        Ok(stat) => stat,
+        // A link to nothing: GNU programs make its target, clang replaces the link.
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
+            return Ok(if manner == Manner::Clang {
+                Way::Rename
+            } else {
+                Way::InPlace
+            });
+        }
+        Err(error) => return Err(error),
+    };
+    if target.is_folder() {
+        return Err(io::Error::from_raw_os_error(libc::EISDIR));
+    }
+    if !target.is_regular() {
+        return Ok(Way::InPlace);
+    }
+    match manner {
+        Manner::Assembler if target.size > 0 => Ok(Way::Rename),
+        Manner::Assembler | Manner::Text => Ok(Way::InPlace),
+        Manner::Clang if !sys::may_access(destination, libc::W_OK) => {
+            Err(io::Error::from_raw_os_error(libc::EACCES))
+        }
+        Manner::Clang => Ok(Way::Rename),
+    }
+}
+
+fn creation_mode(file: &OutputFile) -> libc::mode_t {
+    if file.executable { 0o777 } else { 0o666 }
+}
+
+/// Makes and fills a temporary file; false when the folder takes no new files but the destination may be written.
+fn make_temporary(file: &OutputFile, temporaries: &mut Temporaries) -> Result<bool, Fault> {
+    let fault = fault_of(&file.destination);
+    let (path, temporary) = match create_temporary(&file.destination, creation_mode(file)) {
+        Ok(created) => created,
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EACCES | libc::EPERM)) => {
+            let exists = sys::stat(&file.destination).is_ok_and(|stat| stat.is_regular());
+            return if exists { Ok(false) } else { Err(fault(error)) };
+        }
+        Err(error) => return Err(fault(error)),
+    };
+    temporaries.pending.push((path, file.destination.clone()));
+    fill(&temporary, &file.content, &file.destination)?;
+    close(temporary).map_err(fault)?;
+    Ok(true)
+}
+
+fn create_temporary(destination: &[u8], mode: libc::mode_t) -> io::Result<(Vec<u8>, OwnedFd)> {
+    let folder = sys::parent_of(destination);
+    let mut last = io::Error::from_raw_os_error(libc::EEXIST);
+    for attempt in 0..TEMPORARY_ATTEMPTS {
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |time| time.as_nanos());
+        let name = format!("/.hpcc-{}-{now:x}-{attempt}.tmp", sys::process_id());
+        let path = [folder, name.as_bytes()].concat();
+        match sys::open(
+            &path,
+            libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL | libc::O_NOFOLLOW,
+            mode,
+        ) {
+            Ok(fd) => return Ok((path, fd)),
+            Err(error) if error.raw_os_error() == Some(libc::EEXIST) => last = error,
+            Err(error) => return Err(error),
+        }
+    }
+    Err(last)
+}
+
+fn write_in_place(file: &OutputFile) -> Result<(), Fault> {
+    let fault = fault_of(&file.destination);
+    let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_TRUNC | libc::O_NOCTTY;
+    let destination = sys::open(&file.destination, flags, creation_mode(file)).map_err(&fault)?;
+    fill(&destination, &file.content, &file.destination)?;
+    close(destination).map_err(fault)
+}
+
+fn open_source(path: &[u8]) -> Result<(OwnedFd, u64), Fault> {
+    let fault = |error: io::Error| Fault::io("source", path, &error);
+    let source = sys::open(
+        path,
+        libc::O_RDONLY | libc::O_NOFOLLOW | libc::O_NONBLOCK,
+        0,
+    )
+    .map_err(fault)?;
+    let stat = sys::fstat(source.as_fd()).map_err(fault)?;
+    if !stat.is_regular() {
+        return Err(Fault::new(
+            "source",
+            format!("{}: not a regular file", display(path)),
+        ));
+    }
+    Ok((source, stat.size))
+}
+
+fn fill(destination: &OwnedFd, content: &Content, name: &[u8]) -> Result<(), Fault> {
+    match content {
+        Content::Inline(bytes) => {
+            sys::write_all(destination.as_fd(), bytes).map_err(fault_of(name))
+        }
+        Content::File(path) => {
+            let (source, size) = open_source(path)?;
+            let copied = copy(&source, destination, size).map_err(fault_of(name))?;
+            if copied == size {
+                return Ok(());
+            }
+            Err(Fault::new(
+                "source",
+                format!("{}: {copied} bytes instead of {size}", display(path)),
+            ))
+        }
+    }
+}
+
+/// Clones or copies; the number of bytes that the destination got.
+fn copy(source: &OwnedFd, destination: &OwnedFd, size: u64) -> io::Result<u64> {
+    if size > 0 && sys::clone_file(destination.as_fd(), source.as_fd()).is_ok() {
+        return Ok(size);
+    }
+    let mut copied = 0;
+    while copied < size {
+        let count = usize::try_from(size - copied)
+            .unwrap_or(usize::MAX)
+            .min(1 << 30);
+        match sys::copy_range(source.as_fd(), destination.as_fd(), count) {
+            // Some file systems say 0 where they mean "not like this".
+            Ok(0) => break,
+            Ok(count) => copied += count as u64,
+            Err(error) => match error.raw_os_error() {
+                Some(libc::EINTR) => {}
+                Some(
+                    libc::EXDEV
+                    | libc::EINVAL
+                    | libc::ENOSYS
+                    | libc::EOPNOTSUPP
+                    | libc::EBADF
+                    | libc::EPERM,
+                ) => break,
+                _ => return Err(error),
+            },
+        }
+    }
+    // Both descriptors stand behind what was copied.
+    let mut buffer = vec![0u8; COPY_BYTES];
+    loop {
+        let count = match sys::read(source.as_fd(), &mut buffer) {
+            Ok(0) => return Ok(copied),
+            Ok(count) => count,
+            Err(error) if error.raw_os_error() == Some(libc::EINTR) => continue,
+            Err(error) => return Err(error),
+        };
+        sys::write_all(destination.as_fd(), &buffer[..count])?;
+        copied += count as u64;
+    }
+}
+
+/// Closes and tells what close says: network file systems report a full disk only here.
+fn close(file: OwnedFd) -> io::Result<()> {
+    let fd = std::os::fd::IntoRawFd::into_raw_fd(file);
+    // SAFETY: the descriptor is ours, and nothing uses it afterwards.
+    match sys::check(unsafe { libc::close(fd) }) {
+        Err(error) if error.raw_os_error() != Some(libc::EINTR) => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Writes a content to one of the caller's own descriptors, whole, also to a slow pipe. A reader that has gone is not our fault, and a compiler
+/// does not fail of it either.
+pub fn write_stream(fd: std::os::fd::BorrowedFd, content: &Content) {
+    match content {
+        Content::Inline(bytes) => drop(sys::write_all(fd, bytes)),
+        Content::File(path) => {
+            let Ok((source, _)) = open_source(path) else {
+                return;
+            };
+            let mut buffer = vec![0u8; COPY_BYTES];
+            while let Ok(count @ 1..) = sys::read(source.as_fd(), &mut buffer) {
+                if sys::write_all(fd, &buffer[..count]).is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// Whether a stream's content can be read, asked before anything is written.
+pub fn check_stream(content: Option<&Content>) -> Result<(), Fault> {
+    match content {
+        Some(Content::File(path)) => open_source(path).map(drop),
+        _ => Ok(()),
+    }
+}

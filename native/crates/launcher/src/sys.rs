@@ -1,0 +1,375 @@
+//! System calls as functions that return `io::Result`. The only module, with `signals` and `spawn`, that speaks C.
+
+use std::ffi::{CStr, CString};
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::time::Duration;
+
+/// Turns -1 into the error of errno.
+pub fn check(result: libc::c_int) -> io::Result<libc::c_int> {
+    if result == -1 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(result)
+    }
+}
+
+fn check_size(result: libc::ssize_t) -> io::Result<usize> {
+    usize::try_from(result).map_err(|_| io::Error::last_os_error())
+}
+
+/// Bytes to a C string; EINVAL when they hold a zero byte.
+pub fn c_string(bytes: &[u8]) -> io::Result<CString> {
+    CString::new(bytes).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))
+}
+
+/// Opens with O_CLOEXEC added.
+pub fn open(path: &[u8], flags: libc::c_int, mode: libc::mode_t) -> io::Result<OwnedFd> {
+    open_at(libc::AT_FDCWD, path, flags, mode)
+}
+
+/// Opens relative to a folder with O_CLOEXEC added.
+pub fn open_at(
+    folder: RawFd,
+    path: &[u8],
+    flags: libc::c_int,
+    mode: libc::mode_t,
+) -> io::Result<OwnedFd> {
+    let path = c_string(path)?;
+    // SAFETY: `path` is a C string that lives over the call.
+    let fd = check(unsafe { libc::openat(folder, path.as_ptr(), flags | libc::O_CLOEXEC, mode) })?;
+    // SAFETY: the kernel just gave us this descriptor.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// What stat tells and the launcher asks.
+#[derive(Debug, Clone, Copy)]
+pub struct Stat {
+    pub dev: u64,
+    pub ino: u64,
+    pub mode: u32,
+    pub uid: u32,
+    pub size: u64,
+    /// Seconds since the epoch.
+    pub modified: i64,
+}
+
+impl Stat {
+    fn of(stat: &libc::stat) -> Stat {
+        Stat {
+            dev: stat.st_dev,
+            ino: stat.st_ino,
+            mode: stat.st_mode,
+            uid: stat.st_uid,
+            size: u64::try_from(stat.st_size).unwrap_or(0),
+            modified: stat.st_mtime,
+        }
+    }
+
+    pub fn kind(&self) -> u32 {
+        self.mode & libc::S_IFMT
+    }
+
+    pub fn is_regular(&self) -> bool {
+        self.kind() == libc::S_IFREG
+    }
+
+    pub fn is_folder(&self) -> bool {
+        self.kind() == libc::S_IFDIR
+    }
+}
+
+fn stat_at(folder: RawFd, path: &CStr, flags: libc::c_int) -> io::Result<Stat> {
+    // SAFETY: all zeroes is a valid `stat`.
+    let mut stat: libc::stat = unsafe { std::mem::zeroed() };
+    // SAFETY: both pointers live over the call.
+    check(unsafe { libc::fstatat(folder, path.as_ptr(), &raw mut stat, flags) })?;
+    Ok(Stat::of(&stat))
+}
+
+/// Follows links.
+pub fn stat(path: &[u8]) -> io::Result<Stat> {
+    stat_at(libc::AT_FDCWD, &c_string(path)?, 0)
+}
+
+/// Does not follow a link at the end.
+pub fn lstat(path: &[u8]) -> io::Result<Stat> {
+    stat_at(libc::AT_FDCWD, &c_string(path)?, libc::AT_SYMLINK_NOFOLLOW)
+}
+
+pub fn fstat(fd: BorrowedFd) -> io::Result<Stat> {
+    stat_at(fd.as_raw_fd(), c"", libc::AT_EMPTY_PATH)
+}
+
+/// Whether the effective user may do `mode` (R_OK, W_OK, X_OK).
+pub fn may_access(path: &[u8], mode: libc::c_int) -> bool {
+    let Ok(path) = c_string(path) else {
+        return false;
+    };
+    // SAFETY: `path` is a C string that lives over the call.
+    unsafe { libc::faccessat(libc::AT_FDCWD, path.as_ptr(), mode, libc::AT_EACCESS) == 0 }
+}
+
+pub fn unlink(path: &[u8]) -> io::Result<()> {
+    let path = c_string(path)?;
+    // SAFETY: `path` is a C string that lives over the call.
+    check(unsafe { libc::unlink(path.as_ptr()) }).map(drop)
+}
+
+pub fn rename(from: &[u8], to: &[u8]) -> io::Result<()> {
+    let (from, to) = (c_string(from)?, c_string(to)?);
+    // SAFETY: both are C strings that live over the call.
+    check(unsafe { libc::rename(from.as_ptr(), to.as_ptr()) }).map(drop)
+}
+
+pub fn make_folder(path: &[u8], mode: libc::mode_t) -> io::Result<()> {
+    let path = c_string(path)?;
+    // SAFETY: `path` is a C string that lives over the call.
+    check(unsafe { libc::mkdir(path.as_ptr(), mode) }).map(drop)
+}
+
+/// Makes a folder and its parents with mode 0700; a folder that exists is left alone.
+pub fn make_folders(path: &[u8]) -> io::Result<()> {
+    match make_folder(path, 0o700) {
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
+            let parent = parent_of(path);
+            if parent == path {
+                return Err(error);
+            }
+            make_folders(parent)?;
+            make_folder(path, 0o700)
+        }
+        Err(error) if error.raw_os_error() == Some(libc::EEXIST) => Ok(()),
+        result => result,
+    }
+}
+
+/// The folder part of a path: "." when it has none.
+pub fn parent_of(path: &[u8]) -> &[u8] {
+    match path.iter().rposition(|&byte| byte == b'/') {
+        None => b".",
+        Some(0) => b"/",
+        Some(at) => &path[..at],
+    }
+}
+
+/// The last part of a path.
+pub fn base_name(path: &[u8]) -> &[u8] {
+    path.iter()
+        .rposition(|&byte| byte == b'/')
+        .map_or(path, |at| &path[at + 1..])
+}
+
+pub fn change_folder(path: &[u8]) -> io::Result<()> {
+    let path = c_string(path)?;
+    // SAFETY: `path` is a C string that lives over the call.
+    check(unsafe { libc::chdir(path.as_ptr()) }).map(drop)
+}
+
+/// Goes back to a folder that was opened before; if it cannot, the program that follows will say so itself.
+pub fn return_to(folder: &OwnedFd) {
+    // SAFETY: no pointers.
+    unsafe { libc::fchdir(folder.as_raw_fd()) };
+}
+
+/// What getcwd gives.
+pub fn current_folder() -> io::Result<Vec<u8>> {
+    let mut buffer = vec![0u8; 4096];
+    // SAFETY: the buffer is as long as said.
+    let result = unsafe { libc::getcwd(buffer.as_mut_ptr().cast(), buffer.len()) };
+    if result.is_null() {
+        return Err(io::Error::last_os_error());
+    }
+    let length = buffer
+        .iter()
+        .position(|&byte| byte == 0)
+        .unwrap_or(buffer.len());
+    buffer.truncate(length);
+    Ok(buffer)
+}
+
+pub fn read(fd: BorrowedFd, buffer: &mut [u8]) -> io::Result<usize> {
+    // SAFETY: the buffer is as long as said.
+    check_size(unsafe { libc::read(fd.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len()) })
+}
+
+pub fn write(fd: BorrowedFd, bytes: &[u8]) -> io::Result<usize> {
+    // SAFETY: the slice is as long as said.
+    check_size(unsafe { libc::write(fd.as_raw_fd(), bytes.as_ptr().cast(), bytes.len()) })
+}
+
+/// Sends on a socket; a peer that is gone is an error, not a signal.
+pub fn send(fd: BorrowedFd, bytes: &[u8]) -> io::Result<usize> {
+    // SAFETY: the slice is as long as said.
+    check_size(unsafe {
+        libc::send(
+            fd.as_raw_fd(),
+            bytes.as_ptr().cast(),
+            bytes.len(),
+            libc::MSG_NOSIGNAL,
+        )
+    })
+}
+
+/// Writes all of it, also to a descriptor that somebody made non-blocking.
+pub fn write_all(fd: BorrowedFd, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match write(fd, bytes) {
+            Ok(0) => return Err(io::Error::from_raw_os_error(libc::EIO)),
+            Ok(count) => bytes = &bytes[count..],
+            Err(error) => match error.raw_os_error() {
+                Some(libc::EINTR) => {}
+                Some(libc::EAGAIN) => {
+                    poll(&mut [poll_entry(fd.as_raw_fd(), libc::POLLOUT)], None)?;
+                }
+                _ => return Err(error),
+            },
+        }
+    }
+    Ok(())
+}
+
+pub fn poll_entry(fd: RawFd, events: libc::c_short) -> libc::pollfd {
+    libc::pollfd {
+        fd,
+        events,
+        revents: 0,
+    }
+}
+
+/// Waits for one of the entries; false when the time is over. A signal counts as nothing having happened.
+pub fn poll(entries: &mut [libc::pollfd], timeout: Option<Duration>) -> io::Result<bool> {
+    // Rounded up, so that a deadline is over when poll says so.
+    let timeout_ms = timeout.map_or(-1, |time| {
+        i32::try_from(time.as_millis() + 1).unwrap_or(i32::MAX)
+    });
+    // SAFETY: the entries are as many as said.
+    let result = unsafe {
+        libc::poll(
+            entries.as_mut_ptr(),
+            entries.len() as libc::nfds_t,
+            timeout_ms,
+        )
+    };
+    match check(result) {
+        Ok(count) => Ok(count > 0),
+        Err(error) if error.raw_os_error() == Some(libc::EINTR) => Ok(true),
+        Err(error) => Err(error),
+    }
+}
+
+/// Tries to take an exclusive lock; false when somebody else holds it.
+pub fn try_lock(fd: BorrowedFd) -> io::Result<bool> {
+    // SAFETY: no pointers.
+    match check(unsafe { libc::flock(fd.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) }) {
+        Ok(_) => Ok(true),
+        Err(error) if error.raw_os_error() == Some(libc::EWOULDBLOCK) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Sets a file's times to now.
+pub fn touch(fd: BorrowedFd) -> io::Result<()> {
+    // SAFETY: a null pointer means now.
+    check(unsafe { libc::futimens(fd.as_raw_fd(), std::ptr::null()) }).map(drop)
+}
+
+/// Makes `to` a clone of `from`, sharing blocks; an error where the file system cannot.
+pub fn clone_file(to: BorrowedFd, from: BorrowedFd) -> io::Result<()> {
+    // SAFETY: FICLONE takes a descriptor by value.
+    check(unsafe { libc::ioctl(to.as_raw_fd(), libc::FICLONE, from.as_raw_fd()) }).map(drop)
+}
+
+/// Copies up to `count` bytes inside the kernel.
+pub fn copy_range(from: BorrowedFd, to: BorrowedFd, count: usize) -> io::Result<usize> {
+    let null = std::ptr::null_mut();
+    // SAFETY: null offsets mean the descriptors' own.
+    check_size(unsafe {
+        libc::copy_file_range(from.as_raw_fd(), null, to.as_raw_fd(), null, count, 0)
+    })
+}
+
+/// The file mode mask, which can only be read by setting it.
+pub fn current_umask() -> u32 {
+    // SAFETY: no pointers; the process has one thread.
+    unsafe {
+        let mask = libc::umask(0o022);
+        libc::umask(mask);
+        mask
+    }
+}
+
+pub fn is_terminal(fd: RawFd) -> bool {
+    // SAFETY: no pointers.
+    unsafe { libc::isatty(fd) == 1 }
+}
+
+/// Columns of the terminal behind a descriptor.
+pub fn terminal_columns(fd: RawFd) -> Option<u32> {
+    // SAFETY: all zeroes is a valid `winsize`.
+    let mut size: libc::winsize = unsafe { std::mem::zeroed() };
+    // SAFETY: the pointer lives over the call.
+    let result = unsafe { libc::ioctl(fd, libc::TIOCGWINSZ, &raw mut size) };
+    (result == 0 && size.ws_col > 0).then_some(u32::from(size.ws_col))
+}
+
+pub fn effective_user() -> u32 {
+    // SAFETY: no pointers.
+    unsafe { libc::geteuid() }
+}
+
+pub fn process_id() -> u32 {
+    std::process::id()
+}
+
+/// Opens /dev/null, to be closed by exec, on each of the descriptors 0 to 2 that is closed: none of the launcher's own files can land there,
+/// and the compiler finds them closed as the caller left them.
+pub fn hold_standard_descriptors() {
+    for fd in 0..3 {
+        // SAFETY: no pointers.
+        if unsafe { libc::fcntl(fd, libc::F_GETFD) } == -1 {
+            // SAFETY: the path is a C string. The lowest free descriptor is `fd`, and it stays open on purpose.
+            unsafe { libc::open(c"/dev/null".as_ptr(), libc::O_RDWR | libc::O_CLOEXEC) };
+        }
+    }
+}
+
+/// A pointer table for execve, with the strings it points into.
+pub struct StringTable {
+    _strings: Vec<CString>,
+    pointers: Vec<*const libc::c_char>,
+}
+
+impl StringTable {
+    pub fn new(items: &[Vec<u8>]) -> io::Result<StringTable> {
+        let strings = items
+            .iter()
+            .map(|item| c_string(item))
+            .collect::<io::Result<Vec<_>>>()?;
+        let mut pointers: Vec<_> = strings.iter().map(|string| string.as_ptr()).collect();
+        pointers.push(std::ptr::null());
+        Ok(StringTable {
+            _strings: strings,
+            pointers,
+        })
+    }
+}
+
+/// Replaces this program; returns only the error.
+pub fn exec(program: &CStr, argv: &StringTable, environment: &StringTable) -> io::Error {
+    // SAFETY: both tables end with a null pointer and live over the call.
+    unsafe {
+        libc::execve(
+            program.as_ptr(),
+            argv.pointers.as_ptr(),
+            environment.pointers.as_ptr(),
+        )
+    };
+    io::Error::last_os_error()
+}
+
+/// Ends the process at once.
+pub fn exit(code: i32) -> ! {
+    // SAFETY: no pointers; nothing of ours waits for an orderly end.
+    unsafe { libc::_exit(code) }
+}
