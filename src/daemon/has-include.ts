@@ -2,8 +2,6 @@
 // view (DESIGN.md section 4: such a file gives a wrong object). UNTRUSTED: text is a file of a checkout.
 import { lstatSync } from "node:fs";
 import { ascii, type ByteString, byteStringOf, bytesOf } from "../base/byte-string.ts";
-import type { View } from "../core/compile/view.ts";
-import { placePath } from "./path-resolver.ts";
 
 /** An operand as spelled without its delimiters, or null when it is computed by macros. */
 type Operand = ByteString | null;
@@ -31,10 +29,11 @@ function existsOnHost(path: ByteString): boolean {
 
 /**
  * The first operand that cannot be answered in the view as on the host; null when all can.
- * `folders` are the host paths of the include folders that lie in the view, and of the folder of the file itself.
+ * `inView` tells whether a host path means the same in the view; `folders` are the host paths of the include folders, and of the
+ * folder of the file itself.
  */
 export function escapingOperand(
-  view: View,
+  inView: (hostPath: ByteString) => boolean,
   folders: Iterable<ByteString>,
   operands: readonly Operand[],
 ): ByteString | null {
@@ -44,8 +43,7 @@ export function escapingOperand(
     const candidates = operand.startsWith("/")
       ? [operand]
       : searched.map((folder) => `${folder}/${operand}` as ByteString);
-    for (const candidate of candidates)
-      if (placePath(view, candidate).kind === "outside" && existsOnHost(candidate)) return candidate;
+    for (const candidate of candidates) if (!inView(candidate) && existsOnHost(candidate)) return candidate;
   }
   return null;
 }

@@ -28,6 +28,8 @@ export interface LauncherCall {
   readonly signal: AbortSignal;
   /** Runs a program as the launcher's child. One at a time. Throws `job.cancelled` when the launcher leaves. */
   run(request: Omit<RunMessage, "type" | "id">): Promise<RanMessage>;
+  /** Calls back when the launcher needs nothing more of this call: it has read its answer's files, or is gone. */
+  whenDone(release: () => Promise<void>): void;
 }
 
 export interface ConnectionHandlers {
@@ -51,6 +53,11 @@ export function serveLauncher(socket: Socket, handlers: ConnectionHandlers): voi
   let running: { id: number; resolve: (ran: RanMessage) => void; reject: (error: Error) => void } | null = null;
   let runs = 0;
   let patience: NodeJS.Timeout | null = null;
+  const releases: (() => Promise<void>)[] = [];
+
+  const release = () => {
+    for (const callback of releases.splice(0)) callback().catch(handlers.fault);
+  };
 
   const send = (message: DaemonMessage) => {
     if (!socket.destroyed) socket.write(encodeMessage(message));
@@ -66,6 +73,7 @@ export function serveLauncher(socket: Socket, handlers: ConnectionHandlers): voi
     running = null;
     if (error !== null) handlers.fault(error);
     if (answered) handlers.done(null);
+    release();
   };
   const finish = (answer: DaemonMessage) => {
     if (stage === "closed") return;
@@ -82,6 +90,10 @@ export function serveLauncher(socket: Socket, handlers: ConnectionHandlers): voi
     const call: LauncherCall = {
       message,
       signal: gone.signal,
+      whenDone: (callback) => {
+        releases.push(callback);
+        if (stage === "closed") release();
+      },
       run: (request) =>
         new Promise((resolve, reject) => {
           if (stage !== "call") return reject(new HpccError("job.cancelled", "the launcher left"));
@@ -116,6 +128,7 @@ export function serveLauncher(socket: Socket, handlers: ConnectionHandlers): voi
       handlers.done(message);
       stage = "closed";
       socket.destroy();
+      release();
       return undefined;
     }
     throw new HpccError("peer.protocol", `a launcher sent ${message.type} out of turn`);

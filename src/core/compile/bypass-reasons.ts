@@ -48,6 +48,8 @@ export const BYPASS_REASONS = {
   preprocessor_output: "Preprocessing had something to say, which a one-step compile would say once.",
   unfaithful_preprocessing:
     "The text uses what only a one-step compile keeps (`__INCLUDE_LEVEL__`, `__BASE_FILE__` ...).",
+  source_too_large: "The preprocessed text is larger than hpcc sends.",
+  unsupported_dependency_file: "The dependency file has a form that cannot be mapped (a line end in a name).",
   // The remote step.
   unfaithful_diagnostics: "The remote compile's words would differ from a one-step compile's (docs/fidelity.md).",
   compile_failed: "The remote compile failed; the local compiler has the last word.",

@@ -1,0 +1,174 @@
+// Reads a call: its arguments by grammar, its environment, and where its paths stand in the view. Throws `Bypass` for what is not
+// compiled remotely. UNTRUSTED: the caller's argv and environment.
+import { closeSync, existsSync, fstatSync, openSync, readFileSync, readlinkSync, realpathSync } from "node:fs";
+import { type ByteString, byteStringOf, bytesOf } from "../base/byte-string.ts";
+import { dependencyName, rewriteDependencies } from "../core/compile/dependency-file.ts";
+import { type Environment, type EnvironmentPlan, readEnvironment } from "../core/compile/environment.ts";
+import { parseGnu } from "../core/compile/gnu-parse.ts";
+import type { GnuInvocation } from "../core/compile/invocation.ts";
+import {
+  type IncludePaths,
+  mapInvocation,
+  pathsOf,
+  type Spelling,
+  type ViewFiles,
+  viewPathMapper,
+} from "../core/compile/path-map.ts";
+import { twoStepRefusal } from "../core/compile/two-step.ts";
+import type { View, ViewRoot } from "../core/compile/view.ts";
+import type { CallMessage } from "../wire/launcher/messages.ts";
+import { Bypass } from "./bypass.ts";
+import type { ImageCompiler, Project } from "./project.ts";
+
+export interface CallRequest {
+  readonly invocation: GnuInvocation;
+  /** The invocation with the paths of the view. */
+  readonly mapped: GnuInvocation;
+  /** The working directory in the view, and on the host with links resolved. */
+  readonly cwd: ByteString;
+  readonly hostCwd: ByteString;
+  readonly plan: EnvironmentPlan;
+  /** Include folders of the environment, mapped. */
+  readonly includePaths: IncludePaths;
+  readonly spellings: readonly Spelling[];
+  /** The view with the caller's spellings as hosts, for diagnostics. */
+  readonly spelled: View;
+  /** Width of the terminal that stderr is; null for none. */
+  readonly terminalColumns: number | null;
+  /** Whether an absolute host path of a file means the same in the view. */
+  inView(hostPath: ByteString): boolean;
+}
+
+const RESPONSE_FILE_BYTES_MAX = 8 * 1024 * 1024;
+const TERMINAL_COLUMNS_FALLBACK = 80;
+
+/** Reads a call of a project. Throws `Bypass`. */
+export function readCall(message: CallMessage, project: Project, compiler: ImageCompiler): CallRequest {
+  const parsed = parseGnu(message.argv, {
+    family: compiler.family,
+    readResponseFile: (path) =>
+      readResponseFile(path.startsWith("/") ? path : (`${message.cwd}/${path}` as ByteString)),
+  });
+  if (parsed.kind === "bypass") throw new Bypass(parsed.reason, parsed.detail);
+  const { invocation } = parsed;
+  const refusal = twoStepRefusal(invocation);
+  if (refusal !== null) throw new Bypass(refusal);
+  const decision = readEnvironment({
+    invocation,
+    environment: environmentOf(message.environment),
+    terminal: message.terminal.stderr,
+    image: project.locales,
+  });
+  if (decision.kind === "bypass") throw new Bypass(decision.reason, decision.detail);
+  const { plan } = decision;
+  const files = viewFiles(message.cwd, project);
+  const mapper = viewPathMapper(files);
+  const cwd = mapper.directory(files.cwd);
+  if (cwd === null) throw new Bypass("outside_view", message.cwd);
+  const mapping = mapInvocation(invocation, plan.includePaths, files);
+  if (mapping.kind === "bypass") throw new Bypass(mapping.reason, mapping.detail);
+  const { spellings } = mapping;
+  return {
+    invocation,
+    mapped: mapping.invocation,
+    cwd,
+    hostCwd: files.cwd,
+    plan,
+    includePaths: mapping.includePaths,
+    spellings,
+    spelled: spelledView(project.view, spellings),
+    terminalColumns: message.terminal.stderr ? (message.terminal.columns ?? TERMINAL_COLUMNS_FALLBACK) : null,
+    inView: (path) => mapper.file(path) !== null,
+  };
+}
+
+/** Host paths of the folders that the call searches for headers, apart from those of the compiler itself. */
+export function includeFolders(request: CallRequest): ByteString[] {
+  const { invocation, plan, hostCwd } = request;
+  return pathsOf(invocation, plan.includePaths)
+    .filter(({ kind }) => kind === "directory")
+    .map(({ path }) => (path.startsWith("/") ? path : (`${hostCwd}/${path}` as ByteString)));
+}
+
+/** The dependency file as a one-step compile on the host would have written it. Throws `Bypass` when it has no such form. */
+export function hostDependencies(text: ByteString, project: Project, request: CallRequest): ByteString {
+  const { invocation, mapped, spellings } = request;
+  const names = {
+    view: project.view,
+    spellings,
+    imageRoot: project.imageRoot,
+    hostHas: (path: ByteString) => existsSync(bytesOf(path)),
+  };
+  const asked = invocation.dependencies;
+  const rewritten =
+    asked === null ? null : rewriteDependencies(text, asked, mapped.family, (name) => dependencyName(name, names));
+  if (rewritten === null) throw new Bypass("unsupported_dependency_file");
+  return rewritten;
+}
+
+function viewFiles(cwd: ByteString, project: Project): ViewFiles {
+  return {
+    view: project.view,
+    cwd: byteStringOf(realpathSync.native(bytesOf(cwd), { encoding: "buffer" })),
+    imageEntries: project.imageEntries,
+    readlink: (path) => {
+      const inRoot = project.view.roots.some(({ host }) => path === host || path.startsWith(`${host}/`));
+      const top = path.split("/", 2)[1] ?? "";
+      const fromImage = !inRoot && project.imageEntries.has(top);
+      return readLink(fromImage ? ((project.imageRoot + path) as ByteString) : path);
+    },
+  };
+}
+
+function readLink(path: ByteString): ByteString | null {
+  try {
+    return byteStringOf(readlinkSync(bytesOf(path), { encoding: "buffer" }));
+  } catch {
+    return null;
+  }
+}
+
+/** Entries in the caller's order; of a name that is set twice the first counts, as for getenv. */
+function environmentOf(entries: readonly ByteString[]): Environment {
+  const map = new Map<string, ByteString>();
+  for (const entry of entries) {
+    const equals = entry.indexOf("=");
+    if (equals <= 0) continue;
+    const name = entry.slice(0, equals);
+    if (!map.has(name)) map.set(name, entry.slice(equals + 1) as ByteString);
+  }
+  return map;
+}
+
+function readResponseFile(path: ByteString): Uint8Array | null {
+  let fd = -1;
+  try {
+    fd = openSync(bytesOf(path), "r");
+    const stat = fstatSync(fd);
+    return stat.isFile() && stat.size <= RESPONSE_FILE_BYTES_MAX ? readFileSync(fd) : null;
+  } catch {
+    return null;
+  } finally {
+    if (fd >= 0) closeSync(fd);
+  }
+}
+
+/** The longest guest paths first, so that a file's own spelling wins over its root's. */
+function spelledView(view: View, spellings: readonly Spelling[]): View {
+  const own: ViewRoot[] = spellings
+    .filter(({ guest }) => guest.startsWith("/hpcc/"))
+    .map(({ guest, spelled }) => ({ guest, host: spelled }));
+  const roots = view.roots.map((root) => ({ ...root, host: spelledRoot(root, spellings) }));
+  const unique = new Map([...roots, ...own].reverse().map((root) => [root.guest, root]));
+  return { roots: [...unique.values()].sort((a, b) => b.guest.length - a.guest.length) };
+}
+
+/** A root's host path as the caller spells it, by an absolute path that the call names below it. */
+function spelledRoot(root: ViewRoot, spellings: readonly Spelling[]): ByteString {
+  for (const { guest, spelled } of spellings) {
+    if (!guest.startsWith(`${root.guest}/`) || !spelled.startsWith("/")) continue;
+    const rest = guest.slice(root.guest.length);
+    if (spelled.endsWith(rest)) return spelled.slice(0, spelled.length - rest.length) as ByteString;
+  }
+  return root.host;
+}

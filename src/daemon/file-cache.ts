@@ -1,0 +1,58 @@
+// Keeps the bytes of files that preprocessing reads again and again (headers), as long as they have not changed. Handing back the
+// same object for an unchanged file lets users of it keep what they derived. Bounded by bytes.
+import { closeSync, fstatSync, openSync, readFileSync } from "node:fs";
+import { type ByteString, bytesOf } from "../base/byte-string.ts";
+
+const FILE_BYTES_MAX = 32 * 1024 * 1024;
+
+interface Entry {
+  readonly bytes: Buffer;
+  readonly stamp: string;
+}
+
+export class FileCache {
+  readonly #entries = new Map<ByteString, Entry>();
+  readonly #bytesMax: number;
+  #bytes = 0;
+
+  constructor(bytesMax: number) {
+    this.#bytesMax = bytesMax;
+  }
+
+  /** The bytes of a regular file; null when it cannot be read, or is larger than 32 MiB. */
+  read(path: ByteString): Buffer | null {
+    let fd = -1;
+    try {
+      fd = openSync(bytesOf(path), "r");
+      const stat = fstatSync(fd, { bigint: true });
+      if (!stat.isFile() || stat.size > FILE_BYTES_MAX) return null;
+      const stamp = `${stat.dev}:${stat.ino}:${stat.size}:${stat.mtimeNs}:${stat.ctimeNs}`;
+      const known = this.#entries.get(path);
+      this.#forget(path);
+      const entry = known?.stamp === stamp ? known : { bytes: readFileSync(fd), stamp };
+      this.#keep(path, entry);
+      return entry.bytes;
+    } catch {
+      return null;
+    } finally {
+      if (fd >= 0) closeSync(fd);
+    }
+  }
+
+  #forget(path: ByteString): void {
+    const entry = this.#entries.get(path);
+    if (entry === undefined) return;
+    this.#entries.delete(path);
+    this.#bytes -= entry.bytes.length;
+  }
+
+  #keep(path: ByteString, entry: Entry): void {
+    if (entry.bytes.length > this.#bytesMax) return;
+    this.#entries.set(path, entry);
+    this.#bytes += entry.bytes.length;
+    for (const oldest of this.#entries.keys()) {
+      if (this.#bytes <= this.#bytesMax) break;
+      this.#forget(oldest);
+    }
+  }
+}

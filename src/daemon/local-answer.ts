@@ -1,0 +1,83 @@
+// Answers that end in a compiler on this machine: the image's in the `local` namespace with the caller's own words, or the
+// host's. What is injected gives the same debug paths as the view does.
+import { ascii, type ByteString, displayText } from "../base/byte-string.ts";
+import type { CompilerFamily } from "../core/compile/invocation.ts";
+import { PROJECT_ROOT } from "../core/compile/view.ts";
+import type { CallMessage, ExecMessage, OutputsMessage } from "../wire/launcher/messages.ts";
+import type { ImageCompiler, Project } from "./project.ts";
+
+/** Flags of every compile of a project that runs with host paths: what `/hpcc/project=.` is to the view. */
+export function localInjectedFlags(project: Pick<Project, "view">, family: CompilerFamily): ByteString[] {
+  const maps = project.view.roots.map(
+    (root) => `-ffile-prefix-map=${root.host}=${root.guest === PROJECT_ROOT ? "." : root.guest}` as ByteString,
+  );
+  return family === "gcc" ? [...maps, ascii("-gno-record-gcc-switches")] : maps;
+}
+
+/** Becomes the image's compiler. `inject` is false for calls that compile nothing. */
+export async function imageAnswer(
+  call: CallMessage,
+  project: Project,
+  compiler: ImageCompiler,
+  inject: boolean,
+): Promise<ExecMessage> {
+  const [program, ...rest] = call.argv;
+  const injected = inject ? localInjectedFlags(project, compiler.family) : [];
+  return {
+    type: "exec",
+    namespace: await project.localNamespace(),
+    program: { kind: "path", path: compiler.path },
+    argv: [program ?? compiler.path, ...injected, ...rest],
+    environment: null,
+    cwd: null,
+    warning: null,
+  };
+}
+
+/** Becomes the image's compiler in a namespace made for this call: for callers whose mount namespace is another one. */
+export function sandboxAnswer(call: CallMessage, project: Project, compiler: ImageCompiler): ExecMessage {
+  const [bwrap] = project.sandboxArgv;
+  return {
+    type: "exec",
+    namespace: null,
+    program: { kind: "path", path: bwrap ?? ascii("/usr/bin/bwrap") },
+    argv: [
+      ...project.sandboxArgv,
+      compiler.path,
+      ...localInjectedFlags(project, compiler.family),
+      ...call.argv.slice(1),
+    ],
+    environment: null,
+    cwd: null,
+    warning: null,
+  };
+}
+
+/** Becomes the host's compiler of that name. */
+export function hostAnswer(warning: string | null): ExecMessage {
+  return {
+    type: "exec",
+    namespace: null,
+    program: { kind: "host" },
+    argv: null,
+    environment: null,
+    cwd: null,
+    warning,
+  };
+}
+
+/** Ends with an error of ours: policy forbids what would be needed. */
+export function refusalAnswer(message: string): OutputsMessage {
+  return {
+    type: "outputs",
+    exitCode: 1,
+    stdout: null,
+    stderr: { kind: "inline", bytes: Buffer.from(`hpcc: ${message}\n`, "utf8") },
+    files: [],
+  };
+}
+
+/** A path or word of the caller for a message. */
+export function quoted(text: ByteString): string {
+  return `'${displayText(text)}'`;
+}

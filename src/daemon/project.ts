@@ -1,0 +1,38 @@
+// What the daemon knows of a project that is bound to an image: its view, its compilers, its namespaces.
+import type { ByteString } from "../base/byte-string.ts";
+import type { ClientConfig } from "../config/client.ts";
+import type { ImageLocales } from "../core/compile/environment.ts";
+import type { CompilerFamily } from "../core/compile/invocation.ts";
+import type { View } from "../core/compile/view.ts";
+import type { Digest } from "../core/digest/digest.ts";
+import type { NamespaceRef } from "../wire/launcher/messages.ts";
+
+export interface ImageCompiler {
+  /** Absolute path in the image. */
+  readonly path: ByteString;
+  readonly family: CompilerFamily;
+}
+
+/** A project bound to an image that is here. */
+export interface Project {
+  readonly config: ClientConfig;
+  readonly imageDigest: Digest;
+  /** Host path of the unpacked image. */
+  readonly imageRoot: ByteString;
+  /** Names of the image's top-level entries. */
+  readonly imageEntries: ReadonlySet<string>;
+  readonly locales: ImageLocales;
+  /** Host path of a file of the image by its absolute path in it, links resolved; null when there is none. */
+  imageFile(path: ByteString): ByteString | null;
+  readonly view: View;
+  /** Host path of what stands at `/hpcc/tmp` in the `strict` namespace. */
+  readonly callFolder: ByteString;
+  /** The image's compiler for a name as called; null when the image has none of that name. */
+  compiler(name: ByteString): ImageCompiler | null;
+  /** The kept namespace for preprocessing, made when there is none. */
+  strictNamespace(): Promise<NamespaceRef>;
+  /** The kept namespace for local compiles, made when there is none. */
+  localNamespace(): Promise<NamespaceRef>;
+  /** Makes a `local` namespace without a holder: the program and its arguments are put behind it. */
+  readonly sandboxArgv: readonly ByteString[];
+}

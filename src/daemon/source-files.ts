@@ -1,0 +1,57 @@
+// The files that a guest gets for one compile, as manifest and blobs. Blobs stay in memory until the job is done; they become
+// zstd frames only when a worker asks for them.
+import { promisify } from "node:util";
+import { constants, zstdCompress } from "node:zlib";
+import { ascii, type ByteString } from "../base/byte-string.ts";
+import { HpccError } from "../base/errors.ts";
+import {
+  encodeSourceManifest,
+  type SourceEntry,
+  sourceDigest,
+  sourceManifest,
+} from "../core/action/source-manifest.ts";
+import type { GuestFile } from "../core/compile/rebuild.ts";
+import { type Digest, digestHex, sha256 } from "../core/digest/digest.ts";
+
+const compress = promisify(zstdCompress);
+const ZSTD_LEVEL = 3;
+/** An empty file of this name keeps a folder in a manifest, which holds only files. */
+const FOLDER_KEEPER = ascii(".hpcc-folder");
+
+export interface SourceFiles {
+  readonly manifest: Uint8Array;
+  readonly digest: Digest;
+  /** Value of `-frandom-seed`: it comes from what is compiled, never from where. */
+  readonly randomSeed: ByteString;
+  /** The zstd frame of one of the manifest's blobs. */
+  openBlob(digest: Digest): Promise<Uint8Array>;
+}
+
+/** Builds the manifest of the rebuilt files and the folders that must exist beside them. */
+export function collectSourceFiles(files: readonly GuestFile[], folders: readonly ByteString[]): SourceFiles {
+  const blobs = new Map<Digest, Uint8Array>();
+  const entries: SourceEntry[] = [];
+  const add = (path: ByteString, bytes: Uint8Array) => {
+    const digest = sha256(bytes);
+    blobs.set(digest, bytes);
+    entries.push({ path, mode: 0o644, digest, size: bytes.length });
+  };
+  for (const file of files) add(file.path, file.bytes);
+  const paths = files.map((file) => file.path);
+  for (const folder of folders)
+    if (!paths.some((path) => path.startsWith(`${folder}/`)))
+      add(`${folder}/${FOLDER_KEEPER}` as ByteString, new Uint8Array());
+  const manifest = encodeSourceManifest(sourceManifest(entries));
+  const digest = sourceDigest(manifest);
+  return {
+    manifest,
+    digest,
+    randomSeed: ascii(digestHex(digest).slice(0, 16)),
+    async openBlob(wanted) {
+      const bytes = blobs.get(wanted);
+      if (bytes === undefined)
+        throw new HpccError("peer.protocol", `the worker asked for ${wanted}, which is not a source`);
+      return compress(bytes, { params: { [constants.ZSTD_c_compressionLevel]: ZSTD_LEVEL } });
+    },
+  };
+}
