@@ -4,7 +4,7 @@ import { type ByteString, byteStringOfText, bytesOf } from "../base/byte-string.
 import { HpccError } from "../base/errors.ts";
 import { type Digest, parseDigest } from "../core/digest/digest.ts";
 import { type HostPort, parseHostPort } from "../core/identity/host-port.ts";
-import { ISOLATIONS, type Isolation, isAtLeast } from "../core/placement/isolation.ts";
+import { ISOLATIONS, type Isolation } from "../core/isolation.ts";
 import { type Directories, type Environment, resolveDirectories } from "./directories.ts";
 import { type Loaded, loadConfig } from "./load.ts";
 import { BOOLEAN, integer, listOf, oneOf, optional, PATH, tableOf, text } from "./value.ts";
@@ -172,9 +172,4 @@ function projectImage({ values, origins }: Loaded<typeof CLIENT_SCHEMA>): Projec
   if (digest === null) return { kind: "none" };
   const mayRun = origins.image.source !== "project" || values["images.allowed"].includes(digest);
   return { kind: mayRun ? "allowed" : "forbidden", digest };
-}
-
-/** True when an offer satisfies the configuration. */
-export function acceptsIsolation(config: ClientConfig, offered: Isolation): boolean {
-  return isAtLeast(offered, config.isolationMin);
 }

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import * as fc from "fast-check";
-import { ISOLATIONS, isAtLeast, isolationNumber, isolationOfNumber } from "./isolation.ts";
+import { ISOLATIONS, isolationAtLeast } from "../isolation.ts";
 import { ASSIGNMENTS_MAX, PlacementIndex, type PlacementWorker } from "./placement.ts";
 
 function worker(id: string, changes: Partial<PlacementWorker> = {}): PlacementWorker {
@@ -108,15 +108,10 @@ test("the index answers as a list of all workers would, after any changes", () =
       assert.equal(index.size, plain.size);
       for (const isolationMin of ISOLATIONS) {
         const expected = [...plain.values()].filter(
-          (each) => each.images.includes("i1") && !each.draining && isAtLeast(each.isolation, isolationMin),
+          (each) => each.images.includes("i1") && !each.draining && isolationAtLeast(each.isolation, isolationMin),
         );
         assert.deepEqual(ids(index.find({ ...query, isolationMin })).sort(), ids(expected).sort());
       }
     }),
   );
-});
-
-test("isolation numbers read back", () => {
-  for (const isolation of ISOLATIONS) assert.equal(isolationOfNumber(isolationNumber(isolation)), isolation);
-  for (const number of [0, -1, 5, 1.5, Number.NaN]) assert.equal(isolationOfNumber(number), null);
 });

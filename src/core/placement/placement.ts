@@ -5,7 +5,7 @@
 // begins at the client's point: as stable as scoring all (a worker that comes or goes moves only its neighbours), and of
 // a cost that does not grow with the fleet.
 import { createHash } from "node:crypto";
-import { ISOLATIONS, type Isolation } from "./isolation.ts";
+import { ISOLATIONS, type Isolation } from "../isolation.ts";
 
 /** What placement knows of a worker. */
 export interface PlacementWorker {

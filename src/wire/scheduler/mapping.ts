@@ -4,7 +4,7 @@ import { HpccError } from "../../base/errors.ts";
 import { type Digest, isDigest } from "../../core/digest/digest.ts";
 import { formatHostPort, type HostPort, parseHostPort } from "../../core/identity/host-port.ts";
 import { type Identity, parseSpiffeId, spiffeId } from "../../core/identity/spiffe.ts";
-import { type Isolation, isAtLeast, isolationOfNumber } from "../../core/placement/isolation.ts";
+import { ISOLATIONS, type Isolation, isolationAtLeast } from "../../core/isolation.ts";
 import { ASSIGNMENTS_MAX } from "../../core/placement/placement.ts";
 import {
   type Assignment,
@@ -62,6 +62,11 @@ export function toWireIsolation(isolation: Isolation): WireIsolation {
   return WIRE_ISOLATION[isolation];
 }
 
+/** Reads an isolation; null when it stands for none. UNTRUSTED: peers. */
+export function fromWireIsolation(value: WireIsolation): Isolation | null {
+  return ISOLATIONS.find((isolation) => WIRE_ISOLATION[isolation] === value) ?? null;
+}
+
 export function toRegistration(offer: WorkerOffer): Registration {
   return create(RegistrationSchema, {
     address: formatHostPort(offer.address),
@@ -104,7 +109,7 @@ export function toWatchRequest(query: WorkerQuery): WatchRequest {
 
 /** UNTRUSTED: a client. */
 export function parseWatchRequest(message: WatchRequest): WorkerQuery {
-  const isolationMin = isolationOfNumber(message.isolationMin);
+  const isolationMin = fromWireIsolation(message.isolationMin);
   if (!isDigest(message.imageDigest)) throw protocol("the image's digest is malformed");
   if (isolationMin === null) throw protocol("an isolation is required");
   return { image: message.imageDigest, isolationMin };
@@ -117,7 +122,8 @@ export function parseWatchResponse(message: WatchResponse, query: WorkerQuery, c
     const choice = parseTrusted(assignment);
     if (choice.identity.trustDomain !== client.trustDomain)
       throw new HpccError("identity.forbidden", "the scheduler named a worker of another trust domain");
-    if (!isAtLeast(choice.isolation, query.isolationMin)) throw protocol("the scheduler offers too weak an isolation");
+    if (!isolationAtLeast(choice.isolation, query.isolationMin))
+      throw protocol("the scheduler offers too weak an isolation");
     return choice;
   });
 }
@@ -127,7 +133,7 @@ function parseTrusted(message: Registration | Assignment): WorkerChoice {
   if (identity.kind !== "worker") throw protocol("the TLS trust names no worker");
   const caDigest = message.tlsTrust?.caDigest ?? "";
   if (!isDigest(caDigest)) throw protocol("the CA's digest is malformed");
-  const isolation = isolationOfNumber(message.isolation);
+  const isolation = fromWireIsolation(message.isolation);
   if (isolation === null) throw protocol("an isolation is required");
   return { address: parseAddress(message.address), identity, caDigest, isolation };
 }

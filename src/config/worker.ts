@@ -1,0 +1,189 @@
+// A worker's configuration.
+import { HpccError } from "../base/errors.ts";
+import type { HostPort } from "../core/identity/host-port.ts";
+import { parseTenantId, type TenantId } from "../core/identity/spiffe.ts";
+import { ISOLATIONS, type Isolation } from "../core/isolation.ts";
+import { ADDRESS, type IdentityFiles, identityFiles } from "./client.ts";
+import type { Environment } from "./directories.ts";
+import { type Loaded, loadConfig } from "./load.ts";
+import { integer, listOf, oneOf, optional, PATH, tableOf, text } from "./value.ts";
+
+const KIB = 1024;
+const MIB = 1024 * 1024;
+const GIB = 1024 * MIB;
+
+export interface WorkerConfig {
+  readonly listen: HostPort;
+  /** Address that clients dial; by default the one it listens on. */
+  readonly advertise: HostPort | null;
+  readonly identity: IdentityFiles;
+  readonly schedulers: readonly HostPort[];
+  /** Caches, audit log, VMs' folders. */
+  readonly stateDir: string;
+  /** OCI layout folders whose images are offered. */
+  readonly imageLayouts: readonly string[];
+  /** Where root file systems made from images are kept. */
+  readonly imageDir: string;
+  readonly isolation: {
+    /** Isolations that jobs may run under here; the two weakest only when named. */
+    readonly allowed: readonly Isolation[];
+    /** What each tenant's policy asks at least, by tenant; others ask what their jobs say. */
+    readonly minByTenant: ReadonlyMap<string, Isolation>;
+  };
+  /** Tenants served; null for all of the trust domain. */
+  readonly tenants: readonly TenantId[] | null;
+  readonly qemu: {
+    readonly program: string;
+    readonly vsockDeviceProgram: string;
+    /** Folder of the guest's kernel and initramfs; null for the one installed beside the program. */
+    readonly guestDir: string | null;
+    readonly accelerator: "auto" | "kvm" | "tcg";
+    readonly bootDeadlineMs: number;
+  };
+  readonly vms: {
+    readonly vmsMax: number;
+    readonly memoryBytesMax: number;
+    readonly vmMemoryBytes: number;
+    readonly vmVcpus: number;
+    readonly executionsPerVmMax: number;
+    readonly queuePerTenantMax: number;
+    readonly idleMs: number;
+    readonly tenureMs: number;
+  };
+  /** Compiles at the same time, as told to schedulers. */
+  readonly slots: number;
+  readonly execution: {
+    readonly wallMs: number;
+    readonly memoryBytes: number;
+    readonly pids: number;
+    readonly outputBytes: number;
+    readonly stdioBytes: number;
+  };
+  readonly jobs: {
+    readonly perClientMax: number;
+    readonly blobBytesMax: number;
+    readonly sourceBytesMax: number;
+  };
+  /** The disk cache's size at which the oldest entries go. */
+  readonly storeBytesMax: number;
+  readonly logLevel: "debug" | "info" | "warn" | "error";
+}
+
+const DEFAULT_LISTEN: HostPort = { host: "127.0.0.1", port: 9441 };
+const DEFAULT_ISOLATIONS: readonly Isolation[] = ["qemu-kvm", "firecracker"];
+const NO_ADDRESSES: readonly HostPort[] = [];
+const NO_PATHS: readonly string[] = [];
+const ALL_TENANTS: readonly string[] = ["*"];
+const NO_POLICIES: ReadonlyMap<string, Isolation> = new Map();
+const TENANT = text('a tenant\'s name, or "*"', (value): string => (value === "*" ? value : parseTenantId(value)));
+const TENANT_NAME = /^[a-z0-9][a-z0-9._-]{0,62}$/;
+const PROGRAM = text("a program's name or path", (value) => value);
+
+export const WORKER_SCHEMA = {
+  listen: { kind: ADDRESS, fallback: DEFAULT_LISTEN, variable: "HPCC_WORKER_LISTEN" },
+  advertise: { kind: optional(ADDRESS), fallback: null, variable: "HPCC_WORKER_ADVERTISE" },
+  "identity.certificate": { kind: optional(PATH), fallback: null, variable: "HPCC_WORKER_CERTIFICATE" },
+  "identity.key": { kind: optional(PATH), fallback: null, variable: "HPCC_WORKER_KEY" },
+  "identity.ca": { kind: optional(PATH), fallback: null, variable: "HPCC_WORKER_CA" },
+  schedulers: { kind: listOf(ADDRESS), fallback: NO_ADDRESSES, variable: "HPCC_WORKER_SCHEDULERS" },
+  state_dir: { kind: optional(PATH), fallback: null, variable: "HPCC_WORKER_STATE_DIR" },
+  "images.layouts": { kind: listOf(PATH), fallback: NO_PATHS, variable: "HPCC_WORKER_IMAGE_LAYOUTS" },
+  "images.dir": { kind: optional(PATH), fallback: null, variable: "HPCC_WORKER_IMAGE_DIR" },
+  "isolation.allowed": { kind: listOf(oneOf(ISOLATIONS)), fallback: DEFAULT_ISOLATIONS },
+  "isolation.min_by_tenant": { kind: tableOf(TENANT_NAME, oneOf(ISOLATIONS)), fallback: NO_POLICIES },
+  "tenants.allowed": { kind: listOf(TENANT), fallback: ALL_TENANTS },
+  "qemu.program": { kind: PROGRAM, fallback: "qemu-system-x86_64", variable: "HPCC_QEMU" },
+  "qemu.vsock_device": { kind: PROGRAM, fallback: "vhost-device-vsock", variable: "HPCC_VSOCK_DEVICE" },
+  "qemu.guest_dir": { kind: optional(PATH), fallback: null, variable: "HPCC_GUEST_DIR" },
+  "qemu.accelerator": { kind: oneOf(["auto", "kvm", "tcg"]), fallback: "auto", variable: "HPCC_ACCELERATOR" },
+  "qemu.boot_deadline_ms": { kind: integer(1_000, 600_000), fallback: 60_000 },
+  "vms.max": { kind: integer(1, 1_000), fallback: 4 },
+  "vms.memory_mib_max": { kind: integer(128, 1024 * 1024), fallback: 4_096 },
+  "vms.vm_memory_mib": { kind: integer(128, 65_536), fallback: 1_024 },
+  "vms.vm_vcpus": { kind: integer(1, 64), fallback: 2 },
+  "vms.executions_per_vm_max": { kind: integer(1, 256), fallback: 2 },
+  "vms.queue_per_tenant_max": { kind: integer(1, 100_000), fallback: 1_000 },
+  "vms.idle_ms": { kind: integer(1_000, 86_400_000), fallback: 600_000 },
+  "vms.tenure_ms": { kind: integer(0, 3_600_000), fallback: 10_000 },
+  slots: { kind: integer(1, 4_096), fallback: 4, variable: "HPCC_WORKER_SLOTS" },
+  "execution.wall_ms": { kind: integer(1_000, 3_600_000), fallback: 300_000 },
+  "execution.memory_mib": { kind: integer(32, 65_536), fallback: 768 },
+  "execution.pids": { kind: integer(4, 4_096), fallback: 64 },
+  "execution.output_mib": { kind: integer(1, 4_096), fallback: 256 },
+  "execution.stdio_kib": { kind: integer(16, 65_536), fallback: 1_024 },
+  "jobs.per_client_max": { kind: integer(1, 10_000), fallback: 256 },
+  "jobs.blob_mib_max": { kind: integer(1, 4_096), fallback: 128 },
+  "jobs.source_mib_max": { kind: integer(1, 8_192), fallback: 256 },
+  "store.gib_max": { kind: integer(1, 65_536), fallback: 10 },
+  log_level: { kind: oneOf(["debug", "info", "warn", "error"]), fallback: "info", variable: "HPCC_LOG_LEVEL" },
+} as const;
+
+export interface LoadedWorkerConfig {
+  readonly config: WorkerConfig;
+  readonly loaded: Loaded<typeof WORKER_SCHEMA>;
+}
+
+/** Reads a worker's configuration; `file` is the one named by `--config`. */
+export function loadWorkerConfig(
+  env: Environment,
+  file: string,
+  flags: Readonly<Record<string, string>> = {},
+): LoadedWorkerConfig {
+  const loaded = loadConfig(WORKER_SCHEMA, { flags, env, files: [{ source: "user", path: file, required: true }] });
+  const { values } = loaded;
+  const invalid = (message: string) => new HpccError("config.invalid", `${file}: ${message}`);
+  const identity = identityFiles(values["identity.certificate"], values["identity.key"], values["identity.ca"]);
+  if (identity === null) throw invalid("[identity] certificate, key and ca are required");
+  if (values.state_dir === null) throw invalid("state_dir is required");
+  if (values.advertise === null && ["0.0.0.0", "::"].includes(values.listen.host))
+    throw invalid("advertise is required with a listen address that nobody can dial");
+  if (values["vms.vm_memory_mib"] > values["vms.memory_mib_max"])
+    throw invalid("vms.vm_memory_mib must not be above vms.memory_mib_max");
+  if (values["execution.memory_mib"] > values["vms.vm_memory_mib"])
+    throw invalid("execution.memory_mib must not be above vms.vm_memory_mib");
+  const tenants = values["tenants.allowed"];
+  const config: WorkerConfig = {
+    listen: values.listen,
+    advertise: values.advertise,
+    identity,
+    schedulers: values.schedulers,
+    stateDir: values.state_dir,
+    imageLayouts: values["images.layouts"],
+    imageDir: values["images.dir"] ?? `${values.state_dir}/images`,
+    isolation: { allowed: values["isolation.allowed"], minByTenant: values["isolation.min_by_tenant"] },
+    tenants: tenants.includes("*") ? null : tenants.map(parseTenantId),
+    qemu: {
+      program: values["qemu.program"],
+      vsockDeviceProgram: values["qemu.vsock_device"],
+      guestDir: values["qemu.guest_dir"],
+      accelerator: values["qemu.accelerator"],
+      bootDeadlineMs: values["qemu.boot_deadline_ms"],
+    },
+    vms: {
+      vmsMax: values["vms.max"],
+      memoryBytesMax: values["vms.memory_mib_max"] * MIB,
+      vmMemoryBytes: values["vms.vm_memory_mib"] * MIB,
+      vmVcpus: values["vms.vm_vcpus"],
+      executionsPerVmMax: values["vms.executions_per_vm_max"],
+      queuePerTenantMax: values["vms.queue_per_tenant_max"],
+      idleMs: values["vms.idle_ms"],
+      tenureMs: values["vms.tenure_ms"],
+    },
+    slots: values.slots,
+    execution: {
+      wallMs: values["execution.wall_ms"],
+      memoryBytes: values["execution.memory_mib"] * MIB,
+      pids: values["execution.pids"],
+      outputBytes: values["execution.output_mib"] * MIB,
+      stdioBytes: values["execution.stdio_kib"] * KIB,
+    },
+    jobs: {
+      perClientMax: values["jobs.per_client_max"],
+      blobBytesMax: values["jobs.blob_mib_max"] * MIB,
+      sourceBytesMax: values["jobs.source_mib_max"] * MIB,
+    },
+    storeBytesMax: values["store.gib_max"] * GIB,
+    logLevel: values.log_level,
+  };
+  return { config, loaded };
+}
