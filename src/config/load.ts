@@ -164,8 +164,16 @@ function flatten(
     if (Object.hasOwn(schema, name)) into.set(name, value);
     else if (isTable(value) && Object.keys(schema).some((key) => key.startsWith(`${name}.`)))
       flatten(schema, value, `${name}.`, shown, into);
-    else throw unknownKey(shown, name, Object.keys(schema));
+    else throw unknownKey(shown, isTable(value) ? firstLeaf(name, value) : name, Object.keys(schema));
   }
+}
+
+/** The name of a table's first value: it finds a misspelled table's right name better than the table's own. */
+function firstLeaf(name: string, table: Readonly<Record<string, unknown>>): string {
+  const [entry] = Object.entries(table);
+  if (!entry) return name;
+  const [word, value] = entry;
+  return isTable(value) ? firstLeaf(`${name}.${word}`, value) : `${name}.${word}`;
 }
 
 function unknownKey(where: string, name: string, known: readonly string[]): HpccError {

@@ -1,6 +1,7 @@
 // Kinds of configuration values: how each is read from TOML, from an environment variable or flag, and shown.
 import { isAbsolute, resolve } from "node:path";
 import { HpccError } from "../base/errors.ts";
+import { formatHostPort, type HostPort } from "../core/identity/host-port.ts";
 
 /** How one kind of value is read. `fail` throws an error that names the key and its source. */
 export interface ValueKind<T> {
@@ -117,13 +118,16 @@ export function optional<T>(kind: ValueKind<T>): ValueKind<T | null> {
   return kind;
 }
 
+function isHostPort(value: unknown): value is HostPort {
+  return isTable(value) && typeof value["host"] === "string" && typeof value["port"] === "number";
+}
+
 /** How a value is shown by `hpcc config show`. */
 export function displayValue(value: unknown): string {
   if (value === null) return "(not set)";
   if (value instanceof Map)
     return value.size === 0 ? "{}" : `{ ${[...value].map(([k, v]) => `${k} = ${displayValue(v)}`).join(", ")} }`;
   if (Array.isArray(value)) return `[${value.map(displayValue).join(", ")}]`;
-  if (isTable(value) && "host" in value && "port" in value)
-    return JSON.stringify(`${String(value["host"])}:${String(value["port"])}`);
+  if (isHostPort(value)) return JSON.stringify(formatHostPort(value));
   return JSON.stringify(value);
 }

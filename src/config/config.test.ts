@@ -1,0 +1,311 @@
+import assert from "node:assert/strict";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, describe, test } from "node:test";
+import { ascii, type ByteString, byteStringOf, byteStringOfText, bytesOf } from "../base/byte-string.ts";
+import { HpccError } from "../base/errors.ts";
+import { sha256 } from "../core/digest/digest.ts";
+import { CLIENT_SCHEMA, loadClientConfig } from "./client.ts";
+import { resolveDirectories } from "./directories.ts";
+import { nearest } from "./nearest.ts";
+import { findProjectRoot } from "./project-root.ts";
+import { loadSchedulerConfig, SCHEDULER_SCHEMA } from "./scheduler.ts";
+import { displayValue } from "./value.ts";
+import { loadWorkerConfig, WORKER_SCHEMA } from "./worker.ts";
+
+const IMAGE = sha256(Buffer.from("image"));
+const OTHER = sha256(Buffer.from("other"));
+
+function invalid(pattern: RegExp): (error: unknown) => boolean {
+  return (error) => {
+    assert.ok(error instanceof HpccError, String(error));
+    assert.equal(error.code, "config.invalid");
+    assert.match(error.message, pattern);
+    return true;
+  };
+}
+
+describe("configuration", () => {
+  let folder = "";
+  beforeEach(() => {
+    folder = mkdtempSync(join(tmpdir(), "hpcc-config-"));
+    mkdirSync(join(folder, "project"));
+  });
+  afterEach(() => rmSync(folder, { recursive: true, force: true }));
+
+  const write = (name: string, content: string) => writeFileSync(join(folder, name), content);
+  const load = (env: Record<string, string> = {}, flags: Record<string, string> = {}) =>
+    loadClientConfig({
+      env,
+      flags,
+      projectRoot: byteStringOfText(join(folder, "project")),
+      directories: {
+        runtime: "/r",
+        state: "/s",
+        images: "/i",
+        userConfig: join(folder, "user.toml"),
+        systemConfig: join(folder, "system.toml"),
+      },
+    });
+
+  test("without any file there are defaults, and nothing is remote for want of an identity", () => {
+    const { config, loaded } = load();
+    assert.equal(config.identity, null);
+    assert.deepEqual([config.image, config.fallback, config.determinism], [{ kind: "none" }, "image", "default"]);
+    for (const origin of Object.values(loaded.origins)) assert.deepEqual(origin, { source: "default", where: "" });
+  });
+
+  test("flag > variable > project > user > system, each with its origin", () => {
+    const key = "limits.deadline_ms";
+    const steps: [() => void, number, string, string][] = [
+      [() => write("system.toml", "[limits]\ndeadline_ms = 2000"), 2000, "system", join(folder, "system.toml")],
+      [() => write("user.toml", "limits.deadline_ms = 3000"), 3000, "user", join(folder, "user.toml")],
+      [
+        () => write("project/hpcc.toml", "limits = {deadline_ms = 4000}"),
+        4000,
+        "project",
+        join(folder, "project/hpcc.toml"),
+      ],
+    ];
+    for (const [step, value, source, where] of steps) {
+      step();
+      const { config, loaded } = load();
+      assert.equal(config.deadlineMs, value);
+      assert.deepEqual(loaded.origins[key], { source, where });
+    }
+    const env = { HPCC_DEADLINE_MS: "5000" };
+    assert.equal(load(env).config.deadlineMs, 5000);
+    assert.deepEqual(load(env).loaded.origins[key], { source: "environment", where: "HPCC_DEADLINE_MS" });
+    assert.equal(load(env, { [key]: "6000" }).config.deadlineMs, 6000);
+    assert.equal(load({ HPCC_DEADLINE_MS: "" }).config.deadlineMs, 4000);
+  });
+
+  test("a whole user file is read", () => {
+    write(
+      "user.toml",
+      `
+      remote = true
+      schedulers = ["localhost:9440", "[::1]:9440"]
+      fallback = "none"
+      determinism = "pin"
+      isolation_min = "qemu-tcg"
+      image = "${IMAGE}"
+      images.allowed = ["${OTHER}"]
+      [identity]
+      certificate = "me/cert.pem"
+      key = "/keys/key.pem"
+      ca = "me/ca.pem"
+      [extra_roots]
+      sdk = "/opt/sdk"
+      `,
+    );
+    const { config } = load();
+    assert.deepEqual(config.schedulers, [
+      { host: "localhost", port: 9440 },
+      { host: "::1", port: 9440 },
+    ]);
+    assert.deepEqual(config.identity, {
+      certificate: join(folder, "me/cert.pem"),
+      key: "/keys/key.pem",
+      ca: join(folder, "me/ca.pem"),
+    });
+    assert.deepEqual(config.image, { kind: "allowed", digest: IMAGE });
+    assert.deepEqual(config.extraRoots, [{ name: "sdk", host: ascii("/opt/sdk") }]);
+    assert.deepEqual([config.fallback, config.determinism, config.isolationMin], ["none", "pin", "qemu-tcg"]);
+  });
+
+  test("variables give lists, tables and booleans", () => {
+    const { config } = load({
+      HPCC_SCHEDULERS: "a:1, b:2",
+      HPCC_REMOTE: "0",
+      HPCC_EXTRA_ROOTS: "sdk=/opt/sdk,qt=/opt/qt",
+      HPCC_IMAGES_ALLOWED: "",
+    });
+    assert.equal(config.schedulers.length, 2);
+    assert.equal(config.remote, false);
+    assert.deepEqual(
+      config.extraRoots.map(({ name }) => name),
+      ["sdk", "qt"],
+    );
+  });
+
+  test("an unknown key is an error that names file and nearest key", () => {
+    write("user.toml", "limit.deadline_ms = 1");
+    assert.throws(load, invalid(/user\.toml: unknown key limit\.deadline_ms; did you mean limits\.deadline_ms\?/));
+    write("user.toml", "[limits]\ndeadline = 1");
+    assert.throws(load, invalid(/unknown key limits\.deadline; did you mean limits\.deadline_ms\?/));
+    write("user.toml", "schedulres = []");
+    assert.throws(load, invalid(/did you mean schedulers\?/));
+    write("user.toml", "zzzzzzzzzzzzzzzzzzzzzzz = 1");
+    assert.throws(load, invalid(/unknown key z+$/));
+    write("user.toml", "");
+    assert.throws(() => load({}, { nothing: "1" }), invalid(/--set: unknown key nothing/));
+  });
+
+  test("a wrong value is an error wherever it stands, also where a stronger one wins", () => {
+    write("user.toml", 'limits.deadline_ms = "soon"');
+    assert.throws(
+      () => load({ HPCC_DEADLINE_MS: "5000" }),
+      invalid(/user\.toml: limits\.deadline_ms must be a whole number from 1000 to 3600000/),
+    );
+    const rows = [
+      ["limits.deadline_ms = 999", /whole number/],
+      ["limits.deadline_ms = 1000.5", /whole number/],
+      ["remote = 1", /true or false/],
+      ['fallback = "maybe"', /"image", "host", "none"/],
+      ['schedulers = ["unix:/x"]', /host:port/],
+      ['schedulers = "a:1"', /a list/],
+      ['image = "latest"', /digest/],
+      ["extra_roots = {Bad = '/x'}", /table/],
+      ["extra_roots = {x = 1}", /table/],
+      ['identity.key = ""', /path/],
+      ["limits = 1", /unknown key limits/],
+      ["limits.deadline_ms = 1\nlimits.deadline_ms = 2", /user\.toml:2:/],
+      ["= 1", /user\.toml:1:/],
+    ] as const;
+    for (const [content, pattern] of rows) {
+      write("user.toml", content);
+      assert.throws(load, invalid(pattern), content);
+    }
+    write("user.toml", "");
+    assert.throws(() => load({ HPCC_REMOTE: "maybe" }), invalid(/HPCC_REMOTE: remote must be true or false/));
+    assert.throws(() => load({ HPCC_IDENTITY_KEY: "relative" }), invalid(/HPCC_IDENTITY_KEY/));
+    write("user.toml", 'identity.key = "k"');
+    assert.throws(load, invalid(/set together/));
+    writeFileSync(join(folder, "user.toml"), Buffer.from([0xff, 0xfe]));
+    assert.throws(load, invalid(/cannot read/));
+    write("user.toml", `# ${"x".repeat(1024 * 1024)}`);
+    assert.throws(load, invalid(/larger than/));
+  });
+
+  test("a project's file may tune and name an allowed image; nothing else", () => {
+    const allowed = ["image", "determinism", "limits.deadline_ms", "limits.jobs_max"];
+    const project = Object.entries(CLIENT_SCHEMA).filter(([, key]) => "project" in key);
+    assert.deepEqual(project.map(([name]) => name).sort(), allowed.sort());
+    const refused = Object.keys(CLIENT_SCHEMA).filter((name) => !allowed.includes(name));
+    assert.ok(refused.length >= 10);
+    for (const name of refused) {
+      write("project/hpcc.toml", `${name} = "x"`);
+      assert.throws(load, invalid(/a project's file may not set/), name);
+    }
+    write("project/hpcc.toml", `image = "${IMAGE}"`);
+    assert.deepEqual(load().config.image, { kind: "forbidden", digest: IMAGE });
+    write("user.toml", `images.allowed = ["${IMAGE}"]`);
+    assert.deepEqual(load().config.image, { kind: "allowed", digest: IMAGE });
+    write("project/hpcc.toml", 'determinism = "strict"');
+    assert.equal(load().config.determinism, "strict");
+    write("user.toml", 'policies_allowed = ["default"]');
+    assert.throws(load, invalid(/hpcc\.toml: determinism strict is not in the user's policies_allowed/));
+  });
+
+  test("a project's root need not be UTF-8", () => {
+    const root = Buffer.concat([Buffer.from(join(folder, "project-")), Buffer.from([0xff])]);
+    mkdirSync(root);
+    writeFileSync(Buffer.concat([root, Buffer.from("/hpcc.toml")]), "limits.jobs_max = 3");
+    const { config } = loadClientConfig({
+      env: {},
+      projectRoot: byteStringOf(root),
+      directories: {
+        runtime: "",
+        state: "",
+        images: "",
+        userConfig: join(folder, "none"),
+        systemConfig: join(folder, "none"),
+      },
+    });
+    assert.equal(config.jobsMax, 3);
+    assert.equal(bytesOf(byteStringOf(root)).at(-1), 0xff);
+  });
+
+  test("a file named by HPCC_CONFIG must be there", () => {
+    const env = { HOME: "/nonexistent", HPCC_CONFIG: join(folder, "missing.toml") };
+    assert.throws(() => loadClientConfig({ env, projectRoot: null }), invalid(/cannot read .*missing\.toml/));
+    assert.ok(loadClientConfig({ env: { HOME: "/nonexistent" }, projectRoot: null }));
+  });
+
+  test("a worker's file", () => {
+    const identity = '[identity]\ncertificate = "c"\nkey = "k"\nca = "a"\n';
+    const file = join(folder, "worker.toml");
+    const read = (content: string) => {
+      writeFileSync(file, content);
+      return loadWorkerConfig({}, file).config;
+    };
+    const config = read(`state_dir = "state"\nimages.layouts = ["oci"]\n${identity}`);
+    assert.deepEqual([config.stateDir, config.imageDir], [join(folder, "state"), join(folder, "state/images")]);
+    assert.deepEqual(config.imageLayouts, [join(folder, "oci")]);
+    assert.deepEqual(config.isolation.allowed, ["qemu-kvm", "firecracker"]);
+    assert.equal(config.tenants, null);
+    assert.deepEqual(read(`state_dir = "s"\ntenants.allowed = ["acme"]\n${identity}`).tenants, ["acme"]);
+    assert.throws(() => read(identity), invalid(/state_dir is required/));
+    assert.throws(() => read('state_dir = "s"'), invalid(/identity.* required/));
+    assert.throws(() => read(`state_dir = "s"\nlisten = "0.0.0.0:1"\n${identity}`), invalid(/advertise is required/));
+    assert.throws(() => read(`state_dir = "s"\nvms.vm_memory_mib = 8192\n${identity}`), invalid(/memory_mib_max/));
+    assert.throws(() => read(`state_dir = "s"\nexecution.memory_mib = 2048\n${identity}`), invalid(/vm_memory_mib/));
+    assert.throws(() => loadWorkerConfig({}, join(folder, "none.toml")), invalid(/cannot read/));
+  });
+
+  test("a scheduler's file", () => {
+    const file = join(folder, "scheduler.toml");
+    writeFileSync(file, '[identity]\ncertificate = "c"\nkey = "k"\nca = "a"\n');
+    assert.deepEqual(loadSchedulerConfig({}, file).config.listen, { host: "127.0.0.1", port: 9440 });
+    assert.equal(loadSchedulerConfig({}, file, { listen: "0.0.0.0:1" }).config.listen.port, 1);
+    const flags = { "heartbeat.interval_ms": "5000", "heartbeat.expiry_ms": "6000" };
+    assert.throws(() => loadSchedulerConfig({}, file, flags), invalid(/at least twice/));
+  });
+
+  test("every key that is a quantity has its unit in its name, and every default fits its kind", () => {
+    for (const schema of [CLIENT_SCHEMA, WORKER_SCHEMA, SCHEDULER_SCHEMA])
+      for (const [name, key] of Object.entries(schema)) {
+        if (typeof key.fallback !== "number") continue;
+        assert.match(name, /(_ms|_mib|_kib|_max|_vcpus|_pids|\.pids|slots|\.max)$/, name);
+        assert.equal(key.kind.parse(key.fallback, null), key.fallback, name);
+      }
+  });
+});
+
+test("directories follow HPCC_*, then XDG, then the home folder", () => {
+  const home = resolveDirectories({ HOME: "/home/ann" }, 7);
+  assert.deepEqual(home, {
+    runtime: "/tmp/hpcc-7",
+    state: "/home/ann/.local/state/hpcc",
+    images: "/home/ann/.local/share/hpcc/images",
+    userConfig: "/home/ann/.config/hpcc/config.toml",
+    systemConfig: "/etc/hpcc/config.toml",
+  });
+  const xdg = { XDG_RUNTIME_DIR: "/run/u", XDG_STATE_HOME: "/xs", XDG_DATA_HOME: "/xd/", XDG_CONFIG_HOME: "/xc" };
+  const fromXdg = resolveDirectories(xdg, 7);
+  assert.deepEqual(
+    [fromXdg.runtime, fromXdg.state, fromXdg.images, fromXdg.userConfig],
+    ["/run/u/hpcc", "/xs/hpcc", "/xd/hpcc/images", "/xc/hpcc/config.toml"],
+  );
+  const own = { ...xdg, HPCC_RUNTIME_DIR: "/r", HPCC_STATE_DIR: "/s", HPCC_IMAGE_DIR: "/i", HPCC_CONFIG: "/c.toml" };
+  const fromOwn = resolveDirectories(own, 7);
+  assert.deepEqual([fromOwn.runtime, fromOwn.state, fromOwn.images, fromOwn.userConfig], ["/r", "/s", "/i", "/c.toml"]);
+  assert.throws(() => resolveDirectories({ HOME: "relative" }, 7), invalid(/HOME/));
+  assert.throws(() => resolveDirectories({}, 7), invalid(/HOME is not set/));
+});
+
+test("the project's root is the nearest hpcc.toml, else the nearest version-control folder", () => {
+  const find = (folder: string, ...paths: string[]) =>
+    findProjectRoot(ascii(folder), (path: ByteString) => paths.includes(path));
+  assert.equal(find("/a/b/c", "/a/b/.git", "/a/hpcc.toml"), "/a");
+  assert.equal(find("/a/b/c", "/a/b/.git", "/a/.git"), "/a/b");
+  assert.equal(find("/a/b/c", "/a/b/c/.hg"), "/a/b/c");
+  assert.equal(find("/a/b/c", "/.svn"), "/");
+  assert.equal(find("/a/b/c", "/hpcc.toml"), "/");
+  assert.equal(find("/a/b/c"), null);
+  assert.equal(find("/"), null);
+});
+
+test("the nearest name", () => {
+  assert.equal(nearest("schedulres", ["schedulers", "fallback"]), "schedulers");
+  assert.equal(nearest("x", ["schedulers", "fallback"]), null);
+});
+
+test("values are shown as TOML would write them", () => {
+  const shown = [null, true, 5, "a", ["x"], { host: "::1", port: 2 }, new Map([["n", "/p"]]), new Map()].map(
+    displayValue,
+  );
+  assert.deepEqual(shown, ["(not set)", "true", "5", '"a"', '["x"]', '"[::1]:2"', '{ n = "/p" }', "{}"]);
+});
