@@ -18,12 +18,15 @@ export interface Dependencies {
   readonly names: readonly ByteString[];
   /** Names with an empty rule of their own (`-MP`). */
   readonly phony: readonly ByteString[];
+  /** Whether an empty line stands before each of those rules, as Clang up to 14 writes them. */
+  readonly spaced: boolean;
 }
 
 interface Layout {
   /** Where the names begin, after the targets' colon. */
   readonly start: number;
   readonly tokens: readonly Token[];
+  readonly spaced: boolean;
 }
 
 interface Token {
@@ -121,17 +124,19 @@ export function writeDependencies(
     text += ` ${quoted}`;
   }
   text += "\n";
-  for (const name of dependencies.phony) text += `${quoteForMake(name, family)}:\n`;
+  const space = dependencies.spaced ? "\n" : "";
+  for (const name of dependencies.phony) text += `${space}${quoteForMake(name, family)}:\n`;
   return text as ByteString;
 }
 
-/** Takes a name off the text: the name, and where it ends; null at the end of the rule. */
-function takeName(text: string, from: number): { name: string; end: number } | null {
+/** Takes a name off the text: the name, and where it ends; null at the end of the rule. Clang quotes no tabs. */
+function takeName(text: string, from: number, family: CompilerFamily): { name: string; end: number } | null {
+  const isBlank = (char: string): boolean => char === " " || (char === "\t" && family === "gcc");
   let name = "";
   let index = from;
   while (index < text.length) {
     const char = text.charAt(index);
-    if (char === " " || char === "\t" || char === "\n") break;
+    if (isBlank(char) || char === "\n") break;
     if (char === "$" && text.charAt(index + 1) === "$") index++;
     if (char !== "\\") {
       name += char;
@@ -142,7 +147,7 @@ function takeName(text: string, from: number): { name: string; end: number } | n
     while (text.charAt(index + run) === "\\") run++;
     const after = text.charAt(index + run);
     index += run;
-    if (after === " " || after === "\t") {
+    if (isBlank(after)) {
       name += "\\".repeat(Math.floor(run / 2));
       if (run % 2 === 0) break;
       name += after;
@@ -156,10 +161,11 @@ function takeName(text: string, from: number): { name: string; end: number } | n
 }
 
 /** Skips blanks and broken lines. */
-function skipBlanks(text: string, from: number): number {
+function skipBlanks(text: string, from: number, family: CompilerFamily): number {
   let index = from;
   for (;;) {
-    if (text.charAt(index) === " " || text.charAt(index) === "\t") index++;
+    const char = text.charAt(index);
+    if (char === " " || (char === "\t" && family === "gcc")) index++;
     else if (text.startsWith("\\\n", index)) index += 2;
     else return index;
   }
@@ -178,23 +184,24 @@ function readLayout(text: string, request: DependencyRequest, family: CompilerFa
   const start = startOfNames(text, request, family);
   if (start === null) return null;
   const tokens: Token[] = [];
-  let index = skipBlanks(text, start);
-  for (let taken = takeName(text, index); taken !== null; taken = takeName(text, index)) {
+  let index = skipBlanks(text, start, family);
+  for (let taken = takeName(text, index, family); taken !== null; taken = takeName(text, index, family)) {
     tokens.push({ name: taken.name as ByteString, start: index, end: taken.end, phony: false });
-    index = skipBlanks(text, taken.end);
+    index = skipBlanks(text, taken.end, family);
   }
-  // Empty rules: a quoted name, a colon, the end of the line; older versions of Clang put an empty line between them.
+  // Empty rules: a quoted name, a colon, the end of the line.
+  const spaced = text.startsWith("\n\n", index);
   while (index < text.length) {
     if (text.charAt(index) === "\n") {
       index++;
       continue;
     }
-    const taken = takeName(text, index);
+    const taken = takeName(text, index, family);
     if (taken === null || !taken.name.endsWith(":") || text.charAt(taken.end) !== "\n") return null;
     tokens.push({ name: taken.name.slice(0, -1) as ByteString, start: index, end: taken.end - 1, phony: true });
     index = taken.end;
   }
-  return { start, tokens };
+  return { start, tokens, spaced };
 }
 
 /** Reads what the compiler wrote for a request; null when it cannot be understood. */
@@ -205,8 +212,11 @@ export function readDependencies(
 ): Dependencies | null {
   const layout = readLayout(text, request, family);
   if (layout === null) return null;
-  const names = layout.tokens.filter(({ phony }) => !phony).map(({ name }) => name);
-  return { names, phony: layout.tokens.filter(({ phony }) => phony).map(({ name }) => name) };
+  return {
+    names: layout.tokens.filter(({ phony }) => !phony).map(({ name }) => name),
+    phony: layout.tokens.filter(({ phony }) => phony).map(({ name }) => name),
+    spaced: layout.spaced,
+  };
 }
 
 /**
@@ -226,6 +236,7 @@ export function rewriteDependencies(
   const rules = (pick: (token: (typeof mapped)[number]) => ByteString): Dependencies => ({
     names: mapped.filter(({ phony }) => !phony).map(pick),
     phony: mapped.filter(({ phony }) => phony).map(pick),
+    spaced: layout.spaced,
   });
   if (
     writeDependencies(

@@ -295,6 +295,13 @@ function checkOutputName(path: ByteString): void {
   if (["", ".", ".."].includes(baseName(path))) bypass("bad_output_file", path);
 }
 
+/** `-x c a.b.d -MD` writes its dependency file over its source. */
+function checkDistinct(source: ByteString, output: ByteString, dependencyFile: ByteString | null): void {
+  const plain = (path: ByteString): string => path.replace(/^(?:\.\/+)+/, "");
+  const names = [source, output, ...(dependencyFile === null ? [] : [dependencyFile])].map(plain);
+  if (new Set(names).size < names.length) bypass("bad_output_file", output);
+}
+
 function dependenciesOf(scan: Scan, source: ByteString): DependencyRequest | null {
   const through = scan.passThrough.request;
   if (scan.dependencyKinds.size + (through === null ? 0 : 1) > 1) bypass("bad_compiler_arguments", ascii("-MD"));
@@ -339,6 +346,7 @@ function parse(argv: readonly ByteString[], context: ParseContext): ParseResult 
   const output = scan.output ?? defaultOutput(scan.family, source.path, produce);
   checkOutputName(output);
   const dependencies = dependenciesOf(scan, source.path);
+  checkDistinct(source.path, output, dependencies?.file ?? null);
   return {
     kind: "compile",
     invocation: {
