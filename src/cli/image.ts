@@ -1,48 +1,7 @@
-// `hpcc image build|ls|show`: commands return data, printers make text of it. Images themselves are behind a port, which
-// the program fills; this folder does not know how they are stored.
+// `hpcc image build|ls|show`: commands return data, printers make text of it.
 import { HpccError } from "../base/errors.ts";
-
-export interface ImageBuildRequest {
-  readonly compilers: readonly string[];
-  readonly packages: readonly string[];
-  readonly tag: string | null;
-}
-
-export interface ImageBuildReport {
-  readonly digest: string;
-  readonly layoutFolder: string;
-  readonly packages: readonly { readonly name: string; readonly version: string }[];
-  readonly entries: number;
-  readonly sizeBytes: number;
-  readonly layerBytes: number;
-  readonly missing: readonly string[];
-  readonly changed: readonly string[];
-  readonly refused: readonly string[];
-}
-
-export interface ImageSummaryRow {
-  readonly digest: string;
-  readonly tag: string | null;
-  readonly compilers: readonly string[];
-  readonly sizeBytes: number;
-}
-
-export interface ImageDetailRows extends ImageSummaryRow {
-  readonly layoutFolder: string;
-  readonly platform: string;
-  readonly environment: readonly string[];
-  readonly packages: readonly string[];
-  readonly layers: readonly { readonly digest: string; readonly diffId: string; readonly sizeBytes: number }[];
-  readonly squashfs: string | null;
-  readonly rootfs: string | null;
-}
-
-/** What the commands need of the machine's images. */
-export interface ImagePort {
-  build(request: ImageBuildRequest): Promise<ImageBuildReport>;
-  list(): Promise<readonly ImageSummaryRow[]>;
-  show(name: string): Promise<ImageDetailRows>;
-}
+import type { BuildReport } from "../image/host/build-image.ts";
+import type { ImageDetails, ImageStore, ImageSummary } from "../image/image-store.ts";
 
 export interface ImageBuildOptions {
   /** The one source there is; it has to be asked for, as others will follow. */
@@ -59,7 +18,7 @@ const TAG = /^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$/;
 const DIGEST_LIKE = /^[0-9a-f]{6,64}$/;
 
 /** `hpcc image build --from-host [--compiler NAME]... [--with PACKAGE]... [--tag NAME]`. */
-export async function imageBuild(images: ImagePort, options: ImageBuildOptions): Promise<ImageBuildReport> {
+export async function imageBuild(images: ImageStore, options: ImageBuildOptions): Promise<BuildReport> {
   if (!options.fromHost)
     throw new HpccError("argument.invalid", "say where the image comes from: hpcc image build --from-host");
   if (options.tag !== null && (!TAG.test(options.tag) || DIGEST_LIKE.test(options.tag)))
@@ -69,19 +28,19 @@ export async function imageBuild(images: ImagePort, options: ImageBuildOptions):
 }
 
 /** `hpcc image ls`. */
-export async function imageLs(images: ImagePort): Promise<readonly ImageSummaryRow[]> {
+export async function imageLs(images: ImageStore): Promise<readonly ImageSummary[]> {
   return images.list();
 }
 
 /** `hpcc image show NAME`: a digest, the start of one, or a tag. */
-export async function imageShow(images: ImagePort, name: string): Promise<ImageDetailRows> {
+export async function imageShow(images: ImageStore, name: string): Promise<ImageDetails> {
   return images.show(name);
 }
 
 /** Paths listed at most per kind of finding. */
 const PATHS_SHOWN = 20;
 
-export function printImageBuild(report: ImageBuildReport): string {
+export function printImageBuild(report: BuildReport): string {
   const findings = [
     ...finding("listed by a package and not on this machine", report.missing),
     ...finding("differ from what their package installed", report.changed),
@@ -96,7 +55,7 @@ export function printImageBuild(report: ImageBuildReport): string {
   ]);
 }
 
-export function printImageList(images: readonly ImageSummaryRow[]): string {
+export function printImageList(images: readonly ImageSummary[]): string {
   if (images.length === 0) return "no images here; make one with: hpcc image build --from-host\n";
   const rows = images.map((image) => [
     image.tag ?? "-",
@@ -107,7 +66,7 @@ export function printImageList(images: readonly ImageSummaryRow[]): string {
   return table([["TAG", "DIGEST", "SIZE", "COMPILERS"], ...rows]);
 }
 
-export function printImageDetails(image: ImageDetailRows): string {
+export function printImageDetails(image: ImageDetails): string {
   return lines([
     `digest    ${image.digest}`,
     `tag       ${image.tag ?? "-"}`,

@@ -1,0 +1,85 @@
+import assert from "node:assert/strict";
+import { chmod, mkdir, mkdtemp, rm, symlink, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+import { ascii, byteStringOfText } from "../base/byte-string.ts";
+import { resolveInImage } from "./image-path.ts";
+import { familyOfProgram, ImageToolchain } from "./toolchain.ts";
+
+let rootfs: string;
+
+before(async () => {
+  rootfs = await mkdtemp(join(tmpdir(), "hpcc-toolchain-"));
+  for (const folder of ["usr/bin", "usr/lib/llvm/bin", "opt/gcc/bin", "etc/alternatives"])
+    await mkdir(join(rootfs, folder), { recursive: true });
+  await symlink("usr/bin", join(rootfs, "bin"));
+  const program = async (path: string, content: string, mode = 0o755) => {
+    await writeFile(join(rootfs, path), content);
+    await chmod(join(rootfs, path), mode);
+  };
+  await program("usr/bin/x86_64-linux-gnu-gcc-12", "\x7fELF");
+  await program("usr/lib/llvm/bin/clang", "\x7fELF");
+  await program("opt/gcc/bin/g++", "\x7fELF");
+  await program("usr/bin/c99-gcc", "#!/bin/sh\n");
+  await program("usr/bin/gcc-7", "\x7fELF", 0o644);
+  await symlink("x86_64-linux-gnu-gcc-12", join(rootfs, "usr/bin/gcc"));
+  await symlink("/etc/alternatives/cc", join(rootfs, "usr/bin/cc"));
+  await symlink("/usr/bin/gcc", join(rootfs, "etc/alternatives/cc"));
+  await symlink("../lib/llvm/bin/clang", join(rootfs, "usr/bin/clang++"));
+  await symlink("../../../../../../../../bin/sh", join(rootfs, "usr/bin/gcc-9"));
+  await symlink("gcc-8", join(rootfs, "usr/bin/gcc-8"));
+});
+after(() => rm(rootfs, { recursive: true, force: true }));
+
+test("links lead within the image", () => {
+  const root = byteStringOfText(rootfs);
+  assert.equal(resolveInImage(root, ascii("/bin/cc")), "/usr/bin/x86_64-linux-gnu-gcc-12");
+  assert.equal(resolveInImage(root, ascii("/usr/bin/gcc-9")), null, "the host's /bin/sh is not the image's");
+  assert.equal(resolveInImage(root, ascii("/usr/bin/gcc-8")), null, "a link to itself");
+  assert.equal(resolveInImage(root, ascii("/usr/bin/gcc/x")), null);
+  assert.equal(resolveInImage(root, ascii("/../../usr")), "/usr");
+});
+
+test("a name as called, its path in the image and its family", () => {
+  const tools = new ImageToolchain(rootfs, ["HOME=/", "PATH=/opt/gcc/bin:/usr/bin"]);
+  assert.deepEqual(tools.find(ascii("cc")), {
+    path: "/usr/bin/cc",
+    resolved: "/usr/bin/x86_64-linux-gnu-gcc-12",
+    family: "gcc",
+  });
+  assert.deepEqual(tools.find(ascii("clang++")), {
+    path: "/usr/bin/clang++",
+    resolved: "/usr/lib/llvm/bin/clang",
+    family: "clang",
+  });
+  assert.equal(tools.find(ascii("g++"))?.path, "/opt/gcc/bin/g++");
+  assert.equal(tools.find(ascii("/bin/gcc"))?.path, "/bin/gcc");
+  assert.deepEqual(
+    tools.all(["gcc", "clang", "g++"]).map(({ path }) => path),
+    ["/usr/bin/gcc", "/opt/gcc/bin/g++"],
+  );
+});
+
+test("what is no compiler of the image is none", () => {
+  const tools = new ImageToolchain(rootfs, []);
+  for (const name of ["c99-gcc", "gcc-7", "gcc-9", "bin/gcc", "", "ld", "g++", "gcc\0"])
+    assert.equal(tools.find(ascii(name)), null, name);
+});
+
+test("families by name", () => {
+  const families = Object.entries({
+    gcc: "gcc",
+    "g++-12": "gcc",
+    "aarch64-linux-gnu-gcc-12.2": "gcc",
+    "c++": "gcc",
+    clang: "clang",
+    "clang++-14": "clang",
+    "gcc-ar-12": null,
+    "clang-tidy": null,
+    "clang-cpp": null,
+    cpp: null,
+    mygcc: null,
+  });
+  for (const [name, family] of families) assert.equal(familyOfProgram(name), family, name);
+});
