@@ -8,6 +8,7 @@ import { ascii, type ByteString, byteStringOf, byteStringOfText, bytesOf, displa
 import type { Clock } from "../base/clock.ts";
 import { HpccError } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
+import type { Semaphore } from "../base/semaphore.ts";
 import { type Action, sortEnvironment } from "../core/action/action.ts";
 import type { BypassReason } from "../core/compile/bypass-reasons.ts";
 import { mentionsIncbin } from "../core/compile/code-directives.ts";
@@ -33,6 +34,8 @@ export interface CompileDependencies {
   readonly worker: RemoteWorker | null;
   readonly files: FileCache;
   readonly counts: CallCounts;
+  /** Bounds the compiles that are prepared or sent at a time, and with them the daemon's memory. */
+  readonly slots: Semaphore;
   readonly clock: Clock;
   readonly logger: Logger;
 }
@@ -110,9 +113,10 @@ async function compileRemotely(
   const request = readCall(call.message, project, compiler);
   const { worker } = dependencies;
   if (worker === null) throw new Bypass("remote_unavailable");
+  const release = await dependencies.slots.take(call.signal);
   const folder = `${project.callFolder}/${randomUUID()}` as ByteString;
-  await mkdir(bytesOf(folder), { mode: 0o700 });
   try {
+    await mkdir(bytesOf(folder), { mode: 0o700 });
     const unit = await preprocess(call, project, compiler, request, folder, dependencies);
     const { source, action } = prepareJob(project, compiler, request, unit.rebuilt);
     const outputFolder = `${displayText(folder)}/out`;
@@ -132,6 +136,7 @@ async function compileRemotely(
     countTraffic(result, dependencies.counts);
     return { answer: await outputsOf(result, project, request, unit), outcome: `remote_${result.outcome}` };
   } finally {
+    release();
     // The launcher copies large outputs out of the folder before it says that it is done.
     call.whenDone(() => rm(bytesOf(folder), { recursive: true, force: true }));
   }

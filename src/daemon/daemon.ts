@@ -1,0 +1,266 @@
+// The daemon: one per user. Answers launchers' calls and the commands' questions, keeps namespaces and the streams to workers. Runs
+// no compiler itself. UNTRUSTED: any process of this user may connect.
+import { readFileSync, rmSync, statSync } from "node:fs";
+import { join } from "node:path";
+import type { Clock } from "../base/clock.ts";
+import { HpccError } from "../base/errors.ts";
+import type { Logger } from "../base/log.ts";
+import { Semaphore } from "../base/semaphore.ts";
+import type { ClientConfig } from "../config/client.ts";
+import type { Directories } from "../config/directories.ts";
+import { sameTrustDomain, spiffeId } from "../core/identity/spiffe.ts";
+import { ImageStore } from "../image/image-store.ts";
+import { NamespaceKeeper } from "../vm/namespace/namespace-keeper.ts";
+import { readTlsFiles } from "../wire/grpc/tls-files.ts";
+import type { CallMessage } from "../wire/launcher/messages.ts";
+import { CallCounts } from "./call-counts.ts";
+import { answerCompileCall, type CompileDependencies } from "./compile-call.ts";
+import { FileCache } from "./file-cache.ts";
+import { type CallAnswer, type LauncherCall, serveLauncher } from "./launcher-connection.ts";
+import { hostAnswer, quoted, refusalAnswer, sandboxAnswer } from "./local-answer.ts";
+import type { Project } from "./project.ts";
+import { ProjectRegistry } from "./project-registry.ts";
+import { RemoteCompiler } from "./remote/remote-compiler.ts";
+import { WorkerClient } from "./remote/worker-client.ts";
+import { listenForLaunchers, prepareRuntimeFolder } from "./socket.ts";
+
+export interface DaemonOptions {
+  /** The configuration outside of any project. */
+  readonly config: ClientConfig;
+  readonly directories: Directories;
+  readonly logger: Logger;
+  readonly clock: Clock;
+  /** Version of hpcc, for workers. */
+  readonly version: string;
+}
+
+export interface RunningDaemon {
+  /** Settles when the daemon was told to stop or had nothing to do for `daemonIdleMs`; then call `close`. */
+  readonly ended: Promise<"stopped" | "idle">;
+  close(): Promise<void>;
+}
+
+const FILE_CACHE_BYTES = 24 * 1024 * 1024;
+const FALLBACK_LOG_BYTES_MAX = 1024 * 1024;
+
+/** Starts the daemon. Throws `argument.invalid` when one runs already, `config.invalid` for an unsafe runtime folder. */
+export async function startDaemon(options: DaemonOptions): Promise<RunningDaemon> {
+  prepareRuntimeFolder(options.directories.runtime, process.getuid?.() ?? 0);
+  const daemon = new Daemon(options);
+  const server = await listenForLaunchers(options.directories.runtime, (socket) =>
+    serveLauncher(socket, {
+      call: (call) => daemon.answer(call),
+      done: (message) => daemon.done(message?.result.kind === "fell-back" ? message.result.reason : null),
+      control: (request) => daemon.control(request),
+      fault: (error) => daemon.fault(error),
+    }),
+  );
+  options.logger.info("daemon.started", { pid: process.pid, runtime: options.directories.runtime });
+  return {
+    ended: daemon.ended,
+    async close() {
+      server.close();
+      await daemon.close();
+    },
+  };
+}
+
+class Daemon {
+  readonly #options: DaemonOptions;
+  readonly #namespaces: NamespaceKeeper;
+  readonly #projects: ProjectRegistry;
+  readonly #files = new FileCache(FILE_CACHE_BYTES);
+  readonly #counts = new CallCounts();
+  readonly #remotes = new Map<string, RemoteCompiler>();
+  readonly #slots: Semaphore;
+  readonly #mountNamespace = statSync("/proc/self/ns/mnt", { bigint: true });
+  readonly #startedMs: number;
+  readonly #ended = Promise.withResolvers<"stopped" | "idle">();
+  #busy = 0;
+  #idleTimer: { cancel(): void } | null = null;
+
+  constructor(options: DaemonOptions) {
+    const { directories, logger } = options;
+    this.#options = options;
+    this.#slots = new Semaphore(options.config.jobsMax);
+    this.#startedMs = options.clock.wallMs();
+    this.#namespaces = new NamespaceKeeper({ logger });
+    this.#projects = new ProjectRegistry({
+      directories,
+      images: new ImageStore(directories.images),
+      namespaces: this.#namespaces,
+      logger,
+    });
+    // What an earlier daemon left of its calls is nobody's.
+    rmSync(join(directories.runtime, "calls"), { recursive: true, force: true });
+    this.#rest();
+  }
+
+  get ended(): Promise<"stopped" | "idle"> {
+    return this.#ended.promise;
+  }
+
+  async answer(call: LauncherCall): Promise<CallAnswer> {
+    this.#work();
+    try {
+      return await this.#answer(call);
+    } finally {
+      this.#rest();
+    }
+  }
+
+  async #answer(call: LauncherCall): Promise<CallAnswer> {
+    const { message } = call;
+    const state = await this.#projects.find(message);
+    if (state.kind === "unbound") return this.#host("no_image", null);
+    if (state.kind === "unusable") {
+      if (state.fallback === "host") return this.#host("image_unusable", `${state.message}; the host's compiler runs`);
+      this.#counts.count("refused", "image_unusable");
+      return refusalAnswer(state.message);
+    }
+    const { project } = state;
+    const name = message.argv[0]!;
+    const compiler = project.compiler(name);
+    if (compiler === null) {
+      const missing = `${quoted(name)} is not a compiler of image ${project.imageDigest}`;
+      if (project.config.fallback === "host") return this.#host("compiler_not_in_image", `${missing}; the host's runs`);
+      this.#counts.count("refused", "compiler_not_in_image");
+      return { ...refusalAnswer(missing), exitCode: 127 };
+    }
+    if (!this.#sameMounts(message)) {
+      this.#counts.count("local", "mount_namespace");
+      return sandboxAnswer(message, project, compiler);
+    }
+    return answerCompileCall(call, project, compiler, this.#dependencies(project));
+  }
+
+  #host(reason: string, warning: string | null): CallAnswer {
+    this.#counts.count("host", reason);
+    return hostAnswer(warning);
+  }
+
+  #sameMounts({ mountNamespace }: CallMessage): boolean {
+    return mountNamespace.ino === this.#mountNamespace.ino && mountNamespace.dev === this.#mountNamespace.dev;
+  }
+
+  #dependencies(project: Project): CompileDependencies {
+    const { clock, logger } = this.#options;
+    return {
+      worker: this.#remote(project),
+      files: this.#files,
+      counts: this.#counts,
+      slots: this.#slots,
+      clock,
+      logger,
+    };
+  }
+
+  /** The way to workers for a project's image; null when none is configured. */
+  #remote({ config, imageDigest }: Project): RemoteCompiler | null {
+    const { remote, identity, schedulers, isolationMin } = config;
+    if (!remote || identity === null || schedulers.length === 0) return null;
+    const key = JSON.stringify([identity, schedulers, imageDigest, isolationMin]);
+    const known = this.#remotes.get(key);
+    if (known !== undefined) return known;
+    const { clock, logger, version } = this.#options;
+    const compiler = new RemoteCompiler({
+      schedulers,
+      credentials: () => readTlsFiles(identity, clock.wallMs()),
+      query: { image: imageDigest, isolationMin },
+      connect: (worker, credentials) =>
+        WorkerClient.connect({
+          address: worker.address,
+          tls: credentials.tls,
+          accept: (server) =>
+            sameTrustDomain(server, credentials.identity) && spiffeId(server) === spiffeId(worker.identity),
+          version,
+          clock,
+        }),
+      clock,
+      logger,
+    });
+    this.#remotes.set(key, compiler);
+    return compiler;
+  }
+
+  /** What a launcher made of its answer: a fall-back of its own is in its log, and here for the operator's. */
+  done(fellBack: string | null): void {
+    if (fellBack !== null) this.#options.logger.warn("launcher.fell_back", { reason: fellBack });
+  }
+
+  fault(error: unknown): void {
+    if (error instanceof HpccError && error.code === "job.cancelled") return;
+    const { logger } = this.#options;
+    const message = error instanceof Error ? error.message : String(error);
+    logger.warn("connection.failed", { code: error instanceof HpccError ? error.code : "bug", message });
+  }
+
+  /** Answers a sub-command. UNTRUSTED: any process of this user. */
+  async control(request: unknown): Promise<unknown> {
+    const command = typeof request === "object" && request !== null && "command" in request ? request.command : null;
+    switch (command) {
+      case "stats":
+        return { ok: true, stats: { ...this.#counts.snapshot(), launcher_fallbacks: this.#launcherFallbacks() } };
+      case "stats-zero":
+        this.#counts.zero();
+        rmSync(this.#fallbackLog, { force: true });
+        return { ok: true };
+      case "status":
+        return {
+          ok: true,
+          status: {
+            pid: process.pid,
+            version: this.#options.version,
+            started_ms: this.#startedMs,
+            calls_active: this.#busy,
+            resident_bytes: process.memoryUsage.rss(),
+          },
+        };
+      case "stop":
+        this.#ended.resolve("stopped");
+        return { ok: true };
+      default:
+        return { ok: false, message: "this daemon does not know that command" };
+    }
+  }
+
+  get #fallbackLog(): string {
+    return join(this.#options.directories.state, "fallbacks.log");
+  }
+
+  /** How often launchers fell back by themselves, by reason, as their log tells. */
+  #launcherFallbacks(): Record<string, number> {
+    const counts: Record<string, number> = {};
+    let text = "";
+    try {
+      text = readFileSync(this.#fallbackLog, "latin1").slice(0, FALLBACK_LOG_BYTES_MAX);
+    } catch {
+      // There is no log before the first fall-back.
+    }
+    for (const line of text.split("\n")) {
+      const reason = line.split("\t")[1];
+      if (reason !== undefined && /^[a-z0-9_-]{1,64}$/.test(reason)) counts[reason] = (counts[reason] ?? 0) + 1;
+    }
+    return counts;
+  }
+
+  #work(): void {
+    this.#busy += 1;
+    this.#idleTimer?.cancel();
+    this.#idleTimer = null;
+  }
+
+  #rest(): void {
+    this.#busy = Math.max(0, this.#busy - 1);
+    const { daemonIdleMs } = this.#options.config;
+    if (this.#busy > 0 || daemonIdleMs === 0) return;
+    this.#idleTimer = this.#options.clock.after(daemonIdleMs, () => this.#ended.resolve("idle"));
+  }
+
+  async close(): Promise<void> {
+    this.#idleTimer?.cancel();
+    await Promise.all([...this.#remotes.values()].map((remote) => remote.close()));
+    await this.#namespaces.close();
+    rmSync(join(this.#options.directories.runtime, "calls"), { recursive: true, force: true });
+  }
+}
