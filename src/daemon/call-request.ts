@@ -36,7 +36,7 @@ export interface CallRequest {
   /** Width of the terminal that stderr is; null for none. */
   readonly terminalColumns: number | null;
   /** Whether an absolute host path of a file means the same in the view. */
-  inView(hostPath: ByteString): boolean;
+  readonly inView: (hostPath: ByteString) => boolean;
 }
 
 const RESPONSE_FILE_BYTES_MAX = 8 * 1024 * 1024;

@@ -56,7 +56,7 @@ export function serveLauncher(socket: Socket, handlers: ConnectionHandlers): voi
   const releases: (() => Promise<void>)[] = [];
 
   const release = () => {
-    for (const callback of releases.splice(0)) callback().catch(handlers.fault);
+    for (const callback of releases.splice(0)) callback().catch((error: unknown) => handlers.fault(error));
   };
 
   const send = (message: DaemonMessage) => {
