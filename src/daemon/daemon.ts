@@ -199,22 +199,21 @@ class Daemon {
   async control(request: unknown): Promise<unknown> {
     const command = typeof request === "object" && request !== null && "command" in request ? request.command : null;
     switch (command) {
-      case "stats":
-        return { ok: true, stats: { ...this.#counts.snapshot(), launcher_fallbacks: this.#launcherFallbacks() } };
-      case "stats-zero":
-        this.#counts.zero();
-        rmSync(this.#fallbackLog, { force: true });
-        return { ok: true };
+      case "stats": {
+        const stats = { ...this.#counts.snapshot(), launcher_fallbacks: this.#launcherFallbacks() };
+        if ((request as { zero?: unknown }).zero === true) {
+          this.#counts.zero();
+          rmSync(this.#fallbackLog, { force: true });
+        }
+        return stats;
+      }
       case "status":
         return {
-          ok: true,
-          status: {
-            pid: process.pid,
-            version: this.#options.version,
-            started_ms: this.#startedMs,
-            calls_active: this.#busy,
-            resident_bytes: process.memoryUsage.rss(),
-          },
+          pid: process.pid,
+          version: this.#options.version,
+          started_ms: this.#startedMs,
+          calls_active: this.#busy,
+          resident_bytes: process.memoryUsage.rss(),
         };
       case "stop":
         this.#ended.resolve("stopped");

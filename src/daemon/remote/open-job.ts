@@ -1,6 +1,6 @@
 // One job on a worker's stream, from its header to its verified outputs.
 import type { MessageInitShape } from "@bufbuild/protobuf";
-import type { Clock } from "../../base/clock.ts";
+import type { Clock, Timer } from "../../base/clock.ts";
 import { HpccError } from "../../base/errors.ts";
 import { decodeSourceManifest } from "../../core/action/source-manifest.ts";
 import type { Digest } from "../../core/digest/digest.ts";
@@ -16,6 +16,7 @@ import { frameSizeMax } from "../../store/zstd-frame.ts";
 import { actionToMessage, isolationToNumber } from "../../wire/worker/action-codec.ts";
 import { BlobReceiver } from "../../wire/worker/blob-receiver.ts";
 import type { FairSender, Frame } from "../../wire/worker/fair-sender.ts";
+import { JOB_SILENCE_MS_MAX } from "../../wire/worker/limits.ts";
 import { checkResult } from "./check-result.ts";
 import { receiveResult } from "./receive-result.ts";
 import type { RemoteJob, RemoteOptions, RemoteProgress, RemoteResult } from "./remote-job.ts";
@@ -43,6 +44,8 @@ export class OpenJob {
   readonly #over = Promise.withResolvers<void>();
   readonly #stopSending = new AbortController();
   #receiver: BlobReceiver | null = null;
+  #timer: Timer | null = null;
+  #heardMs = 0;
   #needed = false;
   #isOver = false;
   #cancelSent = false;
@@ -61,6 +64,7 @@ export class OpenJob {
 
   async run(): Promise<RemoteResult> {
     const { id, job } = this.#parts;
+    this.#watch();
     this.#parts.send({
       case: "job",
       value: {
@@ -94,7 +98,8 @@ export class OpenJob {
         return this.#counted(await job.openBlob(digest));
       },
     }));
-    sender.sendBlobs(id, blobs, this.#stopSending.signal).catch((error: unknown) => this.#giveUp(error));
+    const { signal } = this.#stopSending;
+    sender.sendBlobs(id, blobs, signal).catch((error: unknown) => signal.aborted || this.#giveUp(error));
   }
 
   /** UNTRUSTED: the worker. */
@@ -136,6 +141,11 @@ export class OpenJob {
     if (this.#receiver.complete) this.#finish();
   }
 
+  /** Notes that the worker gave a sign of life for this job. */
+  heard(): void {
+    this.#heardMs = this.#parts.clock.monotonicMs();
+  }
+
   /** The job ended without a result, or before all of it came. */
   takeError(error: HpccError): void {
     this.#stopSending.abort(error);
@@ -152,9 +162,20 @@ export class OpenJob {
     if (progress !== undefined) this.#parts.options.onProgress?.(progress);
   }
 
+  /** A worker that hangs is left; the connection's own probes only see a dead one. */
+  #watch(): void {
+    const { clock } = this.#parts;
+    this.heard();
+    const check = () => {
+      const silentMs = clock.monotonicMs() - this.#heardMs;
+      if (silentMs >= JOB_SILENCE_MS_MAX) this.#giveUp(new HpccError("peer.deadline", "the worker fell silent"));
+      else if (!this.#isOver) this.#timer = clock.after(JOB_SILENCE_MS_MAX - silentMs, check);
+    };
+    this.#timer = clock.after(JOB_SILENCE_MS_MAX, check);
+  }
+
   #giveUp(error: unknown): void {
     const known = error instanceof HpccError ? error : new HpccError("store.io", String(error), { cause: error });
-    if (known.code === "job.cancelled" && this.#receiver !== null && this.#stopSending.signal.reason === known) return;
     this.#stopSending.abort(known);
     this.#receiver?.fail(known);
     this.#done.reject(known);
@@ -164,6 +185,7 @@ export class OpenJob {
   }
 
   #finish(): void {
+    this.#timer?.cancel();
     this.#isOver = true;
     this.#over.resolve();
   }

@@ -202,6 +202,7 @@ export class WorkerClient implements RemoteWorker {
       if (jobId > this.#lastJobId) throw new HpccError("peer.protocol", "the worker names a job that never began");
       return;
     }
+    job.heard();
     switch (message.case) {
       case "need":
         job.takeNeed(message.value);
