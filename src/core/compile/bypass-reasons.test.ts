@@ -1,0 +1,21 @@
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { describe, it } from "node:test";
+import { BYPASS_REASONS, parseBypassReason } from "./bypass-reasons.ts";
+
+describe("docs/bypass-reasons.md", () => {
+  it("has one row for each reason of the closed list, in its order, with its explanation", () => {
+    const text = readFileSync(new URL("../../../docs/bypass-reasons.md", import.meta.url), "utf8");
+    const rows = [...text.matchAll(/^\| `([a-z_]+)` \| (.*) \|$/gm)].map((match) => [match[1], match[2]]);
+    assert.ok(rows.length >= 40, `only ${rows.length} rows`);
+    assert.deepEqual(rows, Object.entries(BYPASS_REASONS));
+  });
+});
+
+describe("parseBypassReason", () => {
+  it("takes reasons of the list alone", () => {
+    assert.equal(parseBypassReason("called_for_link"), "called_for_link");
+    for (const text of ["", "toString", "__proto__", "Called_for_link", "constructor"])
+      assert.equal(parseBypassReason(text), null, text);
+  });
+});
