@@ -35,6 +35,7 @@ export const ERROR_TRAITS = {
   "peer.protocol": { ...peer, hint: "The other side broke the protocol; check that both run the same version." },
   "peer.unavailable": { ...peer, hint: "The other side cannot be reached; check its address and that it runs." },
   "peer.deadline": { ...peer, hint: "The other side did not answer in time." },
+  "isolation.weak": { ...operator, hint: "Use a worker with stronger isolation, or ask for less." },
   "limit.exceeded": {
     retryable: false,
     blame: "caller",

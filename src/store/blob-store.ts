@@ -25,8 +25,8 @@ export interface StoredFrame {
 export type FrameLookup = { readonly kind: "hit"; readonly frame: StoredFrame } | { readonly kind: "miss" };
 
 export interface BlobStore {
-  /** True when the blob is there with this retention or a longer one. Says nothing of its health. */
-  has(digest: Digest, retention: Retention): Promise<boolean>;
+  /** Size of the blob's frame when it is there with this retention or a longer one. Says nothing of its health. */
+  frameSize(digest: Digest, retention: Retention): Promise<number | null>;
   /** Opens a blob's frame, verified against what `put` wrote. Corrupt entries are set aside and missed. */
   get(digest: Digest): Promise<FrameLookup>;
   /**

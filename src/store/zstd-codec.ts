@@ -35,9 +35,24 @@ export function chunksOf(source: ByteSource): AsyncIterable<Uint8Array> | Iterab
  * `argument.invalid` when it does not, with bytes already passed on. UNTRUSTED: whoever made the frame.
  */
 export async function verifyFrame(ref: BlobRef, frame: ByteSource, sink: FrameSink): Promise<void> {
+  await checkFrame(ref, frame, { frame: sink, content: async () => {} });
+}
+
+/** Like `verifyFrame`, but passes on what the frame holds. UNTRUSTED: whoever made the frame. */
+export async function inflateFrame(ref: BlobRef, frame: ByteSource, sink: FrameSink): Promise<void> {
+  await checkFrame(ref, frame, { frame: async () => {}, content: sink });
+}
+
+async function checkFrame(
+  ref: BlobRef,
+  frame: ByteSource,
+  sinks: { readonly frame: FrameSink; readonly content: FrameSink },
+): Promise<void> {
   if (frame instanceof Uint8Array && ref.size <= AT_ONCE_BYTES_MAX && frame.length <= frameSizeMax(ref.size)) {
-    checkContent(ref, inflateAtOnce(frame, ref.size));
-    return sink(frame);
+    const content = inflateAtOnce(frame, ref.size);
+    if (sha256(content) !== ref.digest) throw invalid("does not hold what its digest names");
+    await sinks.frame(frame);
+    return sinks.content(content);
   }
   const walker = new FrameWalker();
   const hash = createHash("sha256");
@@ -48,7 +63,7 @@ export async function verifyFrame(ref: BlobRef, frame: ByteSource, sink: FrameSi
       frameBytes += chunk.length;
       if (frameBytes > frameSizeMax(ref.size)) throw invalid("is larger than its content can make it");
       walker.pushAll(chunk);
-      await sink(chunk);
+      await sinks.frame(chunk);
       yield chunk;
     }
     if (!walker.done) throw invalid("is cut short");
@@ -59,6 +74,7 @@ export async function verifyFrame(ref: BlobRef, frame: ByteSource, sink: FrameSi
         size += chunk.length;
         if (size > ref.size) throw invalid("holds more than its size");
         hash.update(chunk);
+        await sinks.content(chunk);
       }
     }),
   );
@@ -122,10 +138,6 @@ function inflateAtOnce(frame: Uint8Array, size: number): Uint8Array {
   } catch (error) {
     throw translated(error);
   }
-}
-
-function checkContent(ref: BlobRef, content: Uint8Array): void {
-  if (sha256(content) !== ref.digest) throw invalid("does not hold what its digest names");
 }
 
 async function guarded(run: () => Promise<void>): Promise<void> {

@@ -124,7 +124,10 @@ export class WorkerClient implements RemoteWorker {
   }
 
   async compile(job: RemoteJob, options: RemoteOptions): Promise<RemoteResult> {
-    await this.#place(options.signal);
+    if (options.signal.aborted) throw cancelled();
+    // Nothing may come between finding a place and taking it.
+    while (this.#failure === null && this.#jobs.size >= this.#jobsMax) await this.#freePlace(options.signal);
+    if (this.#failure !== null) throw this.#failure;
     const id = ++this.#lastJobId;
     const open = new OpenJob({
       id,
@@ -158,20 +161,22 @@ export class WorkerClient implements RemoteWorker {
     this.#end(new HpccError("peer.unavailable", "the connection to the worker was closed"));
   }
 
-  async #place(signal: AbortSignal): Promise<void> {
-    signal.throwIfAborted();
-    const jobsMax = Math.min(JOBS_MAX, this.#hello.jobsMax);
-    while (this.#failure === null && this.#jobs.size >= jobsMax) {
-      const { promise, resolve } = Promise.withResolvers<void>();
-      this.#waiting.push(resolve);
-      signal.addEventListener("abort", () => resolve(), { once: true });
-      await promise;
-      if (signal.aborted) {
-        this.#waiting.shift()?.();
-        throw cancelled();
-      }
-    }
-    if (this.#failure !== null) throw this.#failure;
+  get #jobsMax(): number {
+    return Math.min(JOBS_MAX, this.#hello.jobsMax);
+  }
+
+  async #freePlace(signal: AbortSignal): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const wake = () => resolve();
+    this.#waiting.push(wake);
+    signal.addEventListener("abort", wake, { once: true });
+    await promise;
+    signal.removeEventListener("abort", wake);
+    if (!signal.aborted) return;
+    const at = this.#waiting.indexOf(wake);
+    if (at >= 0) this.#waiting.splice(at, 1);
+    else this.#waiting.shift()?.();
+    throw cancelled();
   }
 
   #free(id: bigint): void {

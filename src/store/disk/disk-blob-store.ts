@@ -1,7 +1,7 @@
 // Blobs of one tenant on disk. An entry is a header (magic, sizes, SHA-256 of the frame) and the frame as it was sent, so
 // that reading checks what was written without inflating it (docs/specs/store.md).
 import { createHash } from "node:crypto";
-import { access, type FileHandle, open } from "node:fs/promises";
+import { type FileHandle, open, stat } from "node:fs/promises";
 import type { Clock } from "../../base/clock.ts";
 import type { BlobRef } from "../../core/action/result-manifest.ts";
 import { type Digest, digestHex } from "../../core/digest/digest.ts";
@@ -49,16 +49,15 @@ export class DiskBlobStore implements BlobStore {
     this.#durable = durable;
   }
 
-  async has(digest: Digest, retention: Retention): Promise<boolean> {
+  async frameSize(digest: Digest, retention: Retention): Promise<number | null> {
     for (const area of retention === "kept" ? AREAS.slice(0, 1) : AREAS) {
       try {
-        await access(this.#path(area, digest));
-        return true;
+        return Math.max(0, (await stat(this.#path(area, digest))).size - HEADER_BYTES);
       } catch (error) {
         if (!isMissing(error)) throw storeError(error, `cannot look for ${digest}`);
       }
     }
-    return false;
+    return null;
   }
 
   async get(digest: Digest): Promise<FrameLookup> {

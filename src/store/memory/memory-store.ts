@@ -15,9 +15,9 @@ interface MemoryBlob {
 class MemoryBlobStore implements BlobStore {
   readonly #blobs = new Map<Digest, MemoryBlob>();
 
-  async has(digest: Digest, retention: Retention): Promise<boolean> {
+  async frameSize(digest: Digest, retention: Retention): Promise<number | null> {
     const blob = this.#blobs.get(digest);
-    return blob !== undefined && (retention === "cache" || blob.retention === "kept");
+    return blob !== undefined && (retention === "cache" || blob.retention === "kept") ? blob.frame.length : null;
   }
 
   async get(digest: Digest): Promise<FrameLookup> {

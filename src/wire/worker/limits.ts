@@ -15,6 +15,8 @@ export const HELLO_TIMEOUT_MS = 10_000;
 export const BLOB_IDLE_TIMEOUT_MS = 30_000;
 /** A worker gives a sign of life for a running job at least this often. */
 export const PROGRESS_INTERVAL_MS = 5_000;
+/** A client leaves a job of which it has heard nothing for this time. */
+export const JOB_SILENCE_MS_MAX = 20_000;
 /** Longest deadline of a job. */
 export const DEADLINE_MS_MAX = 3_600_000;
 /** Largest code of an error, text of an error, and audit row that a client takes. */

@@ -1,0 +1,138 @@
+// One compile: inputs from the store into the guest, outputs from the guest into the store, and the result in the cache.
+// Digests of what a guest made are taken here, on the host.
+import { HpccError } from "../base/errors.ts";
+import type { Logger } from "../base/log.ts";
+import type { Action } from "../core/action/action.ts";
+import {
+  type BlobRef,
+  encodeResultManifest,
+  type ResultManifest,
+  type ResultOutput,
+  resultDigest,
+} from "../core/action/result-manifest.ts";
+import type { SourceEntry, SourceManifest } from "../core/action/source-manifest.ts";
+import { type Digest, sha256 } from "../core/digest/digest.ts";
+import type { TenantStore } from "../store/action-cache.ts";
+import type { BlobStore } from "../store/blob-store.ts";
+import type { ExecutionInput, ExecutionLimits, ExecutionResult, ReceivedBytes } from "../vm/execution.ts";
+import type { VmPool } from "../vm/pool.ts";
+import type { PoolKey } from "../vm/pool-key.ts";
+import type { VmIdentity } from "../vm/vm-event.ts";
+import type { Origin, RecordedResult } from "./job-record.ts";
+
+export interface ExecuteActionParts {
+  readonly action: Action;
+  readonly source: SourceManifest;
+  readonly actionKey: Digest;
+  readonly poolKey: PoolKey;
+  readonly rootfs: string;
+  readonly limits: ExecutionLimits;
+  readonly pool: VmPool;
+  readonly store: TenantStore;
+  readonly logger: Logger;
+}
+
+/** An output up to this size is read into memory at once. */
+const IN_MEMORY_BYTES_MAX = 1024 * 1024;
+const VERSION_LENGTH_MAX = 128;
+const EMPTY: BlobRef = { digest: sha256(new Uint8Array()), size: 0 };
+
+export async function executeAction(parts: ExecuteActionParts, signal: AbortSignal): Promise<RecordedResult> {
+  const { action, pool, limits, poolKey, rootfs, store } = parts;
+  const request = {
+    argv: action.argv,
+    environment: action.environment,
+    cwd: action.cwd,
+    inputs: await inputsOf(parts.source, store.blobs),
+    outputs: action.outputs.map((output) => output.path),
+    limits,
+    terminalColumns: action.terminalColumns ?? 0,
+  };
+  const { vm, result } = await pool.execute(poolKey, rootfs, request, { signal });
+  await using _ = result;
+  const manifest = await keepResult(action, result, limits, store.blobs);
+  const encoded = encodeResultManifest(manifest);
+  await store.blobs.putBytes(encoded, "kept", encoded.length);
+  const origin = originOf(vm, result);
+  if (manifest.exitCode === 0) await remember(parts, encoded, origin);
+  return { manifest, resultDigest: resultDigest(encoded), origin };
+}
+
+function originOf(vm: VmIdentity, result: ExecutionResult): Origin {
+  return { vm: vm.id, isolation: vm.isolation, compileUs: result.wallUs, versions: versionsForRows(vm) };
+}
+
+/** A VM's versions, bounded: some are the guest's word. */
+export function versionsForRows(vm: VmIdentity): Record<string, string> {
+  return Object.fromEntries(
+    Object.entries(vm.versions).map(([name, text]) => [name, text.slice(0, VERSION_LENGTH_MAX)]),
+  );
+}
+
+async function inputsOf(source: SourceManifest, blobs: BlobStore): Promise<ExecutionInput[]> {
+  return Promise.all(
+    source.entries.map(async (entry) => ({
+      path: entry.path,
+      executable: entry.mode === 0o755,
+      sizeBytes: entry.size,
+      frameSizeBytes: entry.size === 0 ? 0 : await frameSizeOf(entry, blobs),
+      openFrame: () => openFrame(entry, blobs),
+    })),
+  );
+}
+
+async function frameSizeOf(entry: SourceEntry, blobs: BlobStore): Promise<number> {
+  return (await blobs.frameSize(entry.digest, "kept")) ?? lost(entry.digest);
+}
+
+async function* openFrame(entry: SourceEntry, blobs: BlobStore): AsyncGenerator<Uint8Array, void, undefined> {
+  const found = await blobs.get(entry.digest);
+  if (found.kind === "miss" || found.frame.size !== entry.size) return lost(entry.digest);
+  try {
+    yield* found.frame.chunks();
+  } finally {
+    await found.frame.close();
+  }
+}
+
+function lost(digest: Digest): never {
+  throw new HpccError("store.corrupt", `the blob ${digest} of a source is not there any more`);
+}
+
+async function keepResult(
+  action: Action,
+  result: ExecutionResult,
+  limits: ExecutionLimits,
+  blobs: BlobStore,
+): Promise<ResultManifest> {
+  const { exit } = result;
+  const exitCode = exit.kind === "code" ? exit.code : 128 + exit.signal;
+  const outputs: ResultOutput[] = [];
+  for (const [index, { kind, required }] of action.outputs.entries()) {
+    const output = result.outputs[index] ?? null;
+    if (output === null && required && exitCode === 0)
+      throw new HpccError("job.failed", "the compiler said that all is well and left no object");
+    if (output === null) continue;
+    const ref = await keep(output.content, blobs, limits.outputBytes);
+    outputs.push({ index, kind, executable: output.executable, ...ref });
+  }
+  const stdout = await keep(result.stdout, blobs, limits.stdioBytes);
+  const stderr = await keep(result.stderr, blobs, limits.stdioBytes);
+  return { exitCode, outputs, stdout, stderr };
+}
+
+async function keep(content: ReceivedBytes, blobs: BlobStore, sizeMax: number): Promise<BlobRef> {
+  if (content.sizeBytes === 0) return EMPTY;
+  const bytes = content.sizeBytes <= IN_MEMORY_BYTES_MAX ? await content.bytes() : content.chunks();
+  return blobs.putBytes(bytes, "cache", sizeMax);
+}
+
+async function remember({ store, actionKey, logger }: ExecuteActionParts, result: Uint8Array, origin: Origin) {
+  const { isolation, compileUs, vm } = origin;
+  try {
+    await store.actions.put(actionKey, { result, isolation, compileUs, vm });
+  } catch (error) {
+    // The result stands; it is compiled again the next time.
+    logger.warn("worker.cache.put_failed", { error: String(error) });
+  }
+}

@@ -1,0 +1,69 @@
+// Single flight: equal work that is wanted at the same time is done once. It goes on as long as anybody waits for it, and is
+// cancelled when nobody does.
+import { HpccError } from "../base/errors.ts";
+
+export interface Landing<T> {
+  readonly value: T;
+  /** True for one of those who waited: the one who accounts for the work. */
+  readonly first: boolean;
+}
+
+interface Flight<T> {
+  readonly result: Promise<T>;
+  readonly cancel: AbortController;
+  waiting: number;
+  claimed: boolean;
+}
+
+export class Flights<T> {
+  readonly #flights = new Map<string, Flight<T>>();
+
+  /** How many are under way. */
+  get size(): number {
+    return this.#flights.size;
+  }
+
+  /** Whether this work is under way. */
+  has(key: string): boolean {
+    return this.#flights.has(key);
+  }
+
+  /** Waits for the work of a key, starting it when nobody does it. Rejects with the signal's reason when that aborts. */
+  async join(key: string, signal: AbortSignal, start: (signal: AbortSignal) => Promise<T>): Promise<Landing<T>> {
+    signal.throwIfAborted();
+    const flight = this.#flights.get(key) ?? this.#start(key, start);
+    flight.waiting++;
+    const { promise: left, reject: leave } = Promise.withResolvers<never>();
+    const onAbort = () => leave(signal.reason);
+    signal.addEventListener("abort", onAbort, { once: true });
+    try {
+      const value = await Promise.race([flight.result, left]);
+      const first = !flight.claimed;
+      flight.claimed = true;
+      return { value, first };
+    } finally {
+      signal.removeEventListener("abort", onAbort);
+      flight.waiting--;
+      if (flight.waiting === 0) this.#abandon(key, flight);
+    }
+  }
+
+  #start(key: string, start: (signal: AbortSignal) => Promise<T>): Flight<T> {
+    const cancel = new AbortController();
+    const result = start(cancel.signal);
+    const flight: Flight<T> = { result, cancel, waiting: 0, claimed: false };
+    this.#flights.set(key, flight);
+    const land = () => this.#remove(key, flight);
+    result.then(land, land);
+    return flight;
+  }
+
+  #abandon(key: string, flight: Flight<T>): void {
+    this.#remove(key, flight);
+    flight.cancel.abort(new HpccError("job.cancelled", "nobody waits for it any more"));
+  }
+
+  #remove(key: string, flight: Flight<T>): void {
+    if (this.#flights.get(key) === flight) this.#flights.delete(key);
+  }
+}

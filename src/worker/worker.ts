@@ -1,0 +1,140 @@
+// A running worker: its listener, its clients' sessions, its stores and its audit log. What it runs compiles with comes from
+// outside; which configuration file it was read from, and how the process ends, is the program's matter.
+import { join } from "node:path";
+import { AuditLog } from "../audit/audit-log.ts";
+import type { Clock } from "../base/clock.ts";
+import { HpccError } from "../base/errors.ts";
+import type { Logger } from "../base/log.ts";
+import type { HostPort } from "../core/identity/host-port.ts";
+import type { Identity, IdentityName, Principal, TrustDomain } from "../core/identity/spiffe.ts";
+import { type Isolation, isolationAtLeast } from "../core/isolation.ts";
+import { WorkerService } from "../gen/hpcc/worker/v1/worker_pb.js";
+import { DiskStore, type DiskStoreCounters } from "../store/disk/disk-store.ts";
+import type { VmEventSink, VmPool } from "../vm/pool.ts";
+import { RpcServer } from "../wire/grpc/server.ts";
+import type { TlsMaterial } from "../wire/grpc/tls.ts";
+import type { WorkerImages } from "./images.ts";
+import { inspectService } from "./inspect-service.ts";
+import { type JobCounters, type JobLimits, JobRunner } from "./job-runner.ts";
+import { serveSession } from "./session.ts";
+import { vmRows } from "./vm-rows.ts";
+
+export interface WorkerConfig {
+  /** Where clients dial; port 0 takes a free one. */
+  readonly listen: HostPort;
+  /** The worker's name, as in its certificate; the `worker` column of its rows. */
+  readonly name: IdentityName;
+  /** Clients of other trust domains are refused, whatever the CA signed. */
+  readonly trustDomain: TrustDomain;
+  readonly version: string;
+  /** Store, audit log and index live below it. */
+  readonly stateFolder: string;
+  /** The worker does not start with a weaker runtime. */
+  readonly isolationMin: Isolation;
+  /** Compiles at a time. */
+  readonly slots: number;
+  /** Jobs that a client may have open. */
+  readonly jobsPerStreamMax: number;
+  readonly limits: JobLimits;
+  /** Largest size of results and cached actions; null for no limit. */
+  readonly cacheBytesMax: number | null;
+}
+
+export interface WorkerDeps {
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly tls: TlsMaterial;
+  readonly images: WorkerImages;
+  /** What the pool's machines offer. */
+  readonly isolation: Isolation;
+  /** Makes the pool; each event must be awaited before its VM runs anything. */
+  readonly createPool: (events: VmEventSink) => VmPool;
+}
+
+export interface WorkerStats {
+  readonly jobs: Readonly<JobCounters>;
+  readonly store: DiskStoreCounters;
+  /** Durable audit records, since the log began. */
+  readonly rows: number;
+}
+
+export interface RunningWorker {
+  /** Where it listens. */
+  readonly address: HostPort;
+  readonly isolation: Isolation;
+  /** For heartbeats. */
+  load(): { readonly freeSlots: number; readonly queued: number };
+  stats(): WorkerStats;
+  /** Uses other credentials for connections from now on. */
+  updateTls(tls: TlsMaterial): void;
+  /** Ends the sessions, then the pool, then the log. */
+  close(graceMs?: number): Promise<void>;
+}
+
+/** Where the parts of a worker's state are; `hpcc inspect --state` reads them too. */
+export function stateFolders(stateFolder: string) {
+  return { store: join(stateFolder, "store"), audit: join(stateFolder, "audit") } as const;
+}
+
+export async function startWorker(config: WorkerConfig, deps: WorkerDeps): Promise<RunningWorker> {
+  const { clock, logger, isolation } = deps;
+  if (!isolationAtLeast(isolation, config.isolationMin))
+    throw new HpccError(
+      "config.invalid",
+      `the runtime offers ${isolation}, the worker must have ${config.isolationMin}`,
+    );
+  const folders = stateFolders(config.stateFolder);
+  const log = await AuditLog.open({ folder: folders.audit, worker: config.name, clock, logger });
+  const disk = await DiskStore.open({ root: folders.store, clock, logger, cacheBytesMax: config.cacheBytesMax });
+  const pool = deps.createPool(vmRows({ log, worker: config.name, clock }));
+  const store = disk.tenant.bind(disk);
+  const { limits } = config;
+  const { images } = deps;
+  const runner = new JobRunner({ worker: config.name, isolation, images, store, log, pool, limits, clock, logger });
+  const session = {
+    runner,
+    version: config.version,
+    jobsMax: config.jobsPerStreamMax,
+    blobBytesMax: limits.blobBytesMax,
+    clock,
+    logger,
+  };
+  const server = new RpcServer({ tls: deps.tls, logger });
+  const inspect = inspectService({ folder: folders.audit, store });
+  server.add(WorkerService, {
+    session: async (stream, { peer }) => serveSession(stream, clientOf(peer, config.trustDomain), session),
+    inspect: async (request, { peer }) => inspect.find(clientOf(peer, config.trustDomain).tenant, request),
+  });
+  const closeParts = async () => {
+    await pool.close();
+    await disk.settled();
+    inspect.close();
+    await log.close();
+  };
+  const address = await server.listen(config.listen).catch(async (error: unknown) => {
+    await closeParts();
+    throw error;
+  });
+  return {
+    address,
+    isolation,
+    load: () => ({
+      freeSlots: Math.max(0, config.slots - runner.compiling),
+      queued: Math.max(0, runner.compiling - config.slots),
+    }),
+    stats: () => ({ jobs: { ...runner.counters }, store: disk.counters, rows: log.sequence }),
+    updateTls: (tls) => server.updateTls(tls),
+    async close(graceMs) {
+      await server.close(graceMs);
+      await closeParts();
+    },
+  };
+}
+
+/** Only users of tenants are clients; a worker's or scheduler's certificate opens nothing here. */
+function clientOf(peer: Identity, trustDomain: TrustDomain): Principal {
+  if (peer.kind !== "user") throw new HpccError("identity.forbidden", `a ${peer.kind} is no client of a worker`);
+  if (peer.trustDomain !== trustDomain)
+    throw new HpccError("identity.forbidden", `this worker serves ${trustDomain} alone`);
+  return peer;
+}

@@ -1,0 +1,147 @@
+// A pool whose "VMs" are processes of this machine: the guest's /hpcc is a temporary folder, and arguments are rewritten to
+// it. It isolates nothing; it shows what a worker does with executions that really run.
+import { spawn } from "node:child_process";
+import { mkdir, mkdtemp, readFile, rm, stat, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { zstdDecompressSync } from "node:zlib";
+import type { ByteString } from "../../src/base/byte-string.ts";
+import { HpccError } from "../../src/base/errors.ts";
+import type {
+  ExecuteOptions,
+  ExecutionInput,
+  ExecutionRequest,
+  ExecutionResult,
+  ReceivedBytes,
+} from "../../src/vm/execution.ts";
+import type { PooledExecution, VmEventSink, VmPool } from "../../src/vm/pool.ts";
+import type { PoolKey } from "../../src/vm/pool-key.ts";
+import type { VmIdentity } from "../../src/vm/vm-event.ts";
+
+function receivedBytes(bytes: Uint8Array): ReceivedBytes {
+  return {
+    sizeBytes: bytes.length,
+    async *chunks() {
+      for (let at = 0; at < bytes.length; at += 100_000) yield bytes.subarray(at, at + 100_000);
+    },
+    bytes: async () => bytes,
+  };
+}
+
+export class LocalPool implements VmPool {
+  /** Executions that began, and those that were cancelled. */
+  executions = 0;
+  cancelled = 0;
+  /** Set it to hold executions until it resolves. */
+  gate: Promise<void> = Promise.resolve();
+  /** Set it to make each execution fail. */
+  failure: HpccError | null = null;
+  readonly #events: VmEventSink;
+  readonly #vms = new Map<string, Promise<VmIdentity>>();
+
+  constructor(events: VmEventSink) {
+    this.#events = events;
+  }
+
+  async execute(
+    key: PoolKey,
+    rootfs: string,
+    request: ExecutionRequest,
+    { signal }: ExecuteOptions,
+  ): Promise<PooledExecution> {
+    const vm = await this.#vm(key, rootfs);
+    this.executions++;
+    const aborted = new Promise<never>((_, reject) => {
+      signal.addEventListener("abort", () => {
+        this.cancelled++;
+        reject(new HpccError("job.cancelled", "the execution was cancelled"));
+      });
+    });
+    aborted.catch(() => {});
+    await Promise.race([this.gate, aborted]);
+    if (this.failure !== null) throw this.failure;
+    return { vm, result: await Promise.race([run(request, signal), aborted]) };
+  }
+
+  async close(): Promise<void> {}
+
+  async [Symbol.asyncDispose](): Promise<void> {}
+
+  async #vm(key: PoolKey, rootfs: string): Promise<VmIdentity> {
+    let vm = this.#vms.get(key.text);
+    if (vm === undefined) {
+      vm = this.#boot(key, rootfs, `vm-${this.#vms.size + 1}`);
+      this.#vms.set(key.text, vm);
+    }
+    return vm;
+  }
+
+  async #boot(key: PoolKey, rootfs: string, id: string): Promise<VmIdentity> {
+    const versions = {
+      vmm: "local process",
+      kernelDigest: "-",
+      initramfsDigest: "-",
+      agentDigest: "-",
+      kernelRelease: "local",
+      agentVersion: "0.0.0",
+    };
+    const vm: VmIdentity = { id, isolation: "qemu-tcg", versions };
+    const spec = { rootfs, memoryBytes: 1, vcpus: 1 };
+    await this.#events({ t: "booted", vm, key, spec, bootMs: 1 });
+    return vm;
+  }
+}
+
+async function run(request: ExecutionRequest, signal: AbortSignal): Promise<ExecutionResult> {
+  const root = await mkdtemp(join(tmpdir(), "hpcc-guest-"));
+  try {
+    const local = (path: ByteString) => path.replaceAll("/hpcc/", `${root}/`);
+    for (const input of request.inputs) await place(input, local(input.path));
+    for (const output of request.outputs) await mkdir(dirname(local(output)), { recursive: true });
+    await mkdir(local(request.cwd), { recursive: true });
+    const [program, ...rest] = request.argv.map(local);
+    const child = spawn(program!, rest, { cwd: local(request.cwd), signal, stdio: ["ignore", "pipe", "pipe"] });
+    const stdout: Buffer[] = [];
+    const stderr: Buffer[] = [];
+    child.stdout.on("data", (part: Buffer) => stdout.push(part));
+    child.stderr.on("data", (part: Buffer) => stderr.push(part));
+    const [code, name] = await new Promise<[number | null, string | null]>((resolve, reject) => {
+      child.on("error", reject);
+      child.on("close", (exit, signalName) => resolve([exit, signalName]));
+    });
+    return {
+      exit: code === null ? { kind: "signal", signal: name === "SIGKILL" ? 9 : 15 } : { kind: "code", code },
+      stdout: receivedBytes(Buffer.concat(stdout)),
+      stderr: receivedBytes(
+        Buffer.from(Buffer.concat(stderr).toString("latin1").replaceAll(`${root}/`, "/hpcc/"), "latin1"),
+      ),
+      outputs: await Promise.all(request.outputs.map(async (output) => readOutput(local(output)))),
+      wallUs: 1000,
+      cpuUs: 1000,
+      memoryPeakBytes: 1,
+      async [Symbol.asyncDispose]() {},
+    };
+  } finally {
+    await rm(root, { recursive: true, force: true });
+  }
+}
+
+async function place(input: ExecutionInput, path: string): Promise<void> {
+  const parts: Uint8Array[] = [];
+  if (input.sizeBytes > 0) for await (const part of input.openFrame()) parts.push(part);
+  const frame = Buffer.concat(parts);
+  if (frame.length !== input.frameSizeBytes) throw new Error("bug: a frame has another size than was said");
+  const content = frame.length === 0 ? frame : zstdDecompressSync(frame);
+  if (content.length !== input.sizeBytes) throw new Error("bug: a file has another size than was said");
+  await mkdir(dirname(path), { recursive: true });
+  await writeFile(path, content, { mode: input.executable ? 0o755 : 0o644 });
+}
+
+async function readOutput(path: string) {
+  try {
+    const content = await readFile(path);
+    return { executable: ((await stat(path)).mode & 0o100) !== 0, content: receivedBytes(content) };
+  } catch {
+    return null;
+  }
+}

@@ -1,0 +1,190 @@
+// A worker and its clients on loopback with mutual TLS, compiling in local processes.
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { zstdCompressSync } from "node:zlib";
+import { readLog } from "../../src/audit/read-log.ts";
+import { type AuditRecord } from "../../src/audit/segment.ts";
+import { ascii, type ByteString, byteStringOfText } from "../../src/base/byte-string.ts";
+import { SILENT_LOGGER } from "../../src/base/log.ts";
+import { SYSTEM_CLOCK } from "../../src/base/system/clock.ts";
+import type { Action } from "../../src/core/action/action.ts";
+import { encodeSourceManifest, sourceManifest } from "../../src/core/action/source-manifest.ts";
+import { type Digest, sha256 } from "../../src/core/digest/digest.ts";
+import { parseIdentityName } from "../../src/core/identity/spiffe.ts";
+import type { RemoteJob } from "../../src/daemon/remote/remote-job.ts";
+import { WorkerClient } from "../../src/daemon/remote/worker-client.ts";
+import {
+  type RunningWorker,
+  startWorker,
+  stateFolders,
+  type WorkerConfig,
+  type WorkerDeps,
+} from "../../src/worker/worker.ts";
+import { TEST_TRUST_DOMAIN, TestAuthority } from "./certificates.ts";
+import { LocalPool } from "./local-pool.ts";
+
+export const TEST_IMAGE = sha256(Buffer.from("the image of tests"));
+
+export interface TestFile {
+  readonly path: string;
+  readonly content: Uint8Array | string;
+  readonly executable?: boolean;
+}
+
+export interface TestJobOptions {
+  readonly files: readonly TestFile[];
+  readonly argv?: readonly string[];
+  readonly image?: Digest;
+  readonly required?: boolean;
+  readonly deadlineMs?: number;
+}
+
+export class TestWorker {
+  readonly folder: string;
+  readonly worker: RunningWorker;
+  readonly pool: LocalPool;
+  readonly #authority: TestAuthority;
+  readonly #clients: WorkerClient[] = [];
+  /** Blobs that clients were asked for, in order. */
+  readonly sent: Digest[] = [];
+  #jobs = 0;
+
+  private constructor(parts: { folder: string; worker: RunningWorker; pool: LocalPool; authority: TestAuthority }) {
+    this.folder = parts.folder;
+    this.worker = parts.worker;
+    this.pool = parts.pool;
+    this.#authority = parts.authority;
+  }
+
+  static async start(
+    overrides: Partial<WorkerConfig> = {},
+    deps: Partial<WorkerDeps> = {},
+    at?: string,
+  ): Promise<TestWorker> {
+    const folder = at ?? (await mkdtemp(join(tmpdir(), "hpcc-worker-")));
+    const authority = await TestAuthority.create();
+    let pool: LocalPool | null = null;
+    const worker = await startWorker(
+      {
+        listen: { host: "127.0.0.1", port: 0 },
+        name: parseIdentityName("w1", "the worker"),
+        trustDomain: TEST_TRUST_DOMAIN,
+        version: "0.1.0",
+        stateFolder: join(folder, "state"),
+        isolationMin: "qemu-tcg",
+        slots: 2,
+        jobsPerStreamMax: 64,
+        limits: {
+          blobBytesMax: 256 * 1024 * 1024,
+          sourceBytesMax: 512 * 1024 * 1024,
+          execution: {
+            wallMs: 60_000,
+            memoryBytes: 1024 * 1024 * 1024,
+            pids: 64,
+            outputBytes: 256 * 1024 * 1024,
+            stdioBytes: 16 * 1024 * 1024,
+          },
+        },
+        cacheBytesMax: null,
+        ...overrides,
+      },
+      {
+        clock: SYSTEM_CLOCK,
+        logger: SILENT_LOGGER,
+        tls: await authority.issue("worker/w1"),
+        images: {
+          digests: [TEST_IMAGE],
+          has: (digest) => digest === TEST_IMAGE,
+          rootfs: async () => "/nonexistent/image.sqfs",
+        },
+        isolation: "qemu-tcg",
+        createPool: (events) => {
+          pool = new LocalPool(events);
+          return pool;
+        },
+        ...deps,
+      },
+    );
+    return new TestWorker({ folder, worker, pool: pool!, authority });
+  }
+
+  /** A connected client; by default ann of acme. */
+  async client(path = "tenant/acme/user/ann"): Promise<WorkerClient> {
+    const client = await WorkerClient.connect({
+      address: this.worker.address,
+      tls: await this.#authority.issue(path),
+      accept: (server) => server.kind === "worker" && server.name === "w1",
+      version: "0.1.0",
+      clock: SYSTEM_CLOCK,
+    });
+    this.#clients.push(client);
+    return client;
+  }
+
+  /** TLS credentials of any identity of the tests' CA. */
+  async credentials(path: string) {
+    return this.#authority.issue(path);
+  }
+
+  /** A job that compiles the first file with the machine's gcc. */
+  async job(options: TestJobOptions): Promise<RemoteJob> {
+    const contents = new Map<Digest, Uint8Array>();
+    const entries = options.files.map(({ path, content, executable }) => {
+      const bytes = typeof content === "string" ? Buffer.from(content) : content;
+      contents.set(sha256(bytes), bytes);
+      const mode = executable === true ? (0o755 as const) : (0o644 as const);
+      return { path: byteStringOfText(path), mode, digest: sha256(bytes), size: bytes.length };
+    });
+    const source = options.files[0]!.path;
+    const argv = options.argv ?? ["/usr/bin/gcc", "-c", "-x", "c", source, "-o", "/hpcc/out/object.o"];
+    const outputFolder = join(this.folder, `job-${++this.#jobs}`);
+    await import("node:fs/promises").then(async ({ mkdir }) => mkdir(outputFolder));
+    return {
+      action: testAction(argv.map(byteStringOfText), options),
+      manifest: encodeSourceManifest(sourceManifest(entries)),
+      openBlob: (digest) => {
+        this.sent.push(digest);
+        return zstdCompressSync(contents.get(digest)!);
+      },
+      isolationMin: "qemu-tcg",
+      deadlineMs: options.deadlineMs ?? 60_000,
+      outputFolder,
+    };
+  }
+
+  /** All audit records, by a reader that knows nothing of the worker. */
+  async rows(): Promise<AuditRecord[]> {
+    const records: AuditRecord[] = [];
+    for await (const { record } of readLog(stateFolders(join(this.folder, "state")).audit)) records.push(record);
+    return records;
+  }
+
+  /** Records of jobs alone. */
+  async jobRows(): Promise<AuditRecord[]> {
+    return (await this.rows()).filter(({ envelope }) => envelope.kind !== "vm" && envelope.kind !== "log");
+  }
+
+  /** Ends clients and worker, keeping the folder. */
+  async stop(): Promise<void> {
+    for (const client of this.#clients) client.close();
+    await this.worker.close(100);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.stop();
+    await rm(this.folder, { recursive: true });
+  }
+}
+
+function testAction(argv: readonly ByteString[], options: TestJobOptions): Action {
+  return {
+    imageDigest: options.image ?? TEST_IMAGE,
+    argv,
+    environment: [ascii("LC_ALL=C"), ascii("PATH=/usr/bin:/bin")],
+    cwd: ascii("/hpcc/project"),
+    outputs: [{ path: ascii("/hpcc/out/object.o"), required: options.required ?? true, kind: "object" }],
+    terminalColumns: null,
+    determinism: "default",
+  };
+}
