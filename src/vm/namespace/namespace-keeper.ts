@@ -1,12 +1,13 @@
 // The driver `namespace`: makes and keeps the client's two namespaces for each image and project root. It claims no
 // boundary; it gives a compile the image's toolchain and one view of files. Knows nothing of compilers or calls.
+import { statSync } from "node:fs";
 import type { ByteString } from "../../base/byte-string.ts";
 import { ascii, byteStringOfText } from "../../base/byte-string.ts";
 import { HpccError } from "../../base/errors.ts";
 import type { Logger } from "../../base/log.ts";
 import { listFolder } from "./folder-listing.ts";
 import { type HeldNamespace, type Holder, startHolder } from "./holder.ts";
-import { type MountRoots, type MountSources, planLocal, planStrict } from "./mount-plan.ts";
+import { type FolderEntry, type MountRoots, type MountSources, planLocal, planStrict } from "./mount-plan.ts";
 
 export interface NamespaceRequest extends MountRoots {
   /** Host path of the unpacked image. */
@@ -30,16 +31,25 @@ export interface NamespaceKeeperOptions {
 
 interface Entry {
   readonly made: Promise<{ readonly kept: KeptNamespaces; readonly holders: readonly Holder[] }>;
-  /** What the host's root folder held. */
-  readonly hostTop: string;
+  hostTop: HostTop;
+}
+
+/** What the host's root folder held. */
+interface HostTop {
+  readonly entries: readonly FolderEntry[];
+  /** When it was last changed: while that stays, it need not be read. */
+  readonly changedNs: bigint;
 }
 
 /** Distinct (image, roots) that are kept at a time; the oldest go first. */
 const KEPT_MAX = 64;
+/** How long a namespace that was replaced can still be entered by calls that were told of it. */
+const RETIRED_MS = 60_000;
 
 export class NamespaceKeeper {
   readonly #options: NamespaceKeeperOptions;
   readonly #entries = new Map<string, Entry>();
+  readonly #retired = new Map<Entry, NodeJS.Timeout>();
   #closed = false;
 
   constructor(options: NamespaceKeeperOptions) {
@@ -53,16 +63,20 @@ export class NamespaceKeeper {
   async get(request: NamespaceRequest): Promise<KeptNamespaces> {
     if (this.#closed) throw new HpccError("namespace.unavailable", "the keeper is closed");
     const key = JSON.stringify([request.rootfs, request.project, request.extraRoots, request.callFiles]);
-    const hostEntries = listFolder(ascii("/")) ?? [];
-    const hostTop = JSON.stringify(hostEntries);
     const known = this.#entries.get(key);
-    if (known?.hostTop === hostTop) return (await known.made).kept;
-    if (known !== undefined) this.#drop(key, known, "host.changed");
+    const hostTop = readHostTop(known?.hostTop ?? null);
+    if (known !== undefined) {
+      if (known.hostTop.entries === hostTop.entries) {
+        known.hostTop = hostTop;
+        return (await known.made).kept;
+      }
+      this.#drop(key, known, "host.changed");
+    }
     const rootfs = byteStringOfText(request.rootfs);
     const sources: MountSources = {
       rootfs,
       listImage: (path) => listFolder((rootfs + path) as ByteString),
-      hostTop: hostEntries,
+      hostTop: hostTop.entries,
     };
     const entry: Entry = { hostTop, made: this.#make(sources, request) };
     this.#entries.set(key, entry);
@@ -80,8 +94,10 @@ export class NamespaceKeeper {
   /** Ends all kept namespaces. */
   async close(): Promise<void> {
     this.#closed = true;
-    const entries = [...this.#entries.values()];
+    const entries = [...this.#entries.values(), ...this.#retired.keys()];
+    for (const timer of this.#retired.values()) clearTimeout(timer);
     this.#entries.clear();
+    this.#retired.clear();
     await Promise.all(entries.map(closeEntry));
   }
 
@@ -118,13 +134,19 @@ export class NamespaceKeeper {
     return { holder: await startHolder(bwrap, [...user, ...plan]), user };
   }
 
-  #drop(key: string, entry: Entry, why: string): void {
+  /** Stops handing out an entry and ends it, soon or at once. */
+  #drop(key: string, entry: Entry, why: "host.changed" | "holder.ended" | "limit"): void {
     if (this.#entries.get(key) !== entry) return;
     this.#entries.delete(key);
     this.#options.logger.debug("namespace.dropped", { why });
-    closeEntry(entry).catch((error: unknown) => {
-      this.#options.logger.warn("namespace.close.failed", { message: String(error) });
-    });
+    const end = () => {
+      this.#retired.delete(entry);
+      closeEntry(entry).catch((error: unknown) => {
+        this.#options.logger.warn("namespace.close.failed", { message: String(error) });
+      });
+    };
+    if (why === "holder.ended") end();
+    else this.#retired.set(entry, setTimeout(end, RETIRED_MS).unref());
   }
 
   #limit(): void {
@@ -133,6 +155,15 @@ export class NamespaceKeeper {
       this.#drop(key, entry, "limit");
     }
   }
+}
+
+/** Reads the host's root folder; the entries of `before` themselves when they are the same. */
+function readHostTop(before: HostTop | null): HostTop {
+  const changedNs = statSync("/", { bigint: true }).mtimeNs;
+  if (before?.changedNs === changedNs) return before;
+  const entries = listFolder(ascii("/")) ?? [];
+  const same = before !== null && JSON.stringify(before.entries) === JSON.stringify(entries);
+  return { entries: same ? before.entries : entries, changedNs };
 }
 
 function identity({ pid, mountNamespaceInode, userNamespaceInode }: Holder): HeldNamespace {
