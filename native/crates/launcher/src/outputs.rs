@@ -76,37 +76,34 @@ pub fn write_files(
 
 /// Decides by what is there. Errors are those that the compiler would have met.
 fn way_to(destination: &[u8], manner: Manner) -> io::Result<Way> {
-    match sys::lstat(destination) {
-        Ok(_) => {}
+    let is_link = match sys::lstat(destination) {
+        Ok(stat) => stat.kind() == libc::S_IFLNK,
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(Way::Rename),
         Err(error) => return Err(error),
-    }
+    };
     let target = match sys::stat(destination) {
         Ok(stat) => stat,
         // A link to nothing: GNU programs make its target, clang replaces the link.
-        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
-            return Ok(if manner == Manner::Clang {
-                Way::Rename
-            } else {
-                Way::InPlace
-            });
-        }
+        Err(_) if manner == Manner::Clang => return Ok(Way::Rename),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(Way::InPlace),
         Err(error) => return Err(error),
     };
+    // The assembler unlinks what has a size, and only files and links.
+    if manner == Manner::Assembler && target.size > 0 && (is_link || target.is_regular()) {
+        return Ok(Way::Rename);
+    }
     if target.is_folder() {
         return Err(io::Error::from_raw_os_error(libc::EISDIR));
     }
-    if !target.is_regular() {
-        return Ok(Way::InPlace);
-    }
-    match manner {
-        Manner::Assembler if target.size > 0 => Ok(Way::Rename),
-        Manner::Assembler | Manner::Text => Ok(Way::InPlace),
-        Manner::Clang if !sys::may_access(destination, libc::W_OK) => {
+    if manner == Manner::Clang && target.is_regular() {
+        let may_write = sys::may_access(destination, libc::W_OK);
+        return if may_write {
+            Ok(Way::Rename)
+        } else {
             Err(io::Error::from_raw_os_error(libc::EACCES))
-        }
-        Manner::Clang => Ok(Way::Rename),
+        };
     }
+    Ok(Way::InPlace)
 }
 
 fn creation_mode(file: &OutputFile) -> libc::mode_t {
