@@ -36,26 +36,26 @@ const INCLUDE = directive(".include", String.raw`(?:\s|\\[tn]|${JOINT}|/\*)*\\{0
 const EMBED = /(?:^|\n)[ \t]*(?:#|%:|\?\?=)[ \t]*embed\b|\b__has_embed\b/;
 const DEPENDENCY = /#[ \t]*pragma[ \t]+(?:GCC[ \t]+)?dependency\b|_Pragma\s*\(\s*L?"\s*(?:GCC\s+)?dependency\b/;
 
-/** Literals of different macros that would read as a directive side by side. */
-const SPLITS: readonly (readonly [RegExp, RegExp])[] = [".incbin", ".include"].flatMap((word) =>
-  [2, 3, 4, 5, 6, 7]
-    .filter((cut) => cut < word.length)
-    .map(
-      (cut) =>
-        [
-          new RegExp(`(?:["\\s;]|\\\\[nt])\\${word.slice(0, cut)}"`, "i"),
-          new RegExp(`"${word.slice(cut)}(?:[ \\t]|\\\\[t"]|")`, "i"),
-        ] as const,
-    ),
-);
+/** The start of a directive at the end of a literal; its rest may begin another macro's literal. */
+const HEAD = /(?:["\s;]|\\[nt])\.(in?|inc|incb|incbi|incl|inclu|includ)"/gi;
+
+/** Whether literals of different macros would read as a directive side by side. */
+function isSplit(text: string): boolean {
+  const heads = new Set([...text.matchAll(HEAD)].map((match) => (match[1] ?? "").toLowerCase()));
+  return [...heads].some((head) =>
+    ["incbin", "include"]
+      .filter((word) => word.startsWith(head))
+      .some((word) => new RegExp(`"${word.slice(head.length)}(?:[ \\t]|\\\\[t"]|")`, "i").test(text)),
+  );
+}
 
 /** What was found first, for people; null when nothing may read a file behind the preprocessor's back. */
 export function findCodeDirective(text: ByteString): string | null {
   if (INCBIN.test(text)) return ".incbin";
   if (INCLUDE.test(text)) return ".include";
-  if (EMBED.test(text)) return "#embed";
-  if (DEPENDENCY.test(text)) return "#pragma dependency";
-  return SPLITS.some(([head, tail]) => head.test(text) && tail.test(text)) ? "split assembler directive" : null;
+  if (text.includes("embed") && EMBED.test(text)) return "#embed";
+  if (text.includes("dependency") && DEPENDENCY.test(text)) return "#pragma dependency";
+  return isSplit(text) ? "split assembler directive" : null;
 }
 
 /** Whether preprocessed text may read files at compile or assembly; then the call is compiled locally. */
