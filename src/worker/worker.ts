@@ -1,6 +1,6 @@
 // A running worker: its listener, its clients' sessions, its stores and its audit log. What it runs compiles with comes from
 // outside; which configuration file it was read from, and how the process ends, is the program's matter.
-import { join } from "node:path";
+import { create } from "@bufbuild/protobuf";
 import { AuditLog } from "../audit/audit-log.ts";
 import type { Clock } from "../base/clock.ts";
 import { HpccError } from "../base/errors.ts";
@@ -8,15 +8,16 @@ import type { Logger } from "../base/log.ts";
 import type { HostPort } from "../core/identity/host-port.ts";
 import type { Identity, IdentityName, Principal, TrustDomain } from "../core/identity/spiffe.ts";
 import { type Isolation, isolationAtLeast } from "../core/isolation.ts";
-import { WorkerService } from "../gen/hpcc/worker/v1/worker_pb.js";
+import { InspectResponseSchema, WorkerService } from "../gen/hpcc/worker/v1/worker_pb.js";
 import { DiskStore, type DiskStoreCounters } from "../store/disk/disk-store.ts";
 import type { VmEventSink, VmPool } from "../vm/pool.ts";
 import { RpcServer } from "../wire/grpc/server.ts";
 import type { TlsMaterial } from "../wire/grpc/tls.ts";
 import type { WorkerImages } from "./images.ts";
-import { inspectService } from "./inspect-service.ts";
+import { Inspector } from "./inspection.ts";
 import { type JobCounters, type JobLimits, JobRunner } from "./job-runner.ts";
 import { serveSession } from "./session.ts";
+import { stateFolders } from "./state-folders.ts";
 import { vmRows } from "./vm-rows.ts";
 
 export interface WorkerConfig {
@@ -71,11 +72,6 @@ export interface RunningWorker {
   close(graceMs?: number): Promise<void>;
 }
 
-/** Where the parts of a worker's state are; `hpcc inspect --state` reads them too. */
-export function stateFolders(stateFolder: string) {
-  return { store: join(stateFolder, "store"), audit: join(stateFolder, "audit") } as const;
-}
-
 export async function startWorker(config: WorkerConfig, deps: WorkerDeps): Promise<RunningWorker> {
   const { clock, logger, isolation } = deps;
   if (!isolationAtLeast(isolation, config.isolationMin))
@@ -100,15 +96,16 @@ export async function startWorker(config: WorkerConfig, deps: WorkerDeps): Promi
     logger,
   };
   const server = new RpcServer({ tls: deps.tls, logger });
-  const inspect = inspectService({ folder: folders.audit, store });
+  const inspector = new Inspector({ auditFolder: folders.audit, store });
   server.add(WorkerService, {
     session: async (stream, { peer }) => serveSession(stream, clientOf(peer, config.trustDomain), session),
-    inspect: async (request, { peer }) => inspect.find(clientOf(peer, config.trustDomain).tenant, request),
+    inspect: async ({ hash }, { peer }) =>
+      create(InspectResponseSchema, await inspector.find(hash, clientOf(peer, config.trustDomain).tenant)),
   });
   const closeParts = async () => {
     await pool.close();
     await disk.settled();
-    inspect.close();
+    inspector.close();
     await log.close();
   };
   const address = await server.listen(config.listen).catch(async (error: unknown) => {

@@ -1,5 +1,5 @@
 // A worker and its clients on loopback with mutual TLS, compiling in local processes.
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdir, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { zstdCompressSync } from "node:zlib";
@@ -14,13 +14,8 @@ import { type Digest, sha256 } from "../../src/core/digest/digest.ts";
 import { parseIdentityName } from "../../src/core/identity/spiffe.ts";
 import type { RemoteJob } from "../../src/daemon/remote/remote-job.ts";
 import { WorkerClient } from "../../src/daemon/remote/worker-client.ts";
-import {
-  type RunningWorker,
-  startWorker,
-  stateFolders,
-  type WorkerConfig,
-  type WorkerDeps,
-} from "../../src/worker/worker.ts";
+import { stateFolders } from "../../src/worker/state-folders.ts";
+import { type RunningWorker, startWorker, type WorkerConfig, type WorkerDeps } from "../../src/worker/worker.ts";
 import { TEST_TRUST_DOMAIN, TestAuthority } from "./certificates.ts";
 import { LocalPool } from "./local-pool.ts";
 
@@ -139,7 +134,7 @@ export class TestWorker {
     const source = options.files[0]!.path;
     const argv = options.argv ?? ["/usr/bin/gcc", "-c", "-x", "c", source, "-o", "/hpcc/out/object.o"];
     const outputFolder = join(this.folder, `job-${++this.#jobs}`);
-    await import("node:fs/promises").then(async ({ mkdir }) => mkdir(outputFolder));
+    await mkdir(outputFolder);
     return {
       action: testAction(argv.map(byteStringOfText), options),
       manifest: encodeSourceManifest(sourceManifest(entries)),

@@ -1,0 +1,6 @@
+// Where the parts of a worker's state are.
+import { join } from "node:path";
+
+export function stateFolders(stateFolder: string) {
+  return { store: join(stateFolder, "store"), audit: join(stateFolder, "audit") } as const;
+}
