@@ -94,11 +94,11 @@ function main(kept: string, agentPath: string, out: string): void {
   const kernel = elfOf(readFileSync(join(packageFolder, `boot/vmlinuz-${release}`)));
   const agent = readFileSync(agentPath);
   const files = order.map((path) => ({
-    path: `modules/${moduleName(path)}.ko`,
+    path: `lib/modules/${moduleName(path)}.ko`,
     content: decompressed(readFileSync(join(modules, path)), path),
   }));
   const entries: CpioEntry[] = [
-    ...["dev", "modules", "proc", "sys"].map((path): CpioEntry => ({ kind: "folder", path })),
+    ...["dev", "lib", "lib/modules", "proc", "sys"].map((path): CpioEntry => ({ kind: "folder", path })),
     // The kernel opens it as the agent's standard streams before anything could mount devtmpfs.
     { kind: "device", path: "dev/console", mode: 0o600, major: 5, minor: 1 },
     { kind: "file", path: "init", mode: 0o755, content: agent },

@@ -16,8 +16,8 @@ export interface ChildOptions {
   readonly extraGroup: number | null;
   /** Open files that it gets as descriptors 3, 4, ... */
   readonly files: readonly number[];
-  /** Called on each piece of output with what came so far, in bytes. */
-  readonly onOutput?: (totalBytes: number) => void;
+  /** Called after each piece of output. */
+  readonly onOutput?: (log: ProcessLog) => void;
 }
 
 export interface Child {
@@ -59,7 +59,7 @@ export async function startChild(options: ChildOptions): Promise<Child> {
   const read = (stream: Readable | null): void => {
     stream?.on("data", (bytes: Buffer) => {
       log.add(bytes);
-      options.onOutput?.(log.totalBytes);
+      options.onOutput?.(log);
     });
   };
   read(process_.stdout);

@@ -18,6 +18,11 @@ export class ProcessLog {
     this.#kept = Buffer.concat([this.#kept, bytes]).subarray(-KEPT_BYTES);
   }
 
+  /** Whether a text, ASCII, is in what is kept. */
+  includes(text: string): boolean {
+    return this.#kept.includes(text, 0, "latin1");
+  }
+
   /** The last lines, bounded and printable; empty when nothing was written. */
   tail(): string {
     const lines = this.#kept.toString("latin1").split(/[\r\n]+/);

@@ -2,6 +2,8 @@
 
 /** Where the agent listens. */
 export const AGENT_PORT = 1024;
+/** What the agent writes to the console when it listens. */
+export const AGENT_LISTENS = "hpcc-agent: listening";
 /** Version of proto/hpcc/agent/v1. */
 export const PROTOCOL_VERSION = 1;
 export const CHUNK_BYTES_MAX = 128 * 1024;
@@ -16,8 +18,8 @@ export const CHUNKS_FREE = 16;
 export const CHUNK_BYTES_MEAN_MIN = 1024;
 /** Longest version text or kernel release, and message of an error. */
 export const TEXT_LENGTH_MAX = 256;
-export const OUTPUTS_MAX = 64;
-export const INPUTS_MAX = 65_536;
+export const OUTPUTS_MAX = 256;
+export const INPUTS_MAX = 16_384;
 
 /** Silences, by argument: emulation on a busy machine is slow, tests are fast. */
 export interface AgentDeadlines {

@@ -6,10 +6,11 @@ import type { Clock } from "../../base/clock.ts";
 import { HpccError } from "../../base/errors.ts";
 import type { Logger } from "../../base/log.ts";
 import { dialGuest } from "../agent/dial.ts";
-import { AGENT_PORT, type AgentDeadlines } from "../agent/limits.ts";
+import { AGENT_LISTENS, AGENT_PORT, type AgentDeadlines } from "../agent/limits.ts";
 import { openSession } from "../agent/session.ts";
 import { startChild } from "../child.ts";
 import type { GuestFiles } from "../guest-files.ts";
+import type { ProcessLog } from "../process-log.ts";
 import { makeVmFolder } from "../vm-folder.ts";
 import { type Accelerator, DEVICE_SOCKET, qemuCommandLine, VSOCK_SOCKET, vsockCommandLine } from "./command-line.ts";
 import { dismantle, type Parts, QemuMachine } from "./machine.ts";
@@ -32,6 +33,8 @@ export interface QemuBootContext {
   readonly programs: QemuPrograms;
   readonly guest: GuestFiles;
   readonly accelerator: Accelerator;
+  /** Rate of the host's time stamp counter. */
+  readonly tscKhz: number;
   /** Folder of the machines' folders. */
   readonly vmsFolder: string;
   /** Folder for larger outputs of executions. */
@@ -66,14 +69,19 @@ export async function bootQemu(
     const failed = new AbortController();
     const during = AbortSignal.any([signal, deadline.signal, failed.signal]);
     let onFlood = (): void => failed.abort(new HpccError("vm.breach", "the guest floods its console"));
+    const listening = Promise.withResolvers<void>();
+    during.addEventListener("abort", () => listening.resolve());
     await startProcesses(context, spec, parts, uid, {
       signal: during,
-      onOutput: (totalBytes) => {
-        if (totalBytes > CONSOLE_BYTES_MAX) onFlood();
+      onOutput: (log) => {
+        if (log.totalBytes > CONSOLE_BYTES_MAX) onFlood();
+        if (log.includes(AGENT_LISTENS)) listening.resolve();
       },
     });
     for (const child of parts.children)
       void child.ended.then((how) => failed.abort(new HpccError("vm.boot", `process ${child.pid} ${how}`)));
+    // The device's back-end stops working when it is dialled while the guest's driver sets its queues up.
+    await listening.promise;
     const session = await connectAgent(context, parts, during);
     parts.session = session;
     during.throwIfAborted();
@@ -114,7 +122,7 @@ export async function bootQemu(
 
 interface Watch {
   readonly signal: AbortSignal;
-  readonly onOutput: (totalBytes: number) => void;
+  readonly onOutput: (log: ProcessLog) => void;
 }
 
 async function startProcesses(
@@ -148,12 +156,12 @@ async function startProcesses(
   try {
     for (const path of [context.guest.kernel, context.guest.initramfs, ...(spec.rootfs === null ? [] : [spec.rootfs])])
       files.push(await open(path, "r"));
-    const { accelerator } = context;
+    const { accelerator, tscKhz } = context;
     const { memoryBytes, vcpus } = spec;
     parts.children.push(
       await startChild({
         program: context.programs.qemu,
-        argv: qemuCommandLine({ accelerator, memoryBytes, vcpus, hasRootfs: spec.rootfs !== null }),
+        argv: qemuCommandLine({ accelerator, tscKhz, memoryBytes, vcpus, hasRootfs: spec.rootfs !== null }),
         folder,
         uid,
         extraGroup: accelerator === "kvm" ? await kvmGroup() : null,

@@ -1,5 +1,5 @@
 // QEMU's command line: what the machine has, and above all what it has not. No network device, no default device, no PCI
-// bus; a read-only disk, a random number generator, one vsock device, a serial console that is only written.
+// bus, no legacy timer or interrupt controller; a read-only disk, a random number generator, one vsock device, a serial console that is only written.
 import { AGENT_PORT } from "../agent/limits.ts";
 
 export type Accelerator = "kvm" | "tcg";
@@ -28,12 +28,13 @@ const KERNEL_COMMAND_LINE = [
   "cryptomgr.notests",
   "pci=off",
   "random.trust_cpu=on",
-  "init_on_free=1",
   `hpcc.port=${AGENT_PORT}`,
 ];
 
 export interface QemuMachineSpec {
   readonly accelerator: Accelerator;
+  /** Rate of the host's time stamp counter; an emulated guest is told it. */
+  readonly tscKhz: number;
   readonly memoryBytes: number;
   readonly vcpus: number;
   /** False only for the probe of KVM, which executes nothing. */
@@ -64,7 +65,7 @@ export function qemuCommandLine(spec: QemuMachineSpec): string[] {
     "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
     "-no-reboot",
     "-machine",
-    "microvm,memory-backend=ram,acpi=on,pcie=off,usb=off",
+    "microvm,memory-backend=ram,acpi=on,pcie=off,usb=off,pit=off,pic=off,rtc=off",
     "-accel",
     accelerator,
     "-cpu",
@@ -80,7 +81,11 @@ export function qemuCommandLine(spec: QemuMachineSpec): string[] {
     "-initrd",
     `/proc/self/fd/${QEMU_FILES.initramfs}`,
     "-append",
-    [...KERNEL_COMMAND_LINE, ...(spec.hasRootfs ? ["hpcc.rootfs=/dev/vda"] : [])].join(" "),
+    [
+      ...KERNEL_COMMAND_LINE,
+      ...(spec.accelerator === "tcg" ? [`tsc_early_khz=${spec.tscKhz}`, "tsc=reliable"] : []),
+      ...(spec.hasRootfs ? ["hpcc.rootfs=/dev/vda"] : []),
+    ].join(" "),
     ...rootfs,
     "-object",
     "rng-random,id=random,filename=/dev/urandom",

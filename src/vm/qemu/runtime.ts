@@ -13,6 +13,7 @@ import type { BootSpec, Machine, Runtime } from "../runtime.ts";
 import { sweepVmFolders } from "../vm-folder.ts";
 import { bootQemu, type QemuBootContext, type QemuPrograms } from "./boot.ts";
 import type { Accelerator } from "./command-line.ts";
+import { hostTscKhz } from "./host-tsc.ts";
 import { kvmIsUsable } from "./probe-kvm.ts";
 
 /** Boots under emulation on a busy machine take seconds. */
@@ -52,10 +53,12 @@ export async function openQemuRuntime(options: QemuRuntimeOptions, signal: Abort
     qemuVersion: await versionOf(options.qemuProgram, "qemu-system-x86"),
   };
   await versionOf(options.vsockDeviceProgram, "vhost-device-vsock (scripts/tools)");
+  const tscKhz = await hostTscKhz();
   const context = (accelerator: Accelerator): QemuBootContext => ({
     programs,
     guest,
     accelerator,
+    tscKhz,
     vmsFolder: options.vmsFolder,
     outputsFolder: options.outputsFolder,
     bootDeadlineMs: options.bootDeadlineMs ?? DEFAULT_BOOT_DEADLINE_MS,
