@@ -6,7 +6,7 @@ import { ISOLATIONS, type Isolation } from "../core/isolation.ts";
 import { ADDRESS, type IdentityFiles, identityFiles } from "./client.ts";
 import type { Environment } from "./directories.ts";
 import { type Loaded, loadConfig } from "./load.ts";
-import { integer, listOf, oneOf, optional, PATH, tableOf, text } from "./value.ts";
+import { integer, listOf, oneOf, optional, PATH, text } from "./value.ts";
 
 const KIB = 1024;
 const MIB = 1024 * 1024;
@@ -27,14 +27,13 @@ export interface WorkerConfig {
   readonly isolation: {
     /** Isolations that jobs may run under here; the two weakest only when named. */
     readonly allowed: readonly Isolation[];
-    /** What each tenant's policy asks at least, by tenant; others ask what their jobs say. */
-    readonly minByTenant: ReadonlyMap<string, Isolation>;
   };
   /** Tenants served; null for all of the trust domain. */
   readonly tenants: readonly TenantId[] | null;
   readonly qemu: {
     readonly program: string;
-    readonly vsockDeviceProgram: string;
+    /** The vsock device's back-end; null for the installed one, else the one on PATH. */
+    readonly vsockDeviceProgram: string | null;
     /** Folder of the guest's kernel and initramfs; null for the one installed beside the program. */
     readonly guestDir: string | null;
     readonly accelerator: "auto" | "kvm" | "tcg";
@@ -74,9 +73,7 @@ const DEFAULT_ISOLATIONS: readonly Isolation[] = ["qemu-kvm", "firecracker"];
 const NO_ADDRESSES: readonly HostPort[] = [];
 const NO_PATHS: readonly string[] = [];
 const ALL_TENANTS: readonly string[] = ["*"];
-const NO_POLICIES: ReadonlyMap<string, Isolation> = new Map();
 const TENANT = text('a tenant\'s name, or "*"', (value): string => (value === "*" ? value : parseTenantId(value)));
-const TENANT_NAME = /^[a-z0-9][a-z0-9._-]{0,62}$/;
 const PROGRAM = text("a program's name or path", (value) => value);
 
 export const WORKER_SCHEMA = {
@@ -90,10 +87,9 @@ export const WORKER_SCHEMA = {
   "images.layouts": { kind: listOf(PATH), fallback: NO_PATHS, variable: "HPCC_WORKER_IMAGE_LAYOUTS" },
   "images.dir": { kind: optional(PATH), fallback: null, variable: "HPCC_WORKER_IMAGE_DIR" },
   "isolation.allowed": { kind: listOf(oneOf(ISOLATIONS)), fallback: DEFAULT_ISOLATIONS },
-  "isolation.min_by_tenant": { kind: tableOf(TENANT_NAME, oneOf(ISOLATIONS)), fallback: NO_POLICIES },
   "tenants.allowed": { kind: listOf(TENANT), fallback: ALL_TENANTS },
   "qemu.program": { kind: PROGRAM, fallback: "qemu-system-x86_64", variable: "HPCC_QEMU" },
-  "qemu.vsock_device": { kind: PROGRAM, fallback: "vhost-device-vsock", variable: "HPCC_VSOCK_DEVICE" },
+  "qemu.vsock_device": { kind: optional(PROGRAM), fallback: null, variable: "HPCC_VSOCK_DEVICE" },
   "qemu.guest_dir": { kind: optional(PATH), fallback: null, variable: "HPCC_GUEST_DIR" },
   "qemu.accelerator": { kind: oneOf(["auto", "kvm", "tcg"]), fallback: "auto", variable: "HPCC_ACCELERATOR" },
   "qemu.boot_deadline_ms": { kind: integer(1_000, 600_000), fallback: 60_000 },
@@ -150,7 +146,7 @@ export function loadWorkerConfig(
     stateDir: values.state_dir,
     imageLayouts: values["images.layouts"],
     imageDir: values["images.dir"] ?? `${values.state_dir}/images`,
-    isolation: { allowed: values["isolation.allowed"], minByTenant: values["isolation.min_by_tenant"] },
+    isolation: { allowed: values["isolation.allowed"] },
     tenants: tenants.includes("*") ? null : tenants.map(parseTenantId),
     qemu: {
       program: values["qemu.program"],

@@ -1,0 +1,135 @@
+// Talks CONTROL/REPLY to the daemon over the launchers' socket, and starts one. What a reply means is up to the command.
+import { spawn } from "node:child_process";
+import { mkdirSync, openSync } from "node:fs";
+import { connect } from "node:net";
+import { join } from "node:path";
+import { setTimeout } from "node:timers/promises";
+import { HpccError } from "../base/errors.ts";
+import type { Directories } from "../config/directories.ts";
+import { isTable } from "../config/value.ts";
+import { decodeMessage } from "../wire/launcher/decode.ts";
+import { encodeMessage } from "../wire/launcher/encode.ts";
+import { FrameReader } from "../wire/launcher/frame-reader.ts";
+import { PROTOCOL_VERSION } from "../wire/launcher/limits.ts";
+
+/** What a daemon can be asked; the answer is an object of its own. */
+export interface ControlRequest {
+  readonly command: "status" | "stop" | "stats" | "stats-zero";
+}
+
+const REPLY_WAIT_MS = 5_000;
+const POLL_MS_MAX = 10_000;
+const POLL_INTERVAL_MS = 20;
+
+export function daemonSocket(directories: Pick<Directories, "runtime">): string {
+  return join(directories.runtime, "daemon.sock");
+}
+
+/** Asks the daemon; null when none runs. UNTRUSTED: the daemon, an object is all that is promised. */
+export async function askDaemon(
+  directories: Pick<Directories, "runtime">,
+  request: ControlRequest,
+): Promise<Record<string, unknown> | null> {
+  const { promise, resolve, reject } = Promise.withResolvers<Record<string, unknown> | null>();
+  const socket = connect(daemonSocket(directories));
+  const reader = new FrameReader();
+  const deadline = globalThis.setTimeout(
+    () => reject(new HpccError("peer.deadline", `the daemon did not answer within ${REPLY_WAIT_MS / 1000} s`)),
+    REPLY_WAIT_MS,
+  );
+  socket.on("connect", () => {
+    socket.write(encodeMessage({ type: "control", protocolVersion: PROTOCOL_VERSION, request }));
+  });
+  socket.on("data", (bytes) => {
+    try {
+      for (const frame of reader.push(bytes)) {
+        const message = decodeMessage(frame);
+        if (message.type === "wait") continue;
+        if (message.type === "refuse")
+          throw new HpccError("peer.protocol", `the daemon is of another version: ${message.reason}`);
+        if (message.type !== "reply" || !isTable(message.reply))
+          throw new HpccError("peer.protocol", "not a reply of a daemon");
+        if (message.reply["ok"] !== true)
+          throw new HpccError("peer.protocol", `the daemon refused: ${String(message.reply["message"])}`);
+        resolve(message.reply);
+      }
+    } catch (error) {
+      reject(error);
+    }
+  });
+  socket.on("error", (error: NodeJS.ErrnoException) => {
+    if (error.code === "ENOENT" || error.code === "ECONNREFUSED") resolve(null);
+    else reject(new HpccError("peer.unavailable", `the daemon's socket: ${error.message}`, { cause: error }));
+  });
+  socket.on("close", () =>
+    reject(new HpccError("peer.protocol", "the daemon closed the connection without an answer")),
+  );
+  try {
+    return await promise;
+  } finally {
+    clearTimeout(deadline);
+    socket.destroy();
+  }
+}
+
+/** How a daemon is started: the Node binary and the bundle that run now. */
+export interface DaemonProgram {
+  readonly node: string;
+  readonly bundle: string;
+}
+
+/** Starts a daemon unless one runs; true when it was started now. Holds the lock that launchers hold. */
+export async function startDaemonProcess(directories: Directories, program: DaemonProgram): Promise<boolean> {
+  if ((await askDaemon(directories, { command: "status" })) !== null) return false;
+  mkdirSync(directories.runtime, { recursive: true, mode: 0o700 });
+  mkdirSync(directories.state, { recursive: true, mode: 0o700 });
+  const log = openSync(join(directories.state, "daemon.log"), "a", 0o600);
+  const lock = join(directories.runtime, "daemon.lock");
+  const daemon = [program.node, program.bundle, "daemon", "--foreground"];
+  const child = spawn("flock", ["--nonblock", "--no-fork", lock, ...daemon], {
+    cwd: "/",
+    detached: true,
+    stdio: ["ignore", log, log],
+    env: { ...process.env, HPCC_RUNTIME_DIR: directories.runtime, HPCC_STATE_DIR: directories.state },
+  });
+  const failed = Promise.withResolvers<HpccError>();
+  child.on("error", (error) => failed.resolve(new HpccError("tool.missing", `cannot run flock: ${error.message}`)));
+  child.on("exit", (code) =>
+    failed.resolve(
+      new HpccError("peer.unavailable", `the daemon ended with exit code ${code}; see ${directories.state}/daemon.log`),
+    ),
+  );
+  child.unref();
+  const ended = new AbortController();
+  const failure = await Promise.race([failed.promise, answersSoon(directories, ended.signal)]);
+  ended.abort();
+  if (failure) throw failure;
+  return true;
+}
+
+/** Resolves to null once a daemon answers. */
+async function answersSoon(directories: Directories, signal: AbortSignal): Promise<HpccError | null> {
+  const answers = async () => (await askDaemon(directories, { command: "status" }).catch(() => null)) !== null;
+  if (await poll(answers, signal)) return null;
+  return new HpccError(
+    "peer.deadline",
+    `no daemon answered within ${POLL_MS_MAX / 1000} s; see ${directories.state}/daemon.log`,
+  );
+}
+
+/** Asks again and again until the answer is true; false when it never was, or the signal was aborted. */
+async function poll(question: () => Promise<boolean>, signal: AbortSignal): Promise<boolean> {
+  for (const endMs = performance.now() + POLL_MS_MAX; performance.now() < endMs && !signal.aborted; ) {
+    if (await question()) return true;
+    await setTimeout(POLL_INTERVAL_MS, undefined, { signal }).catch(() => {});
+  }
+  return false;
+}
+
+/** Stops the daemon; false when none runs. Resolves when nobody answers any more. */
+export async function stopDaemon(directories: Directories): Promise<boolean> {
+  if ((await askDaemon(directories, { command: "stop" })) === null) return false;
+  const gone = async () => (await askDaemon(directories, { command: "status" }).catch(() => null)) === null;
+  if (await poll(gone, new AbortController().signal)) return true;
+  throw new HpccError("peer.deadline", "the daemon said that it ends, and did not");
+}

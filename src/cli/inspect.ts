@@ -1,0 +1,147 @@
+// `hpcc inspect HASH`: what a worker's audit log and store know of a hash. This module asks a worker and prints; what is
+// read from a worker's own state folder comes from the program.
+import { create } from "@bufbuild/protobuf";
+import { decodeEnvelope } from "../audit/envelope.ts";
+import { decodeFlags } from "../audit/flags.ts";
+import { decodeRow } from "../audit/row.ts";
+import { displayText } from "../base/byte-string.ts";
+import { HpccError } from "../base/errors.ts";
+import { decodeResultManifest } from "../core/action/result-manifest.ts";
+import { decodeSourceManifest } from "../core/action/source-manifest.ts";
+import { isDigest } from "../core/digest/digest.ts";
+import { type HostPort } from "../core/identity/host-port.ts";
+import { type Identity, sameTrustDomain } from "../core/identity/spiffe.ts";
+import { InspectRequestSchema, WorkerService } from "../gen/hpcc/worker/v1/worker_pb.js";
+import { RpcClient } from "../wire/grpc/client.ts";
+import type { OwnCredentials } from "../wire/grpc/tls-files.ts";
+import { printable, table } from "./output.ts";
+import { size } from "./stats.ts";
+
+/** What is known of a hash; the shape of the worker's answer. */
+export interface Inspection {
+  readonly kind: string;
+  readonly digest: string;
+  /** Audit rows that name it, newest first. */
+  readonly rows: readonly string[];
+  readonly envelopes: readonly string[];
+  /** Of the one source or result that all rows share; empty when there is none. */
+  readonly sourceManifest: Uint8Array;
+  readonly resultManifest: Uint8Array;
+}
+
+const HASH = /^(sha256:)?[0-9a-f]{8,64}$/;
+
+/** Checks what was given as a hash, before anybody is asked. */
+export function checkHash(hash: string): string {
+  if (!HASH.test(hash)) throw new HpccError("argument.invalid", "a hash is at least 8 lower-case hex digits");
+  return hash;
+}
+
+/** A worker that may be asked. */
+export interface InspectedWorker {
+  readonly address: HostPort;
+  /** Whom its certificate must name; null for any worker of the own trust domain. */
+  readonly identity: Identity | null;
+}
+
+/** Asks workers in turn until one knows the hash. */
+export async function inspectRemote(
+  hash: string,
+  workers: readonly InspectedWorker[],
+  credentials: OwnCredentials,
+): Promise<Inspection> {
+  let last: unknown = new HpccError("peer.unavailable", "there is no worker to ask");
+  for (const worker of workers) {
+    const accept = (server: Identity) =>
+      server.kind === "worker" &&
+      sameTrustDomain(server, credentials.identity) &&
+      (worker.identity?.kind !== "worker" || worker.identity.name === server.name);
+    const client = new RpcClient({ address: worker.address, tls: credentials.tls, accept });
+    try {
+      return await client.unary(WorkerService.method.inspect, create(InspectRequestSchema, { hash: checkHash(hash) }));
+    } catch (error) {
+      if (!(error instanceof HpccError)) throw error;
+      // That a worker does not know it says more than that another cannot be reached.
+      if (!(last instanceof HpccError && last.code === "hash.unknown")) last = error;
+    } finally {
+      client.close();
+    }
+  }
+  throw last;
+}
+
+/** Options that hpcc adds to a compile, so that a reader can tell them from the caller's own. */
+const INJECTED =
+  /^(-Werror=date-time|-ffile-prefix-map=\/hpcc\/project=\.|-frandom-seed=[0-9a-f]{16}|-gno-record-gcc-switches|-fpreprocessed|-fdirectives-only|-x|cpp-output|c\+\+-cpp-output)$/;
+const ROWS_SHOWN = 10;
+
+/** The inspection for a person. UNTRUSTED: the worker. */
+export function printInspection(inspection: Inspection): string {
+  const parts = [`${printable(inspection.kind)} ${printable(inspection.digest)}\n`];
+  const shown = inspection.rows.slice(0, ROWS_SHOWN);
+  for (const [index, line] of shown.entries()) parts.push(`\n${printRow(line, inspection.envelopes[index] ?? null)}`);
+  if (inspection.rows.length > shown.length)
+    parts.push(`\n... and ${inspection.rows.length - shown.length} older rows\n`);
+  parts.push(printSource(inspection.sourceManifest), printResult(inspection.resultManifest));
+  return parts.join("");
+}
+
+function printRow(line: string, envelopeLine: string | null): string {
+  const row = decodeRow(line);
+  const rows: [string, string][] = [
+    ["image_digest", row.imageDigest ?? "-"],
+    ["source_digest", row.sourceDigest ?? "-"],
+    ["output_digest", row.outputDigest ?? "-"],
+    ["tenant", row.tenant],
+    ["worker", row.worker],
+    ["vm", row.vm ?? "-"],
+    ["duration", `${(row.durationUs / 1000).toFixed(1)} ms`],
+    ["exit", row.exit === null ? "-" : String(row.exit)],
+  ];
+  if (envelopeLine !== null) {
+    const envelope = decodeEnvelope(envelopeLine);
+    rows.unshift(
+      ["row", `${envelope.sequence}, ${envelope.kind}${envelope.note === "" ? "" : ` (${envelope.note})`}`],
+      ["start", new Date(envelope.startMs).toISOString()],
+      ["principal", envelope.principal ?? "-"],
+    );
+    if (envelope.actionKey !== null) rows.push(["action_key", envelope.actionKey]);
+    if (envelope.resultDigest !== null) rows.push(["result_digest", envelope.resultDigest]);
+  }
+  return table(rows.map(([name, value]) => [name, printable(value)])) + printFlags(row.flags);
+}
+
+function printFlags(flags: string | null): string {
+  if (flags === null) return "";
+  if (isDigest(flags)) return `flags in blob ${flags}\n`;
+  const { cwd, environment, argv } = decodeFlags(flags);
+  const words = (list: readonly string[]) => list.map((word) => printable(word)).join(" ");
+  const text = argv.map(displayText);
+  const own = text.filter((word) => !INJECTED.test(word));
+  const injected = text.filter((word) => INJECTED.test(word));
+  const rows = [
+    ["command", words(own)],
+    ["injected", words(injected) || "-"],
+    ["cwd", printable(displayText(cwd))],
+    ["environment", words(environment.map(displayText))],
+  ];
+  return table(rows);
+}
+
+function printSource(bytes: Uint8Array): string {
+  if (bytes.length === 0) return "";
+  const { entries } = decodeSourceManifest(bytes);
+  const rows = entries.map((entry) => [`  ${printable(displayText(entry.path))}`, size(entry.size), entry.digest]);
+  return `\nsource of ${entries.length} files\n${table(rows)}`;
+}
+
+function printResult(bytes: Uint8Array): string {
+  if (bytes.length === 0) return "";
+  const { exitCode, outputs, stdout, stderr } = decodeResultManifest(bytes);
+  const rows = [
+    ...outputs.map((output) => [`  ${output.kind}`, size(output.size), output.digest]),
+    ["  stdout", size(stdout.size), stdout.digest],
+    ["  stderr", size(stderr.size), stderr.digest],
+  ];
+  return `\nresult with exit code ${exitCode}\n${table(rows)}`;
+}

@@ -1,0 +1,387 @@
+// The command line: one commander program. Commands live in their own modules, loaded when they run; what runs for long
+// (daemon, worker, scheduler) comes from the program.
+
+import { isIP } from "node:net";
+import { Command, CommanderError, InvalidArgumentError } from "commander";
+import type { Clock } from "../base/clock.ts";
+import { HpccError } from "../base/errors.ts";
+import { VERSION } from "../base/version.ts";
+import { type Environment, resolveDirectories } from "../config/directories.ts";
+import { parseIdentityName, parseTenantId, parseTrustDomain } from "../core/identity/spiffe.ts";
+import type { ImageStore } from "../image/image-store.ts";
+import type { CheckResult } from "./doctor.ts";
+import type { Inspection } from "./inspect.ts";
+import { exitCodeOf, json, type Output, printError, table } from "./output.ts";
+
+/** What the command line needs of the process that runs it. */
+export interface CliHost {
+  readonly env: Environment;
+  readonly uid: number;
+  readonly output: Output;
+  readonly clock: Clock;
+  /** Node and bundle, for starting a daemon. */
+  readonly node: string;
+  readonly bundle: string;
+  runDaemon(): Promise<void>;
+  runWorker(configFile: string, flags: Readonly<Record<string, string>>): Promise<void>;
+  runScheduler(configFile: string, flags: Readonly<Record<string, string>>): Promise<void>;
+  images(): Promise<ImageStore>;
+  /** Checks of `hpcc doctor` that need other layers. */
+  doctorChecks(workerConfigFile: string | null): Promise<readonly (() => Promise<CheckResult>)[]>;
+  inspectState(stateFolder: string, hash: string): Promise<Inspection>;
+}
+
+const DEFAULT_TRUST_DOMAIN = "hpcc.local";
+
+/** Runs a command line (without the program's name) to its end; resolves to its exit code. */
+export async function runCli(argv: readonly string[], host: CliHost): Promise<number> {
+  let exitCode = 0;
+  const program = buildProgram(host, (code) => {
+    exitCode = code;
+  });
+  try {
+    if (argv.length === 0) program.outputHelp();
+    else await program.parseAsync([...argv], { from: "user" });
+    return exitCode;
+  } catch (error) {
+    // Commander has printed its own message already.
+    if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
+    host.output.error(printError(error));
+    return exitCodeOf(error);
+  }
+}
+
+function buildProgram(host: CliHost, setExitCode: (code: number) => void): Command {
+  const { output } = host;
+  const program = new Command("hpcc")
+    .description(
+      "Compiles C and C++ in microVMs of your tenant, and remembers what it compiled.\n\n  hpcc gcc -c foo.c -o foo.o",
+    )
+    .version(VERSION, "-V, --version", "print the version")
+    .helpCommand("help [command]", "explain a command")
+    .showHelpAfterError("(see `hpcc help`)")
+    .exitOverride()
+    .configureOutput({ writeOut: (text) => output.out(text), writeErr: (text) => output.error(text) });
+  program
+    .command("version")
+    .description("print the version")
+    .action(() => output.out(`hpcc ${VERSION}\n`));
+  addStats(program, host);
+  addDaemon(program, host);
+  addDoctor(program, host, setExitCode);
+  addInspect(program, host);
+  addServers(program, host);
+  addImage(program, host);
+  addCa(program, host);
+  addConfig(program, host);
+  addAudit(program, host);
+  return program;
+}
+
+const directoriesOf = (host: CliHost) => resolveDirectories(host.env, host.uid);
+
+function collect(value: string, previous: string[] = []): string[] {
+  return [...previous, value];
+}
+
+function addStats(program: Command, host: CliHost): void {
+  program
+    .command("stats")
+    .description("show what became of the calls")
+    .option("--json", "print JSON")
+    .option("--zero", "print, then start counting anew")
+    .action(async (options: { json?: true; zero?: true }) => {
+      const { printStats, stats } = await import("./stats.ts");
+      const counts = await stats(directoriesOf(host), options.zero === true);
+      host.output.out(options.json ? json(counts) : printStats(counts));
+    });
+}
+
+function addDaemon(program: Command, host: CliHost): void {
+  const daemon = program
+    .command("daemon")
+    .description("the user's daemon, which launchers start by themselves")
+    .option("--foreground", "be the daemon until a signal ends it")
+    .action(async (options: { foreground?: true }) => {
+      if (!options.foreground) throw new HpccError("argument.invalid", "say start, stop, status or --foreground");
+      await host.runDaemon();
+    });
+  daemon
+    .command("start")
+    .description("start it unless it runs")
+    .action(async () => {
+      const { startDaemonProcess } = await import("./daemon-control.ts");
+      const started = await startDaemonProcess(directoriesOf(host), host);
+      host.output.out(started ? "daemon started\n" : "a daemon runs already\n");
+    });
+  daemon
+    .command("stop")
+    .description("end it; running compiles end with it")
+    .action(async () => {
+      const { stopDaemon } = await import("./daemon-control.ts");
+      const stopped = await stopDaemon(directoriesOf(host));
+      host.output.out(stopped ? "daemon stopped\n" : "no daemon runs\n");
+    });
+  daemon
+    .command("status")
+    .description("whether it runs")
+    .option("--json", "print JSON")
+    .action(async (options: { json?: true }) => {
+      const { askDaemon } = await import("./daemon-control.ts");
+      const { printable } = await import("./output.ts");
+      const reply = await askDaemon(directoriesOf(host), { command: "status" });
+      if (reply === null) throw new HpccError("peer.unavailable", "no daemon runs");
+      const status = Object.entries(reply["status"] ?? {});
+      host.output.out(
+        options.json ? json(reply["status"]) : table(status.map(([name, value]) => [name, printable(String(value))])),
+      );
+    });
+}
+
+function addDoctor(program: Command, host: CliHost, setExitCode: (code: number) => void): void {
+  program
+    .command("doctor")
+    .description("tell what this machine lacks, and what to do")
+    .option("--worker <config>", "also check what a worker with this configuration needs")
+    .option("--json", "print JSON")
+    .action(async (options: { worker?: string; json?: true }) => {
+      const { doctor, isHealthy, printDoctor } = await import("./doctor.ts");
+      const { currentClientConfig } = await import("./current-config.ts");
+      const { loadWorkerConfig } = await import("../config/worker.ts");
+      const results = await doctor({
+        client: attempt(() => currentClientConfig(host.env).config),
+        worker: options.worker === undefined ? null : loadWorkerConfig(host.env, options.worker).config,
+        nowMs: host.clock.wallMs(),
+        more: await host.doctorChecks(options.worker ?? null),
+      });
+      host.output.out(options.json ? json(results) : printDoctor(results));
+      setExitCode(isHealthy(results) ? 0 : 1);
+    });
+}
+
+function attempt<T>(make: () => T): T | HpccError {
+  try {
+    return make();
+  } catch (error) {
+    if (error instanceof HpccError) return error;
+    throw error;
+  }
+}
+
+function addInspect(program: Command, host: CliHost): void {
+  program
+    .command("inspect")
+    .description("show the audit rows, source and result that a hash stands for")
+    .argument("<hash>", "at least 8 hex digits of a row's, key's, source's, result's or blob's digest")
+    .option("--worker <host:port>", "ask this worker instead of those that the scheduler names")
+    .option("--state <dir>", "read a worker's state folder on this machine")
+    .option("--json", "print JSON")
+    .action(async (hash: string, options: { worker?: string; state?: string; json?: true }) => {
+      const { checkHash, printInspection } = await import("./inspect.ts");
+      const checked = checkHash(hash);
+      const inspection =
+        options.state === undefined
+          ? await inspectThroughWorkers(host, checked, options.worker ?? null)
+          : await host.inspectState(options.state, checked);
+      host.output.out(options.json ? json(forJson(inspection)) : printInspection(inspection));
+    });
+}
+
+async function inspectThroughWorkers(host: CliHost, hash: string, address: string | null): Promise<Inspection> {
+  const { inspectRemote } = await import("./inspect.ts");
+  const { currentClientConfig, credentialsOf, workersOf } = await import("./current-config.ts");
+  const { parseHostPort } = await import("../core/identity/host-port.ts");
+  const { config } = currentClientConfig(host.env);
+  const credentials = credentialsOf(config, host.clock.wallMs());
+  const workers =
+    address === null ? await workersOf(config, credentials) : [{ address: parseHostPort(address), identity: null }];
+  return inspectRemote(hash, workers, credentials);
+}
+
+function forJson({ kind, digest, rows, envelopes }: Inspection): object {
+  return { kind, digest, rows, envelopes: envelopes.map((line) => JSON.parse(line) as unknown) };
+}
+
+function addServers(program: Command, host: CliHost): void {
+  const servers = { worker: host.runWorker.bind(host), scheduler: host.runScheduler.bind(host) } as const;
+  for (const name of ["worker", "scheduler"] as const)
+    program
+      .command(name)
+      .description(`be a ${name} until a signal ends it`)
+      .requiredOption("--config <file>", "its configuration")
+      .option("--set <key=value>", "set a value, over file and environment; any number of times", collect)
+      .action(async (options: { config: string; set?: string[] }) => {
+        await servers[name](options.config, parseSettings(options.set ?? []));
+      });
+}
+
+function parseSettings(settings: readonly string[]): Record<string, string> {
+  return Object.fromEntries(
+    settings.map((setting) => {
+      const at = setting.indexOf("=");
+      if (at < 1) throw new HpccError("argument.invalid", `--set wants key=value, not ${JSON.stringify(setting)}`);
+      return [setting.slice(0, at), setting.slice(at + 1)];
+    }),
+  );
+}
+
+function addImage(program: Command, host: CliHost): void {
+  const image = program.command("image").description("toolchain images of this machine");
+  image
+    .command("build")
+    .description("pack this machine's compilers into an image; two runs make the same bytes")
+    .option("--from-host", "from the package manager's files of this machine")
+    .option("--compiler <name>", "gcc or clang, as on this machine; any number of times (default: gcc)", collect)
+    .option("--with <package>", "also this package, with what it depends on; any number of times", collect)
+    .option("--tag <name>", "a name for it on this machine")
+    .option("--json", "print JSON")
+    .action(async (options: { fromHost?: true; compiler?: string[]; with?: string[]; tag?: string; json?: true }) => {
+      const { imageBuild, printImageBuild } = await import("./image.ts");
+      const report = await imageBuild(await host.images(), {
+        fromHost: options.fromHost === true,
+        compilers: options.compiler ?? [],
+        with: options.with ?? [],
+        tag: options.tag ?? null,
+      });
+      host.output.out(options.json ? json(report) : printImageBuild(report));
+    });
+  image
+    .command("ls")
+    .description("list the images here")
+    .option("--json", "print JSON")
+    .action(async (options: { json?: true }) => {
+      const { imageLs, printImageList } = await import("./image.ts");
+      const images = await imageLs(await host.images());
+      host.output.out(options.json ? json(images) : printImageList(images));
+    });
+  image
+    .command("show")
+    .description("show an image")
+    .argument("<name>", "its digest, the start of it, or its tag")
+    .option("--json", "print JSON")
+    .action(async (name: string, options: { json?: true }) => {
+      const { imageShow, printImageDetails } = await import("./image.ts");
+      const details = await imageShow(await host.images(), name);
+      host.output.out(options.json ? json(details) : printImageDetails(details));
+    });
+}
+
+interface IssueFlags {
+  dir: string;
+  worker?: string;
+  scheduler?: string;
+  tenant?: string;
+  user?: string;
+  days?: number;
+  out?: string;
+  dns?: string[];
+  ip?: string[];
+  json?: true;
+}
+
+function addCa(program: Command, host: CliHost): void {
+  const ca = program.command("ca").description("a small certificate authority");
+  ca.command("init")
+    .description("make a CA")
+    .argument("<dir>", "a folder that must be absent or empty")
+    .option("--trust-domain <name>", "the trust domain of all identities", DEFAULT_TRUST_DOMAIN)
+    .action(async (directory: string, options: { trustDomain: string }) => {
+      const { initAuthority } = await import("./ca.ts");
+      const created = await initAuthority(directory, parseTrustDomain(options.trustDomain), host.clock.wallMs());
+      host.output.out(`CA of ${created.trustDomain} in ${created.directory}; keep ca.key secret\n`);
+    });
+  ca.command("issue")
+    .description("issue a certificate for a worker, a scheduler or a tenant's user")
+    .requiredOption("--dir <dir>", "the CA's folder")
+    .option("--worker <name>", "for a worker")
+    .option("--scheduler <name>", "for a scheduler")
+    .option("--tenant <name>", "for a user of this tenant")
+    .option("--user <name>", "for this user")
+    .option("--days <n>", "lifetime (default: 7 for users, 30 for servers)", parseCount)
+    .option("--out <dir>", "a folder that must be absent or empty (default: one below the CA's)")
+    .option("--dns <name>", "also this DNS name, for other tools; any number of times", collect)
+    .option("--ip <address>", "also this IP address, for other tools; any number of times", collect)
+    .option("--json", "print JSON")
+    .action(async (options: IssueFlags) => {
+      const { issueIdentity, readAuthority } = await import("./ca.ts");
+      const { trustDomainOf } = await import("./ca-authority.ts");
+      const trustDomain = trustDomainOf(await readAuthority(options.dir));
+      const { days, out, dns = [], ip = [] } = options;
+      for (const address of ip)
+        if (!isIP(address)) throw new HpccError("argument.invalid", `${address} is no IP address`);
+      const issued = await issueIdentity(
+        options.dir,
+        { trustDomain, ...subjectOf(options) },
+        {
+          nowMs: host.clock.wallMs(),
+          dnsNames: dns,
+          addresses: ip,
+          ...(days === undefined ? {} : { days }),
+          ...(out === undefined ? {} : { out }),
+        },
+      );
+      const lines = `[identity]  # ${issued.spiffeId}\ncertificate = ${JSON.stringify(issued.certificate)}\nkey = ${JSON.stringify(issued.key)}\nca = ${JSON.stringify(issued.ca)}\n`;
+      host.output.out(options.json ? json(issued) : lines);
+    });
+}
+
+function subjectOf({ worker, scheduler, tenant, user }: IssueFlags) {
+  const wrong = new HpccError(
+    "argument.invalid",
+    "name one: --worker NAME, --scheduler NAME, or --tenant NAME --user NAME",
+  );
+  if ([worker, scheduler, tenant ?? user].filter((name) => name !== undefined).length !== 1) throw wrong;
+  if (worker !== undefined) return { kind: "worker", name: parseIdentityName(worker, "a worker's name") } as const;
+  if (scheduler !== undefined)
+    return { kind: "scheduler", name: parseIdentityName(scheduler, "a scheduler's name") } as const;
+  if (tenant === undefined || user === undefined) throw wrong;
+  return { kind: "user", tenant: parseTenantId(tenant), user: parseIdentityName(user, "a user's name") } as const;
+}
+
+function parseCount(text: string): number {
+  if (!/^[0-9]{1,4}$/.test(text)) throw new InvalidArgumentError("it must be a whole number.");
+  return Number(text);
+}
+
+function addConfig(program: Command, host: CliHost): void {
+  program
+    .command("config")
+    .description("the configuration of the current folder's project")
+    .command("show")
+    .description("print each value and where it came from")
+    .option("--worker <file>", "of a worker's file instead")
+    .option("--scheduler <file>", "of a scheduler's file instead")
+    .option("--json", "print JSON")
+    .action(async (options: { worker?: string; scheduler?: string; json?: true }) => {
+      const { printConfig, shownValues } = await import("./config-show.ts");
+      const { currentClientConfig } = await import("./current-config.ts");
+      const { loadWorkerConfig } = await import("../config/worker.ts");
+      const { loadSchedulerConfig } = await import("../config/scheduler.ts");
+      const values =
+        options.worker !== undefined
+          ? shownValues(loadWorkerConfig(host.env, options.worker).loaded)
+          : options.scheduler !== undefined
+            ? shownValues(loadSchedulerConfig(host.env, options.scheduler).loaded)
+            : shownValues(currentClientConfig(host.env).loaded);
+      host.output.out(options.json ? json(values) : printConfig(values));
+    });
+}
+
+const AUDIT_ROWS_SHOWN = 20;
+
+function addAudit(program: Command, host: CliHost): void {
+  program
+    .command("audit")
+    .description("a worker's audit log")
+    .command("rows")
+    .description("print the last rows, nine tab-separated columns each, after checking the log")
+    .requiredOption("--state <dir>", "the worker's state folder on this machine")
+    .option("--last <n>", `how many rows (default: ${AUDIT_ROWS_SHOWN}; all of them with --json)`, parseCount)
+    .option("--json", "print JSON, with each row's digest and envelope")
+    .action(async (options: { state: string; last?: number; json?: true }) => {
+      const { auditRows, printAuditRows } = await import("./audit-rows.ts");
+      const last = options.last ?? (options.json ? Number.MAX_SAFE_INTEGER : AUDIT_ROWS_SHOWN);
+      const rows = await auditRows(options.state, last);
+      host.output.out(options.json ? json(rows) : printAuditRows(rows));
+    });
+}

@@ -1,0 +1,80 @@
+// `hpcc stats`: what became of the calls, as the daemon counted them.
+import { HpccError } from "../base/errors.ts";
+import type { Directories } from "../config/directories.ts";
+import { isTable } from "../config/value.ts";
+import { askDaemon } from "./daemon-control.ts";
+import { printable, table } from "./output.ts";
+
+/** The daemon's counts; the keys are those of its snapshot. */
+export type Stats = Readonly<Record<string, unknown>>;
+
+/** Asks the daemon for its counts, and zeroes them if asked to. */
+export async function stats(directories: Directories, zero: boolean): Promise<Stats> {
+  const reply = await askDaemon(directories, { command: "stats" });
+  if (reply === null) throw new HpccError("peer.unavailable", "no daemon runs, so nothing has been counted");
+  if (zero) await askDaemon(directories, { command: "stats-zero" });
+  return isTable(reply["stats"]) ? reply["stats"] : {};
+}
+
+const OUTCOMES = {
+  remote_hit: "from a worker's cache",
+  remote_compiled: "compiled by a worker",
+  remote_joined: "joined to an equal compile",
+  local: "local, in the image",
+  host: "by the host's compiler",
+  refused: "refused",
+  cancelled: "given up",
+} as const;
+
+/** The counts for a person. UNTRUSTED: the daemon, which may be of another version. */
+export function printStats(counts: Stats): string {
+  const calls = number(counts["calls"]);
+  const outcomes = isTable(counts["outcomes"]) ? counts["outcomes"] : {};
+  const rows: string[][] = [["calls", String(calls)]];
+  for (const [name, label] of Object.entries(OUTCOMES)) {
+    const count = number(outcomes[name]);
+    if (count > 0) rows.push([`  ${label}`, String(count), percent(count, calls)]);
+  }
+  const jobs = number(counts["jobs_sent"]);
+  rows.push(["jobs sent to workers", String(jobs)]);
+  const hits = number(outcomes["remote_hit"]);
+  const remote = hits + number(outcomes["remote_compiled"]) + number(outcomes["remote_joined"]);
+  if (remote > 0) rows.push(["hit rate", percent(hits, remote)]);
+  rows.push(...wireRow("sources", counts, "source_bytes", "source_wire_bytes"));
+  rows.push(...wireRow("results", counts, "result_bytes", "result_wire_bytes"));
+  const compileMs = number(counts["compile_us"]) / 1000;
+  if (compileMs > 0) rows.push(["time in guests' compilers", `${(compileMs / 1000).toFixed(2)} s`]);
+  rows.push(...reasonRows("reasons for local compiles", counts["reasons"]));
+  rows.push(...reasonRows("launchers that fell back by themselves", counts["launcher_fallbacks"]));
+  return table(rows);
+}
+
+function reasonRows(heading: string, reasons: unknown): string[][] {
+  const rows = (isTable(reasons) ? Object.entries(reasons) : [])
+    .map(([reason, count]) => [number(count), printable(reason)] as const)
+    .sort((a, b) => b[0] - a[0])
+    .map(([count, reason]) => [`  ${reason}`, String(count)]);
+  return rows.length > 0 ? [[heading], ...rows] : [];
+}
+
+function wireRow(label: string, counts: Stats, plainKey: string, wireKey: string): string[][] {
+  const [plain, wire] = [number(counts[plainKey]), number(counts[wireKey])];
+  if (plain === 0) return [];
+  const ratio = wire > 0 ? `${(plain / wire).toFixed(1)} times smaller` : "";
+  return [[`${label} on the wire`, `${size(wire)} of ${size(plain)}`, ratio]];
+}
+
+function number(value: unknown): number {
+  return typeof value === "number" && Number.isFinite(value) ? value : 0;
+}
+
+function percent(part: number, whole: number): string {
+  return whole === 0 ? "-" : `${((100 * part) / whole).toFixed(1)} %`;
+}
+
+/** A size in the unit that keeps it short. */
+export function size(bytes: number): string {
+  const units = ["B", "KiB", "MiB", "GiB", "TiB"];
+  const step = Math.min(units.length - 1, bytes < 1 ? 0 : Math.floor(Math.log2(bytes) / 10));
+  return step === 0 ? `${bytes} B` : `${(bytes / 1024 ** step).toFixed(1)} ${units[step]}`;
+}

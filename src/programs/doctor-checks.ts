@@ -1,0 +1,131 @@
+// The checks of `hpcc doctor` that need more than the command line's layers: images, guest, vsock device, a probe of KVM.
+import { existsSync } from "node:fs";
+import { mkdir, mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { HpccError } from "../base/errors.ts";
+import { SILENT_LOGGER } from "../base/log.ts";
+import { SYSTEM_CLOCK } from "../base/system/clock.ts";
+import { currentClientConfig } from "../cli/current-config.ts";
+import { type CheckResult, program } from "../cli/doctor.ts";
+import { type Environment, resolveDirectories } from "../config/directories.ts";
+import { loadWorkerConfig, type WorkerConfig } from "../config/worker.ts";
+import { ImageStore } from "../image/image-store.ts";
+import { loadGuestFiles } from "../vm/guest-files.ts";
+import { openQemuRuntime } from "../vm/qemu/runtime.ts";
+import { installedProgram, libraryFolder } from "./installation.ts";
+
+const PROBE_DEADLINE_MS = 60_000;
+
+/** The checks; with a worker's file also those of a worker. */
+export function doctorChecks(
+  env: Environment,
+  uid: number,
+  workerFile: string | null,
+): readonly (() => Promise<CheckResult>)[] {
+  const client = [async () => imageIsHere(env, uid)];
+  if (workerFile === null) return client;
+  const { config } = loadWorkerConfig(env, workerFile);
+  return [
+    ...client,
+    async () => guest(env, config),
+    async () => vsockDevice(env, config),
+    async () => kvmVerdict(env, config),
+  ];
+}
+
+async function imageIsHere(env: Environment, uid: number): Promise<CheckResult> {
+  const name = "image";
+  const { image } = currentClientConfig(env).config;
+  if (image.kind === "none") return { name, status: "note", detail: "no project with an image here", fix: null };
+  const store = new ImageStore(resolveDirectories(env, uid).images);
+  try {
+    const details = await store.show(image.digest);
+    return details.rootfs === null
+      ? { name, status: "note", detail: "here, not unpacked yet", fix: "the first compile unpacks it" }
+      : { name, status: "ok", detail: `unpacked at ${details.rootfs}`, fix: null };
+  } catch (error) {
+    if (!(error instanceof HpccError)) throw error;
+    return {
+      name,
+      status: "missing",
+      detail: error.message,
+      fix: "build it with `hpcc image build --from-host`, or copy its layout here",
+    };
+  }
+}
+
+async function guest(env: Environment, config: WorkerConfig): Promise<CheckResult> {
+  const name = "guest";
+  const folder = guestFolder(env, config);
+  try {
+    const { kernelDigest } = await loadGuestFiles(folder);
+    return { name, status: "ok", detail: `${folder}, kernel ${kernelDigest}`, fix: null };
+  } catch (error) {
+    if (!(error instanceof HpccError)) throw error;
+    return { name, status: "missing", detail: error.message, fix: "make guest" };
+  }
+}
+
+async function vsockDevice(env: Environment, config: WorkerConfig): Promise<CheckResult> {
+  return program("vhost-device-vsock", vsockProgram(env, config), ["--version"], "make tools", "missing");
+}
+
+/** Boots a guest under KVM for the verdict, as the worker would; slow only the first time after a boot of the host. */
+async function kvmVerdict(env: Environment, config: WorkerConfig): Promise<CheckResult> {
+  const name = "KVM";
+  if (!existsSync("/dev/kvm"))
+    return { name, status: "note", detail: "no /dev/kvm: guests run under emulation", fix: null };
+  await mkdir(config.stateDir, { recursive: true, mode: 0o700 });
+  const folder = await mkdtemp(join(tmpdir(), "hpcc-doctor-"));
+  try {
+    const runtime = await openQemuRuntime(
+      {
+        ...qemuOptions(env, config),
+        vmsFolder: join(folder, "vms"),
+        outputsFolder: join(folder, "outputs"),
+        clock: SYSTEM_CLOCK,
+        logger: SILENT_LOGGER,
+      },
+      AbortSignal.timeout(PROBE_DEADLINE_MS),
+    );
+    const allowed = config.isolation.allowed.includes(runtime.isolation);
+    return {
+      name,
+      status: allowed ? "ok" : "missing",
+      detail:
+        runtime.isolation === "qemu-kvm" ? "a guest boots under it" : "no guest boots under it, so guests are emulated",
+      fix: allowed ? null : `add "${runtime.isolation}" to isolation.allowed, or use a machine with KVM`,
+    };
+  } catch (error) {
+    if (!(error instanceof HpccError)) throw error;
+    return {
+      name,
+      status: "missing",
+      detail: error.message,
+      fix: "see the checks of qemu, guest and vhost-device-vsock",
+    };
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+}
+
+/** What a worker's configuration says of its QEMU runtime. */
+export function qemuOptions(env: Environment, config: WorkerConfig) {
+  return {
+    qemuProgram: config.qemu.program,
+    vsockDeviceProgram: vsockProgram(env, config),
+    guestFolder: guestFolder(env, config),
+    kvmVerdictFile: join(config.stateDir, "kvm-verdict.json"),
+    accelerator: config.qemu.accelerator,
+    bootDeadlineMs: config.qemu.bootDeadlineMs,
+  } as const;
+}
+
+function guestFolder(env: Environment, config: WorkerConfig): string {
+  return config.qemu.guestDir ?? join(libraryFolder(env), "guest");
+}
+
+function vsockProgram(env: Environment, config: WorkerConfig): string {
+  return config.qemu.vsockDeviceProgram ?? installedProgram(env, "vhost-device-vsock");
+}

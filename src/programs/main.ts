@@ -1,0 +1,51 @@
+// The one entry of hpcc's TypeScript programs: the launcher runs it for every sub-command, `daemon --foreground` included.
+import { SYSTEM_CLOCK } from "../base/system/clock.ts";
+import { writeStderr } from "../base/system/json-logger.ts";
+import { runCli } from "../cli/program.ts";
+import { resolveDirectories } from "../config/directories.ts";
+
+const { env } = process;
+const uid = process.getuid?.() ?? 0;
+const bundle = process.argv[1] ?? "";
+
+process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+  // `hpcc stats | head`: nobody reads on.
+  if (error.code !== "EPIPE") throw error;
+  process.exitCode = 0;
+});
+
+process.exitCode = await runCli(process.argv.slice(2), {
+  env,
+  uid,
+  clock: SYSTEM_CLOCK,
+  node: process.execPath,
+  bundle,
+  output: {
+    out: (text) => process.stdout.write(text),
+    error: writeStderr,
+  },
+  async runDaemon() {
+    const { runDaemon } = await import("./daemon.ts");
+    await runDaemon(env, uid);
+  },
+  async runWorker(file, flags) {
+    const { runWorker } = await import("./worker.ts");
+    await runWorker(env, file, flags);
+  },
+  async runScheduler(file, flags) {
+    const { runScheduler } = await import("./scheduler.ts");
+    await runScheduler(env, file, flags);
+  },
+  async images() {
+    const { ImageStore } = await import("../image/image-store.ts");
+    return new ImageStore(resolveDirectories(env, uid).images);
+  },
+  async doctorChecks(workerFile) {
+    const { doctorChecks } = await import("./doctor-checks.ts");
+    return doctorChecks(env, uid, workerFile);
+  },
+  async inspectState(folder, hash) {
+    const { inspectState } = await import("../worker/inspection.ts");
+    return inspectState(folder, hash);
+  },
+});

@@ -1,0 +1,146 @@
+// `hpcc worker --config FILE`: builds the worker's parts from its configuration and ends them in order.
+import { mkdir } from "node:fs/promises";
+import { join } from "node:path";
+import { HpccError } from "../base/errors.ts";
+import type { Logger } from "../base/log.ts";
+import { SYSTEM_CLOCK } from "../base/system/clock.ts";
+import { VERSION } from "../base/version.ts";
+import type { Environment } from "../config/directories.ts";
+import { loadWorkerConfig, type WorkerConfig } from "../config/worker.ts";
+import type { Identity } from "../core/identity/spiffe.ts";
+import { ISOLATIONS } from "../core/isolation.ts";
+import type { VmEventSink, VmPool } from "../vm/pool.ts";
+import { openQemuRuntime } from "../vm/qemu/runtime.ts";
+import type { Runtime } from "../vm/runtime.ts";
+import { type OwnCredentials, readTlsFiles } from "../wire/grpc/tls-files.ts";
+import { openLayoutImages, type WorkerImages } from "../worker/images.ts";
+import { startRegistration } from "../worker/registration.ts";
+import { type RunningWorker, startWorker } from "../worker/worker.ts";
+import { qemuOptions } from "./doctor-checks.ts";
+import { programLogger, serveUntilSignal } from "./process.ts";
+
+type WorkerIdentity = Identity & { readonly kind: "worker" };
+
+/** Is a worker until a signal ends it; SIGHUP reads its certificate again. */
+export async function runWorker(
+  env: Environment,
+  file: string,
+  flags: Readonly<Record<string, string>>,
+): Promise<void> {
+  const { config } = loadWorkerConfig(env, file, flags);
+  const logger = programLogger("worker", config.logLevel);
+  const credentials = () => readTlsFiles(config.identity, SYSTEM_CLOCK.wallMs());
+  const own = credentials();
+  const identity = workerIdentity(own);
+  await mkdir(config.stateDir, { recursive: true, mode: 0o700 });
+  const starting = new AbortController();
+  const giveUp = () => starting.abort(new HpccError("job.cancelled", "the worker was told to end while it started"));
+  process.once("SIGTERM", giveUp);
+  process.once("SIGINT", giveUp);
+  const images = await openLayoutImages({ layoutFolders: config.imageLayouts, imageFolder: config.imageDir });
+  const runtime = await openRuntime(env, config, logger, starting.signal);
+  process.removeListener("SIGTERM", giveUp);
+  process.removeListener("SIGINT", giveUp);
+  const worker = await startWorker(settings(config, identity), {
+    clock: SYSTEM_CLOCK,
+    logger,
+    tls: own.tls,
+    images,
+    isolation: runtime.isolation,
+    createPool: (events) => createPool(config, runtime, events, logger),
+  });
+  const registration = startRegistration({
+    schedulers: config.schedulers,
+    credentials,
+    offer: () => ({ ...trustOf(credentials()), ...offerOf(config, worker, images) }),
+    load: () => worker.load(),
+    clock: SYSTEM_CLOCK,
+    logger,
+  });
+  logger.info("worker.started", {
+    host: worker.address.host,
+    port: worker.address.port,
+    isolation: worker.isolation,
+    images: images.digests.length,
+  });
+  await serveUntilSignal({
+    logger,
+    reload: () => {
+      worker.updateTls(credentials().tls);
+      registration.refresh();
+    },
+    async close() {
+      // Nobody new is sent here before those who are here are sent away.
+      registration.drain();
+      await registration.close();
+      await worker.close();
+    },
+  });
+}
+
+async function openRuntime(
+  env: Environment,
+  config: WorkerConfig,
+  logger: Logger,
+  signal: AbortSignal,
+): Promise<Runtime> {
+  const runtime = await openQemuRuntime(
+    {
+      ...qemuOptions(env, config),
+      vmsFolder: join(config.stateDir, "vms"),
+      outputsFolder: join(config.stateDir, "outputs"),
+      clock: SYSTEM_CLOCK,
+      logger,
+    },
+    signal,
+  );
+  if (!config.isolation.allowed.includes(runtime.isolation))
+    throw new HpccError(
+      "config.invalid",
+      `this machine offers ${runtime.isolation}, which isolation.allowed does not name; \`hpcc doctor --worker FILE\` tells why`,
+    );
+  return runtime;
+}
+
+function settings(config: WorkerConfig, identity: WorkerIdentity) {
+  return {
+    listen: config.listen,
+    name: identity.name,
+    trustDomain: identity.trustDomain,
+    version: VERSION,
+    stateFolder: config.stateDir,
+    isolationMin: ISOLATIONS.find((isolation) => config.isolation.allowed.includes(isolation)) ?? "firecracker",
+    slots: config.slots,
+    jobsPerStreamMax: config.jobs.perClientMax,
+    limits: {
+      blobBytesMax: config.jobs.blobBytesMax,
+      sourceBytesMax: config.jobs.sourceBytesMax,
+      execution: config.execution,
+    },
+    cacheBytesMax: config.storeBytesMax,
+  } as const;
+}
+
+function workerIdentity({ identity }: OwnCredentials): WorkerIdentity {
+  if (identity.kind !== "worker")
+    throw new HpccError("identity.forbidden", `a worker needs a worker's certificate, not a ${identity.kind}'s`);
+  return identity;
+}
+
+function trustOf(credentials: OwnCredentials) {
+  return { identity: workerIdentity(credentials), caDigest: credentials.caDigest };
+}
+
+function offerOf(config: WorkerConfig, worker: RunningWorker, images: WorkerImages) {
+  return {
+    address: config.advertise ?? worker.address,
+    images: images.digests,
+    isolation: worker.isolation,
+    slots: config.slots,
+    version: VERSION,
+  };
+}
+
+function createPool(_config: WorkerConfig, _runtime: Runtime, _events: VmEventSink, _logger: Logger): VmPool {
+  throw new HpccError("vm.boot", "this build has no pool of microVMs");
+}
