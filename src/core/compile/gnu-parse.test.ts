@@ -1,6 +1,15 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import fc from "fast-check";
+import {
+  string as anyString,
+  array,
+  assert as assertProperty,
+  constantFrom,
+  integer,
+  oneof,
+  property,
+  tuple,
+} from "fast-check";
 import { CompilerFolder, FAMILIES } from "../../../test/support/real-compiler.ts";
 import { ascii, type ByteString } from "../../base/byte-string.ts";
 import { BYPASS_REASONS, type BypassReason } from "./bypass-reasons.ts";
@@ -364,19 +373,19 @@ describe("response files", () => {
 });
 
 /** Any word, near the grammar's own. */
-const word = fc.oneof(
-  fc.constantFrom(...GNU_OPTIONS.map((rule) => rule.name as string)),
-  fc.constantFrom("-Wp,-MD,x", "-Wa,--noexecstack", "-Xpreprocessor", "-Xassembler", "--", "-", "", "a.c", "@f", "-g3"),
-  fc.tuple(fc.constantFrom(...GNU_OPTIONS.map((rule) => rule.name as string)), fc.string()).map(([a, b]) => a + b),
-  fc.string({ unit: fc.integer({ min: 1, max: 255 }).map((code) => String.fromCharCode(code)), maxLength: 12 }),
+const word = oneof(
+  constantFrom(...GNU_OPTIONS.map((rule) => rule.name as string)),
+  constantFrom("-Wp,-MD,x", "-Wa,--noexecstack", "-Xpreprocessor", "-Xassembler", "--", "-", "", "a.c", "@f", "-g3"),
+  tuple(constantFrom(...GNU_OPTIONS.map((rule) => rule.name as string)), anyString()).map(([a, b]) => a + b),
+  anyString({ unit: integer({ min: 1, max: 255 }).map((code) => String.fromCharCode(code)), maxLength: 12 }),
 );
 
 describe("properties", () => {
   for (const family of FAMILIES) {
     it(`${family}: never throws; the words of all arguments are the expanded command line`, () => {
       let compiles = 0;
-      fc.assert(
-        fc.property(fc.array(word, { maxLength: 12 }), fc.string(), (words, file) => {
+      assertProperty(
+        property(array(word, { maxLength: 12 }), anyString(), (words, file) => {
           const readResponseFile = (): Uint8Array => Buffer.from(file.replaceAll("@", ""), "latin1");
           const argv = ["gcc", "-c", ...words].map(ascii);
           const result = parseGnu(argv, { family, readResponseFile });

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import fc from "fast-check";
+import { array, assert as assertProperty, constantFrom, property } from "fast-check";
 import { ascii, type ByteString } from "../../base/byte-string.ts";
 import { parseGnu } from "./gnu-parse.ts";
 import type { GnuInvocation } from "./invocation.ts";
@@ -128,7 +128,7 @@ describe("viewPathMapper", () => {
   });
 
   it("a mapped path leads to the same file as the one that was given (property)", () => {
-    const component = fc.constantFrom(
+    const component = constantFrom(
       ".",
       "..",
       "",
@@ -141,10 +141,10 @@ describe("viewPathMapper", () => {
       "to-usr",
       "up-and-back",
     );
-    const start = fc.constantFrom("", "/home/u/proj/", "/home/link/", "/usr/include/cur/", "/srcs/", "/srv/extra/");
+    const start = constantFrom("", "/home/u/proj/", "/home/link/", "/usr/include/cur/", "/srcs/", "/srv/extra/");
     let mapped = 0;
-    fc.assert(
-      fc.property(start, fc.array(component, { minLength: 1, maxLength: 8 }), (from, parts) => {
+    assertProperty(
+      property(start, array(component, { minLength: 1, maxLength: 8 }), (from, parts) => {
         const files = viewFiles("/home/u/proj/src");
         const path = ascii(from + parts.join("/"));
         const guest = viewPathMapper(files).directory(path);
