@@ -155,6 +155,7 @@ export class LauncherFolder {
       const conversation = script(peer)
         .catch((error: unknown) => {
           this.#failures.push(error);
+          socket.destroy();
         })
         .then(async () => {
           for (let message = await peer.next(); message !== null; message = await peer.next()) this.said.push(message);

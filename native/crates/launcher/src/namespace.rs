@@ -3,10 +3,14 @@
 use crate::sys;
 use hpcc_frames::NamespaceRef;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 /// An opened namespace, verified to be the expected one: the holder may end now, the descriptors stay.
 pub struct Namespace {
+    /// Owns the mount namespace, and so must be entered before it; none where it is the launcher's own.
+    owner: Option<OwnedFd>,
+    /// The holder's own where it is a further one: bubblewrap's `--dev` leaves its mount namespace to a user namespace
+    /// above the program's.
     user: Option<OwnedFd>,
     mount: OwnedFd,
     root: OwnedFd,
@@ -29,16 +33,20 @@ impl Namespace {
         if ino_of(&mount)? != reference.mount_ino {
             return Err(stale());
         }
-        let user = match reference.user_ino {
-            None => None,
+        let own = sys::stat(b"/proc/self/ns/user")?.ino;
+        let (owner, user) = match reference.user_ino {
+            None => (None, None),
             Some(expected) => {
                 let user = sys::open_at(holder.as_raw_fd(), b"ns/user", libc::O_RDONLY, 0)?;
                 if ino_of(&user)? != expected {
                     return Err(stale());
                 }
+                let owner = owning_user_namespace(&mount)?;
+                let owner_ino = ino_of(&owner)?;
                 // Entering the user namespace that one is in is refused by the kernel, and needless.
-                let own = sys::stat(b"/proc/self/ns/user").map(|stat| stat.ino).ok();
-                (own != Some(expected)).then_some(user)
+                let owner = (owner_ino != own).then_some(owner);
+                let user = (expected != own && expected != owner_ino).then_some(user);
+                (owner, user)
             }
         };
         let root = sys::open_at(
@@ -47,7 +55,12 @@ impl Namespace {
             libc::O_PATH | libc::O_DIRECTORY,
             0,
         )?;
-        Ok(Namespace { user, mount, root })
+        Ok(Namespace {
+            owner,
+            user,
+            mount,
+            root,
+        })
     }
 
     /// Whether the program and the folder are there, seen from outside: after `enter` there is no way back.
@@ -78,13 +91,30 @@ impl Namespace {
 
     /// Moves this process in. The process must have one thread; its folder is the namespace's root afterwards.
     pub fn enter(&self) -> io::Result<()> {
-        if let Some(user) = &self.user {
-            // SAFETY: no pointers.
-            sys::check(unsafe { libc::setns(user.as_raw_fd(), libc::CLONE_NEWUSER) })?;
+        if let Some(owner) = &self.owner {
+            set_namespace(owner, libc::CLONE_NEWUSER)?;
         }
-        // SAFETY: no pointers.
-        sys::check(unsafe { libc::setns(self.mount.as_raw_fd(), libc::CLONE_NEWNS) }).map(drop)
+        set_namespace(&self.mount, libc::CLONE_NEWNS)?;
+        if let Some(user) = &self.user {
+            set_namespace(user, libc::CLONE_NEWUSER)?;
+        }
+        Ok(())
     }
+}
+
+fn set_namespace(namespace: &OwnedFd, kind: libc::c_int) -> io::Result<()> {
+    // SAFETY: no pointers.
+    sys::check(unsafe { libc::setns(namespace.as_raw_fd(), kind) }).map(drop)
+}
+
+/// `NS_GET_USERNS` of linux/nsfs.h.
+const NS_GET_USERNS: libc::Ioctl = 0xb701;
+
+fn owning_user_namespace(namespace: &OwnedFd) -> io::Result<OwnedFd> {
+    // SAFETY: the request has no argument and returns a descriptor.
+    let fd = sys::check(unsafe { libc::ioctl(namespace.as_raw_fd(), NS_GET_USERNS) })?;
+    // SAFETY: the kernel just gave us this descriptor; it is opened with O_CLOEXEC.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 fn open_in_root(root: RawFd, path: &std::ffi::CStr) -> io::Result<OwnedFd> {
@@ -104,5 +134,5 @@ fn open_in_root(root: RawFd, path: &std::ffi::CStr) -> io::Result<OwnedFd> {
     };
     let fd = sys::check(i32::try_from(result).unwrap_or(-1))?;
     // SAFETY: the kernel just gave us this descriptor.
-    Ok(unsafe { std::os::fd::FromRawFd::from_raw_fd(fd) })
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }

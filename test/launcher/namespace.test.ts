@@ -1,0 +1,293 @@
+import assert from "node:assert/strict";
+import { type ChildProcess, spawn } from "node:child_process";
+import { chownSync, mkdirSync, readFileSync, readlinkSync, statSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { test } from "node:test";
+import { ascii, byteStringOfText } from "../../src/base/byte-string.ts";
+import type { NamespaceRef } from "../../src/wire/launcher/messages.ts";
+import { encodePlan, type ImagePlan, type Plan, planFileName } from "../../src/wire/launcher/plan-file.ts";
+import { HOST_EXEC, hostRun, IS_ROOT, LauncherFolder, PLAIN_UID } from "./launcher-folder.ts";
+
+/** A process that keeps a namespace. In it /opt/image/bin/gcc exists, which tells that it is the image's. */
+class Holder {
+  readonly reference: NamespaceRef;
+  readonly #process: ChildProcess;
+
+  private constructor(process: ChildProcess, pid: number) {
+    this.#process = process;
+    const ino = (kind: string) => statSync(`/proc/${pid}/ns/${kind}`, { bigint: true }).ino;
+    const ownUser = statSync("/proc/self/ns/user", { bigint: true }).ino;
+    const user = ino("user");
+    this.reference = {
+      holderPid: pid,
+      userNamespaceIno: user === ownUser ? null : user,
+      mountNamespaceIno: ino("mnt"),
+    };
+  }
+
+  static async start(folder: LauncherFolder, plain: boolean, how: "bwrap" | "unshare" = "bwrap"): Promise<Holder> {
+    const hold = "echo $$; exec sleep 1000";
+    const argv =
+      how === "bwrap"
+        ? [...sandboxArgv(folder), "/bin/sh", "-c", hold]
+        : [
+            "unshare",
+            ...(plain ? ["-Ur"] : []),
+            "-m",
+            "/bin/sh",
+            "-c",
+            `mount --bind ${imageOf(folder)} /opt && ${hold}`,
+          ];
+    const asPlain = ["setpriv", `--reuid=${PLAIN_UID}`, `--regid=${PLAIN_UID}`, "--clear-groups", "--"];
+    const command = [...(plain && IS_ROOT ? asPlain : []), ...argv];
+    const child = spawn(command[0]!, command.slice(1), { stdio: ["ignore", "pipe", "inherit"], cwd: "/" });
+    const line = await new Promise<string>((resolve, reject) => {
+      child.stdout.once("data", (chunk: Buffer) => resolve(chunk.toString()));
+      child.once("exit", () => reject(new Error(`${how} did not hold a namespace`)));
+    });
+    return new Holder(child, Number(line));
+  }
+
+  async stop(): Promise<void> {
+    const exited = new Promise((resolve) => this.#process.once("exit", resolve));
+    process.kill(this.reference.holderPid, "SIGKILL");
+    await exited;
+  }
+}
+
+function imageOf(folder: LauncherFolder): string {
+  return join(folder.path, "image");
+}
+
+function sandboxArgv(folder: LauncherFolder): string[] {
+  // `--dev` makes bubblewrap add a second user namespace for a plain user.
+  return ["/usr/bin/bwrap", "--bind", "/", "/", "--dev", "/dev", "--bind", imageOf(folder), "/opt", "--"];
+}
+
+function makeImage(folder: LauncherFolder): void {
+  mkdirSync(join(imageOf(folder), "image/bin"), { recursive: true });
+  writeFileSync(
+    join(imageOf(folder), "image/bin/gcc"),
+    '#!/bin/sh\necho "image $*"; echo cwd $(pwd); echo uid $(id -u); echo ns $(readlink /proc/self/ns/mnt)\nif [ -n "$CODE" ]; then exit $CODE; fi\n',
+    { mode: 0o755 },
+  );
+}
+
+const IMAGE_GCC = ascii("/opt/image/bin/gcc");
+const nsName = (reference: NamespaceRef) => `mnt:[${reference.mountNamespaceIno}]`;
+
+const USERS = [
+  { name: "root", plain: false, skip: IS_ROOT ? false : "needs root" },
+  { name: "a plain user", plain: true, skip: false },
+] as const;
+
+for (const { name, plain, skip } of USERS) {
+  for (const how of ["bwrap", "unshare"] as const)
+    test(`RUN and EXEC enter a namespace kept by ${how} as ${name}`, { skip }, async () => {
+      await using folder = new LauncherFolder();
+      makeImage(folder);
+      if (plain) folder.givePlain();
+      const holder = await Holder.start(folder, plain, how);
+      const captured = join(folder.state, "captured");
+      try {
+        await folder.serve(
+          async (peer) => {
+            await peer.call();
+            const ran = await peer.run(
+              hostRun([IMAGE_GCC, "-E"], {
+                namespace: holder.reference,
+                cwd: ascii("/opt/image"),
+                stdout: { kind: "file", path: ascii(captured) },
+              }),
+            );
+            assert.deepEqual(ran.outcome, { kind: "exited", code: 0 });
+            peer.send({ ...HOST_EXEC, namespace: holder.reference, program: { kind: "path", path: IMAGE_GCC } });
+          },
+          { plain },
+        );
+        const end = await folder.run('exec "$HPCC" gcc -c a.c', { plain, environment: { CODE: "33" } });
+        assert.deepEqual([end.code, end.stderr, folder.fallbacks()], [33, "", []]);
+        const uid =
+          plain && how === "bwrap" && IS_ROOT ? PLAIN_UID : how === "unshare" || IS_ROOT ? 0 : process.getuid?.();
+        const facts = (argv: string, cwd: string) =>
+          `image ${argv}\ncwd ${cwd}\nuid ${uid}\nns ${nsName(holder.reference)}\n`;
+        assert.equal(end.stdout, facts("-c a.c", folder.work));
+        assert.equal(readFileSync(captured, "latin1"), facts("-E", "/opt/image"));
+        assert.equal(statSync(captured).mode & 0o777, 0o600);
+        assert.notEqual(readlinkSync("/proc/self/ns/mnt"), nsName(holder.reference));
+      } finally {
+        await holder.stop();
+      }
+    });
+
+  test(`a child in a namespace dies with its launcher, as ${name}`, { skip }, async () => {
+    await using folder = new LauncherFolder();
+    makeImage(folder);
+    if (plain) folder.givePlain();
+    const holder = await Holder.start(folder, plain);
+    try {
+      await folder.serve(
+        async (peer) => {
+          await peer.call();
+          peer.send(hostRun(["/bin/sh", "-c", "echo $$; exec sleep 1000"], { namespace: holder.reference }));
+          await peer.ended();
+        },
+        { plain },
+      );
+      const child = folder.start('exec "$HPCC" gcc -c a.c', { plain });
+      const pid = Number(
+        await new Promise((resolve) => child.stdout.once("data", (chunk: Buffer) => resolve(chunk.toString()))),
+      );
+      process.kill(child.pid!, "SIGKILL");
+      for (;;) {
+        try {
+          if (/^State:\tZ/m.test(readFileSync(`/proc/${pid}/status`, "latin1"))) break;
+        } catch {
+          break;
+        }
+        await new Promise((resolve) => setImmediate(resolve));
+      }
+    } finally {
+      await holder.stop();
+    }
+  });
+
+  test(`without a daemon the plan's image runs: kept namespace, then a new sandbox, then the policy; as ${name}`, {
+    skip,
+  }, async () => {
+    await using folder = new LauncherFolder();
+    makeImage(folder);
+    mkdirSync(join(folder.work, ".git"));
+    mkdirSync(join(folder.work, "sub"));
+    if (plain) folder.givePlain();
+    if (plain && IS_ROOT) chownSync(join(folder.work, "sub"), PLAIN_UID, PLAIN_UID);
+    const holder = await Holder.start(folder, plain);
+    const call = (command: string, environment = {}) =>
+      folder.run(command, { plain, environment, cwd: join(folder.work, "sub") });
+    const plan: ImagePlan = {
+      kind: "image",
+      projectRoot: byteStringOfText(folder.work),
+      imageDigest: `sha256:${"0".repeat(64)}`,
+      namespace: holder.reference,
+      sandboxArgv: sandboxArgv(folder).map(ascii),
+      compilers: [{ name: ascii("gcc"), path: IMAGE_GCC, arguments: [ascii("-injected")] }],
+      fallback: "image",
+    };
+    const CALL = 'exec "$HPCC" gcc -c a.c';
+    try {
+      writePlan(folder, plan);
+      const kept = await call(CALL, { CODE: "9" });
+      assert.deepEqual([kept.code, kept.stderr], [9, ""]);
+      assert.match(kept.stdout, /^image -injected -c a\.c\n/);
+      assert.ok(
+        kept.stdout.includes(`cwd ${join(folder.work, "sub")}\n`) && kept.stdout.includes(nsName(holder.reference)),
+      );
+      const disabled = await call(CALL, { HPCC_DISABLE: "1" });
+      assert.match(disabled.stdout, /^image -injected/);
+      const missing = await call('exec "$HPCC" clang -c a.c');
+      assert.deepEqual([missing.code, missing.stdout], [127, ""]);
+      assert.match(missing.stderr, /^hpcc: clang: not in the project's image sha256:0+\n$/);
+      const byPath = await call('exec "$HPCC" /opt/image/bin/gcc -c a.c');
+      assert.match(byPath.stdout, /^image -injected -c a\.c\n/);
+    } finally {
+      await holder.stop();
+    }
+    const anew = await call(CALL, { CODE: "8" });
+    assert.deepEqual([anew.code, anew.stderr], [8, ""]);
+    assert.match(anew.stdout, /^image -injected -c a\.c\n/);
+    writePlan(folder, { ...plan, sandboxArgv: [ascii("/no/bwrap")] });
+    const none = await call(CALL);
+    assert.deepEqual([none.code, none.stdout], [1, ""]);
+    assert.match(none.stderr, /^hpcc: cannot enter the project's image .* its policy allows no other compiler\n$/);
+    writePlan(folder, { ...plan, sandboxArgv: [], fallback: "host" });
+    const host = await call(CALL);
+    assert.match(host.stderr, /^hpcc: cannot enter the project's image .*; using the host's compiler\nreal\n$/);
+    assert.equal(host.code, 0);
+  });
+}
+
+function writePlan(folder: LauncherFolder, plan: Plan): void {
+  mkdirSync(join(folder.state, "plans"), { recursive: true });
+  writeFileSync(join(folder.state, "plans", planFileName(plan.projectRoot)), encodePlan(plan));
+}
+
+test("EXEC in a namespace that lacks the program or the folder falls back before anything is lost", async () => {
+  await using folder = new LauncherFolder();
+  makeImage(folder);
+  folder.givePlain();
+  const holder = await Holder.start(folder, true);
+  let next = { program: "/opt/image/bin/none", cwd: "/" };
+  try {
+    await folder.serve(
+      async (peer) => {
+        await peer.call();
+        const program = { kind: "path", path: ascii(next.program) } as const;
+        peer.send({
+          ...HOST_EXEC,
+          namespace: holder.reference,
+          program,
+          cwd: ascii(next.cwd),
+          warning: "not to be seen",
+        });
+      },
+      { plain: true },
+    );
+    for (const one of [next, { program: "/opt/image/bin/gcc", cwd: "/none" }, { program: "/opt/image", cwd: "/" }]) {
+      next = one;
+      const end = await folder.run('exec "$HPCC" gcc -c a.c', { plain: true });
+      assert.deepEqual([end.code, end.stderr], [0, "real\n"]);
+    }
+    assert.deepEqual(folder.fallbacks(), ["namespace", "namespace", "namespace"]);
+  } finally {
+    await holder.stop();
+  }
+});
+
+test("the plan is that of the nearest configuration, else of the nearest version control, else of the nearest planned folder", async () => {
+  await using folder = new LauncherFolder();
+  const deep = join(folder.work, "a/b/c");
+  mkdirSync(deep, { recursive: true });
+  const noEntry = (root: string): Plan => ({
+    kind: "image",
+    projectRoot: byteStringOfText(root),
+    imageDigest: `image of ${root.slice(folder.work.length) || "/"}`,
+    namespace: null,
+    sandboxArgv: [],
+    compilers: [{ name: ascii("gcc"), path: IMAGE_GCC, arguments: [] }],
+    fallback: "image",
+  });
+  const chosen = async () => {
+    const end = await folder.run('exec "$HPCC" gcc -c a.c', { cwd: deep });
+    return /image (image of \S+) /.exec(end.stderr)?.[1] ?? end.stderr;
+  };
+  assert.equal(await chosen(), "real\n");
+  writePlan(folder, noEntry(folder.work));
+  assert.equal(await chosen(), "image of /", "no marker: the nearest planned folder");
+  mkdirSync(join(folder.work, "a/b/.git"));
+  assert.equal(await chosen(), "real\n", "a plan above the root is not the project's");
+  writePlan(folder, noEntry(join(folder.work, "a/b")));
+  assert.equal(await chosen(), "image of /a/b");
+  writeFileSync(join(folder.work, "a/hpcc.toml"), "");
+  writePlan(folder, noEntry(join(folder.work, "a")));
+  assert.equal(await chosen(), "image of /a", "a configuration further up goes before version control");
+  writePlan(folder, { kind: "host", projectRoot: byteStringOfText(join(folder.work, "a")) });
+  assert.equal(await chosen(), "real\n");
+});
+
+test("an image without a readable plan means the host's compiler and a warning", async () => {
+  await using folder = new LauncherFolder();
+  const WARNING = "hpcc: this project's image is not ready; using the host's compiler\nreal\n";
+  const stderr = async () => (await folder.run('exec "$HPCC" gcc -c a.c')).stderr;
+  writeFileSync(join(folder.work, "hpcc.toml"), "[cache]\n");
+  assert.equal(await stderr(), "real\n");
+  writeFileSync(join(folder.work, "hpcc.toml"), 'image = "sha256:00"\n');
+  assert.equal(await stderr(), WARNING);
+  writeFileSync(join(folder.work, "hpcc.toml"), "");
+  const plan = join(folder.state, "plans", planFileName(byteStringOfText(folder.work)));
+  mkdirSync(join(folder.state, "plans"));
+  const other = encodePlan({ kind: "host", projectRoot: ascii("/another/project") });
+  for (const bytes of [Buffer.alloc(0), Buffer.from("rubbish"), Buffer.alloc(5000), other]) {
+    writeFileSync(plan, bytes);
+    assert.equal(await stderr(), WARNING);
+  }
+});
