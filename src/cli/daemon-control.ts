@@ -12,10 +12,11 @@ import { encodeMessage } from "../wire/launcher/encode.ts";
 import { FrameReader } from "../wire/launcher/frame-reader.ts";
 import { PROTOCOL_VERSION } from "../wire/launcher/limits.ts";
 
-/** What a daemon can be asked; the answer is an object of its own. */
-export interface ControlRequest {
-  readonly command: "status" | "stop" | "stats" | "stats-zero";
-}
+/** What a daemon can be asked; the answer is an object of its own, or `{ok: false, message}`. */
+export type ControlRequest =
+  | { readonly command: "status" }
+  | { readonly command: "stop" }
+  | { readonly command: "stats"; readonly zero: boolean };
 
 const REPLY_WAIT_MS = 5_000;
 const POLL_MS_MAX = 10_000;
@@ -49,7 +50,7 @@ export async function askDaemon(
           throw new HpccError("peer.protocol", `the daemon is of another version: ${message.reason}`);
         if (message.type !== "reply" || !isTable(message.reply))
           throw new HpccError("peer.protocol", "not a reply of a daemon");
-        if (message.reply["ok"] !== true)
+        if (message.reply["ok"] === false)
           throw new HpccError("peer.protocol", `the daemon refused: ${String(message.reply["message"])}`);
         resolve(message.reply);
       }

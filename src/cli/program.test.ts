@@ -137,7 +137,7 @@ describe("command line", () => {
       source_bytes: 4_000_000,
       source_wire_bytes: 500_000,
     };
-    const asked = await daemon({ ok: true, stats }, { ok: true, stats }, { ok: true });
+    const asked = await daemon(stats, stats);
     const text = await run("stats");
     assert.match(text.out, /^calls +4$/m);
     assert.match(text.out, /from a worker's cache +3 +75\.0 %/);
@@ -145,7 +145,10 @@ describe("command line", () => {
     assert.match(text.out, /sources on the wire +488\.3 KiB of 3\.8 MiB +8\.0 times smaller/);
     assert.doesNotMatch(text.out, /\u001b/);
     assert.deepEqual(JSON.parse((await run("stats", "--json", "--zero")).out), stats);
-    assert.deepEqual(asked, [{ command: "stats" }, { command: "stats" }, { command: "stats-zero" }]);
+    assert.deepEqual(asked, [
+      { command: "stats", zero: false },
+      { command: "stats", zero: true },
+    ]);
   });
 
   test("a daemon that refuses, or is none, is told", async () => {

@@ -131,9 +131,9 @@ function addDaemon(program: Command, host: CliHost): void {
       const { printable } = await import("./output.ts");
       const reply = await askDaemon(directoriesOf(host), { command: "status" });
       if (reply === null) throw new HpccError("peer.unavailable", "no daemon runs");
-      const status = Object.entries(reply["status"] ?? {});
+      const status = Object.entries(reply);
       host.output.out(
-        options.json ? json(reply["status"]) : table(status.map(([name, value]) => [name, printable(String(value))])),
+        options.json ? json(reply) : table(status.map(([name, value]) => [name, printable(String(value))])),
       );
     });
 }

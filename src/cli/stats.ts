@@ -10,10 +10,9 @@ export type Stats = Readonly<Record<string, unknown>>;
 
 /** Asks the daemon for its counts, and zeroes them if asked to. */
 export async function stats(directories: Directories, zero: boolean): Promise<Stats> {
-  const reply = await askDaemon(directories, { command: "stats" });
-  if (reply === null) throw new HpccError("peer.unavailable", "no daemon runs, so nothing has been counted");
-  if (zero) await askDaemon(directories, { command: "stats-zero" });
-  return isTable(reply["stats"]) ? reply["stats"] : {};
+  const counts = await askDaemon(directories, { command: "stats", zero });
+  if (counts === null) throw new HpccError("peer.unavailable", "no daemon runs, so nothing has been counted");
+  return counts;
 }
 
 const OUTCOMES = {
