@@ -43,8 +43,12 @@ impl Clockwork {
                 let path = format!("{}/random", layout::DEV);
                 let random = rustix::fs::open(path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
                 sys::add_entropy(random.as_fd(), entropy)?;
-                let (tv_sec, tv_nsec) = (wall_time_ns / 1_000_000_000, wall_time_ns % 1_000_000_000);
-                Ok(rustix::time::clock_settime(ClockId::Realtime, Timespec { tv_sec, tv_nsec })?)
+                let (tv_sec, tv_nsec) =
+                    (wall_time_ns / 1_000_000_000, wall_time_ns % 1_000_000_000);
+                Ok(rustix::time::clock_settime(
+                    ClockId::Realtime,
+                    Timespec { tv_sec, tv_nsec },
+                )?)
             }
             #[cfg(feature = "test-harness")]
             Clockwork::Untouched => Ok(()),
@@ -57,7 +61,16 @@ const NEW_ROOT: &str = "/agent-root";
 /// Modules to load, one path a line, in the initramfs.
 const MODULES_LIST: &str = "/modules.list";
 /// What the initramfs holds beside the mount points; removed once used.
-const INITRAMFS_NAMES: [&str; 8] = ["/init", "/lib", "/modules.list", "/bin", "/sbin", "/usr", "/etc", "/root"];
+const INITRAMFS_NAMES: [&str; 8] = [
+    "/init",
+    "/lib",
+    "/modules.list",
+    "/bin",
+    "/sbin",
+    "/usr",
+    "/etc",
+    "/root",
+];
 
 /// Kernel settings of a guest. The kernel may lack some.
 const SETTINGS: [(&str, &str); 20] = [
@@ -88,13 +101,20 @@ pub fn guest() -> Result<(Host, Cmdline), BootError> {
     let private = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     new_root(Path::new(NEW_ROOT))?;
     let at = |path: &str| format!("{NEW_ROOT}{path}");
-    mount("proc", &at(layout::PROC), "proc", private, c"")?;
-    mount("devtmpfs", &at(layout::DEV), "devtmpfs", MountFlags::NOSUID | MountFlags::NOEXEC, c"mode=0755")?;
+    mount("proc", at(layout::PROC), "proc", private, c"")?;
+    mount(
+        "devtmpfs",
+        at(layout::DEV),
+        "devtmpfs",
+        MountFlags::NOSUID | MountFlags::NOEXEC,
+        c"mode=0755",
+    )?;
     open_console(&at(layout::DEV));
     mount_pts(&at(layout::DEV))?;
-    mount("cgroup2", &at(layout::CGROUP), "cgroup2", private, c"")?;
+    mount("cgroup2", at(layout::CGROUP), "cgroup2", private, c"")?;
     sandbox_devices(&at(layout::SANDBOX_DEV))?;
-    let line = fs::read_to_string(at("/proc/cmdline")).map_err(failed("reading the command line"))?;
+    let line =
+        fs::read_to_string(at("/proc/cmdline")).map_err(failed("reading the command line"))?;
     let cmdline = cmdline::parse(&line).map_err(BootError)?;
     load_modules()?;
     if let Some(device) = &cmdline.rootfs {
@@ -117,12 +137,27 @@ fn host(group: &str) -> Result<Host, BootError> {
 }
 
 fn new_root(path: &Path) -> Result<(), BootError> {
-    rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
-        .map_err(failed("making mounts private"))?;
+    rustix::mount::mount_change(
+        "/",
+        MountPropagationFlags::PRIVATE | MountPropagationFlags::REC,
+    )
+    .map_err(failed("making mounts private"))?;
     fs::create_dir_all(path).map_err(failed("making the root's mount point"))?;
-    mount("tmpfs", path, "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, c"size=1m,mode=0755")?;
-    let folders =
-        [layout::PROC, layout::DEV, layout::CGROUP, layout::TOOLCHAIN, layout::SANDBOX, layout::SANDBOX_DEV];
+    mount(
+        "tmpfs",
+        path,
+        "tmpfs",
+        MountFlags::NOSUID | MountFlags::NODEV,
+        c"size=1m,mode=0755",
+    )?;
+    let folders = [
+        layout::PROC,
+        layout::DEV,
+        layout::CGROUP,
+        layout::TOOLCHAIN,
+        layout::SANDBOX,
+        layout::SANDBOX_DEV,
+    ];
     for folder in folders {
         let folder = path.join(folder.trim_start_matches('/'));
         fs::create_dir(&folder).map_err(failed(folder.display()))?;
@@ -130,10 +165,18 @@ fn new_root(path: &Path) -> Result<(), BootError> {
     Ok(())
 }
 
-fn mount(source: &str, target: impl AsRef<Path>, kind: &str, flags: MountFlags, data: &CStr) -> Result<(), BootError> {
+fn mount(
+    source: &str,
+    target: impl AsRef<Path>,
+    kind: &str,
+    flags: MountFlags,
+    data: &CStr,
+) -> Result<(), BootError> {
     let target = target.as_ref();
-    rustix::mount::mount(source, target, kind, flags, Some(data))
-        .map_err(failed(format_args!("mounting {kind} on {}", target.display())))
+    rustix::mount::mount(source, target, kind, flags, Some(data)).map_err(failed(format_args!(
+        "mounting {kind} on {}",
+        target.display()
+    )))
 }
 
 /// Terminals of executions; their names are in no sandbox.
@@ -141,15 +184,25 @@ fn mount_pts(dev: &str) -> Result<(), BootError> {
     let target = format!("{dev}/pts");
     fs::create_dir_all(&target).map_err(failed("making /dev/pts"))?;
     let flags = MountFlags::NOSUID | MountFlags::NOEXEC;
-    mount("devpts", target, "devpts", flags, c"newinstance,ptmxmode=0600,mode=0600")
+    mount(
+        "devpts",
+        target,
+        "devpts",
+        flags,
+        c"newinstance,ptmxmode=0600,mode=0600",
+    )
 }
 
 /// The kernel opens the console for its first process only if the initramfs has the device. Without it the first
 /// descriptors would become something else's.
 fn open_console(dev: &str) {
     for _ in 0..3 {
-        let console = rustix::fs::open(format!("{dev}/console"), OFlags::RDWR | OFlags::NOCTTY, Mode::empty())
-            .or_else(|_| rustix::fs::open(format!("{dev}/null"), OFlags::RDWR, Mode::empty()));
+        let console = rustix::fs::open(
+            format!("{dev}/console"),
+            OFlags::RDWR | OFlags::NOCTTY,
+            Mode::empty(),
+        )
+        .or_else(|_| rustix::fs::open(format!("{dev}/null"), OFlags::RDWR, Mode::empty()));
         match console {
             Ok(fd) if std::os::fd::AsRawFd::as_raw_fd(&fd) < 3 => std::mem::forget(fd),
             _ => return,
@@ -161,7 +214,13 @@ fn open_console(dev: &str) {
 fn sandbox_devices(folder: &str) -> Result<(), BootError> {
     let flags = MountFlags::NOSUID | MountFlags::NOEXEC;
     mount("tmpfs", folder, "tmpfs", flags, c"size=64k,mode=0755")?;
-    for (name, minor) in [("null", 3), ("zero", 5), ("full", 7), ("random", 8), ("urandom", 9)] {
+    for (name, minor) in [
+        ("null", 3),
+        ("zero", 5),
+        ("full", 7),
+        ("random", 8),
+        ("urandom", 9),
+    ] {
         let path = format!("{folder}/{name}");
         let made = rustix::fs::mknodat(
             rustix::fs::CWD,
@@ -170,12 +229,20 @@ fn sandbox_devices(folder: &str) -> Result<(), BootError> {
             Mode::from_raw_mode(0o666),
             rustix::fs::makedev(1, minor),
         );
-        made.and_then(|()| rustix::fs::chmod(&path, Mode::from_raw_mode(0o666))).map_err(failed(path))?;
+        made.and_then(|()| rustix::fs::chmod(&path, Mode::from_raw_mode(0o666)))
+            .map_err(failed(path))?;
     }
-    for (name, target) in [("fd", ""), ("stdin", "/0"), ("stdout", "/1"), ("stderr", "/2")] {
-        std::os::unix::fs::symlink(format!("/proc/self/fd{target}"), format!("{folder}/{name}")).map_err(failed(name))?;
+    for (name, target) in [
+        ("fd", ""),
+        ("stdin", "/0"),
+        ("stdout", "/1"),
+        ("stderr", "/2"),
+    ] {
+        std::os::unix::fs::symlink(format!("/proc/self/fd{target}"), format!("{folder}/{name}"))
+            .map_err(failed(name))?;
     }
-    rustix::mount::mount_remount(folder, flags | MountFlags::RDONLY, c"").map_err(failed("sealing the devices"))
+    rustix::mount::mount_remount(folder, flags | MountFlags::RDONLY, c"")
+        .map_err(failed("sealing the devices"))
 }
 
 fn load_modules() -> Result<(), BootError> {
@@ -183,7 +250,11 @@ fn load_modules() -> Result<(), BootError> {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         list => list.map_err(failed(MODULES_LIST))?,
     };
-    for path in list.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
+    for path in list
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+    {
         let file = fs::File::open(path).map_err(failed(path))?;
         match rustix::system::finit_module(file, c"", 0) {
             Ok(()) | Err(Errno::EXIST) => {}
@@ -203,9 +274,11 @@ fn mount_device(device: &str, target: &str) -> Result<(), BootError> {
         sleep(Duration::from_millis(1));
     }
     let flags = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV;
-    mount(device, target, "squashfs", flags, c"").or_else(|first| match mount(device, target, "erofs", flags, c"") {
-        Ok(()) => Ok(()),
-        Err(_) => Err(first),
+    mount(device, target, "squashfs", flags, c"").or_else(|first| {
+        match mount(device, target, "erofs", flags, c"") {
+            Ok(()) => Ok(()),
+            Err(_) => Err(first),
+        }
     })
 }
 
@@ -239,7 +312,9 @@ fn list_toolchain() -> io::Result<Vec<Entry>> {
         }
         let kind = entry.file_type()?;
         let kind = if kind.is_symlink() {
-            EntryKind::Link(CString::new(fs::read_link(entry.path())?.into_os_string().into_vec())?)
+            EntryKind::Link(CString::new(
+                fs::read_link(entry.path())?.into_os_string().into_vec(),
+            )?)
         } else if kind.is_dir() {
             EntryKind::Folder
         } else if kind.is_file() {
@@ -247,7 +322,10 @@ fn list_toolchain() -> io::Result<Vec<Entry>> {
         } else {
             continue;
         };
-        entries.push(Entry { name: CString::new(bytes)?, kind });
+        entries.push(Entry {
+            name: CString::new(bytes)?,
+            kind,
+        });
     }
     entries.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(entries)
@@ -269,14 +347,21 @@ pub mod harness {
         mount("proc", at(layout::PROC), "proc", private, c"")?;
         mount("cgroup2", at(layout::CGROUP), "cgroup2", private, c"")?;
         sandbox_devices(&at(layout::SANDBOX_DEV))?;
-        mount("tmpfs", at(layout::DEV), "tmpfs", MountFlags::NOSUID | MountFlags::NOEXEC, c"size=64k")?;
+        mount(
+            "tmpfs",
+            at(layout::DEV),
+            "tmpfs",
+            MountFlags::NOSUID | MountFlags::NOEXEC,
+            c"size=64k",
+        )?;
         for name in ["null", "random"] {
             let target = at(&format!("{}/{name}", layout::DEV));
             fs::write(&target, "").map_err(failed(name))?;
             rustix::mount::mount_bind(format!("/dev/{name}"), &target).map_err(failed(name))?;
         }
         mount_pts(&at(layout::DEV))?;
-        rustix::mount::mount_bind_recursive(toolchain, at(layout::TOOLCHAIN)).map_err(failed("the toolchain"))?;
+        rustix::mount::mount_bind_recursive(toolchain, at(layout::TOOLCHAIN))
+            .map_err(failed("the toolchain"))?;
         let sealed = CString::new(at(layout::TOOLCHAIN)).map_err(failed("the toolchain"))?;
         sys::seal_mount_tree(&sealed).map_err(failed("sealing the toolchain"))?;
 

@@ -24,7 +24,9 @@ impl Groups {
         let path = path.into();
         let available = fs::read_to_string(path.join("cgroup.controllers"))?;
         let enable = |name: &str| {
-            available.split_ascii_whitespace().any(|controller| controller == name)
+            available
+                .split_ascii_whitespace()
+                .any(|controller| controller == name)
                 && fs::write(path.join("cgroup.subtree_control"), format!("+{name}")).is_ok()
         };
         let (memory, pids) = (enable("memory"), enable("pids"));
@@ -35,7 +37,11 @@ impl Groups {
     pub fn create(&self, name: &str, limits: &JobLimits) -> io::Result<Group> {
         let path = self.path.join(name);
         fs::create_dir(&path)?;
-        let dir = rustix::fs::open(&path, OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+        let dir = rustix::fs::open(
+            &path,
+            OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )?;
         let group = Group { path, dir };
         if self.memory {
             group.write("memory.max", &limits.memory_bytes.to_string())?;
@@ -90,10 +96,19 @@ impl Group {
 
     /// What has been used so far.
     pub fn usage(&self) -> Usage {
-        let keyed = |file: &str, key: &str| self.read(file).ok().and_then(|text| value_of(&text, key)).unwrap_or(0);
+        let keyed = |file: &str, key: &str| {
+            self.read(file)
+                .ok()
+                .and_then(|text| value_of(&text, key))
+                .unwrap_or(0)
+        };
         Usage {
             cpu_us: keyed("cpu.stat", "usage_usec"),
-            memory_peak_bytes: self.read("memory.peak").ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0),
+            memory_peak_bytes: self
+                .read("memory.peak")
+                .ok()
+                .and_then(|text| text.trim().parse().ok())
+                .unwrap_or(0),
             oom_kills: keyed("memory.events", "oom_kill"),
             refused_forks: keyed("pids.events", "max"),
         }
@@ -128,7 +143,9 @@ impl Drop for Group {
 }
 
 fn value_of(text: &str, key: &str) -> Option<u64> {
-    let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' '))?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix(key)?.strip_prefix(' '))?;
     line.trim().parse().ok()
 }
 

@@ -14,10 +14,15 @@ pub struct Cmdline {
 
 /// Reads the agent's words of a command line; the last of a kind counts, as in the kernel.
 pub fn parse(line: &str) -> Result<Cmdline, String> {
-    let mut parsed = Cmdline { port: DEFAULT_PORT, rootfs: None };
+    let mut parsed = Cmdline {
+        port: DEFAULT_PORT,
+        rootfs: None,
+    };
     for word in line.split_ascii_whitespace() {
         if let Some(port) = word.strip_prefix("hpcc.port=") {
-            parsed.port = port.parse().map_err(|_| format!("hpcc.port is no number: {port}"))?;
+            parsed.port = port
+                .parse()
+                .map_err(|_| format!("hpcc.port is no number: {port}"))?;
         } else if let Some(device) = word.strip_prefix("hpcc.rootfs=") {
             if !device.starts_with("/dev/") || device.contains("..") {
                 return Err(format!("hpcc.rootfs is no device: {device}"));
@@ -37,13 +42,31 @@ mod tests {
     #[test]
     fn reads_its_own_words() {
         let line = "console=ttyS0 reboot=k hpcc.rootfs=/dev/vda hpcc.port=5 panic=1\n";
-        assert_eq!(parse(line), Ok(Cmdline { port: 5, rootfs: Some("/dev/vda".into()) }));
-        assert_eq!(parse(""), Ok(Cmdline { port: DEFAULT_PORT, rootfs: None }));
+        assert_eq!(
+            parse(line),
+            Ok(Cmdline {
+                port: 5,
+                rootfs: Some("/dev/vda".into())
+            })
+        );
+        assert_eq!(
+            parse(""),
+            Ok(Cmdline {
+                port: DEFAULT_PORT,
+                rootfs: None
+            })
+        );
     }
 
     #[test]
     fn refuses_nonsense() {
-        for line in ["hpcc.port=x", "hpcc.port=-1", "hpcc.rootfs=vda", "hpcc.rootfs=/dev/../etc", "hpcc.prot=1"] {
+        for line in [
+            "hpcc.port=x",
+            "hpcc.port=-1",
+            "hpcc.rootfs=vda",
+            "hpcc.rootfs=/dev/../etc",
+            "hpcc.prot=1",
+        ] {
             assert!(parse(line).is_err(), "{line}");
         }
     }

@@ -13,7 +13,9 @@ use tonic::codegen::Bytes;
 use crate::cgroup::Usage;
 use crate::outputs::{self, Output};
 use crate::proto::session_response::Message;
-use crate::proto::{ExecutionError, ExecutionErrorCode as Code, Exited, OutputChunk, OutputState, SessionResponse};
+use crate::proto::{
+    ExecutionError, ExecutionErrorCode as Code, Exited, OutputChunk, OutputState, SessionResponse,
+};
 use crate::request::{Job, JobLimits};
 use crate::sandbox::record::{Blame, Fault, RECORD_BYTES, Record};
 use crate::sandbox::{Host, Sandbox};
@@ -32,7 +34,10 @@ pub struct Failure {
 
 impl Failure {
     pub fn new(code: Code, message: impl Into<String>) -> Failure {
-        Failure { code, message: message.into() }
+        Failure {
+            code,
+            message: message.into(),
+        }
     }
 }
 
@@ -78,7 +83,10 @@ impl Orders {
     /// Allows more output.
     pub fn add_credit(&self, bytes: u64) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.credit = state.credit.saturating_add(bytes).min(limits::CREDIT_BYTES_MAX);
+        state.credit = state
+            .credit
+            .saturating_add(bytes)
+            .min(limits::CREDIT_BYTES_MAX);
         drop(state);
         self.changed.notify_waiters();
     }
@@ -88,7 +96,9 @@ impl Orders {
             let changed = self.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
-            if let Some(found) = check(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner)) {
+            if let Some(found) =
+                check(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
+            {
                 return found;
             }
             changed.await;
@@ -131,7 +141,11 @@ pub async fn run(
         Err(stop) => stop,
     };
     if let Stop::Fail(Failure { code, message }) = stop {
-        let error = ExecutionError { execution_id: id, code: code.into(), message };
+        let error = ExecutionError {
+            execution_id: id,
+            code: code.into(),
+            message,
+        };
         tokio::select! {
             _ = orders.wait(|state| (state.stop == Some(Stop::Silent)).then_some(())) => {}
             _ = send(&out, Message::Error(error)) => {}
@@ -140,7 +154,11 @@ pub async fn run(
 }
 
 async fn send(out: &Responses, message: Message) -> bool {
-    out.send(Ok(SessionResponse { message: Some(message) })).await.is_ok()
+    out.send(Ok(SessionResponse {
+        message: Some(message),
+    }))
+    .await
+    .is_ok()
 }
 
 /// An execution whose processes are gone and whose outputs wait to be sent.
@@ -160,10 +178,17 @@ async fn execute(
     orders: &Orders,
 ) -> Result<Finished, Stop> {
     let mut sandbox = Sandbox::spawn(host, &job, serial).map_err(|error| {
-        Stop::Fail(Failure::new(Code::Sandbox, format!("making the sandbox: {error}")))
+        Stop::Fail(Failure::new(
+            Code::Sandbox,
+            format!("making the sandbox: {error}"),
+        ))
     })?;
     let mut watch = Watch {
-        feed: Feed { queue: inputs, current: Bytes::new(), remaining: job.frame_bytes() },
+        feed: Feed {
+            queue: inputs,
+            current: Bytes::new(),
+            remaining: job.frame_bytes(),
+        },
         story: Story::default(),
         wall: Duration::from_millis(job.limits.wall_ms.into()),
     };
@@ -183,7 +208,11 @@ async fn end_all(sandbox: &mut Sandbox) -> Usage {
     if let Err(error) = sandbox.group.kill() {
         fatal::die(format_args!("an execution cannot be killed: {error}"));
     }
-    if !sandbox.has_ended && tokio::time::timeout_at(deadline, &mut sandbox.ended).await.is_err() {
+    if !sandbox.has_ended
+        && tokio::time::timeout_at(deadline, &mut sandbox.ended)
+            .await
+            .is_err()
+    {
         fatal::die("an execution does not end");
     }
     sandbox.has_ended = true;
@@ -217,16 +246,24 @@ impl Story {
         match record {
             Record::Started => self.started = true,
             Record::Failed(fault) => self.fault = self.fault.or(Some(fault)),
-            Record::Ended { status, wall_us, peak_bytes } => self.ended = Some((status, wall_us, peak_bytes)),
+            Record::Ended {
+                status,
+                wall_us,
+                peak_bytes,
+            } => self.ended = Some((status, wall_us, peak_bytes)),
         }
     }
 
-    /// Hears what the pipe holds now.
-    fn hear_all(&mut self, sandbox: &Sandbox) {
+    /// Hears what the pipe holds now; false when nothing more can come.
+    fn hear_all(&mut self, sandbox: &Sandbox) -> bool {
         let mut bytes = [0; RECORD_BYTES];
-        while let Ok(RECORD_BYTES) = sandbox.control.try_read(&mut bytes) {
-            if let Some(record) = Record::decode(&bytes) {
-                self.hear(record);
+        loop {
+            match sandbox.control.try_read(&mut bytes) {
+                Ok(RECORD_BYTES) => Record::decode(&bytes)
+                    .into_iter()
+                    .for_each(|record| self.hear(record)),
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return true,
+                _ => return false,
             }
         }
     }
@@ -286,8 +323,10 @@ impl Watch {
     /// Serves the sandbox until its first process has ended, or gives the reason to kill it.
     async fn until_end(&mut self, sandbox: &mut Sandbox, orders: &Orders) -> Option<Stop> {
         let mut deadline: Option<(Instant, Failure)> = None;
+        let mut listening = true;
         loop {
-            let running = self.story.started;
+            // A program that never stops writing must not keep the reaper and the stream from their turn.
+            tokio::task::yield_now().await;
             if deadline.is_none() && sandbox.input.is_none() {
                 let failure = Failure::new(Code::Sandbox, "the sandbox was not ready in time");
                 deadline = Some((Instant::now() + limits::SETUP_DEADLINE, failure));
@@ -302,14 +341,10 @@ impl Watch {
                 () = wait_until(deadline.as_ref()) => return deadline.map(|(_, failure)| Stop::Fail(failure)),
                 filled = sandbox.stdout.fill() => if let Some(stop) = overflow("stdout", filled) { return Some(stop); },
                 filled = sandbox.stderr.fill() => if let Some(stop) = overflow("stderr", filled) { return Some(stop); },
-                _ = sandbox.control.readable(), if !running => {
-                    let mut bytes = [0; RECORD_BYTES];
-                    if let Ok(RECORD_BYTES) = sandbox.control.try_read(&mut bytes) {
-                        if let Some(record) = Record::decode(&bytes) {
-                            self.story.hear(record);
-                        }
-                    }
-                    if self.story.started {
+                _ = sandbox.control.readable(), if listening => {
+                    let running = self.story.started;
+                    listening = self.story.hear_all(sandbox);
+                    if self.story.started && !running {
                         let failure = Failure::new(Code::TimeLimit, "the wall-clock limit passed");
                         deadline = Some((Instant::now() + self.wall, failure));
                     }
@@ -337,8 +372,11 @@ fn overflow(stream: &str, filled: std::io::Result<Filled>) -> Option<Stop> {
 }
 
 async fn drain(sandbox: &mut Sandbox, story: &mut Story) -> Result<(), Failure> {
-    story.hear_all(sandbox);
-    for (name, capture) in [("stdout", &mut sandbox.stdout), ("stderr", &mut sandbox.stderr)] {
+    let _ = story.hear_all(sandbox);
+    for (name, capture) in [
+        ("stdout", &mut sandbox.stdout),
+        ("stderr", &mut sandbox.stderr),
+    ] {
         let filled = timeout(limits::DRAIN_DEADLINE, capture.drain()).await;
         let filled = filled.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()));
         if let Some(Stop::Fail(failure)) = overflow(name, filled) {
@@ -357,35 +395,53 @@ fn finish(
     drained: Result<(), Failure>,
 ) -> Result<Finished, Failure> {
     if usage.oom_kills > 0 {
-        return Err(Failure::new(Code::MemoryLimit, "the memory limit was reached"));
+        return Err(Failure::new(
+            Code::MemoryLimit,
+            "the memory limit was reached",
+        ));
     }
     if let Some(fault) = story.fault {
         return Err(failure_of(fault));
     }
     let Some((status, wall_us, peak_bytes)) = story.ended else {
-        return Err(Failure::new(Code::Sandbox, "the sandbox's first process died"));
+        return Err(Failure::new(
+            Code::Sandbox,
+            "the sandbox's first process died",
+        ));
     };
     drained?;
     let (exit_code, signal) = outcome(status);
-    if exit_code != 0 || signal != 0 {
-        if let Some(failure) = limit_behind(&sandbox, signal, &usage) {
-            return Err(failure);
-        }
+    if (exit_code, signal) != (0, 0)
+        && let Some(failure) = limit_behind(&sandbox, signal, &usage)
+    {
+        return Err(failure);
     }
     let outputs = open_outputs(&sandbox, job)?;
-    let stdio = [sandbox.stdout.take_bytes().into(), sandbox.stderr.take_bytes().into()];
+    let stdio = [
+        sandbox.stdout.take_bytes().into(),
+        sandbox.stderr.take_bytes().into(),
+    ];
     let exited = Exited {
         execution_id: job.id,
         exit_code,
         signal,
         wall_us,
         cpu_us: usage.cpu_us,
-        memory_peak_bytes: if usage.memory_peak_bytes > 0 { usage.memory_peak_bytes } else { peak_bytes },
+        memory_peak_bytes: if usage.memory_peak_bytes > 0 {
+            usage.memory_peak_bytes
+        } else {
+            peak_bytes
+        },
         stdout_size: Bytes::len(&stdio[0]) as u64,
         stderr_size: Bytes::len(&stdio[1]) as u64,
         outputs: outputs.iter().map(output_state).collect(),
     };
-    Ok(Finished { exited, stdio, outputs, _sandbox: sandbox })
+    Ok(Finished {
+        exited,
+        stdio,
+        outputs,
+        _sandbox: sandbox,
+    })
 }
 
 fn failure_of(fault: Fault) -> Failure {
@@ -405,19 +461,32 @@ fn failure_of(fault: Fault) -> Failure {
 /// Exit code and signal of a wait status.
 fn outcome(status: i32) -> (u32, u32) {
     let signal = (status & 0x7f) as u32;
-    if signal == 0 { ((status >> 8 & 0xff) as u32, 0) } else { (0, signal) }
+    if signal == 0 {
+        ((status >> 8 & 0xff) as u32, 0)
+    } else {
+        (0, signal)
+    }
 }
 
 /// The limit that made a program fail, where that can be known.
 fn limit_behind(sandbox: &Sandbox, signal: u32, usage: &Usage) -> Option<Failure> {
     if signal == Signal::XFSZ.as_raw() as u32 {
-        return Some(Failure::new(Code::OutputLimit, "a file passed the output limit"));
+        return Some(Failure::new(
+            Code::OutputLimit,
+            "a file passed the output limit",
+        ));
     }
     if usage.refused_forks > 0 {
-        return Some(Failure::new(Code::PidsLimit, "the limit of processes was reached"));
+        return Some(Failure::new(
+            Code::PidsLimit,
+            "the limit of processes was reached",
+        ));
     }
     if outputs::file_system_full(&sandbox.root) {
-        return Some(Failure::new(Code::OutputLimit, "its files filled the memory limit"));
+        return Some(Failure::new(
+            Code::OutputLimit,
+            "its files filled the memory limit",
+        ));
     }
     None
 }
@@ -433,28 +502,51 @@ fn open_outputs(sandbox: &Sandbox, job: &Job) -> Result<Vec<Option<Output>>, Fai
         opened.push(output);
     }
     if total > output_bytes {
-        return Err(Failure::new(Code::OutputLimit, "the outputs together passed the output limit"));
+        return Err(Failure::new(
+            Code::OutputLimit,
+            "the outputs together passed the output limit",
+        ));
     }
     Ok(opened)
 }
 
 fn output_state(output: &Option<Output>) -> OutputState {
     match output {
-        Some(output) => OutputState { present: true, size: output.size, executable: output.executable },
+        Some(output) => OutputState {
+            present: true,
+            size: output.size,
+            executable: output.executable,
+        },
         None => OutputState::default(),
     }
 }
 
 /// Sends a result; gives a reason when it cannot be sent whole.
-async fn send_result(id: u64, finished: Finished, orders: &Orders, out: &Responses) -> Option<Stop> {
-    let Finished { exited, stdio, outputs, _sandbox } = finished;
+async fn send_result(
+    id: u64,
+    finished: Finished,
+    orders: &Orders,
+    out: &Responses,
+) -> Option<Stop> {
+    let Finished {
+        exited,
+        stdio,
+        outputs,
+        _sandbox,
+    } = finished;
     if !send(out, Message::Exited(exited)).await {
         return Some(Stop::Silent);
     }
     for (stream_index, mut bytes) in (0..).zip(stdio) {
         while !bytes.is_empty() {
-            let size = orders.take_credit(bytes.len().min(limits::CHUNK_BYTES_MAX)).await;
-            let chunk = OutputChunk { execution_id: id, stream_index, data: bytes.split_to(size) };
+            let size = orders
+                .take_credit(bytes.len().min(limits::CHUNK_BYTES_MAX))
+                .await;
+            let chunk = OutputChunk {
+                execution_id: id,
+                stream_index,
+                data: bytes.split_to(size),
+            };
             if !send(out, Message::Output(chunk)).await {
                 return Some(Stop::Silent);
             }
@@ -474,7 +566,16 @@ async fn send_result(id: u64, finished: Finished, orders: &Orders, out: &Respons
                 }
             };
             offset += size as u64;
-            if !send(out, Message::Output(OutputChunk { execution_id: id, stream_index, data })).await {
+            if !send(
+                out,
+                Message::Output(OutputChunk {
+                    execution_id: id,
+                    stream_index,
+                    data,
+                }),
+            )
+            .await
+            {
                 return Some(Stop::Silent);
             }
         }

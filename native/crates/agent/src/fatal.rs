@@ -39,6 +39,9 @@ pub fn die(reason: impl Display) -> ! {
 
 /// One line on the console. Never a tenant's bytes.
 pub fn say(line: impl Display) {
-    let text: String = format!("hpcc-agent: {line}").chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let text: String = format!("hpcc-agent: {line}")
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect();
     let _ = rustix::io::write(rustix::stdio::stderr(), format!("{text}\n").as_bytes());
 }

@@ -26,7 +26,10 @@ pub enum Listener {
 impl Listener {
     /// Listens on a vsock port.
     pub fn vsock(port: u32) -> io::Result<Listener> {
-        Ok(Listener::Vsock(VsockListener::bind(VsockAddr::new(VMADDR_CID_ANY, port))?))
+        Ok(Listener::Vsock(VsockListener::bind(VsockAddr::new(
+            VMADDR_CID_ANY,
+            port,
+        ))?))
     }
 
     async fn accept(&self) -> io::Result<Option<Io>> {
@@ -48,8 +51,14 @@ impl Listener {
             loop {
                 match self.accept().await {
                     Ok(Some(io)) => {
-                        let Ok(place) = places.clone().try_acquire_owned() else { continue };
-                        if sender.send(Ok(Connection { io, _place: place })).await.is_err() {
+                        let Ok(place) = places.clone().try_acquire_owned() else {
+                            continue;
+                        };
+                        if sender
+                            .send(Ok(Connection { io, _place: place }))
+                            .await
+                            .is_err()
+                        {
                             return;
                         }
                     }
@@ -85,13 +94,21 @@ macro_rules! each_io {
 }
 
 impl AsyncRead for Connection {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         each_io!(self, stream => Pin::new(stream).poll_read(cx, buf))
     }
 }
 
 impl AsyncWrite for Connection {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
         each_io!(self, stream => Pin::new(stream).poll_write(cx, buf))
     }
 

@@ -29,7 +29,9 @@ fn main() {
 
 fn run(host: Host, clockwork: Clockwork, listen: impl FnOnce() -> std::io::Result<Listener>) -> ! {
     let signals = sys::child_signal_fd().unwrap_or_else(|error| fatal::die(error));
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
     let runtime = runtime.unwrap_or_else(|error| fatal::die(error));
     let agent = Agent::new(host, clockwork);
     let host = agent.host.clone();
@@ -57,12 +59,16 @@ fn harness() {
         fatal::say("usage: hpcc-agent SOCKET TOOLCHAIN CONTROL-GROUP");
         exit(64);
     };
-    let socket = std::os::unix::net::UnixListener::bind(socket).unwrap_or_else(|error| fatal::die(error));
+    let socket =
+        std::os::unix::net::UnixListener::bind(socket).unwrap_or_else(|error| fatal::die(error));
     let host = match boot::harness::build(std::path::Path::new(toolchain), group) {
         Ok(host) => host,
         Err(error) => fatal::die(error.0),
     };
-    fatal::say(format_args!("memory={} pids={}", host.groups.memory, host.groups.pids));
+    fatal::say(format_args!(
+        "memory={} pids={}",
+        host.groups.memory, host.groups.pids
+    ));
     run(host, Clockwork::Untouched, || {
         socket.set_nonblocking(true)?;
         Ok(Listener::Unix(tokio::net::UnixListener::from_std(socket)?))

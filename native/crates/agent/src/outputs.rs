@@ -18,14 +18,17 @@ pub struct Output {
 impl Output {
     /// Opens a declared output beneath `root`; None when there is no regular file, or only one behind a link.
     pub fn open(root: &OwnedFd, path: &[u8]) -> io::Result<Option<Output>> {
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let flags =
+            OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let resolve = ResolveFlags::BENEATH
             | ResolveFlags::NO_SYMLINKS
             | ResolveFlags::NO_MAGICLINKS
             | ResolveFlags::NO_XDEV;
         let file = match rustix::fs::openat2(root.as_fd(), path, flags, Mode::empty(), resolve) {
             Ok(file) => file,
-            Err(error) if error == rustix::io::Errno::MFILE || error == rustix::io::Errno::NOMEM => {
+            Err(error)
+                if error == rustix::io::Errno::MFILE || error == rustix::io::Errno::NOMEM =>
+            {
                 return Err(error.into());
             }
             Err(_absent) => return Ok(None),
@@ -35,7 +38,11 @@ impl Output {
             return Ok(None);
         }
         let executable = status.st_mode & 0o100 != 0;
-        Ok(Some(Output { file: File::from(file), size: u64::try_from(status.st_size).unwrap_or(0), executable }))
+        Ok(Some(Output {
+            file: File::from(file),
+            size: u64::try_from(status.st_size).unwrap_or(0),
+            executable,
+        }))
     }
 
     /// Reads exactly `size` bytes at an offset.
@@ -77,8 +84,23 @@ mod tests {
         assert_eq!(plain.read(1, 3).unwrap(), b"234");
         assert!(plain.read(1, 5).is_err());
         assert!(Output::open(&root, b"program").unwrap().unwrap().executable);
-        for name in ["absent", "d", "d/absent", "d/plain/x", "link", "out", "folder-link/plain", "magic", "fifo", "socket", "../x"] {
-            assert!(Output::open(&root, name.as_bytes()).unwrap().is_none(), "{name}");
+        for name in [
+            "absent",
+            "d",
+            "d/absent",
+            "d/plain/x",
+            "link",
+            "out",
+            "folder-link/plain",
+            "magic",
+            "fifo",
+            "socket",
+            "../x",
+        ] {
+            assert!(
+                Output::open(&root, name.as_bytes()).unwrap().is_none(),
+                "{name}"
+            );
         }
     }
 }

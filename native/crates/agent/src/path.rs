@@ -30,21 +30,40 @@ pub fn check_absolute(path: &[u8]) -> Result<(), PathError> {
         return Ok(());
     }
     let normal = rest.split(|&byte| byte == b'/').all(|name| {
-        !name.is_empty() && name != b"." && name != b".." && name.len() <= NAME_BYTES_MAX && !name.contains(&0)
+        !name.is_empty()
+            && name != b"."
+            && name != b".."
+            && name.len() <= NAME_BYTES_MAX
+            && !name.contains(&0)
     });
-    if normal { Ok(()) } else { Err(PathError::NotNormal) }
+    if normal {
+        Ok(())
+    } else {
+        Err(PathError::NotNormal)
+    }
 }
 
 /// Checks a path strictly below one of `trees` and gives it relative to the root (without its first slash).
 pub fn check_below<'path>(path: &'path [u8], trees: &[&[u8]]) -> Result<&'path [u8], PathError> {
     check_absolute(path)?;
-    let inside = trees.iter().any(|tree| path.strip_prefix(*tree).is_some_and(|rest| rest.len() > 1 && rest[0] == b'/'));
-    if inside { Ok(&path[1..]) } else { Err(PathError::Outside) }
+    let inside = trees.iter().any(|tree| {
+        path.strip_prefix(*tree)
+            .is_some_and(|rest| rest.len() > 1 && rest[0] == b'/')
+    });
+    if inside {
+        Ok(&path[1..])
+    } else {
+        Err(PathError::Outside)
+    }
 }
 
 /// The folders above a relative path, outermost first, without the path itself.
 pub fn parents(relative: &[u8]) -> impl Iterator<Item = &[u8]> {
-    relative.iter().enumerate().filter(|&(_, &byte)| byte == b'/').map(|(at, _)| &relative[..at])
+    relative
+        .iter()
+        .enumerate()
+        .filter(|&(_, &byte)| byte == b'/')
+        .map(|(at, _)| &relative[..at])
 }
 
 #[cfg(test)]
@@ -53,7 +72,15 @@ mod tests {
 
     #[test]
     fn absolute_and_normalised_paths_pass() {
-        for path in [&b"/"[..], b"/a", b"/a/b.c", b"/hpcc/project/\xff\xfe.c", b"/...", b"/a/..b", b"/ "] {
+        for path in [
+            &b"/"[..],
+            b"/a",
+            b"/a/b.c",
+            b"/hpcc/project/\xff\xfe.c",
+            b"/...",
+            b"/a/..b",
+            b"/ ",
+        ] {
             assert_eq!(check_absolute(path), Ok(()), "{path:?}");
         }
     }
@@ -85,14 +112,21 @@ mod tests {
         let trees = [b"/hpcc".as_slice()];
         assert_eq!(check_below(b"/hpcc/x", &trees), Ok(&b"hpcc/x"[..]));
         for path in [&b"/hpcc"[..], b"/hpccx", b"/hpccx/y", b"/usr/x", b"/"] {
-            assert_eq!(check_below(path, &trees), Err(PathError::Outside), "{path:?}");
+            assert_eq!(
+                check_below(path, &trees),
+                Err(PathError::Outside),
+                "{path:?}"
+            );
         }
         assert_eq!(check_below(b"/hpcc/", &trees), Err(PathError::NotNormal));
     }
 
     #[test]
     fn parents_come_outermost_first() {
-        assert_eq!(parents(b"hpcc/a/b.c").collect::<Vec<_>>(), [&b"hpcc"[..], b"hpcc/a"]);
+        assert_eq!(
+            parents(b"hpcc/a/b.c").collect::<Vec<_>>(),
+            [&b"hpcc"[..], b"hpcc/a"]
+        );
         assert_eq!(parents(b"x").count(), 0);
     }
 }

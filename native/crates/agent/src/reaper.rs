@@ -19,7 +19,10 @@ impl Reaper {
     /// Gives word when the child has ended. To be called before the caller's next await, so that the end cannot come first.
     pub fn register(&self, pid: i32) -> oneshot::Receiver<()> {
         let (sender, receiver) = oneshot::channel();
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).insert(pid, sender);
+        self.waiting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(pid, sender);
         receiver
     }
 
@@ -42,7 +45,11 @@ impl Reaper {
 
     fn reap_all(&self) {
         while let Ok(Some((pid, _))) = rustix::process::wait(WaitOptions::NOHANG) {
-            let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&pid.as_raw_nonzero().get());
+            let waiting = self
+                .waiting
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .remove(&pid.as_raw_nonzero().get());
             if let Some(sender) = waiting {
                 let _ = sender.send(());
             }

@@ -89,12 +89,14 @@ fn invalid<T>(message: impl Into<String>) -> Result<T, Invalid> {
 }
 
 fn check_path<T>(what: &str, checked: Result<T, PathError>) -> Result<T, Invalid> {
-    checked.or_else(|error| invalid(match error {
-        PathError::Length => format!("{what}: empty or too long"),
-        PathError::Relative => format!("{what}: not absolute"),
-        PathError::NotNormal => format!("{what}: not normalised"),
-        PathError::Outside => format!("{what}: outside the folders that are the execution's"),
-    }))
+    checked.or_else(|error| {
+        invalid(match error {
+            PathError::Length => format!("{what}: empty or too long"),
+            PathError::Relative => format!("{what}: not absolute"),
+            PathError::NotNormal => format!("{what}: not normalised"),
+            PathError::Outside => format!("{what}: outside the folders that are the execution's"),
+        })
+    })
 }
 
 fn check_limits(limits: Option<proto::Limits>) -> Result<JobLimits, Invalid> {
@@ -118,8 +120,15 @@ fn check_limits(limits: Option<proto::Limits>) -> Result<JobLimits, Invalid> {
     })
 }
 
-fn check_strings(argv: &[Bytes], environment: &[Bytes]) -> Result<(Vec<CString>, Vec<CString>), Invalid> {
-    let total: usize = argv.iter().chain(environment).map(|string| string.len() + 1 + size_of::<usize>()).sum();
+fn check_strings(
+    argv: &[Bytes],
+    environment: &[Bytes],
+) -> Result<(Vec<CString>, Vec<CString>), Invalid> {
+    let total: usize = argv
+        .iter()
+        .chain(environment)
+        .map(|string| string.len() + 1 + size_of::<usize>())
+        .sum();
     if total > limits::EXEC_STRINGS_BYTES_MAX {
         return invalid("arguments and environment are too long");
     }
@@ -127,7 +136,12 @@ fn check_strings(argv: &[Bytes], environment: &[Bytes]) -> Result<(Vec<CString>,
         return invalid("no arguments");
     };
     check_path("program", path::check_absolute(program))?;
-    if environment.iter().any(|entry| entry.iter().position(|&byte| byte == b'=').is_none_or(|at| at == 0)) {
+    if environment.iter().any(|entry| {
+        entry
+            .iter()
+            .position(|&byte| byte == b'=')
+            .is_none_or(|at| at == 0)
+    }) {
         return invalid("an environment entry is not NAME=value");
     }
     Ok((c_strings(argv)?, c_strings(environment)?))
@@ -138,7 +152,8 @@ fn c_strings(strings: &[Bytes]) -> Result<Vec<CString>, Invalid> {
         if string.len() > limits::EXEC_STRING_BYTES_MAX {
             return invalid("an argument or environment entry is too long");
         }
-        CString::new(string.as_ref()).or_else(|_| invalid("an argument or environment entry holds a NUL"))
+        CString::new(string.as_ref())
+            .or_else(|_| invalid("an argument or environment entry holds a NUL"))
     });
     checked.collect()
 }
@@ -151,7 +166,10 @@ fn check_inputs(inputs: Vec<proto::InputFile>, memory_bytes: u64) -> Result<Vec<
     let mut checked = Vec::with_capacity(inputs.len());
     let mut total: u64 = 0;
     for input in &inputs {
-        let relative = check_path("input", path::check_below(&input.path, &WRITABLE_TREES[..1]))?;
+        let relative = check_path(
+            "input",
+            path::check_below(&input.path, &WRITABLE_TREES[..1]),
+        )?;
         if !seen.insert(relative) {
             return invalid("an input path comes twice");
         }
@@ -163,19 +181,36 @@ fn check_inputs(inputs: Vec<proto::InputFile>, memory_bytes: u64) -> Result<Vec<
         total = total.saturating_add(input.size);
         // The largest frame of n bytes is n + n/256 + 64 KiB's worth of block headers; twice the size is never reached
         // by a real encoder beyond small files.
-        if input.frame_size > input.size.saturating_add(input.size / 64).saturating_add(1024) {
+        if input.frame_size
+            > input
+                .size
+                .saturating_add(input.size / 64)
+                .saturating_add(1024)
+        {
             return invalid("an input frame is larger than its content allows");
         }
         if (input.size == 0) != (input.frame_size == 0) {
             return invalid("an empty input has an empty frame, and no other");
         }
-        checked.push(Input { path: relative.to_vec(), executable, size: input.size, frame_size: input.frame_size });
+        checked.push(Input {
+            path: relative.to_vec(),
+            executable,
+            size: input.size,
+            frame_size: input.frame_size,
+        });
     }
     if total > limits::INPUT_BYTES_MAX || total > memory_bytes {
         return invalid("the inputs are too large");
     }
-    let as_folder = checked.iter().flat_map(|input| path::parents(&input.path)).any(|folder| seen.contains(folder));
-    if as_folder { invalid("an input is a folder of another one") } else { Ok(checked) }
+    let as_folder = checked
+        .iter()
+        .flat_map(|input| path::parents(&input.path))
+        .any(|folder| seen.contains(folder));
+    if as_folder {
+        invalid("an input is a folder of another one")
+    } else {
+        Ok(checked)
+    }
 }
 
 /// Where the next input byte belongs; refuses chunks out of order.
@@ -232,11 +267,20 @@ mod tests {
     fn request() -> proto::Execute {
         proto::Execute {
             execution_id: 7,
-            argv: vec![Bytes::from_static(b"/usr/bin/gcc"), Bytes::from_static(b"\xff")],
+            argv: vec![
+                Bytes::from_static(b"/usr/bin/gcc"),
+                Bytes::from_static(b"\xff"),
+            ],
             environment: vec![Bytes::from_static(b"A=")],
             cwd: Bytes::from_static(b"/hpcc/project"),
-            inputs: vec![input(b"/hpcc/project/a.c", 10), input(b"/hpcc/project/empty.h", 0)],
-            outputs: vec![Bytes::from_static(b"/hpcc/out/a.o"), Bytes::from_static(b"/tmp/x")],
+            inputs: vec![
+                input(b"/hpcc/project/a.c", 10),
+                input(b"/hpcc/project/empty.h", 0),
+            ],
+            outputs: vec![
+                Bytes::from_static(b"/hpcc/out/a.o"),
+                Bytes::from_static(b"/tmp/x"),
+            ],
             limits: Some(proto::Limits {
                 wall_ms: 1,
                 memory_bytes: 1 << 30,
@@ -249,7 +293,12 @@ mod tests {
     }
 
     fn input(path: &'static [u8], size: u64) -> proto::InputFile {
-        proto::InputFile { path: Bytes::from_static(path), mode: 0o644, size, frame_size: size }
+        proto::InputFile {
+            path: Bytes::from_static(path),
+            mode: 0o644,
+            size,
+            frame_size: size,
+        }
     }
 
     #[test]
@@ -267,30 +316,67 @@ mod tests {
         let rows: [(&str, Edit); 26] = [
             ("no limits", |r| r.limits = None),
             ("zero wall", |r| r.limits.as_mut().unwrap().wall_ms = 0),
-            ("zero memory", |r| r.limits.as_mut().unwrap().memory_bytes = 0),
+            ("zero memory", |r| {
+                r.limits.as_mut().unwrap().memory_bytes = 0
+            }),
             ("zero pids", |r| r.limits.as_mut().unwrap().pids = 0),
-            ("zero output", |r| r.limits.as_mut().unwrap().output_bytes = 0),
+            ("zero output", |r| {
+                r.limits.as_mut().unwrap().output_bytes = 0
+            }),
             ("zero stdio", |r| r.limits.as_mut().unwrap().stdio_bytes = 0),
-            ("huge stdio", |r| r.limits.as_mut().unwrap().stdio_bytes = u64::MAX),
-            ("huge memory", |r| r.limits.as_mut().unwrap().memory_bytes = u64::MAX),
+            ("huge stdio", |r| {
+                r.limits.as_mut().unwrap().stdio_bytes = u64::MAX
+            }),
+            ("huge memory", |r| {
+                r.limits.as_mut().unwrap().memory_bytes = u64::MAX
+            }),
             ("no argv", |r| r.argv.clear()),
-            ("relative program", |r| r.argv[0] = Bytes::from_static(b"gcc")),
-            ("program with dots", |r| r.argv[0] = Bytes::from_static(b"/usr/../bin/gcc")),
+            ("relative program", |r| {
+                r.argv[0] = Bytes::from_static(b"gcc")
+            }),
+            ("program with dots", |r| {
+                r.argv[0] = Bytes::from_static(b"/usr/../bin/gcc")
+            }),
             ("NUL in argv", |r| r.argv[1] = Bytes::from_static(b"a\0b")),
-            ("long argument", |r| r.argv[1] = Bytes::from(vec![b'a'; 200_000])),
-            ("long argv", |r| r.argv.extend(std::iter::repeat_n(Bytes::from(vec![b'a'; 100_000]), 25))),
-            ("environment without =", |r| r.environment[0] = Bytes::from_static(b"A")),
-            ("environment without name", |r| r.environment[0] = Bytes::from_static(b"=x")),
+            ("long argument", |r| {
+                r.argv[1] = Bytes::from(vec![b'a'; 200_000])
+            }),
+            ("long argv", |r| {
+                r.argv
+                    .extend(std::iter::repeat_n(Bytes::from(vec![b'a'; 100_000]), 25))
+            }),
+            ("environment without =", |r| {
+                r.environment[0] = Bytes::from_static(b"A")
+            }),
+            ("environment without name", |r| {
+                r.environment[0] = Bytes::from_static(b"=x")
+            }),
             ("relative cwd", |r| r.cwd = Bytes::from_static(b"x")),
-            ("input outside", |r| r.inputs[0].path = Bytes::from_static(b"/usr/bin/gcc")),
-            ("input climbs", |r| r.inputs[0].path = Bytes::from_static(b"/hpcc/../etc/passwd")),
-            ("input twice", |r| r.inputs[1].path = r.inputs[0].path.clone()),
-            ("input below an input", |r| r.inputs[1].path = Bytes::from_static(b"/hpcc/project/a.c/b")),
+            ("input outside", |r| {
+                r.inputs[0].path = Bytes::from_static(b"/usr/bin/gcc")
+            }),
+            ("input climbs", |r| {
+                r.inputs[0].path = Bytes::from_static(b"/hpcc/../etc/passwd")
+            }),
+            ("input twice", |r| {
+                r.inputs[1].path = r.inputs[0].path.clone()
+            }),
+            ("input below an input", |r| {
+                r.inputs[1].path = Bytes::from_static(b"/hpcc/project/a.c/b")
+            }),
             ("input mode", |r| r.inputs[0].mode = 0o4755),
-            ("input sizes overflow", |r| r.inputs.iter_mut().for_each(|i| (i.size, i.frame_size) = (u64::MAX, 1))),
+            ("input sizes overflow", |r| {
+                r.inputs
+                    .iter_mut()
+                    .for_each(|i| (i.size, i.frame_size) = (u64::MAX, 1))
+            }),
             ("frame of nothing", |r| r.inputs[1].frame_size = 5),
-            ("output outside", |r| r.outputs[0] = Bytes::from_static(b"/etc/shadow")),
-            ("too many outputs", |r| r.outputs = vec![Bytes::from_static(b"/tmp/x"); 257]),
+            ("output outside", |r| {
+                r.outputs[0] = Bytes::from_static(b"/etc/shadow")
+            }),
+            ("too many outputs", |r| {
+                r.outputs = vec![Bytes::from_static(b"/tmp/x"); 257]
+            }),
         ];
         for (name, edit) in rows {
             let mut hostile = request();
@@ -302,7 +388,12 @@ mod tests {
     #[test]
     fn chunks_come_in_order() {
         let mut bad = request();
-        bad.inputs = vec![input(b"/hpcc/e", 0), input(b"/hpcc/a", 5), input(b"/hpcc/f", 0), input(b"/hpcc/b", 3)];
+        bad.inputs = vec![
+            input(b"/hpcc/e", 0),
+            input(b"/hpcc/a", 5),
+            input(b"/hpcc/f", 0),
+            input(b"/hpcc/b", 3),
+        ];
         let job = check(bad).unwrap();
         let mut cursor = InputCursor::new(&job);
         assert!(cursor.accept(0, 1).is_err());

@@ -28,7 +28,12 @@ impl AgentService for Service {
         let permit = self.gate.clone().try_acquire_owned();
         let permit = permit.map_err(|_| Status::resource_exhausted("another session is open"))?;
         let (out, responses) = mpsc::channel(limits::OUTPUT_QUEUE_MESSAGES);
-        tokio::spawn(session::run(self.agent.clone(), request.into_inner(), out, permit));
+        tokio::spawn(session::run(
+            self.agent.clone(),
+            request.into_inner(),
+            out,
+            permit,
+        ));
         Ok(Response::new(ReceiverStream::new(responses)))
     }
 }
@@ -38,8 +43,12 @@ pub async fn serve(
     agent: Agent,
     connections: impl tokio_stream::Stream<Item = std::io::Result<Connection>>,
 ) -> Result<(), tonic::transport::Error> {
-    let service = Service { agent: Arc::new(agent), gate: Arc::new(Semaphore::new(1)) };
-    let service = AgentServiceServer::new(service).max_decoding_message_size(limits::MESSAGE_BYTES_MAX);
+    let service = Service {
+        agent: Arc::new(agent),
+        gate: Arc::new(Semaphore::new(1)),
+    };
+    let service =
+        AgentServiceServer::new(service).max_decoding_message_size(limits::MESSAGE_BYTES_MAX);
     Server::builder()
         .accept_http1(false)
         .max_concurrent_streams(limits::STREAMS_MAX)

@@ -15,7 +15,9 @@ use crate::boot::Clockwork;
 use crate::execution::{self, Failure, Orders, Responses, Stop};
 use crate::proto::session_request::Message as Request;
 use crate::proto::session_response::Message as Response;
-use crate::proto::{Execute, ExecutionError, ExecutionErrorCode as Code, InputChunk, Ready, SessionRequest};
+use crate::proto::{
+    Execute, ExecutionError, ExecutionErrorCode as Code, InputChunk, Ready, SessionRequest,
+};
 use crate::proto::{SessionResponse, Start};
 use crate::request::{self, InputCursor};
 use crate::sandbox::Host;
@@ -30,13 +32,27 @@ pub struct Agent {
 
 impl Agent {
     pub fn new(host: Host, clockwork: Clockwork) -> Agent {
-        Agent { host: Arc::new(host), clockwork, serial: AtomicU64::new(0) }
+        Agent {
+            host: Arc::new(host),
+            clockwork,
+            serial: AtomicU64::new(0),
+        }
     }
 }
 
 /// Serves a stream to its end; `permit` is the right to be the only one.
-pub async fn run(agent: Arc<Agent>, requests: Streaming<SessionRequest>, out: Responses, permit: OwnedSemaphorePermit) {
-    let mut session = Session { agent, out, executions: HashMap::new(), tasks: JoinSet::new() };
+pub async fn run(
+    agent: Arc<Agent>,
+    requests: Streaming<SessionRequest>,
+    out: Responses,
+    permit: OwnedSemaphorePermit,
+) {
+    let mut session = Session {
+        agent,
+        out,
+        executions: HashMap::new(),
+        tasks: JoinSet::new(),
+    };
     let end = session.serve(requests).await;
     for execution in session.executions.values() {
         execution.orders.stop(Stop::Silent);
@@ -66,8 +82,13 @@ impl Session {
     async fn serve(&mut self, mut requests: Streaming<SessionRequest>) -> Result<(), Status> {
         let first = timeout(limits::START_DEADLINE, requests.message()).await;
         let first = first.map_err(|_| Status::deadline_exceeded("no start message"))??;
-        let Some(SessionRequest { message: Some(Request::Start(start)) }) = first else {
-            return Err(Status::failed_precondition("the first message is not start"));
+        let Some(SessionRequest {
+            message: Some(Request::Start(start)),
+        }) = first
+        else {
+            return Err(Status::failed_precondition(
+                "the first message is not start",
+            ));
         };
         let ready = self.start(&start)?;
         self.send(Response::Ready(ready)).await?;
@@ -93,7 +114,10 @@ impl Session {
 
     fn start(&self, start: &Start) -> Result<Ready, Status> {
         if start.protocol_version != limits::PROTOCOL_VERSION {
-            return Err(Status::failed_precondition(format!("this agent speaks version {}", limits::PROTOCOL_VERSION)));
+            return Err(Status::failed_precondition(format!(
+                "this agent speaks version {}",
+                limits::PROTOCOL_VERSION
+            )));
         }
         if start.nonce.len() != 32 {
             return Err(Status::invalid_argument("nonce is not 32 bytes"));
@@ -111,14 +135,22 @@ impl Session {
             protocol_version: limits::PROTOCOL_VERSION,
             nonce: start.nonce.clone(),
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
-            kernel_release: rustix::system::uname().release().to_string_lossy().into_owned(),
+            kernel_release: rustix::system::uname()
+                .release()
+                .to_string_lossy()
+                .into_owned(),
             uptime_ms: (uptime.tv_sec * 1000 + uptime.tv_nsec / 1_000_000) as u64,
             initial_credit_bytes: limits::INITIAL_CREDIT_BYTES,
         })
     }
 
     async fn send(&self, message: Response) -> Result<(), Status> {
-        let sent = self.out.send(Ok(SessionResponse { message: Some(message) })).await;
+        let sent = self
+            .out
+            .send(Ok(SessionResponse {
+                message: Some(message),
+            }))
+            .await;
         sent.map_err(|_| Status::cancelled("the worker has gone"))
     }
 
@@ -133,7 +165,9 @@ impl Session {
             // An id that is not known may be one that has just ended.
             Request::Cancel(cancel) => {
                 if let Some(execution) = self.executions.get(&cancel.execution_id) {
-                    execution.orders.stop(Stop::Fail(Failure::new(Code::Cancelled, "cancelled")));
+                    execution
+                        .orders
+                        .stop(Stop::Fail(Failure::new(Code::Cancelled, "cancelled")));
                 }
                 Ok(())
             }
@@ -152,7 +186,9 @@ impl Session {
             return Err(Status::invalid_argument("an execution id that is in use"));
         }
         if self.executions.len() >= limits::EXECUTIONS_MAX {
-            return self.refuse(id, Code::Sandbox, "too many executions at once").await;
+            return self
+                .refuse(id, Code::Sandbox, "too many executions at once")
+                .await;
         }
         let job = match request::check(execute) {
             Ok(job) => job,
@@ -161,7 +197,14 @@ impl Session {
         let (inputs, queue) = mpsc::channel(limits::INPUT_QUEUE_MESSAGES);
         let orders = Arc::new(Orders::new());
         let cursor = InputCursor::new(&job);
-        self.executions.insert(id, Execution { inputs, cursor, orders: orders.clone() });
+        self.executions.insert(
+            id,
+            Execution {
+                inputs,
+                cursor,
+                orders: orders.clone(),
+            },
+        );
         let serial = self.agent.serial.fetch_add(1, Ordering::Relaxed);
         let (host, out) = (self.agent.host.clone(), self.out.clone());
         self.tasks.spawn(async move {
@@ -172,7 +215,11 @@ impl Session {
     }
 
     async fn refuse(&self, id: u64, code: Code, reason: &str) -> Result<(), Status> {
-        let error = ExecutionError { execution_id: id, code: code.into(), message: reason.to_owned() };
+        let error = ExecutionError {
+            execution_id: id,
+            code: code.into(),
+            message: reason.to_owned(),
+        };
         self.send(Response::Error(error)).await
     }
 
@@ -184,7 +231,9 @@ impl Session {
             // A closed queue belongs to an execution that has failed and says why itself.
             Ok(()) => drop(execution.inputs.send(chunk.data).await),
             Err(request::Invalid(reason)) => {
-                execution.orders.stop(Stop::Fail(Failure::new(Code::Invalid, reason)));
+                execution
+                    .orders
+                    .stop(Stop::Fail(Failure::new(Code::Invalid, reason)));
             }
         }
     }

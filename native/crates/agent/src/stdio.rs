@@ -50,7 +50,13 @@ pub enum Filled {
 
 impl Capture {
     pub fn new(source: AsyncFd<OwnedFd>, cap: u64, budget: Budget) -> Capture {
-        Capture { source: Some(source), bytes: Vec::new(), cap, budget, taken: 0 }
+        Capture {
+            source: Some(source),
+            bytes: Vec::new(),
+            cap,
+            budget,
+            taken: 0,
+        }
     }
 
     /// Waits for bytes and takes some. Never returns once the stream has ended. Safe to drop at any point.
@@ -63,7 +69,9 @@ impl Capture {
             let mut guard = source.readable().await?;
             match guard.try_io(|fd| Ok(rustix::io::read(fd.get_ref(), &mut buffer)?)) {
                 // A terminal whose last user has gone says EIO.
-                Ok(Err(error)) if error.raw_os_error() == Some(Errno::IO.raw_os_error()) => break 0,
+                Ok(Err(error)) if error.raw_os_error() == Some(Errno::IO.raw_os_error()) => {
+                    break 0;
+                }
                 Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
                 Ok(result) => break result?,
                 Err(_would_block) => {}

@@ -17,7 +17,11 @@ pub enum Forked {
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
 fn check(result: libc::c_long) -> io::Result<libc::c_long> {
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(result)
+    }
 }
 
 /// Forks, with the namespaces of `flags`, into `cgroup` if there is one. The child gets a copy of everything and must
@@ -41,8 +45,18 @@ pub fn fork(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Forked> {
         args.cgroup = cgroup.as_raw_fd() as u64;
     }
     // SAFETY: without CLONE_VM this is a fork; the process has one thread, so no lock is held by a thread that the child lacks.
-    let pid = check(unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<libc::clone_args>()) })?;
-    Ok(if pid == 0 { Forked::Child } else { Forked::Parent(pid as i32) })
+    let pid = check(unsafe {
+        libc::syscall(
+            libc::SYS_clone3,
+            &raw mut args,
+            size_of::<libc::clone_args>(),
+        )
+    })?;
+    Ok(if pid == 0 {
+        Forked::Child
+    } else {
+        Forked::Parent(pid as i32)
+    })
 }
 
 /// Ends this process without running anything of its parent's copy.
@@ -59,7 +73,11 @@ pub fn keep_only_fds(fds: &[RawFd], cloexec_from: usize) -> io::Result<()> {
         high.push(check(unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 64) }.into())? as RawFd);
     }
     for (at, &fd) in high.iter().enumerate() {
-        let flags = if at >= cloexec_from { libc::O_CLOEXEC } else { 0 };
+        let flags = if at >= cloexec_from {
+            libc::O_CLOEXEC
+        } else {
+            0
+        };
         // SAFETY: descriptor numbers only; the child owns its whole table and uses no owned descriptor of its parent afterwards.
         check(unsafe { libc::dup3(fd, at as RawFd, flags) }.into())?;
     }
@@ -88,7 +106,8 @@ pub fn child_signal_fd() -> io::Result<OwnedFd> {
         libc::sigemptyset(set.as_mut_ptr());
         libc::sigaddset(set.as_mut_ptr(), libc::SIGCHLD);
         check(libc::sigprocmask(libc::SIG_BLOCK, set.as_ptr(), ptr::null_mut()).into())?;
-        let fd = check(libc::signalfd(-1, set.as_ptr(), libc::SFD_CLOEXEC | libc::SFD_NONBLOCK).into())?;
+        let fd =
+            check(libc::signalfd(-1, set.as_ptr(), libc::SFD_CLOEXEC | libc::SFD_NONBLOCK).into())?;
         Ok(OwnedFd::from_raw_fd(fd as RawFd))
     }
 }
@@ -101,9 +120,19 @@ pub fn watch(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
 
 /// Gives every signal its default action and unblocks all, as a program expects at its start.
 pub fn reset_signals() {
+    // The C library's own call refuses the two signals that it uses itself.
+    let default_action = [0u64; 4];
     for signal in 1..=64 {
-        // SAFETY: SIG_DFL is a valid action for every signal; those that refuse it answer an error.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+        // SAFETY: all zeros is the kernel's struct sigaction for the default action with an empty mask of eight bytes.
+        unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                default_action.as_ptr(),
+                0,
+                8,
+            )
+        };
     }
     let mut set = MaybeUninit::<libc::sigset_t>::uninit();
     // SAFETY: sigemptyset initialises the set before it is read.
@@ -119,9 +148,16 @@ pub fn set_file_ids(id: u32) -> io::Result<()> {
     let set = unsafe {
         libc::setfsgid(id);
         libc::setfsuid(id);
-        (libc::setfsgid(u32::MAX) as u32, libc::setfsuid(u32::MAX) as u32)
+        (
+            libc::setfsgid(u32::MAX) as u32,
+            libc::setfsuid(u32::MAX) as u32,
+        )
     };
-    if set == (id, id) { Ok(()) } else { Err(io::ErrorKind::PermissionDenied.into()) }
+    if set == (id, id) {
+        Ok(())
+    } else {
+        Err(io::ErrorKind::PermissionDenied.into())
+    }
 }
 
 /// Empties the capability bounding set.
@@ -141,16 +177,30 @@ pub fn drop_bounding_set() -> io::Result<()> {
 
 /// Applies a seccomp filter to this thread; no_new_privs must be set.
 pub fn set_seccomp_filter(filter: &[libc::sock_filter]) -> io::Result<()> {
-    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_ptr().cast_mut() };
+    let program = libc::sock_fprog {
+        len: filter.len() as u16,
+        filter: filter.as_ptr().cast_mut(),
+    };
     // SAFETY: the kernel copies the program, which lives through the call, and writes nothing.
-    check(unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const program) })?;
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_seccomp,
+            libc::SECCOMP_SET_MODE_FILTER,
+            0,
+            &raw const program,
+        )
+    })?;
     Ok(())
 }
 
 /// Replaces this process by a program; returns only on failure.
 pub fn exec(program: &CStr, argv: &[CString], environment: &[CString]) -> io::Error {
     fn pointers(strings: &[CString]) -> Vec<*const libc::c_char> {
-        strings.iter().map(|string| string.as_ptr()).chain([ptr::null()]).collect()
+        strings
+            .iter()
+            .map(|string| string.as_ptr())
+            .chain([ptr::null()])
+            .collect()
     }
     let (argv, environment) = (pointers(argv), pointers(environment));
     // SAFETY: both arrays end in null and outlive the call, as do their strings.
@@ -202,7 +252,11 @@ pub fn add_entropy(random: BorrowedFd<'_>, entropy: &[u8; 32]) -> io::Result<()>
         size: libc::c_int,
         data: [u8; 32],
     }
-    let info = PoolInfo { entropy_bits: 256, size: 32, data: *entropy };
+    let info = PoolInfo {
+        entropy_bits: 256,
+        size: 32,
+        data: *entropy,
+    };
     // SAFETY: the kernel reads a rand_pool_info with 32 bytes of data, which is what PoolInfo is.
     check(unsafe { libc::ioctl(random.as_raw_fd(), RNDADDENTROPY, &raw const info) }.into())?;
     // SAFETY: takes no argument.

@@ -46,7 +46,14 @@ const OOM_SCORE: &str = "500";
 pub fn run(host: &Host, job: &Job, uid: u32, fds: &Fds) -> ! {
     fatal::set_role(Role::Sandbox);
     sys::reset_signals();
-    let placed = [fds.null, fds.stdout, fds.stderr, fds.control, fds.input, fds.root];
+    let placed = [
+        fds.null,
+        fds.stdout,
+        fds.stderr,
+        fds.control,
+        fds.input,
+        fds.root,
+    ];
     if sys::keep_only_fds(&placed, CONTROL_FD as usize).is_err() {
         sys::exit(1);
     }
@@ -74,8 +81,12 @@ fn prepare(host: &Host, job: &Job, uid: u32) -> Result<(), Fault> {
     }
     for fd in [1, 2] {
         // So that the program can open its own /dev/stdout.
-        rustix::fs::fchown(sys::placed_fd(fd), Some(Uid::from_raw(uid)), Some(Gid::from_raw(uid)))
-            .map_err(Fault::at(Step::Folders))?;
+        rustix::fs::fchown(
+            sys::placed_fd(fd),
+            Some(Uid::from_raw(uid)),
+            Some(Gid::from_raw(uid)),
+        )
+        .map_err(Fault::at(Step::Folders))?;
     }
     sys::set_file_ids(uid).map_err(&at_folders)?;
     inputs::write_all(&job.inputs, sys::take_placed_fd(INPUT_FD))?;
@@ -101,7 +112,14 @@ fn build_root(host: &Host) -> Result<(), Fault> {
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     rustix::mount::mount_change("/", private).map_err(&at_root)?;
     let from_fd = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
-    rustix::mount::move_mount(sys::placed_fd(ROOT_FD), "", rustix::fs::CWD, layout::SANDBOX, from_fd).map_err(&at_root)?;
+    rustix::mount::move_mount(
+        sys::placed_fd(ROOT_FD),
+        "",
+        rustix::fs::CWD,
+        layout::SANDBOX,
+        from_fd,
+    )
+    .map_err(&at_root)?;
     drop(sys::take_placed_fd(ROOT_FD));
     rustix::process::chdir(layout::SANDBOX).map_err(&at_root)?;
 
@@ -161,11 +179,16 @@ fn make_working_folder(cwd: &[u8], uid: u32) -> Result<(), Fault> {
             Ok(()) => {}
             Err(error) if error.raw_os_error() == Some(libc::EEXIST) => {}
             // A read-only folder says so before it says that the name is taken.
-            Err(error) if error.raw_os_error() == Some(libc::EROFS) && rustix::fs::stat(folder).is_ok() => {}
+            Err(error)
+                if error.raw_os_error() == Some(libc::EROFS)
+                    && rustix::fs::stat(folder).is_ok() => {}
             Err(error) => {
                 let fault = Fault::at(Step::WorkingFolder)(error);
                 return Err(match fault.errno {
-                    libc::EROFS | libc::ENOTDIR | libc::ELOOP => Fault { blame: Blame::Request, ..fault },
+                    libc::EROFS | libc::ENOTDIR | libc::ELOOP => Fault {
+                        blame: Blame::Request,
+                        ..fault
+                    },
                     _ => fault,
                 });
             }
@@ -198,7 +221,11 @@ fn start(host: &Host, job: &Job, uid: u32) -> Result<Record, Fault> {
         match rustix::process::wait(WaitOptions::empty()) {
             Ok(Some((pid, status))) if pid.as_raw_nonzero().get() == program => {
                 let wall_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
-                return Ok(Record::Ended { status: status.as_raw(), wall_us, peak_bytes: sys::children_peak_bytes() });
+                return Ok(Record::Ended {
+                    status: status.as_raw(),
+                    wall_us,
+                    peak_bytes: sys::children_peak_bytes(),
+                });
             }
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(Fault::at(Step::Fork)(error)),
@@ -209,7 +236,10 @@ fn start(host: &Host, job: &Job, uid: u32) -> Result<Record, Fault> {
 fn set_limits(host: &Host, job: &Job) -> io::Result<()> {
     // The group's limit comes first where there is one, because only it is counted.
     let processes = u64::from(job.limits.pids) + if host.groups.pids { 16 } else { 0 };
-    let both = |value| Rlimit { current: Some(value), maximum: Some(value) };
+    let both = |value| Rlimit {
+        current: Some(value),
+        maximum: Some(value),
+    };
     let limits = [
         (Resource::Fsize, both(job.limits.output_bytes)),
         (Resource::Core, both(0)),
@@ -220,7 +250,13 @@ fn set_limits(host: &Host, job: &Job) -> io::Result<()> {
         (Resource::Sigpending, both(1024)),
         (Resource::Rtprio, both(0)),
         // Compilers raise their stack themselves.
-        (Resource::Stack, Rlimit { current: Some(8 * 1024 * 1024), maximum: None }),
+        (
+            Resource::Stack,
+            Rlimit {
+                current: Some(8 * 1024 * 1024),
+                maximum: None,
+            },
+        ),
     ];
     for (resource, limit) in limits {
         rustix::process::setrlimit(resource, limit)?;

@@ -22,8 +22,14 @@ const RESOLVE: ResolveFlags = ResolveFlags::BENEATH
     .union(ResolveFlags::NO_XDEV);
 
 const EPOCH: Timestamps = Timestamps {
-    last_access: Timespec { tv_sec: 0, tv_nsec: 0 },
-    last_modification: Timespec { tv_sec: 0, tv_nsec: 0 },
+    last_access: Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    },
+    last_modification: Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    },
 };
 
 /// Reads the frames of all inputs from `pipe`, one after the other, and writes their files.
@@ -36,7 +42,8 @@ pub fn write_all(inputs: &[Input], pipe: OwnedFd) -> Result<(), Fault> {
         make_missing_folders(&root, &input.path, &mut folders).map_err(Fault::at(Step::Input))?;
         let mode = Mode::from_raw_mode(if input.executable { 0o755 } else { 0o644 });
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
-        let file = rustix::fs::openat2(&root, input.path.as_slice(), flags, mode, RESOLVE).map_err(Fault::at(Step::Input))?;
+        let file = rustix::fs::openat2(&root, input.path.as_slice(), flags, mode, RESOLVE)
+            .map_err(Fault::at(Step::Input))?;
         let mut file = File::from(file);
         if input.size > 0 {
             write_frame(input, &mut pipe, &mut file, &mut buffer)?;
@@ -52,7 +59,11 @@ pub fn make_folders(relative: &[u8]) -> io::Result<()> {
 }
 
 fn open_root() -> io::Result<OwnedFd> {
-    Ok(rustix::fs::open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
+    Ok(rustix::fs::open(
+        "/",
+        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?)
 }
 
 fn make_missing_folders<'path>(
@@ -70,15 +81,30 @@ fn make_missing_folders<'path>(
             Err(error) => return Err(error.into()),
         }
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        drop(rustix::fs::openat2(root, folder, flags, Mode::empty(), RESOLVE)?);
+        drop(rustix::fs::openat2(
+            root,
+            folder,
+            flags,
+            Mode::empty(),
+            RESOLVE,
+        )?);
     }
     Ok(())
 }
 
-const BAD_FRAME: Fault = Fault { step: Step::Input, blame: Blame::Request, errno: 0 };
+const BAD_FRAME: Fault = Fault {
+    step: Step::Input,
+    blame: Blame::Request,
+    errno: 0,
+};
 
 /// Decodes exactly one frame of exactly the declared sizes.
-fn write_frame(input: &Input, pipe: &mut impl Read, file: &mut impl Write, buffer: &mut [u8]) -> Result<(), Fault> {
+fn write_frame(
+    input: &Input,
+    pipe: &mut impl Read,
+    file: &mut impl Write,
+    buffer: &mut [u8],
+) -> Result<(), Fault> {
     let mut frame = pipe.take(input.frame_size);
     let mut decoder = StreamingDecoder::new(&mut frame).map_err(|_| BAD_FRAME)?;
     let mut written: u64 = 0;
@@ -91,12 +117,17 @@ fn write_frame(input: &Input, pipe: &mut impl Read, file: &mut impl Write, buffe
         if written > input.size {
             return Err(BAD_FRAME);
         }
-        file.write_all(&buffer[..count]).map_err(Fault::at(Step::Input))?;
+        file.write_all(&buffer[..count])
+            .map_err(Fault::at(Step::Input))?;
     }
     let stored = decoder.decoder.get_checksum_from_data();
     let intact = stored.is_none() || stored == decoder.decoder.get_calculated_checksum();
     drop(decoder);
-    if intact && written == input.size && frame.limit() == 0 { Ok(()) } else { Err(BAD_FRAME) }
+    if intact && written == input.size && frame.limit() == 0 {
+        Ok(())
+    } else {
+        Err(BAD_FRAME)
+    }
 }
 
 #[cfg(test)]
@@ -104,7 +135,12 @@ mod tests {
     use super::*;
 
     fn decode(content: &[u8], frame: &[u8], size: u64) -> Result<Vec<u8>, Fault> {
-        let input = Input { path: Vec::new(), executable: false, size, frame_size: frame.len() as u64 };
+        let input = Input {
+            path: Vec::new(),
+            executable: false,
+            size,
+            frame_size: frame.len() as u64,
+        };
         let mut out = Vec::new();
         write_frame(&input, &mut &*frame, &mut out, &mut [0; 1000])?;
         assert_eq!(out, content);
@@ -112,7 +148,9 @@ mod tests {
     }
 
     fn content() -> Vec<u8> {
-        (0..300_000u32).flat_map(|n| (n / 7).to_le_bytes()).collect()
+        (0..300_000u32)
+            .flat_map(|n| (n / 7).to_le_bytes())
+            .collect()
     }
 
     #[test]
@@ -133,7 +171,10 @@ mod tests {
         let mut frame = encoder.finish().unwrap();
         decode(&content, &frame, content.len() as u64).unwrap();
         *frame.last_mut().unwrap() ^= 1;
-        assert_eq!(decode(&content, &frame, content.len() as u64), Err(BAD_FRAME));
+        assert_eq!(
+            decode(&content, &frame, content.len() as u64),
+            Err(BAD_FRAME)
+        );
     }
 
     #[test]

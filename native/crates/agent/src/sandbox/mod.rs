@@ -106,7 +106,11 @@ impl Sandbox {
             0 => rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?,
             columns => open_terminal(columns)?,
         };
-        let null = rustix::fs::open(format!("{}/null", layout::DEV), OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+        let null = rustix::fs::open(
+            format!("{}/null", layout::DEV),
+            OFlags::RDWR | OFlags::CLOEXEC,
+            Mode::empty(),
+        )?;
         let fds = init::Fds {
             null: null.as_raw_fd(),
             stdout: stdout_in_child.as_raw_fd(),
@@ -126,8 +130,16 @@ impl Sandbox {
             root,
             control: pipe::Receiver::from_owned_fd(control)?,
             input: Some(pipe::Sender::from_owned_fd(input)?),
-            stdout: Capture::new(nonblocking(stdout)?, job.limits.stdio_bytes, host.stdio_budget.clone()),
-            stderr: Capture::new(nonblocking(stderr)?, job.limits.stdio_bytes, host.stdio_budget.clone()),
+            stdout: Capture::new(
+                nonblocking(stdout)?,
+                job.limits.stdio_bytes,
+                host.stdio_budget.clone(),
+            ),
+            stderr: Capture::new(
+                nonblocking(stderr)?,
+                job.limits.stdio_bytes,
+                host.stdio_budget.clone(),
+            ),
             ended,
             has_ended: false,
         })
@@ -136,28 +148,50 @@ impl Sandbox {
 
 /// A tmpfs that nothing mounts yet; its pages count against the group of whoever writes them.
 fn own_file_system(job: &Job) -> io::Result<OwnedFd> {
-    let names: usize = job.inputs.iter().map(|input| input.path.iter().filter(|&&byte| byte == b'/').count() + 1).sum();
+    let names: usize = job
+        .inputs
+        .iter()
+        .map(|input| input.path.iter().filter(|&&byte| byte == b'/').count() + 1)
+        .sum();
     let fs = rustix::mount::fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
     rustix::mount::fsconfig_set_string(fs.as_fd(), "size", job.limits.memory_bytes.to_string())?;
-    rustix::mount::fsconfig_set_string(fs.as_fd(), "nr_inodes", (SANDBOX_INODES + names as u64).to_string())?;
+    rustix::mount::fsconfig_set_string(
+        fs.as_fd(),
+        "nr_inodes",
+        (SANDBOX_INODES + names as u64).to_string(),
+    )?;
     rustix::mount::fsconfig_set_string(fs.as_fd(), "mode", "0755")?;
     rustix::mount::fsconfig_create(fs.as_fd())?;
-    let attributes =
-        MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOEXEC;
-    Ok(rustix::mount::fsmount(fs.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)?)
+    let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID
+        | MountAttrFlags::MOUNT_ATTR_NODEV
+        | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    Ok(rustix::mount::fsmount(
+        fs.as_fd(),
+        FsMountFlags::FSMOUNT_CLOEXEC,
+        attributes,
+    )?)
 }
 
 /// A terminal that changes no byte: master for the agent, slave for the program.
 fn open_terminal(columns: u16) -> io::Result<(OwnedFd, OwnedFd)> {
     let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
     let multiplexer = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let master = rustix::fs::open(format!("{}/pts/ptmx", layout::DEV), multiplexer, Mode::empty())?;
+    let master = rustix::fs::open(
+        format!("{}/pts/ptmx", layout::DEV),
+        multiplexer,
+        Mode::empty(),
+    )?;
     rustix::pty::unlockpt(&master)?;
     let slave = rustix::pty::ioctl_tiocgptpeer(&master, flags)?;
     let mut modes = rustix::termios::tcgetattr(&slave)?;
     modes.make_raw();
     rustix::termios::tcsetattr(&slave, OptionalActions::Now, &modes)?;
-    let size = Winsize { ws_row: 24, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+    let size = Winsize {
+        ws_row: 24,
+        ws_col: columns,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
     rustix::termios::tcsetwinsize(&slave, size)?;
     Ok((master, slave))
 }

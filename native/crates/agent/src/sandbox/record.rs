@@ -66,7 +66,12 @@ pub enum Blame {
     Memory,
 }
 
-const BLAMES: [Blame; 4] = [Blame::Sandbox, Blame::Request, Blame::Program, Blame::Memory];
+const BLAMES: [Blame; 4] = [
+    Blame::Sandbox,
+    Blame::Request,
+    Blame::Program,
+    Blame::Memory,
+];
 
 /// Why a sandbox could not be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,7 +87,11 @@ impl Fault {
     pub fn at<E: Into<io::Error>>(step: Step) -> impl Fn(E) -> Fault {
         move |error| {
             let errno = error.into().raw_os_error().unwrap_or(0);
-            let blame = if matches!(errno, libc::ENOSPC | libc::ENOMEM) { Blame::Memory } else { Blame::Sandbox };
+            let blame = if matches!(errno, libc::ENOSPC | libc::ENOMEM) {
+                Blame::Memory
+            } else {
+                Blame::Sandbox
+            };
             Fault { step, blame, errno }
         }
     }
@@ -96,7 +105,11 @@ pub enum Record {
     /// There will be no program, or no longer.
     Failed(Fault),
     /// The program has ended, with the status that wait gives.
-    Ended { status: i32, wall_us: u64, peak_bytes: u64 },
+    Ended {
+        status: i32,
+        wall_us: u64,
+        peak_bytes: u64,
+    },
 }
 
 impl Record {
@@ -105,7 +118,11 @@ impl Record {
         let (kind, a, b, c, d, e) = match *self {
             Record::Started => (1u32, 0u32, 0u32, 0i32, 0u64, 0u64),
             Record::Failed(fault) => (2, fault.step as u32, fault.blame as u32, fault.errno, 0, 0),
-            Record::Ended { status, wall_us, peak_bytes } => (3, 0, 0, status, wall_us, peak_bytes),
+            Record::Ended {
+                status,
+                wall_us,
+                peak_bytes,
+            } => (3, 0, 0, status, wall_us, peak_bytes),
         };
         let mut bytes = [0; RECORD_BYTES];
         bytes[0..4].copy_from_slice(&kind.to_le_bytes());
@@ -128,7 +145,11 @@ impl Record {
                 blame: *BLAMES.get(word(8)? as usize)?,
                 errno: word(12)? as i32,
             })),
-            3 => Some(Record::Ended { status: word(12)? as i32, wall_us: long(16)?, peak_bytes: long(24)? }),
+            3 => Some(Record::Ended {
+                status: word(12)? as i32,
+                wall_us: long(16)?,
+                peak_bytes: long(24)?,
+            }),
             _ => None,
         }
     }
@@ -140,9 +161,22 @@ mod tests {
 
     #[test]
     fn records_survive_the_pipe() {
-        let mut records = vec![Record::Started, Record::Ended { status: -1, wall_us: u64::MAX, peak_bytes: 1 }];
+        let mut records = vec![
+            Record::Started,
+            Record::Ended {
+                status: -1,
+                wall_us: u64::MAX,
+                peak_bytes: 1,
+            },
+        ];
         for (step, _) in STEPS {
-            records.extend(BLAMES.map(|blame| Record::Failed(Fault { step, blame, errno: 13 })));
+            records.extend(BLAMES.map(|blame| {
+                Record::Failed(Fault {
+                    step,
+                    blame,
+                    errno: 13,
+                })
+            }));
         }
         for record in records {
             assert_eq!(Record::decode(&record.encode()), Some(record));

@@ -40,8 +40,6 @@ const REFUSED: &[c_long] = &[
     libc::SYS_setns,
     libc::SYS_name_to_handle_at,
     libc::SYS_open_by_handle_at,
-    libc::SYS_mknod,
-    libc::SYS_mknodat,
     // Other processes.
     libc::SYS_ptrace,
     libc::SYS_process_vm_readv,
@@ -132,15 +130,30 @@ fn refuse(errno: i32) -> u32 {
 }
 
 fn load(offset: u32) -> sock_filter {
-    sock_filter { code: (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16, jt: 0, jf: 0, k: offset }
+    sock_filter {
+        code: (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16,
+        jt: 0,
+        jf: 0,
+        k: offset,
+    }
 }
 
 fn jump(test: u32, value: u32, on_true: u8, on_false: u8) -> sock_filter {
-    sock_filter { code: (libc::BPF_JMP | test | libc::BPF_K) as u16, jt: on_true, jf: on_false, k: value }
+    sock_filter {
+        code: (libc::BPF_JMP | test | libc::BPF_K) as u16,
+        jt: on_true,
+        jf: on_false,
+        k: value,
+    }
 }
 
 fn answer(verdict: u32) -> sock_filter {
-    sock_filter { code: (libc::BPF_RET | libc::BPF_K) as u16, jt: 0, jf: 0, k: verdict }
+    sock_filter {
+        code: (libc::BPF_RET | libc::BPF_K) as u16,
+        jt: 0,
+        jf: 0,
+        k: verdict,
+    }
 }
 
 #[cfg(test)]
@@ -184,10 +197,23 @@ mod tests {
 
     #[test]
     fn what_compilers_use_is_allowed() {
-        for call in [libc::SYS_read, libc::SYS_openat, libc::SYS_execve, libc::SYS_vfork, libc::SYS_mmap, libc::SYS_futex] {
+        for call in [
+            libc::SYS_read,
+            libc::SYS_openat,
+            libc::SYS_execve,
+            libc::SYS_vfork,
+            libc::SYS_mmap,
+            libc::SYS_futex,
+        ] {
             assert_eq!(native(call, 0), ALLOW);
         }
-        assert_eq!(native(libc::SYS_clone, libc::CLONE_VM as u32 | libc::CLONE_THREAD as u32), ALLOW);
+        assert_eq!(
+            native(
+                libc::SYS_clone,
+                libc::CLONE_VM as u32 | libc::CLONE_THREAD as u32
+            ),
+            ALLOW
+        );
         assert_eq!(native(libc::SYS_socket, libc::AF_UNIX as u32), ALLOW);
         assert_eq!(native(libc::SYS_socketpair, libc::AF_UNIX as u32), ALLOW);
     }
@@ -196,7 +222,11 @@ mod tests {
     fn sockets_of_every_other_family_are_refused() {
         for family in (0..64).filter(|&family| family != libc::AF_UNIX as u32) {
             for call in [libc::SYS_socket, libc::SYS_socketpair] {
-                assert_eq!(native(call, family), refuse(libc::EAFNOSUPPORT), "family {family}");
+                assert_eq!(
+                    native(call, family),
+                    refuse(libc::EAFNOSUPPORT),
+                    "family {family}"
+                );
             }
         }
     }
@@ -208,16 +238,30 @@ mod tests {
         }
         for bit in 0..32 {
             let flag = 1u32 << bit;
-            let expected = if flag & NAMESPACE_FLAGS != 0 { refuse(libc::EPERM) } else { ALLOW };
-            assert_eq!(native(libc::SYS_clone, flag | 17), expected, "flag {flag:#x}");
+            let expected = if flag & NAMESPACE_FLAGS != 0 {
+                refuse(libc::EPERM)
+            } else {
+                ALLOW
+            };
+            assert_eq!(
+                native(libc::SYS_clone, flag | 17),
+                expected,
+                "flag {flag:#x}"
+            );
         }
         assert_eq!(native(libc::SYS_clone3, 0), refuse(libc::ENOSYS));
     }
 
     #[test]
     fn unknown_calls_and_other_interfaces_are_refused() {
-        assert_eq!(verdict(AUDIT_ARCH_X86_64, NEWEST_CALL + 1, 0), refuse(libc::ENOSYS));
-        assert_eq!(verdict(AUDIT_ARCH_X86_64, X32_BIT | 41, libc::AF_INET as u32), KILL);
+        assert_eq!(
+            verdict(AUDIT_ARCH_X86_64, NEWEST_CALL + 1, 0),
+            refuse(libc::ENOSYS)
+        );
+        assert_eq!(
+            verdict(AUDIT_ARCH_X86_64, X32_BIT | 41, libc::AF_INET as u32),
+            KILL
+        );
         assert_eq!(verdict(AUDIT_ARCH_X86_64, u32::MAX, 0), KILL);
         assert_eq!(verdict(0x4000_0003, 102, 0), KILL);
     }

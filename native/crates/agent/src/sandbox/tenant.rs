@@ -16,7 +16,14 @@ pub fn become_program(job: &Job, uid: u32, filter: &[libc::sock_filter]) -> Faul
         Ok(()) => {
             let error = sys::exec(&job.argv[0], &job.argv, &job.environment);
             let fault = Fault::at(Step::Exec)(error);
-            let absent = [libc::ENOENT, libc::ENOTDIR, libc::EACCES, libc::ENOEXEC, libc::EISDIR, libc::ELOOP];
+            let absent = [
+                libc::ENOENT,
+                libc::ENOTDIR,
+                libc::EACCES,
+                libc::ENOEXEC,
+                libc::EISDIR,
+                libc::ELOOP,
+            ];
             let blame = match fault.errno {
                 libc::E2BIG => Blame::Request,
                 errno if absent.contains(&errno) => Blame::Program,
@@ -31,7 +38,10 @@ fn prepare(job: &Job, uid: u32, filter: &[libc::sock_filter]) -> Result<(), Faul
     rustix::process::setsid().map_err(Fault::at(Step::Process))?;
     give_up_privileges(uid).map_err(Fault::at(Step::Privileges))?;
     let cwd = c_path(&job.cwd).map_err(Fault::at(Step::WorkingFolder))?;
-    rustix::process::chdir(cwd.as_c_str()).map_err(Fault::at(Step::WorkingFolder))?;
+    rustix::process::chdir(cwd.as_c_str()).map_err(|error| Fault {
+        blame: Blame::Request,
+        ..Fault::at(Step::WorkingFolder)(error)
+    })?;
     sys::set_seccomp_filter(filter).map_err(Fault::at(Step::Filter))
 }
 
@@ -42,6 +52,13 @@ pub fn give_up_privileges(id: u32) -> io::Result<()> {
     rustix::thread::set_thread_res_gid(gid, gid, gid)?;
     rustix::thread::set_thread_res_uid(uid, uid, uid)?;
     let none = CapabilitySet::empty();
-    rustix::thread::set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })?;
+    rustix::thread::set_capabilities(
+        None,
+        CapabilitySets {
+            effective: none,
+            permitted: none,
+            inheritable: none,
+        },
+    )?;
     Ok(())
 }

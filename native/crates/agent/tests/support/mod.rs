@@ -1,4 +1,5 @@
 //! An agent outside a VM and a worker's side of its stream.
+#![allow(dead_code, reason = "each test program uses a part")]
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -10,8 +11,8 @@ use hpcc_agent::proto::agent_service_client::AgentServiceClient;
 use hpcc_agent::proto::session_request::Message as Request;
 use hpcc_agent::proto::session_response::Message as Response;
 use hpcc_agent::proto::{
-    Cancel, Credit, Execute, ExecutionErrorCode, Exited, InputChunk, InputFile, Limits, Ready, SessionRequest,
-    SessionResponse, Start,
+    Cancel, Credit, Execute, ExecutionErrorCode, Exited, InputChunk, InputFile, Limits, Ready,
+    SessionRequest, SessionResponse, Start,
 };
 use tempfile::TempDir;
 use tokio::sync::mpsc;
@@ -38,7 +39,12 @@ fn probe() -> &'static Path {
             let folder = tempfile::tempdir().unwrap();
             let path = folder.path().join("probe");
             let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/probe.c");
-            let status = Command::new("gcc").args(["-static", "-O1", "-w", "-o"]).arg(&path).arg(source).status().unwrap();
+            let status = Command::new("gcc")
+                .args(["-static", "-O1", "-w", "-o"])
+                .arg(&path)
+                .arg(source)
+                .status()
+                .unwrap();
             assert!(status.success());
             (folder, path)
         })
@@ -47,7 +53,10 @@ fn probe() -> &'static Path {
 
 impl Harness {
     pub fn start() -> Harness {
-        assert!(rustix::process::getuid().is_root(), "these tests make namespaces and need root");
+        assert!(
+            rustix::process::getuid().is_root(),
+            "these tests make namespaces and need root"
+        );
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().join("toolchain");
         for name in ["usr", "probe", "etc", "hpcc", "sys", "empty"] {
@@ -59,7 +68,11 @@ impl Harness {
         for name in ["bin", "lib", "lib64"] {
             std::os::unix::fs::symlink(format!("usr/{name}"), root.join(name)).unwrap();
         }
-        let group = format!("hpcc-test-{}-{}", std::process::id(), HARNESSES.fetch_add(1, Ordering::Relaxed));
+        let group = format!(
+            "hpcc-test-{}-{}",
+            std::process::id(),
+            HARNESSES.fetch_add(1, Ordering::Relaxed)
+        );
         let mut process = Command::new("unshare")
             .args(["--pid", "--mount", "--fork", "--kill-child", "sh", "-c"])
             .arg("mount --bind /usr \"$2/usr\" && exec \"$0\" \"$1\" \"$2\" \"$3\"")
@@ -70,7 +83,11 @@ impl Harness {
             .unwrap();
         let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
         let abilities = lines.next().unwrap().unwrap();
-        assert_eq!(lines.next().unwrap().unwrap(), "hpcc-agent: listening", "after {abilities}");
+        assert_eq!(
+            lines.next().unwrap().unwrap(),
+            "hpcc-agent: listening",
+            "after {abilities}"
+        );
         std::thread::spawn(move || lines.for_each(|line| eprintln!("{}", line.unwrap())));
         Harness {
             process,
@@ -85,9 +102,16 @@ impl Harness {
         let socket = self.folder.path().join("socket");
         let connector = tower::service_fn(move |_| {
             let socket = socket.clone();
-            async move { tokio::net::UnixStream::connect(socket).await.map(hyper_util::rt::TokioIo::new) }
+            async move {
+                tokio::net::UnixStream::connect(socket)
+                    .await
+                    .map(hyper_util::rt::TokioIo::new)
+            }
         });
-        let channel = Endpoint::from_static("http://agent").connect_with_connector(connector).await.unwrap();
+        let channel = Endpoint::from_static("http://agent")
+            .connect_with_connector(connector)
+            .await
+            .unwrap();
         AgentServiceClient::new(channel)
     }
 
@@ -109,7 +133,10 @@ impl Drop for Harness {
 /// What became of an execution.
 #[derive(Debug)]
 pub enum Outcome {
-    Exited { exited: Exited, streams: Vec<Vec<u8>> },
+    Exited {
+        exited: Exited,
+        streams: Vec<Vec<u8>>,
+    },
     Error(ExecutionErrorCode, String),
 }
 
@@ -142,14 +169,21 @@ impl Outcome {
     /// Asserts success.
     pub fn ok(self) -> Outcome {
         let exited = self.exited();
-        assert_eq!((exited.exit_code, exited.signal), (0, 0), "{}", String::from_utf8_lossy(self.stream(1)));
+        assert_eq!(
+            (exited.exit_code, exited.signal),
+            (0, 0),
+            "{}",
+            String::from_utf8_lossy(self.stream(1))
+        );
         self
     }
 
     pub fn error(&self) -> ExecutionErrorCode {
         match self {
             Outcome::Error(code, _) => *code,
-            Outcome::Exited { exited, streams } => panic!("{exited:?} {}", String::from_utf8_lossy(&streams[1])),
+            Outcome::Exited { exited, streams } => {
+                panic!("{exited:?} {}", String::from_utf8_lossy(&streams[1]))
+            }
         }
     }
 }
@@ -182,7 +216,10 @@ impl Job {
             }),
             terminal_columns: 0,
         };
-        Job { execute, frames: Vec::new() }
+        Job {
+            execute,
+            frames: Vec::new(),
+        }
     }
 
     pub fn probe(arguments: &[&str]) -> Job {
@@ -190,7 +227,11 @@ impl Job {
     }
 
     pub fn input(mut self, path: impl AsRef<[u8]>, content: &[u8]) -> Job {
-        let frame = if content.is_empty() { Vec::new() } else { zstd::bulk::compress(content, 3).unwrap() };
+        let frame = if content.is_empty() {
+            Vec::new()
+        } else {
+            zstd::bulk::compress(content, 3).unwrap()
+        };
         self.execute.inputs.push(InputFile {
             path: bytes(path),
             mode: 0o644,
@@ -229,8 +270,15 @@ pub struct Session {
 }
 
 pub fn start() -> SessionRequest {
-    let start = Start { protocol_version: 1, nonce: bytes([7; 32]), entropy: bytes([9; 32]), wall_time_ns: 1 };
-    SessionRequest { message: Some(Request::Start(start)) }
+    let start = Start {
+        protocol_version: 1,
+        nonce: bytes([7; 32]),
+        entropy: bytes([9; 32]),
+        wall_time_ns: 1,
+    };
+    SessionRequest {
+        message: Some(Request::Start(start)),
+    }
 }
 
 impl Session {
@@ -238,11 +286,20 @@ impl Session {
         Session::open_with(client, start()).await
     }
 
-    pub async fn open_with(client: &mut AgentServiceClient<Channel>, first: SessionRequest) -> Result<Session, Status> {
+    pub async fn open_with(
+        client: &mut AgentServiceClient<Channel>,
+        first: SessionRequest,
+    ) -> Result<Session, Status> {
         let (requests, receiver) = mpsc::channel(16);
         requests.send(first).await.unwrap();
-        let mut responses = client.session(ReceiverStream::new(receiver)).await?.into_inner();
-        let Some(SessionResponse { message: Some(Response::Ready(ready)) }) = responses.message().await? else {
+        let mut responses = client
+            .session(ReceiverStream::new(receiver))
+            .await?
+            .into_inner();
+        let Some(SessionResponse {
+            message: Some(Response::Ready(ready)),
+        }) = responses.message().await?
+        else {
             panic!("no ready");
         };
         Ok(Session {
@@ -256,7 +313,18 @@ impl Session {
     }
 
     pub async fn send(&self, message: Request) {
-        self.requests.as_ref().unwrap().send(SessionRequest { message: Some(message) }).await.unwrap();
+        self.requests
+            .as_ref()
+            .unwrap()
+            .send(SessionRequest {
+                message: Some(message),
+            })
+            .await
+            .unwrap();
+    }
+
+    pub async fn send_raw(&self, request: SessionRequest) {
+        self.requests.as_ref().unwrap().send(request).await.unwrap();
     }
 
     /// Ends the worker's half of the stream.
@@ -272,43 +340,75 @@ impl Session {
         self.send(Request::Execute(job.execute)).await;
         for (input_index, frame) in (0..).zip(job.frames) {
             for chunk in frame.chunks(128 * 1024) {
-                self.send(Request::Input(InputChunk { execution_id: id, input_index, data: bytes(chunk) })).await;
+                self.send(Request::Input(InputChunk {
+                    execution_id: id,
+                    input_index,
+                    data: bytes(chunk),
+                }))
+                .await;
             }
         }
         id
     }
 
     pub async fn cancel(&self, id: u64) {
-        self.send(Request::Cancel(Cancel { execution_id: id })).await;
+        self.send(Request::Cancel(Cancel { execution_id: id }))
+            .await;
     }
 
     pub async fn credit(&self, id: u64, bytes: u32) {
-        self.send(Request::Credit(Credit { execution_id: id, bytes })).await;
+        self.send(Request::Credit(Credit {
+            execution_id: id,
+            bytes,
+        }))
+        .await;
     }
 
     /// The next execution that is finished.
     pub async fn next_outcome(&mut self) -> (u64, Outcome) {
         loop {
-            if let Some(id) = self.partial.iter().find(|(_, partial)| whole(partial)).map(|(id, _)| *id) {
+            if let Some(id) = self
+                .partial
+                .iter()
+                .find(|(_, partial)| whole(partial))
+                .map(|(id, _)| *id)
+            {
                 let (exited, streams) = self.partial.remove(&id).unwrap();
                 return (id, Outcome::Exited { exited, streams });
             }
-            let message = self.responses.message().await.unwrap().expect("the stream ended").message.unwrap();
+            let message = self
+                .responses
+                .message()
+                .await
+                .unwrap()
+                .expect("the stream ended")
+                .message
+                .unwrap();
             match message {
                 Response::Ready(_) => panic!("a second ready"),
                 Response::Error(error) => {
                     self.partial.remove(&error.execution_id);
-                    return (error.execution_id, Outcome::Error(error.code(), error.message));
+                    return (
+                        error.execution_id,
+                        Outcome::Error(error.code(), error.message),
+                    );
                 }
                 Response::Exited(exited) => {
                     let streams = vec![Vec::new(); 2 + exited.outputs.len()];
-                    assert!(self.partial.insert(exited.execution_id, (exited, streams)).is_none());
+                    assert!(
+                        self.partial
+                            .insert(exited.execution_id, (exited, streams))
+                            .is_none()
+                    );
                 }
                 Response::Output(chunk) => {
                     assert!((1..=128 * 1024).contains(&chunk.data.len()));
                     let (exited, streams) = self.partial.get_mut(&chunk.execution_id).unwrap();
                     let index = chunk.stream_index as usize;
-                    assert!(streams[index + 1..].iter().all(Vec::is_empty), "out of order");
+                    assert!(
+                        streams[index + 1..].iter().all(Vec::is_empty),
+                        "out of order"
+                    );
                     streams[index].extend_from_slice(&chunk.data);
                     assert!(streams[index].len() as u64 <= size_of_stream(exited, index));
                     if self.generous {
@@ -337,6 +437,18 @@ impl Session {
     }
 }
 
+/// Processes on this machine, whatever namespace they are in.
+pub fn processes_named(name: &str) -> usize {
+    let named = |folder: std::io::Result<std::fs::DirEntry>| {
+        std::fs::read_to_string(folder.unwrap().path().join("comm"))
+            .is_ok_and(|comm| comm.trim() == name)
+    };
+    std::fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(|folder| named(folder).then_some(()))
+        .count()
+}
+
 fn size_of_stream(exited: &Exited, index: usize) -> u64 {
     match index {
         0 => exited.stdout_size,
@@ -346,5 +458,8 @@ fn size_of_stream(exited: &Exited, index: usize) -> u64 {
 }
 
 fn whole((exited, streams): &(Exited, Vec<Vec<u8>>)) -> bool {
-    streams.iter().enumerate().all(|(index, stream)| stream.len() as u64 == size_of_stream(exited, index))
+    streams
+        .iter()
+        .enumerate()
+        .all(|(index, stream)| stream.len() as u64 == size_of_stream(exited, index))
 }

@@ -122,6 +122,10 @@ int main(int argc, char **argv) {
   else if (!strcmp(action, "raise")) raise(atoi(argv[2]));
   else if (!strcmp(action, "abort")) abort();
   else if (!strcmp(action, "spin")) for (;;) ;
+  else if (!strcmp(action, "named")) {
+    prctl(PR_SET_NAME, argv[2]);
+    for (;;) pause();
+  }
   else if (!strcmp(action, "forks")) for (;;) fork();
   else if (!strcmp(action, "fork-fail")) {
     for (;;) {
