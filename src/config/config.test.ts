@@ -235,8 +235,6 @@ describe("configuration", () => {
     assert.deepEqual([config.stateDir, config.imageDir], [join(folder, "state"), join(folder, "state/images")]);
     assert.deepEqual(config.imageLayouts, [join(folder, "oci")]);
     assert.deepEqual(config.isolation.allowed, ["qemu-kvm", "firecracker"]);
-    assert.equal(config.tenants, null);
-    assert.deepEqual(read(`state_dir = "s"\ntenants.allowed = ["acme"]\n${identity}`).tenants, ["acme"]);
     assert.throws(() => read(identity), invalid(/state_dir is required/));
     assert.throws(() => read('state_dir = "s"'), invalid(/identity.* required/));
     assert.throws(() => read(`state_dir = "s"\nlisten = "0.0.0.0:1"\n${identity}`), invalid(/advertise is required/));

@@ -1,7 +1,6 @@
 // A worker's configuration.
 import { HpccError } from "../base/errors.ts";
 import type { HostPort } from "../core/identity/host-port.ts";
-import { parseTenantId, type TenantId } from "../core/identity/spiffe.ts";
 import { ISOLATIONS, type Isolation } from "../core/isolation.ts";
 import { ADDRESS, type IdentityFiles, identityFiles } from "./client.ts";
 import type { Environment } from "./directories.ts";
@@ -28,8 +27,6 @@ export interface WorkerConfig {
     /** Isolations that jobs may run under here; the two weakest only when named. */
     readonly allowed: readonly Isolation[];
   };
-  /** Tenants served; null for all of the trust domain. */
-  readonly tenants: readonly TenantId[] | null;
   readonly qemu: {
     readonly program: string;
     /** The vsock device's back-end; null for the installed one, else the one on PATH. */
@@ -72,8 +69,6 @@ const DEFAULT_LISTEN: HostPort = { host: "127.0.0.1", port: 9441 };
 const DEFAULT_ISOLATIONS: readonly Isolation[] = ["qemu-kvm", "firecracker"];
 const NO_ADDRESSES: readonly HostPort[] = [];
 const NO_PATHS: readonly string[] = [];
-const ALL_TENANTS: readonly string[] = ["*"];
-const TENANT = text('a tenant\'s name, or "*"', (value): string => (value === "*" ? value : parseTenantId(value)));
 const PROGRAM = text("a program's name or path", (value) => value);
 
 export const WORKER_SCHEMA = {
@@ -87,7 +82,6 @@ export const WORKER_SCHEMA = {
   "images.layouts": { kind: listOf(PATH), fallback: NO_PATHS, variable: "HPCC_WORKER_IMAGE_LAYOUTS" },
   "images.dir": { kind: optional(PATH), fallback: null, variable: "HPCC_WORKER_IMAGE_DIR" },
   "isolation.allowed": { kind: listOf(oneOf(ISOLATIONS)), fallback: DEFAULT_ISOLATIONS },
-  "tenants.allowed": { kind: listOf(TENANT), fallback: ALL_TENANTS },
   "qemu.program": { kind: PROGRAM, fallback: "qemu-system-x86_64", variable: "HPCC_QEMU" },
   "qemu.vsock_device": { kind: optional(PROGRAM), fallback: null, variable: "HPCC_VSOCK_DEVICE" },
   "qemu.guest_dir": { kind: optional(PATH), fallback: null, variable: "HPCC_GUEST_DIR" },
@@ -137,7 +131,6 @@ export function loadWorkerConfig(
     throw invalid("vms.vm_memory_mib must not be above vms.memory_mib_max");
   if (values["execution.memory_mib"] > values["vms.vm_memory_mib"])
     throw invalid("execution.memory_mib must not be above vms.vm_memory_mib");
-  const tenants = values["tenants.allowed"];
   const config: WorkerConfig = {
     listen: values.listen,
     advertise: values.advertise,
@@ -147,7 +140,6 @@ export function loadWorkerConfig(
     imageLayouts: values["images.layouts"],
     imageDir: values["images.dir"] ?? `${values.state_dir}/images`,
     isolation: { allowed: values["isolation.allowed"] },
-    tenants: tenants.includes("*") ? null : tenants.map(parseTenantId),
     qemu: {
       program: values["qemu.program"],
       vsockDeviceProgram: values["qemu.vsock_device"],

@@ -9,9 +9,9 @@ import type { Environment } from "../config/directories.ts";
 import { loadWorkerConfig, type WorkerConfig } from "../config/worker.ts";
 import type { Identity } from "../core/identity/spiffe.ts";
 import { ISOLATIONS } from "../core/isolation.ts";
-import type { VmEventSink, VmPool } from "../vm/pool.ts";
 import { openQemuRuntime } from "../vm/qemu/runtime.ts";
 import type { Runtime } from "../vm/runtime.ts";
+import { WarmVmPool } from "../vm/warm-vm-pool.ts";
 import { type OwnCredentials, readTlsFiles } from "../wire/grpc/tls-files.ts";
 import { openLayoutImages, type WorkerImages } from "../worker/images.ts";
 import { startRegistration } from "../worker/registration.ts";
@@ -47,7 +47,7 @@ export async function runWorker(
     tls: own.tls,
     images,
     isolation: runtime.isolation,
-    createPool: (events) => createPool(config, runtime, events, logger),
+    createPool: (events) => new WarmVmPool({ runtime, limits: config.vms, events, clock: SYSTEM_CLOCK, logger }),
   });
   const registration = startRegistration({
     schedulers: config.schedulers,
@@ -139,8 +139,4 @@ function offerOf(config: WorkerConfig, worker: RunningWorker, images: WorkerImag
     slots: config.slots,
     version: VERSION,
   };
-}
-
-function createPool(_config: WorkerConfig, _runtime: Runtime, _events: VmEventSink, _logger: Logger): VmPool {
-  throw new HpccError("vm.boot", "this build has no pool of microVMs");
 }
