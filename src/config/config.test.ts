@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, test } from "node:test";
@@ -8,6 +8,7 @@ import { HpccError } from "../base/errors.ts";
 import { sha256 } from "../core/digest/digest.ts";
 import { CLIENT_SCHEMA, loadClientConfig } from "./client.ts";
 import { resolveDirectories } from "./directories.ts";
+import type { Schema } from "./load.ts";
 import { nearest } from "./nearest.ts";
 import { findProjectRoot } from "./project-root.ts";
 import { loadSchedulerConfig, SCHEDULER_SCHEMA } from "./scheduler.ts";
@@ -306,4 +307,21 @@ test("values are shown as TOML would write them", () => {
     displayValue,
   );
   assert.deepEqual(shown, ["(not set)", "true", "5", '"a"', '["x"]', '"[::1]:2"', '{ n = "/p" }', "{}"]);
+});
+
+test("the operator's page lists every key with its default and variable, and no other", () => {
+  const page = readFileSync(new URL("../../docs/operations/configuration.md", import.meta.url), "utf8");
+  const sections = page.split(/^## /m).slice(1);
+  for (const [index, schema] of ([CLIENT_SCHEMA, WORKER_SCHEMA, SCHEDULER_SCHEMA] as Schema[]).entries()) {
+    const rows = [...sections[index]!.matchAll(/^\| `([^`]+)`( \(p\))? \| (.*?) \| (.*?) \|/gm)];
+    assert.deepEqual(
+      rows.map(([, key, project, value, variable]) => [key, project !== undefined, value, variable]),
+      Object.entries(schema).map(([key, { fallback, project, variable }]) => [
+        key,
+        project === true,
+        fallback === null ? "" : `\`${displayValue(fallback)}\``,
+        variable === undefined ? "" : `\`${variable}\``,
+      ]),
+    );
+  }
 });
