@@ -52,6 +52,8 @@ export interface Machine {
   /** From the start of the boot until the agent answered. */
   readonly bootMs: number;
   readonly session: AgentSession;
+  /** False from the moment that anything of it has ended. */
+  readonly alive: boolean;
   /** Settles once, never rejects, when nothing of the machine is left. */
   readonly ended: Promise<MachineEnd>;
   /** Kills it, waits for it and removes all that it had. May be called at any time and again. */

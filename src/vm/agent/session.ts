@@ -58,6 +58,7 @@ export interface AgentReady {
 
 export interface OpenSession extends AgentSession {
   readonly ready: AgentReady;
+  readonly alive: boolean;
   /** Settles once, never rejects. */
   readonly ended: Promise<SessionEnd>;
   /** Ends it and the connection; executions that run fail with `vm.lost`. */
@@ -116,6 +117,10 @@ class StreamSession implements OpenSession {
       stallMs: options.deadlines.inputStallMs,
       stalled: () => this.#finish({ t: "breach", detail: "the guest takes no more input" }),
     });
+  }
+
+  get alive(): boolean {
+    return this.#end === null;
   }
 
   /** Sends Start and waits for Ready. */

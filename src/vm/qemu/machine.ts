@@ -54,6 +54,8 @@ export class QemuMachine implements Machine {
   readonly ended: Promise<MachineEnd>;
   readonly #options: QemuMachineOptions;
   #state: State = { t: "running" };
+  /** How the session ended by itself, which is why the machine ends. */
+  #sessionEnd: MachineEnd | null = null;
   #resolveEnded!: (end: MachineEnd) => void;
 
   constructor(options: QemuMachineOptions) {
@@ -71,18 +73,23 @@ export class QemuMachine implements Machine {
     void this.session.ended.then((end) => this.#sessionEnded(end));
   }
 
+  get alive(): boolean {
+    return this.#state.t === "running" && this.session.alive;
+  }
+
   /** Ends the machine because its guest misbehaved outside the session. */
   breach(detail: string): void {
     this.#end({ t: "breach", detail });
   }
 
   async destroy(): Promise<void> {
-    this.#end({ t: "destroyed" });
+    this.#end(this.#sessionEnd ?? { t: "destroyed" });
     await this.ended;
   }
 
   async #sessionEnded(end: Awaited<OpenSession["ended"]>): Promise<void> {
     if (end.t === "closed") return;
+    this.#sessionEnd = end;
     if (end.t === "lost")
       await Promise.race([
         ...this.#options.parts.children.map((child) => child.ended),
