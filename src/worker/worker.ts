@@ -1,7 +1,7 @@
 // A running worker: its listener, its clients' sessions, its stores and its audit log. What it runs compiles with comes from
 // outside; which configuration file it was read from, and how the process ends, is the program's matter.
 import { create } from "@bufbuild/protobuf";
-import { AuditLog } from "../audit/audit-log.ts";
+import { AuditLog, type LogDisk } from "../audit/audit-log.ts";
 import type { Clock } from "../base/clock.ts";
 import { HpccError } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
@@ -9,6 +9,7 @@ import type { HostPort } from "../core/identity/host-port.ts";
 import type { Identity, IdentityName, Principal, TrustDomain } from "../core/identity/spiffe.ts";
 import { type Isolation, isolationAtLeast } from "../core/isolation.ts";
 import { InspectResponseSchema, WorkerService } from "../gen/hpcc/worker/v1/worker_pb.js";
+import type { WriteAt } from "../store/disk/disk-files.ts";
 import { DiskStore, type DiskStoreCounters } from "../store/disk/disk-store.ts";
 import type { VmEventSink, VmPool } from "../vm/pool.ts";
 import { RpcServer } from "../wire/grpc/server.ts";
@@ -50,6 +51,8 @@ export interface WorkerDeps {
   readonly isolation: Isolation;
   /** Makes the pool; each event must be awaited before its VM runs anything. */
   readonly createPool: (events: VmEventSink) => VmPool;
+  /** A test's places for faults of the disk. */
+  readonly faults?: { readonly log?: LogDisk; readonly write?: WriteAt };
 }
 
 export interface WorkerStats {
@@ -80,8 +83,21 @@ export async function startWorker(config: WorkerConfig, deps: WorkerDeps): Promi
       `the runtime offers ${isolation}, the worker must have ${config.isolationMin}`,
     );
   const folders = stateFolders(config.stateFolder);
-  const log = await AuditLog.open({ folder: folders.audit, worker: config.name, clock, logger });
-  const disk = await DiskStore.open({ root: folders.store, clock, logger, cacheBytesMax: config.cacheBytesMax });
+  const faults = deps.faults ?? {};
+  const log = await AuditLog.open({
+    folder: folders.audit,
+    worker: config.name,
+    clock,
+    logger,
+    ...(faults.log ? { disk: faults.log } : {}),
+  });
+  const disk = await DiskStore.open({
+    root: folders.store,
+    clock,
+    logger,
+    cacheBytesMax: config.cacheBytesMax,
+    ...(faults.write ? { write: faults.write } : {}),
+  });
   const pool = deps.createPool(vmRows({ log, worker: config.name, clock }));
   const store = disk.tenant.bind(disk);
   const { limits } = config;

@@ -4,7 +4,8 @@ import { spawn } from "node:child_process";
 import { mkdir, mkdtemp, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
-import { zstdDecompressSync } from "node:zlib";
+import { promisify } from "node:util";
+import { zstdDecompress } from "node:zlib";
 import type { ByteString } from "../../src/base/byte-string.ts";
 import { HpccError } from "../../src/base/errors.ts";
 import type {
@@ -17,6 +18,8 @@ import type {
 import type { PooledExecution, VmEventSink, VmPool } from "../../src/vm/pool.ts";
 import type { PoolKey } from "../../src/vm/pool-key.ts";
 import type { VmIdentity } from "../../src/vm/vm-event.ts";
+
+const inflate = promisify<Uint8Array, Buffer>(zstdDecompress);
 
 function receivedBytes(bytes: Uint8Array): ReceivedBytes {
   return {
@@ -131,7 +134,7 @@ async function place(input: ExecutionInput, path: string): Promise<void> {
   if (input.sizeBytes > 0) for await (const part of input.openFrame()) parts.push(part);
   const frame = Buffer.concat(parts);
   if (frame.length !== input.frameSizeBytes) throw new Error("bug: a frame has another size than was said");
-  const content = frame.length === 0 ? frame : zstdDecompressSync(frame);
+  const content = frame.length === 0 ? frame : await inflate(frame);
   if (content.length !== input.sizeBytes) throw new Error("bug: a file has another size than was said");
   await mkdir(dirname(path), { recursive: true });
   await writeFile(path, content, { mode: input.executable ? 0o755 : 0o644 });

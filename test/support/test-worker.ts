@@ -2,7 +2,6 @@
 import { mkdir, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { zstdCompressSync } from "node:zlib";
 import { readLog } from "../../src/audit/read-log.ts";
 import { type AuditRecord } from "../../src/audit/segment.ts";
 import { ascii, type ByteString, byteStringOfText } from "../../src/base/byte-string.ts";
@@ -14,6 +13,7 @@ import { type Digest, sha256 } from "../../src/core/digest/digest.ts";
 import { parseIdentityName } from "../../src/core/identity/spiffe.ts";
 import type { RemoteJob } from "../../src/daemon/remote/remote-job.ts";
 import { WorkerClient } from "../../src/daemon/remote/worker-client.ts";
+import { compressBytes } from "../../src/store/zstd-codec.ts";
 import { stateFolders } from "../../src/worker/state-folders.ts";
 import { type RunningWorker, startWorker, type WorkerConfig, type WorkerDeps } from "../../src/worker/worker.ts";
 import { TEST_TRUST_DOMAIN, TestAuthority } from "./certificates.ts";
@@ -140,7 +140,7 @@ export class TestWorker {
       manifest: encodeSourceManifest(sourceManifest(entries)),
       openBlob: (digest) => {
         this.sent.push(digest);
-        return zstdCompressSync(contents.get(digest)!);
+        return compressBytes(contents.get(digest)!);
       },
       isolationMin: "qemu-tcg",
       deadlineMs: options.deadlineMs ?? 60_000,

@@ -18,6 +18,8 @@ export const writeAt: WriteAt = async (handle, bytes, position) => {
 
 /** A temporary file is a leftover of a killed process when it is older than this. */
 const LEFTOVER_MS = 60 * 60 * 1000;
+/** A large file is synced piece by piece: one long sync would hold up every other one on the disk. */
+const SYNC_BYTES = 4 * 1024 * 1024;
 const FILE_MODE = 0o600;
 const FOLDER_MODE = 0o700;
 
@@ -87,7 +89,7 @@ export class DiskFiles {
     const temporary = join(this.root, "tmp", randomBytes(12).toString("hex"));
     const handle = await this.#openNew(temporary);
     try {
-      const target = await fill(new NewFile(handle, this.#write));
+      const target = await fill(new NewFile(handle, this.#write, durable));
       if (durable) await handle.datasync();
       await this.#renameTo(temporary, target, durable);
     } catch (error) {
@@ -154,11 +156,14 @@ export class DiskFiles {
 export class NewFile {
   readonly #handle: FileHandle;
   readonly #write: WriteAt;
+  readonly #durable: boolean;
   #position = 0;
+  #syncedTo = 0;
 
-  constructor(handle: FileHandle, write: WriteAt) {
+  constructor(handle: FileHandle, write: WriteAt, durable: boolean) {
     this.#handle = handle;
     this.#write = write;
+    this.#durable = durable;
   }
 
   /** Leaves room at the beginning for `header`. */
@@ -170,6 +175,9 @@ export class NewFile {
     const position = this.#position;
     this.#position += bytes.length;
     await this.#write(this.#handle, bytes, position);
+    if (!this.#durable || this.#position - this.#syncedTo < SYNC_BYTES) return;
+    this.#syncedTo = this.#position;
+    await this.#handle.datasync();
   }
 
   async header(bytes: Uint8Array): Promise<void> {
