@@ -85,11 +85,6 @@ export function spiffeId(identity: Identity): string {
     : `${root}/${identity.kind}/${identity.name}`;
 }
 
-/** True when both are the same identity. */
-export function sameIdentity(a: Identity, b: Identity): boolean {
-  return spiffeId(a) === spiffeId(b);
-}
-
 /** True when both belong to the same trust domain. */
 export function sameTrustDomain(a: Identity, b: Identity): boolean {
   return a.trustDomain === b.trustDomain;

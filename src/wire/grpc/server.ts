@@ -16,7 +16,7 @@ import {
 import { HpccError } from "../../base/errors.ts";
 import type { Logger } from "../../base/log.ts";
 import { formatHostPort, type HostPort } from "../../core/identity/host-port.ts";
-import { type Identity, spiffeId } from "../../core/identity/spiffe.ts";
+import type { Identity } from "../../core/identity/spiffe.ts";
 import { SERVER_OPTIONS } from "./limits.ts";
 import { type MessageStream, messageStream } from "./message-stream.ts";
 import { deserializer, type Input, type Output, pathOf, serializer } from "./method.ts";
@@ -207,9 +207,4 @@ async function pour(
     if (signal.aborted) return;
     if (!call.write(response)) await once(call, "drain", { signal }).catch(() => {});
   }
-}
-
-/** The identity's URI, for log fields. */
-export function peerName(context: CallContext): string {
-  return spiffeId(context.peer);
 }
