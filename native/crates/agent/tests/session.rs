@@ -115,34 +115,26 @@ async fn outputs_wait_for_credit_and_others_pass() {
 #[tokio::test(flavor = "current_thread")]
 async fn only_one_session_lives() {
     let harness = Harness::start();
-    let mut client = harness.client().await;
-    let session = Session::open(&mut client).await.unwrap();
-    for mut other in [client.clone(), harness.client().await] {
+    let session = harness.session().await;
+    for mut other in [session.client.clone(), harness.client().await] {
         let refused = Session::open(&mut other).await.err().unwrap();
         assert_eq!(refused.code(), Grpc::ResourceExhausted);
     }
     drop(session);
-    reopen(&harness).await.run(compile(0)).await.ok();
-}
-
-/// Opens a session as soon as the last one is cleared away.
-async fn reopen(harness: &Harness) -> Session {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    let mut client = harness.client().await;
-    loop {
-        match Session::open(&mut client).await {
-            Ok(session) => return session,
-            Err(status) => assert_eq!(status.code(), Grpc::ResourceExhausted),
-        }
-        assert!(Instant::now() < deadline);
-    }
+    harness.session().await.run(compile(0)).await.ok();
 }
 
 #[tokio::test(flavor = "current_thread")]
 async fn a_dropped_stream_ends_its_executions() {
     let harness = Harness::start();
+    if harness.is_guest() {
+        eprintln!(
+            "SKIPPED a_dropped_stream_ends_its_executions: the guest's processes cannot be seen"
+        );
+        return;
+    }
     for half_close in [false, true] {
-        let mut session = reopen(&harness).await;
+        let mut session = harness.session().await;
         let name = if half_close {
             "hpcc-left-b"
         } else {
@@ -156,7 +148,7 @@ async fn a_dropped_stream_ends_its_executions() {
             assert!(session.responses.message().await.unwrap().is_none());
         }
         drop(session);
-        reopen(&harness).await.run(compile(0)).await.ok();
+        harness.session().await.run(compile(0)).await.ok();
         assert_eq!(support::processes_named(name), 0);
     }
 }
@@ -207,7 +199,7 @@ async fn a_broken_start_ends_the_stream() {
         ),
     ];
     for (first, code) in firsts {
-        drop(reopen(&harness).await);
+        drop(harness.session().await);
         let mut client = harness.client().await;
         let status = loop {
             match Session::open_with(&mut client, first.clone()).await {
@@ -230,7 +222,7 @@ async fn messages_out_of_contract_end_the_stream() {
         [twice(9), twice(9)].map(wrap).to_vec(),
     ];
     for row in rows {
-        let mut session = reopen(&harness).await;
+        let mut session = harness.session().await;
         for request in row {
             session.send_raw(request).await;
         }
@@ -243,7 +235,7 @@ async fn messages_out_of_contract_end_the_stream() {
         };
         assert_eq!(status.code(), Grpc::InvalidArgument);
     }
-    reopen(&harness).await.run(compile(0)).await.ok();
+    harness.session().await.run(compile(0)).await.ok();
 }
 
 fn wrap(message: Request) -> SessionRequest {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 use hpcc_agent::proto::agent_service_client::AgentServiceClient;
 use hpcc_agent::proto::session_request::Message as Request;
@@ -15,19 +16,32 @@ use hpcc_agent::proto::{
     SessionRequest, SessionResponse, Start,
 };
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::codegen::Bytes;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Status, Streaming};
 
-/// An agent in namespaces of its own, with the host's /usr and the probe as toolchain.
+/// Path of the host's socket of a vsock device whose guest runs the agent with the toolchain of `make_toolchain`.
+/// With it the tests run against that guest, one after the other; without it each starts an agent of its own.
+const GUEST_VARIABLE: &str = "HPCC_AGENT_TEST_VSOCK";
+/// The guest's port.
+const GUEST_PORT: u32 = 1024;
+
+/// An agent to test.
 pub struct Harness {
-    process: Child,
-    folder: TempDir,
-    group: String,
+    process: Option<LocalAgent>,
+    socket: PathBuf,
     pub limits_memory: bool,
     pub limits_pids: bool,
+}
+
+/// An agent in namespaces of its own on this machine, with the host's /usr and the probe as toolchain.
+struct LocalAgent {
+    process: Child,
+    _folder: TempDir,
+    group: String,
 }
 
 static HARNESSES: AtomicU32 = AtomicU32::new(0);
@@ -51,23 +65,46 @@ fn probe() -> &'static Path {
         .1
 }
 
+/// Fills a folder with what a test's toolchain holds beside /usr.
+pub fn make_toolchain(root: &Path) {
+    for name in ["usr", "probe", "etc", "hpcc", "sys", "empty"] {
+        std::fs::create_dir_all(root.join(name)).unwrap();
+    }
+    std::fs::write(root.join("hpcc/neighbour"), "secret").unwrap();
+    std::fs::write(root.join("top-level-file"), "file").unwrap();
+    std::fs::copy(probe(), root.join("probe/probe")).unwrap();
+    for name in ["bin", "lib", "lib64"] {
+        std::os::unix::fs::symlink(format!("usr/{name}"), root.join(name)).unwrap();
+    }
+}
+
 impl Harness {
     pub fn start() -> Harness {
+        match std::env::var_os(GUEST_VARIABLE) {
+            Some(socket) => Harness {
+                process: None,
+                socket: socket.into(),
+                limits_memory: true,
+                limits_pids: true,
+            },
+            None => Harness::start_local(),
+        }
+    }
+
+    /// True when the agent is in a virtual machine, whose processes this machine does not see.
+    pub fn is_guest(&self) -> bool {
+        self.process.is_none()
+    }
+
+    fn start_local() -> Harness {
         assert!(
             rustix::process::getuid().is_root(),
             "these tests make namespaces and need root"
         );
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().join("toolchain");
-        for name in ["usr", "probe", "etc", "hpcc", "sys", "empty"] {
-            std::fs::create_dir_all(root.join(name)).unwrap();
-        }
-        std::fs::write(root.join("hpcc/neighbour"), "secret").unwrap();
-        std::fs::write(root.join("top-level-file"), "file").unwrap();
-        std::fs::copy(probe(), root.join("probe/probe")).unwrap();
-        for name in ["bin", "lib", "lib64"] {
-            std::os::unix::fs::symlink(format!("usr/{name}"), root.join(name)).unwrap();
-        }
+        make_toolchain(&root);
+        let socket = folder.path().join("socket");
         let group = format!(
             "hpcc-test-{}-{}",
             std::process::id(),
@@ -77,7 +114,7 @@ impl Harness {
             .args(["--pid", "--mount", "--fork", "--kill-child", "sh", "-c"])
             .arg("mount --bind /usr \"$2/usr\" && exec \"$0\" \"$1\" \"$2\" \"$3\"")
             .arg(env!("CARGO_BIN_EXE_hpcc-agent"))
-            .args([&folder.path().join("socket"), &root, Path::new(&group)])
+            .args([&socket, &root, Path::new(&group)])
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
@@ -90,22 +127,30 @@ impl Harness {
         );
         std::thread::spawn(move || lines.for_each(|line| eprintln!("{}", line.unwrap())));
         Harness {
-            process,
-            folder,
-            group,
+            process: Some(LocalAgent {
+                process,
+                _folder: folder,
+                group,
+            }),
+            socket,
             limits_memory: abilities.contains("memory=true"),
             limits_pids: abilities.contains("pids=true"),
         }
     }
 
     pub async fn client(&self) -> AgentServiceClient<Channel> {
-        let socket = self.folder.path().join("socket");
+        let (socket, guest) = (self.socket.clone(), self.is_guest());
         let connector = tower::service_fn(move |_| {
             let socket = socket.clone();
             async move {
-                tokio::net::UnixStream::connect(socket)
-                    .await
-                    .map(hyper_util::rt::TokioIo::new)
+                let mut stream = tokio::net::UnixStream::connect(socket).await?;
+                if guest {
+                    stream
+                        .write_all(format!("CONNECT {GUEST_PORT}\n").as_bytes())
+                        .await?;
+                    while stream.read_u8().await? != b'\n' {}
+                }
+                std::io::Result::Ok(hyper_util::rt::TokioIo::new(stream))
             }
         });
         let channel = Endpoint::from_static("http://agent")
@@ -115,12 +160,23 @@ impl Harness {
         AgentServiceClient::new(channel)
     }
 
+    /// Opens a session as soon as the last one is cleared away.
     pub async fn session(&self) -> Session {
-        Session::open(&mut self.client().await).await.unwrap()
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let mut client = self.client().await;
+        loop {
+            match Session::open(&mut client).await {
+                Ok(session) => return session,
+                Err(status) => {
+                    assert_eq!(status.code(), tonic::Code::ResourceExhausted, "{status}")
+                }
+            }
+            assert!(Instant::now() < deadline);
+        }
     }
 }
 
-impl Drop for Harness {
+impl Drop for LocalAgent {
     fn drop(&mut self) {
         self.process.kill().unwrap();
         self.process.wait().unwrap();
@@ -260,6 +316,7 @@ impl Job {
 
 /// A worker's side of a session.
 pub struct Session {
+    pub client: AgentServiceClient<Channel>,
     requests: Option<mpsc::Sender<SessionRequest>>,
     pub responses: Streaming<SessionResponse>,
     pub ready: Ready,
@@ -303,6 +360,7 @@ impl Session {
             panic!("no ready");
         };
         Ok(Session {
+            client: client.clone(),
             requests: Some(requests),
             responses,
             ready,
