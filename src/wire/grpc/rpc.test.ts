@@ -218,7 +218,7 @@ describe("gRPC over mutual TLS", () => {
     const stream = rpc.bidi(WorkerService.method.session, { signal: leave.signal });
     sentBySession = 0;
     sessionEnded = Promise.withResolvers();
-    const wanted = 4000;
+    const wanted = 1600;
     const credit = create(SessionRequestSchema, { message: { case: "credit", value: { jobId: 1n, bytes: wanted } } });
     stream.send(credit);
     let received = 0;
