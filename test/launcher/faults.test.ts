@@ -1,4 +1,6 @@
 import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
 import { chmodSync, chownSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
@@ -149,6 +151,21 @@ test("what became of a final message is told to the daemon", async () => {
     await folder.run('exec "$HPCC" gcc -c a.c');
     await folder.settle();
     assert.deepEqual(folder.said, [{ type: "done", result: expected }]);
+  }
+});
+
+test("a daemon that accepts nobody is given up in time, by those in its queue and those behind", async () => {
+  await using folder = new LauncherFolder();
+  const listen = `use Socket; socket(S, AF_UNIX, SOCK_STREAM, 0); bind(S, pack_sockaddr_un("${folder.runtime}/daemon.sock")); listen(S, 0); $| = 1; print "up"; sleep`;
+  const hung = spawn("perl", ["-e", listen], { stdio: ["ignore", "pipe", "inherit"] });
+  try {
+    await once(hung.stdout, "data");
+    const call = () => folder.run('exec "$HPCC" gcc -c a.c', { environment: QUICK });
+    const ends = await Promise.all([call(), call(), call(), call()]);
+    assert.ok(ends.every((end) => end.code === 0 && end.stderr === "real\n"));
+    assert.ok(folder.fallbacks().includes("silence"));
+  } finally {
+    hung.kill("SIGKILL");
   }
 });
 

@@ -9,7 +9,9 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-const READ_BYTES: usize = 256 * 1024;
+/// One read; more when a large frame is on its way. Zeroing what is not needed costs a small answer its time.
+const READ_BYTES: usize = 16 * 1024;
+const READ_BYTES_MAX: usize = 1024 * 1024;
 const FRAME_HEADER_BYTES: usize = 4;
 
 pub struct Connection {
@@ -33,6 +35,8 @@ pub enum Event {
 pub enum ConnectError {
     /// Nobody listens: a daemon may be started.
     NobodyListens,
+    /// Somebody listens, and more callers wait than he lets wait.
+    Busy,
     Fault(Fault),
 }
 
@@ -44,6 +48,7 @@ pub fn connect(path: &[u8], silence: Duration) -> Result<Connection, ConnectErro
         Err(error) => {
             return Err(match error.raw_os_error() {
                 Some(libc::ENOENT | libc::ECONNREFUSED) => ConnectError::NobodyListens,
+                Some(libc::EAGAIN) => ConnectError::Busy,
                 _ => fault(error),
             });
         }
@@ -62,7 +67,7 @@ pub fn connect(path: &[u8], silence: Duration) -> Result<Connection, ConnectErro
     })
 }
 
-/// A full backlog is waited for: it is a sign of life.
+/// Never waits: the kernel would, for as long as nobody accepts.
 fn open_socket(path: &[u8]) -> io::Result<OwnedFd> {
     // SAFETY: all zeroes is a valid `sockaddr_un`.
     let mut address: libc::sockaddr_un = unsafe { std::mem::zeroed() };
@@ -75,15 +80,17 @@ fn open_socket(path: &[u8]) -> io::Result<OwnedFd> {
     }
     // SAFETY: no pointers.
     let fd = sys::check(unsafe {
-        libc::socket(libc::AF_UNIX, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0)
+        libc::socket(
+            libc::AF_UNIX,
+            libc::SOCK_STREAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK,
+            0,
+        )
     })?;
     // SAFETY: the kernel just gave us this descriptor.
     let socket = unsafe { OwnedFd::from_raw_fd(fd) };
     let length = size_of::<libc::sockaddr_un>() as libc::socklen_t;
     // SAFETY: the address is as long as said.
     sys::check(unsafe { libc::connect(fd, (&raw const address).cast(), length) })?;
-    // SAFETY: no pointers.
-    sys::check(unsafe { libc::fcntl(fd, libc::F_SETFL, libc::O_NONBLOCK) })?;
     Ok(socket)
 }
 
@@ -201,7 +208,16 @@ impl Connection {
 
     fn fill(&mut self) -> Result<(), Fault> {
         let length = self.buffer.len();
-        self.buffer.resize(length + READ_BYTES, 0);
+        let expected = self
+            .buffer
+            .first_chunk::<FRAME_HEADER_BYTES>()
+            .map_or(0, |header| {
+                u32::from_le_bytes(*header) as usize + FRAME_HEADER_BYTES
+            });
+        let count = expected
+            .saturating_sub(length)
+            .clamp(READ_BYTES, READ_BYTES_MAX);
+        self.buffer.resize(length + count, 0);
         let result = sys::read(self.socket.as_fd(), &mut self.buffer[length..]);
         self.buffer
             .truncate(length + *result.as_ref().unwrap_or(&0));

@@ -108,7 +108,7 @@ pub fn reach(
         return Err(Fault::new("daemon-failed-recently", ""));
     }
     let timeout = environment.daemon_timeout();
-    if let Some(connection) = try_connect(places, timeout)? {
+    if let Some(connection) = try_connect(places, timeout, signals)? {
         return Ok(connection);
     }
     let program = Program::find(environment)?;
@@ -120,7 +120,7 @@ pub fn reach(
         {
             return start(places, &program, &lock, environment, signals);
         }
-        if let Some(connection) = try_connect(places, timeout)? {
+        if let Some(connection) = try_connect(places, timeout, signals)? {
             return Ok(connection);
         }
         let since = sys::fstat(lock.as_fd()).map_or(0, |stat| now_seconds() - stat.modified);
@@ -136,11 +136,23 @@ pub fn reach(
     }
 }
 
-fn try_connect(places: &Places, timeout: Duration) -> Result<Option<Connection>, Fault> {
-    match connect(&places.socket, timeout) {
-        Ok(connection) => Ok(Some(connection)),
-        Err(ConnectError::NobodyListens) => Ok(None),
-        Err(ConnectError::Fault(fault)) => Err(fault),
+/// None when nobody listens. A daemon with a full backlog gets as long as one that is silent.
+fn try_connect(
+    places: &Places,
+    timeout: Duration,
+    signals: &Signals,
+) -> Result<Option<Connection>, Fault> {
+    let deadline = Instant::now() + timeout;
+    loop {
+        match connect(&places.socket, timeout) {
+            Ok(connection) => return Ok(Some(connection)),
+            Err(ConnectError::NobodyListens) => return Ok(None),
+            Err(ConnectError::Fault(fault)) => return Err(fault),
+            Err(ConnectError::Busy) if Instant::now() >= deadline => {
+                return Err(Fault::new("silence", "the daemon accepts no call"));
+            }
+            Err(ConnectError::Busy) => pause(signals),
+        }
     }
 }
 
@@ -170,7 +182,7 @@ fn start(
     signals: &Signals,
 ) -> Result<Connection, Fault> {
     let timeout = environment.daemon_timeout();
-    if let Some(connection) = try_connect(places, timeout)? {
+    if let Some(connection) = try_connect(places, timeout, signals)? {
         return Ok(connection);
     }
     // Whoever had the lock before may have failed meanwhile.
@@ -188,7 +200,7 @@ fn start(
     };
     let deadline = Instant::now() + timeout;
     loop {
-        if let Some(connection) = try_connect(places, timeout)? {
+        if let Some(connection) = try_connect(places, timeout, signals)? {
             let _ = sys::unlink(&places.stamp);
             return Ok(connection);
         }
