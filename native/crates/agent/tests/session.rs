@@ -169,7 +169,7 @@ async fn a_broken_start_ends_the_stream() {
             protocol_version: 1,
             nonce: bytes([1; 32]),
             entropy: bytes([2; 32]),
-            wall_time_ns: 1,
+            wall_time_ns: support::wall_time_ns(),
         };
         edit(&mut start);
         SessionRequest {

@@ -326,12 +326,19 @@ pub struct Session {
     pub generous: bool,
 }
 
+pub fn wall_time_ns() -> i64 {
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap();
+    now.as_nanos() as i64
+}
+
 pub fn start() -> SessionRequest {
     let start = Start {
         protocol_version: 1,
         nonce: bytes([7; 32]),
         entropy: bytes([9; 32]),
-        wall_time_ns: 1,
+        wall_time_ns: wall_time_ns(),
     };
     SessionRequest {
         message: Some(Request::Start(start)),
