@@ -156,7 +156,7 @@ export declare type Start = Message<"hpcc.agent.v1.Start"> & {
   entropy: Uint8Array;
 
   /**
-   * The host's wall clock in nanoseconds since 1970-01-01 UTC; the guest's clock is set to it.
+   * The host's wall clock in nanoseconds since 1970-01-01 UTC, later than the guest's boot; the guest's clock is set to it.
    *
    * @generated from field: int64 wall_time_ns = 4;
    */
@@ -266,7 +266,7 @@ export declare type Execute = Message<"hpcc.agent.v1.Execute"> & {
   inputs: InputFile[];
 
   /**
-   * Output files that are given back, by index.
+   * Output files that are given back, by index: absolute paths below /hpcc or /tmp; their folders are made.
    *
    * @generated from field: repeated bytes outputs = 6;
    */
@@ -335,7 +335,7 @@ export declare type InputFile = Message<"hpcc.agent.v1.InputFile"> & {
 export declare const InputFileSchema: GenMessage<InputFile>;
 
 /**
- * Limits of one execution. Zero is refused.
+ * Limits of one execution. Zero is refused, and less than 4 MiB of memory.
  *
  * @generated from message hpcc.agent.v1.Limits
  */
@@ -369,7 +369,7 @@ export declare type Limits = Message<"hpcc.agent.v1.Limits"> & {
   outputBytes: bigint;
 
   /**
-   * stdout and stderr, each, in bytes.
+   * stdout and stderr, each, in bytes; at most 64 MiB.
    *
    * @generated from field: uint64 stdio_bytes = 5;
    */
@@ -723,7 +723,8 @@ export declare const ExecutionErrorCodeSchema: GenEnum<ExecutionErrorCode>;
  */
 export declare const AgentService: GenService<{
   /**
-   * The one stream of a VM. The agent refuses a second one while the first lives.
+   * The one stream of a VM. The agent refuses a second one while the first lives (RESOURCE_EXHAUSTED), also for the moment in
+   * which it clears away what a stream that has ended left.
    *
    * @generated from rpc hpcc.agent.v1.AgentService.Session
    */
