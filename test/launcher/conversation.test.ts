@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { mkdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { ascii, byteStringOf } from "../../src/base/byte-string.ts";
@@ -240,6 +240,30 @@ test("stdout and stderr arrive whole through slow pipes and vanished readers", a
   const gone = await folder.run('{ "$HPCC" gcc -c a.c; echo $? > code; } 2>/dev/null | head -c 10');
   assert.equal(gone.stdout, "0123456789");
   assert.equal(readFileSync(join(folder.work, "code"), "latin1"), "9\n");
+});
+
+test("after DONE the daemon may remove the files that it named", async () => {
+  await using folder = new LauncherFolder();
+  const file = join(folder.path, "stderr-of-compile");
+  const text = "0123456789abcdef".repeat(100_000);
+  writeFileSync(file, text);
+  await folder.serve(async (peer) => {
+    await peer.call();
+    const content = { kind: "file", path: ascii(file) } as const;
+    peer.send(
+      outputsOf([inlineFile("a.o", "", { content })], {
+        stdout: { kind: "inline", bytes: Buffer.from(text) },
+        stderr: content,
+      }),
+    );
+    assert.deepEqual(await peer.next(), { type: "done", result: { kind: "written" } });
+    rmSync(file);
+  });
+  // The launcher is held in its stdout until the file is gone: nobody reads there before.
+  const end = await folder.run(
+    `mkfifo out; "$HPCC" gcc -c a.c > out & exec 3< out; while [ -e ${file} ]; do sleep 0.01; done; cat <&3 | wc -c; wait $!`,
+  );
+  assert.deepEqual([end.code, end.stdout.trim(), end.stderr === text], [0, String(text.length), true]);
 });
 
 test("closed standard descriptors stay closed for the compiler and are no trap for the launcher", async () => {

@@ -5,7 +5,7 @@ use crate::caller::Caller;
 use crate::connection::{Connection, Event};
 use crate::fallback::{HostTarget, become_host_compiler};
 use crate::fault::{Fault, display};
-use crate::outputs;
+use crate::outputs::{self, StreamSource};
 use crate::spawn::Child;
 use crate::start::{Places, reach};
 use crate::sys;
@@ -148,26 +148,25 @@ fn standard_descriptor(fd: i32) -> BorrowedFd<'static> {
 /// Ends the process with the compile's exit code, unless a file could not be written.
 fn follow_outputs(outputs: &Outputs, caller: &Caller, connection: &Connection) -> Fault {
     let signals = &caller.signals;
-    let written = outputs::check_stream(outputs.stdout.as_ref())
-        .and_then(|()| outputs::check_stream(outputs.stderr.as_ref()))
-        .and_then(|()| {
-            outputs::write_files(
-                &outputs.files,
-                || signals.pending_end(),
-                || signals.unblock(),
-            )
-        });
-    match written {
+    let streams = StreamSource::open(outputs.stdout.as_ref())
+        .and_then(|stdout| Ok([stdout, StreamSource::open(outputs.stderr.as_ref())?]));
+    let streams = match streams {
+        Ok(streams) => streams,
+        Err(fault) => return fault,
+    };
+    match outputs::write_files(
+        &outputs.files,
+        || signals.pending_end(),
+        || signals.unblock(),
+    ) {
         Ok(None) => {}
         Ok(Some(signal)) => signals.die_of(signal),
         Err(fault) => return fault,
     }
     connection.send_courtesy(&Message::Done { fell_back: None });
     signals.unblock();
-    for (content, fd) in [(&outputs.stdout, 1), (&outputs.stderr, 2)] {
-        if let Some(content) = content {
-            outputs::write_stream(standard_descriptor(fd), content);
-        }
+    for (stream, fd) in streams.iter().zip(1..) {
+        stream.write_to(standard_descriptor(fd));
     }
     sys::exit(i32::try_from(outputs.exit_code).unwrap_or(1))
 }

@@ -5,7 +5,7 @@ use crate::fault::{Fault, display};
 use crate::sys;
 use hpcc_frames::{Content, Manner, OutputFile};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 const COPY_BYTES: usize = 128 * 1024;
@@ -246,29 +246,36 @@ fn close(file: OwnedFd) -> io::Result<()> {
     }
 }
 
-/// Writes a content to one of the caller's own descriptors, whole, also to a slow pipe. A reader that has gone is not our fault, and a compiler
-/// does not fail of it either.
-pub fn write_stream(fd: std::os::fd::BorrowedFd, content: &Content) {
-    match content {
-        Content::Inline(bytes) => drop(sys::write_all(fd, bytes)),
-        Content::File(path) => {
-            let Ok((source, _)) = open_source(path) else {
-                return;
-            };
-            let mut buffer = vec![0u8; COPY_BYTES];
-            while let Ok(count @ 1..) = sys::read(source.as_fd(), &mut buffer) {
-                if sys::write_all(fd, &buffer[..count]).is_err() {
-                    return;
+/// A stream's content, at hand before anything is written: the daemon may remove its file once it has heard of the end.
+pub enum StreamSource<'a> {
+    Nothing,
+    Inline(&'a [u8]),
+    File(OwnedFd),
+}
+
+impl StreamSource<'_> {
+    pub fn open(content: Option<&Content>) -> Result<StreamSource<'_>, Fault> {
+        Ok(match content {
+            None => StreamSource::Nothing,
+            Some(Content::Inline(bytes)) => StreamSource::Inline(bytes),
+            Some(Content::File(path)) => StreamSource::File(open_source(path)?.0),
+        })
+    }
+
+    /// Writes it to one of the caller's own descriptors, whole, also to a slow pipe. A reader that has gone is not our
+    /// fault, and a compiler does not fail of it either.
+    pub fn write_to(&self, fd: BorrowedFd) {
+        match self {
+            StreamSource::Nothing => {}
+            StreamSource::Inline(bytes) => drop(sys::write_all(fd, bytes)),
+            StreamSource::File(source) => {
+                let mut buffer = vec![0u8; COPY_BYTES];
+                while let Ok(count @ 1..) = sys::read(source.as_fd(), &mut buffer) {
+                    if sys::write_all(fd, &buffer[..count]).is_err() {
+                        return;
+                    }
                 }
             }
         }
-    }
-}
-
-/// Whether a stream's content can be read, asked before anything is written.
-pub fn check_stream(content: Option<&Content>) -> Result<(), Fault> {
-    match content {
-        Some(Content::File(path)) => open_source(path).map(drop),
-        _ => Ok(()),
     }
 }
