@@ -44,6 +44,8 @@ export class OpenJob {
   readonly #over = Promise.withResolvers<void>();
   readonly #stopSending = new AbortController();
   #receiver: BlobReceiver | null = null;
+  /** Settles, never rejecting, when all of the result that will come is on disk or removed. */
+  #receiving: Promise<void> = Promise.resolve();
   #timer: Timer | null = null;
   #heardMs = 0;
   #needed = false;
@@ -119,7 +121,7 @@ export class OpenJob {
     this.#stopSending.abort(new HpccError("job.cancelled", "the worker has answered"));
     if (receiver.complete) this.#finish();
     const received = receiveResult(result, receiver, job.outputFolder);
-    received.then(
+    this.#receiving = received.then(
       (content) => {
         const receivedBytes = result.blobs.reduce((sum, { size }) => sum + size, 0);
         const traffic = {
@@ -151,8 +153,7 @@ export class OpenJob {
     this.#stopSending.abort(error);
     // A result that has come whole is good, whatever comes after it.
     if (this.#receiver?.complete !== true) {
-      this.#receiver?.fail(error);
-      this.#done.reject(error);
+      this.#reject(error);
     }
     this.#finish();
   }
@@ -177,11 +178,16 @@ export class OpenJob {
   #giveUp(error: unknown): void {
     const known = error instanceof HpccError ? error : new HpccError("store.io", String(error), { cause: error });
     this.#stopSending.abort(known);
-    this.#receiver?.fail(known);
-    this.#done.reject(known);
+    this.#reject(known);
     if (this.#isOver || this.#cancelSent) return;
     this.#cancelSent = true;
     this.#parts.send({ case: "cancel", value: { jobId: this.#parts.id } });
+  }
+
+  /** Rejects once nothing is written to the output folder any more. */
+  #reject(error: HpccError): void {
+    this.#receiver?.fail(error);
+    void this.#receiving.then(() => this.#done.reject(error));
   }
 
   #finish(): void {

@@ -75,9 +75,9 @@ export class FairSender {
   /** The other side takes more of a job; ignored when nothing is being sent for it. UNTRUSTED: the peer. */
   addCredit(jobId: bigint, bytes: number): void {
     const sending = this.#sending.get(jobId);
-    if (sending === undefined) return;
-    if (bytes > CREDIT_BYTES_MAX || sending.creditBytes + bytes > CREDIT_BYTES_MAX)
+    if ((sending?.creditBytes ?? 0) + bytes > CREDIT_BYTES_MAX)
       throw new HpccError("peer.protocol", `the peer gives more than ${CREDIT_BYTES_MAX} bytes of credit`);
+    if (sending === undefined) return;
     sending.creditBytes += bytes;
     sending.wake?.();
   }

@@ -1,0 +1,331 @@
+// What a client takes from a worker that lies, hangs or breaks the protocol: an error, and no file.
+import assert from "node:assert/strict";
+import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { describe, test } from "node:test";
+import { zstdCompressSync } from "node:zlib";
+import { create, type MessageInitShape } from "@bufbuild/protobuf";
+import { TestAuthority } from "../../../test/support/certificates.ts";
+import { ascii } from "../../base/byte-string.ts";
+import { type Clock, ManualClock } from "../../base/clock.ts";
+import { SILENT_LOGGER } from "../../base/log.ts";
+import { SYSTEM_CLOCK } from "../../base/system/clock.ts";
+import { encodeResultManifest, resultDigest } from "../../core/action/result-manifest.ts";
+import { encodeSourceManifest, sourceManifest } from "../../core/action/source-manifest.ts";
+import { sha256 } from "../../core/digest/digest.ts";
+import {
+  InspectResponseSchema,
+  Outcome,
+  ResultBlobKind,
+  type SessionRequest,
+  SessionResponseSchema,
+  WorkerService,
+} from "../../gen/hpcc/worker/v1/worker_pb.js";
+import { RpcServer } from "../../wire/grpc/server.ts";
+import { HELLO_TIMEOUT_MS, JOB_SILENCE_MS_MAX } from "../../wire/worker/limits.ts";
+import type { RemoteJob } from "./remote-job.ts";
+import { WorkerClient } from "./worker-client.ts";
+
+const NEVER = { signal: new AbortController().signal };
+const SOURCE = Buffer.from("int x;\n");
+const OBJECT = Buffer.from("the object");
+const FRAME = zstdCompressSync(OBJECT);
+const EMPTY = sha256(new Uint8Array());
+const ROW = "a row";
+
+type Reply = NonNullable<MessageInitShape<typeof SessionResponseSchema>["message"]>;
+interface ResultInit {
+  jobId: bigint;
+  outcome: Outcome;
+  resultDigest: string;
+  exitCode: number;
+  blobs: {
+    kind: ResultBlobKind;
+    outputIndex?: number;
+    digest: string;
+    size?: bigint;
+    frameSize?: bigint;
+    executable?: boolean;
+  }[];
+  auditRow: string;
+  rowDigest: string;
+  isolation: number;
+  compileUs: bigint;
+}
+
+const hello = {
+  case: "hello",
+  value: { protocolVersion: 1, workerVersion: "9", initialCreditBytes: 1000, jobsMax: 2, blobSizeMax: 1000n },
+} as const satisfies Reply;
+
+function resultOf(jobId: bigint, change: Partial<ResultInit> = {}) {
+  const object = { index: 0, kind: "object" as const, executable: false, digest: sha256(OBJECT), size: OBJECT.length };
+  const empty = { digest: EMPTY, size: 0 };
+  const manifest = { exitCode: change.exitCode ?? 0, outputs: [object], stdout: empty, stderr: empty };
+  const blob = {
+    kind: ResultBlobKind.OUTPUT,
+    digest: object.digest,
+    size: BigInt(object.size),
+    frameSize: BigInt(FRAME.length),
+  };
+  const value: ResultInit = {
+    jobId,
+    outcome: Outcome.COMPILED,
+    resultDigest: resultDigest(encodeResultManifest(manifest)),
+    exitCode: 0,
+    blobs: [blob, { kind: ResultBlobKind.STDOUT, digest: EMPTY }, { kind: ResultBlobKind.STDERR, digest: EMPTY }],
+    auditRow: ROW,
+    rowDigest: sha256(Buffer.from(ROW)),
+    isolation: 2,
+    compileUs: 5n,
+    ...change,
+  };
+  return { case: "result", value } as const;
+}
+
+const chunkOf = (jobId: bigint, data: Uint8Array = FRAME, last = true, blobIndex = 0): Reply => ({
+  case: "chunk",
+  value: { jobId, blobIndex, data, last },
+});
+
+/** A worker that says what it is told to, in answer to each message of its client. */
+class ScriptedWorker {
+  readonly heard: (string | undefined)[] = [];
+  readonly #server: RpcServer;
+  readonly #authority: TestAuthority;
+  readonly folder: string;
+  #port = 0;
+
+  private constructor(server: RpcServer, authority: TestAuthority, folder: string) {
+    this.#server = server;
+    this.#authority = authority;
+    this.folder = folder;
+  }
+
+  static async start(
+    answer: (message: SessionRequest["message"]) => readonly Reply[] | "end",
+  ): Promise<ScriptedWorker> {
+    const authority = await TestAuthority.create();
+    const server = new RpcServer({ tls: await authority.issue("worker/w1"), logger: SILENT_LOGGER });
+    const folder = await mkdtemp(join(tmpdir(), "hpcc-client-"));
+    const worker = new ScriptedWorker(server, authority, folder);
+    server.add(WorkerService, {
+      async session(stream) {
+        for await (const { message } of stream.incoming) {
+          worker.heard.push(message.case);
+          const replies = answer(message);
+          if (replies === "end") return;
+          for (const reply of replies) stream.send(create(SessionResponseSchema, { message: reply }));
+        }
+      },
+      inspect: async () => create(InspectResponseSchema),
+    });
+    worker.#port = (await server.listen({ host: "127.0.0.1", port: 0 })).port;
+    return worker;
+  }
+
+  async client(clock: Clock = SYSTEM_CLOCK): Promise<WorkerClient> {
+    return WorkerClient.connect({
+      address: { host: "127.0.0.1", port: this.#port },
+      tls: await this.#authority.issue("tenant/acme/user/ann"),
+      accept: () => true,
+      version: "0.1.0",
+      clock,
+    });
+  }
+
+  job(): RemoteJob {
+    const entry = {
+      path: ascii("/hpcc/project/a.c"),
+      mode: 0o644 as const,
+      digest: sha256(SOURCE),
+      size: SOURCE.length,
+    };
+    return {
+      action: {
+        imageDigest: EMPTY,
+        argv: [ascii("/usr/bin/cc")],
+        environment: [],
+        cwd: ascii("/hpcc/project"),
+        outputs: [{ path: ascii("/hpcc/out/o"), required: true, kind: "object" }],
+        terminalColumns: null,
+        determinism: "default",
+      },
+      manifest: encodeSourceManifest(sourceManifest([entry])),
+      openBlob: () => zstdCompressSync(SOURCE),
+      isolationMin: "qemu-tcg",
+      deadlineMs: 1000,
+      outputFolder: this.folder,
+    };
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#server.close(0);
+    await rm(this.folder, { recursive: true });
+  }
+}
+
+/** Greets, and answers each job with what `replies` says. */
+function answering(replies: (jobId: bigint) => readonly Reply[] | "end") {
+  return (message: SessionRequest["message"]) =>
+    message.case === "hello" ? [hello] : message.case === "job" ? replies(message.value.jobId) : [];
+}
+
+test("an honest answer is taken", async () => {
+  await using worker = await ScriptedWorker.start(answering((id) => [resultOf(id), chunkOf(id)]));
+  const client = await worker.client();
+  const result = await client.compile(worker.job(), NEVER);
+  assert.deepEqual(await readFile(result.outputs[0]!.file), OBJECT);
+  assert.deepEqual(
+    [result.outcome, result.isolation, result.compileUs, result.auditRow],
+    ["compiled", "qemu-tcg", 5, ROW],
+  );
+  client.close();
+});
+
+describe("a lie is refused", () => {
+  const blobs = (change: object) => {
+    const [object, ...rest] = resultOf(1n).value.blobs;
+    return [{ ...object!, ...change }, ...rest];
+  };
+  const other = zstdCompressSync(Buffer.from("another on"));
+  const lies: Record<string, (id: bigint) => readonly Reply[]> = {
+    "other content": (id) => [resultOf(id), chunkOf(id, other)],
+    "no frame": (id) => [resultOf(id), chunkOf(id, Buffer.from("rubbish"))],
+    "a frame cut short": (id) => [resultOf(id), chunkOf(id, FRAME.subarray(0, -1))],
+    "another blob": (id) => [resultOf(id), chunkOf(id, FRAME, true, 1)],
+    "bytes without end": (id) => [
+      resultOf(id),
+      ...Array.from({ length: 40 }, () => chunkOf(id, Buffer.alloc(900), false)),
+    ],
+    "a chunk before the result": (id) => [chunkOf(id)],
+    "two results": (id) => [resultOf(id), resultOf(id)],
+    "no outcome": (id) => [resultOf(id, { outcome: Outcome.UNSPECIFIED })],
+    "an exit code of 256": (id) => [resultOf(id, { exitCode: 256 })],
+    "another exit code": (id) => [{ case: "result", value: { ...resultOf(id).value, exitCode: 1 } }],
+    "weaker isolation": (id) => [resultOf(id, { isolation: 1 })],
+    "another row's digest": (id) => [resultOf(id, { auditRow: "another row" })],
+    "no row": (id) => [resultOf(id, { auditRow: "", rowDigest: EMPTY })],
+    "another result's digest": (id) => [resultOf(id, { resultDigest: EMPTY })],
+    "an output that was not declared": (id) => [resultOf(id, { blobs: blobs({ outputIndex: 1 }) })],
+    "an output made executable": (id) => [resultOf(id, { blobs: blobs({ executable: true }) })],
+    "an output of another digest": (id) => [resultOf(id, { blobs: blobs({ digest: EMPTY }) })],
+    "an output without its frame": (id) => [resultOf(id, { blobs: blobs({ frameSize: 0n }) })],
+    "no object": (id) => [resultOf(id, { blobs: blobs({}).slice(1) })],
+    "no stderr": (id) => [resultOf(id, { blobs: blobs({}).slice(0, 2) })],
+    "blobs that it does not lack": (id) => [{ case: "need", value: { jobId: id, digests: [EMPTY] } }],
+    "a blob twice": (id) => [{ case: "need", value: { jobId: id, digests: [sha256(SOURCE), sha256(SOURCE)] } }],
+    "a job that never began": () => [{ case: "error", value: { jobId: 99n } }],
+    "a second hello": () => [hello],
+    "an empty message": () => [{ case: undefined }],
+    "absurd credit": (id) => [
+      { case: "need", value: { jobId: id, digests: [sha256(SOURCE)] } },
+      ...Array.from({ length: 3 }, (): Reply => ({ case: "credit", value: { jobId: id, bytes: 2 ** 31 } })),
+    ],
+  };
+  for (const [what, replies] of Object.entries(lies))
+    test(what, async () => {
+      await using worker = await ScriptedWorker.start(answering(replies));
+      const client = await worker.client();
+      await assert.rejects(client.compile(worker.job(), NEVER), { code: "peer.protocol" });
+      assert.deepEqual(await readdir(worker.folder), []);
+      client.close();
+    });
+
+  test("a hello that makes no sense", async () => {
+    const value = hello.value;
+    for (const change of [
+      { protocolVersion: 2 },
+      { initialCreditBytes: 0 },
+      { initialCreditBytes: 2 ** 31 },
+      { jobsMax: 0 },
+    ]) {
+      await using worker = await ScriptedWorker.start(() => [{ case: "hello", value: { ...value, ...change } }]);
+      await assert.rejects(worker.client(), { code: "peer.protocol" });
+    }
+  });
+});
+
+describe("a worker that fails is told from one that refuses", () => {
+  test("its error keeps its code and loses its control characters; the stream lives on", async () => {
+    const replies = (id: bigint): Reply[] =>
+      id === 3n
+        ? [resultOf(id), chunkOf(id)]
+        : [{ case: "error", value: { jobId: id, code: id === 1n ? "vm.lost" : "rubbish", message: "gone\u001b[31m" } }];
+    await using worker = await ScriptedWorker.start(answering(replies));
+    const client = await worker.client();
+    await assert.rejects(client.compile(worker.job(), NEVER), {
+      code: "vm.lost",
+      message: "the worker: gone\ufffd[31m",
+    });
+    await assert.rejects(client.compile(worker.job(), NEVER), { code: "job.failed" });
+    assert.equal((await client.compile(worker.job(), NEVER)).exitCode, 0);
+    client.close();
+  });
+
+  test("the end of its stream ends all jobs, and the client says so", async () => {
+    await using worker = await ScriptedWorker.start(answering(() => "end"));
+    const client = await worker.client();
+    await assert.rejects(client.compile(worker.job(), NEVER), { code: "peer.unavailable" });
+    await assert.rejects(client.compile(worker.job(), NEVER), { code: "peer.unavailable" });
+    assert.ok(client.ended.aborted);
+  });
+
+  test("its silence before the hello, in a job and within a blob has an end", async () => {
+    await using mute = await ScriptedWorker.start(() => []);
+    const clock = new ManualClock();
+    const connecting = assert.rejects(mute.client(clock), { code: "peer.deadline" });
+    await until(() => clock.pendingTimers > 0);
+    clock.advance(HELLO_TIMEOUT_MS);
+    await connecting;
+    for (const replies of [
+      () => [],
+      (id: bigint) => [resultOf(id)],
+      (id: bigint) => [resultOf(id), chunkOf(id, FRAME.subarray(0, 9), false)],
+    ]) {
+      await using worker = await ScriptedWorker.start(answering(replies));
+      const time = new ManualClock();
+      const client = await worker.client(time);
+      const job = assert.rejects(client.compile(worker.job(), NEVER), { code: "peer.deadline" });
+      await until(() => worker.heard.length === 2);
+      for (let i = 0; i < 4; i++) {
+        await new Promise((resolve) => setImmediate(resolve));
+        time.advance(JOB_SILENCE_MS_MAX);
+      }
+      await job;
+      await until(() => worker.heard.includes("cancel"));
+      assert.deepEqual(await readdir(worker.folder), []);
+      client.close();
+    }
+  });
+
+  test("a job above the worker's limit waits for a place, or for its own cancel", async () => {
+    const open: bigint[] = [];
+    await using worker = await ScriptedWorker.start((message) => {
+      if (message.case === "hello") return [hello];
+      if (message.case === "job") open.push(message.value.jobId);
+      return message.case === "cancel"
+        ? [{ case: "error", value: { jobId: message.value.jobId, code: "job.cancelled" } }]
+        : [];
+    });
+    const client = await worker.client();
+    const cancels = Array.from({ length: 4 }, () => new AbortController());
+    const jobs = cancels.map(async ({ signal }) =>
+      assert.rejects(client.compile(worker.job(), { signal }), { code: "job.cancelled" }),
+    );
+    await until(() => open.length === 2);
+    cancels[2]!.abort();
+    await jobs[2];
+    cancels[0]!.abort();
+    await until(() => open.length === 3);
+    assert.deepEqual(open, [1n, 2n, 3n]);
+    for (const cancel of cancels) cancel.abort();
+    await Promise.all(jobs);
+    client.close();
+  });
+});
+
+async function until(condition: () => boolean): Promise<void> {
+  while (!condition()) await new Promise((resolve) => setImmediate(resolve));
+}
