@@ -11,6 +11,7 @@ import { SILENT_LOGGER } from "../base/log.ts";
 import { sha256 } from "../core/digest/digest.ts";
 import { AuditLog, type AuditLogOptions, LOG_DISK } from "./audit-log.ts";
 import type { EnvelopeBody } from "./envelope.ts";
+import { type Command, decodeFlags } from "./flags.ts";
 import { readLog } from "./read-log.ts";
 import type { AuditRow } from "./row.ts";
 import type { AuditRecord } from "./segment.ts";
@@ -76,6 +77,27 @@ async function durations(folder: string): Promise<number[]> {
 }
 
 const range = (to: number) => Array.from({ length: to }, (_, i) => i);
+
+test("golden vector: a log is read and written byte by byte", async () =>
+  withFolder(async (folder) => {
+    const vectors = join(import.meta.dirname, "../../test/golden/audit");
+    const expected = JSON.parse(await readFile(join(vectors, "records.json"), "utf8")) as {
+      readonly command: Command;
+      readonly records: { readonly row: AuditRow; readonly rowDigest: string; readonly recordDigest: string }[];
+    };
+    const read = await records(vectors);
+    assert.deepEqual(
+      read.map(({ row, digest, recordDigest }) => ({ row, rowDigest: digest, recordDigest })),
+      expected.records,
+    );
+    assert.deepEqual(decodeFlags(String(read[1]!.row.flags)), expected.command);
+    const log = await open(folder);
+    await log.append(read[0]!.row, read[0]!.envelope);
+    await Promise.all(read.slice(1).map(async ({ row, envelope }) => log.append(row, envelope)));
+    await log.close();
+    const name = "0000000000000001.log";
+    assert.deepEqual(await readFile(join(folder, name)), await readFile(join(vectors, name)));
+  }));
 
 describe("the audit log", () => {
   test("gives back what was appended, in order, in a chain, over restarts and segments", async () =>
