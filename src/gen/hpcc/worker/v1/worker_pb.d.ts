@@ -240,7 +240,7 @@ export declare const WorkerHelloSchema: GenMessage<WorkerHello>;
  */
 export declare type JobHeader = Message<"hpcc.worker.v1.JobHeader"> & {
   /**
-   * Chosen by the client; unique among all jobs of the stream, never used again.
+   * Chosen by the client: larger than those of all earlier jobs of the stream.
    *
    * @generated from field: uint64 job_id = 1;
    */
@@ -494,7 +494,7 @@ export declare type Credit = Message<"hpcc.worker.v1.Credit"> & {
 export declare const CreditSchema: GenMessage<Credit>;
 
 /**
- * Gives up a job.
+ * Gives up a job. Answered by JobError "job.cancelled" unless the job is over by then.
  *
  * @generated from message hpcc.worker.v1.Cancel
  */
@@ -768,14 +768,14 @@ export declare type InspectResponse = Message<"hpcc.worker.v1.InspectResponse"> 
   envelopes: string[];
 
   /**
-   * The source manifest, if there is one row.
+   * The source manifest, if all rows name the same one.
    *
    * @generated from field: bytes source_manifest = 5;
    */
   sourceManifest: Uint8Array;
 
   /**
-   * The result manifest, if there is one row.
+   * The result manifest, if all rows name the same one.
    *
    * @generated from field: bytes result_manifest = 6;
    */
