@@ -179,8 +179,7 @@ fn check_inputs(inputs: Vec<proto::InputFile>, memory_bytes: u64) -> Result<Vec<
             _ => return invalid("an input mode is neither 0644 nor 0755"),
         };
         total = total.saturating_add(input.size);
-        // The largest frame of n bytes is n + n/256 + 64 KiB's worth of block headers; twice the size is never reached
-        // by a real encoder beyond small files.
+        // More than any encoder needs for content that it cannot compress.
         if input.frame_size
             > input
                 .size

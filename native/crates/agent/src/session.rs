@@ -12,7 +12,8 @@ use tonic::codegen::Bytes;
 use tonic::{Status, Streaming};
 
 use crate::boot::Clockwork;
-use crate::execution::{self, Failure, Orders, Responses, Stop};
+use crate::execution::orders::{Failure, Orders, Stop};
+use crate::execution::{self, Responses};
 use crate::proto::session_request::Message as Request;
 use crate::proto::session_response::Message as Response;
 use crate::proto::{

@@ -128,8 +128,9 @@ async fn only_one_session_lives() {
 async fn a_dropped_stream_ends_its_executions() {
     let harness = Harness::start();
     if harness.is_guest() {
-        eprintln!(
-            "SKIPPED a_dropped_stream_ends_its_executions: the guest's processes cannot be seen"
+        support::skipped(
+            "a_dropped_stream_ends_its_executions",
+            "the guest's processes cannot be seen",
         );
         return;
     }

@@ -502,6 +502,12 @@ impl Session {
     }
 }
 
+/// Says that a test or a part of it did not run; past the capture of the test's output.
+pub fn skipped(what: &str, why: &str) {
+    let line = format!("SKIPPED {what}: {why}\n");
+    std::io::Write::write_all(&mut std::io::stderr(), line.as_bytes()).unwrap();
+}
+
 /// Processes on this machine, whatever namespace they are in.
 pub fn processes_named(name: &str) -> usize {
     let named = |folder: std::io::Result<std::fs::DirEntry>| {
