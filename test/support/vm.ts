@@ -1,0 +1,113 @@
+// A real QEMU runtime for tests, under emulation unless HPCC_TEST_ACCELERATOR says otherwise, and requests for its machines.
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { zstdCompressSync } from "node:zlib";
+import { ascii, byteStringOfText } from "../../src/base/byte-string.ts";
+import type { Logger } from "../../src/base/log.ts";
+import { SILENT_LOGGER } from "../../src/base/log.ts";
+import { SYSTEM_CLOCK } from "../../src/base/system/clock.ts";
+import type { ExecutionInput, ExecutionRequest } from "../../src/vm/execution.ts";
+import { openQemuRuntime } from "../../src/vm/qemu/runtime.ts";
+import type { BootSpec, Runtime } from "../../src/vm/runtime.ts";
+
+const installed = join(import.meta.dirname, "../../out/lib/hpcc");
+export const GUEST_FOLDER = join(installed, "guest");
+export const MACHINE = { memoryBytes: 1024 * 2 ** 20, vcpus: 2 };
+
+/** Folders of a test's runtime; disposing removes them. */
+export class VmFolders implements Disposable {
+  readonly root = mkdtempSync(join(tmpdir(), "hpcc-vm-"));
+  readonly vms = join(this.root, "vms");
+  readonly outputs = join(this.root, "outputs");
+
+  constructor() {
+    mkdirSync(this.vms, { mode: 0o700 });
+  }
+
+  /** What machines have left behind. */
+  leftovers(): string[] {
+    return [...readdirSync(this.vms), ...readdirSync(this.outputs)];
+  }
+
+  [Symbol.dispose](): void {
+    rmSync(this.root, { recursive: true, force: true });
+  }
+}
+
+export function openTestRuntime(
+  folders: VmFolders,
+  { guestFolder = GUEST_FOLDER, logger = SILENT_LOGGER }: { guestFolder?: string; logger?: Logger } = {},
+): Promise<Runtime> {
+  const wanted = process.env["HPCC_TEST_ACCELERATOR"];
+  return openQemuRuntime(
+    {
+      qemuProgram: "qemu-system-x86_64",
+      vsockDeviceProgram: join(installed, "vhost-device-vsock"),
+      guestFolder,
+      vmsFolder: folders.vms,
+      outputsFolder: folders.outputs,
+      kvmVerdictFile: join(folders.root, "kvm.json"),
+      accelerator: wanted === "kvm" || wanted === "auto" ? wanted : "tcg",
+      clock: SYSTEM_CLOCK,
+      logger,
+    },
+    new AbortController().signal,
+  );
+}
+
+export function bootSpec(rootfs: string): BootSpec {
+  return { rootfs, ...MACHINE };
+}
+
+export function textInput(path: string, text: string): ExecutionInput {
+  const bytes = Buffer.from(text);
+  const frame = zstdCompressSync(bytes);
+  return {
+    path: byteStringOfText(path),
+    executable: false,
+    sizeBytes: bytes.length,
+    frameSizeBytes: bytes.length === 0 ? 0 : frame.length,
+    openFrame: () => [frame],
+  };
+}
+
+export function request(
+  argv: readonly string[],
+  fields: Partial<Omit<ExecutionRequest, "limits">> & { limits?: Partial<ExecutionRequest["limits"]> } = {},
+): ExecutionRequest {
+  return {
+    argv: argv.map(byteStringOfText),
+    environment: ["PATH=/usr/bin:/bin", "LC_ALL=C", "HOME=/nonexistent", "TZ=UTC"].map(ascii),
+    cwd: ascii("/hpcc/project"),
+    inputs: [],
+    outputs: [],
+    terminalColumns: 0,
+    ...fields,
+    limits: {
+      wallMs: 120_000,
+      memoryBytes: 512 * 2 ** 20,
+      pids: 64,
+      outputBytes: 64 * 2 ** 20,
+      stdioBytes: 2 ** 20,
+      ...fields.limits,
+    },
+  };
+}
+
+/** Processes that this process started and that live, by the name of their program. */
+export function childrenNamed(name: string): number[] {
+  return readdirSync("/proc")
+    .filter((entry) => /^\d+$/.test(entry))
+    .map(Number)
+    .filter((pid) => {
+      try {
+        const stat = readFileSync(`/proc/${pid}/stat`, "latin1");
+        const [state, parent] = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+        const comm = stat.slice(stat.indexOf("(") + 1, stat.lastIndexOf(")"));
+        return state !== "Z" && Number(parent) === process.pid && name.startsWith(comm);
+      } catch {
+        return false;
+      }
+    });
+}

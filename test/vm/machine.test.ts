@@ -1,0 +1,166 @@
+// Machines from outside: what they have, how they end, and what the pool does then.
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { mkdirSync, readdirSync, readFileSync, readlinkSync } from "node:fs";
+import { join } from "node:path";
+import { after, before, describe, it } from "node:test";
+import { type ErrorCode, HpccError } from "../../src/base/errors.ts";
+import { SILENT_LOGGER } from "../../src/base/log.ts";
+import { SYSTEM_CLOCK } from "../../src/base/system/clock.ts";
+import { sha256 } from "../../src/core/digest/digest.ts";
+import { parseSpiffeId } from "../../src/core/identity/spiffe.ts";
+import { makePoolKey } from "../../src/vm/pool-key.ts";
+import type { Runtime } from "../../src/vm/runtime.ts";
+import type { VmEvent } from "../../src/vm/vm-event.ts";
+import { WarmVmPool } from "../../src/vm/warm-vm-pool.ts";
+import { bootSpec, childrenNamed, MACHINE, openTestRuntime, request, VmFolders } from "../support/vm.ts";
+import { compileProbe, makeToolchain } from "../support/vm-toolchain.ts";
+
+const repository = join(import.meta.dirname, "../..");
+const signal = new AbortController().signal;
+const folders = new VmFolders();
+let runtime: Runtime;
+let rootfs: string;
+
+before(async () => {
+  runtime = await openTestRuntime(folders);
+  rootfs = makeToolchain(folders.root);
+});
+
+after(() => {
+  assert.deepEqual(folders.leftovers(), []);
+  assert.deepEqual(childrenNamed("qemu-system-x86_64"), []);
+  assert.deepEqual(childrenNamed("vhost-device-vsock"), []);
+  folders[Symbol.dispose]();
+});
+
+function rejectsWith(code: ErrorCode, pattern = /./) {
+  return (error: unknown): boolean => {
+    assert.ok(error instanceof HpccError, String(error));
+    assert.equal(error.code, code, error.message);
+    assert.match(error.message, pattern);
+    return true;
+  };
+}
+
+describe("a machine", () => {
+  it("has a disk, a random number generator and vsock: no network device, no PCI bus", async () => {
+    const guest = join(folders.root, "probe-guest");
+    mkdirSync(guest);
+    const init = join(folders.root, "devices");
+    compileProbe("devices", init);
+    const node = join(repository, "node_modules/.bin/node");
+    execFileSync(node, ["scripts/guest/pack.ts", ".cache/guest", init, guest], { cwd: repository });
+    const probed = await openTestRuntime(folders, { guestFolder: guest });
+    await assert.rejects(probed.boot(bootSpec(rootfs), signal), (error) => {
+      assert.ok(error instanceof HpccError && error.code === "vm.boot", String(error));
+      const said = error.message.split("\n").filter((line) => line.startsWith("probe:"));
+      assert.equal(said.length, 4, error.message);
+      const virtio = /^probe: virtio:(.*)$/
+        .exec(said[0] ?? "")?.[1]
+        ?.trim()
+        .split(" ")
+        .sort();
+      assert.deepEqual(virtio, ["0x0002", "0x0004", "0x0013"], "block, rng, vsock; network would be 0x0001");
+      assert.equal(said[1], "probe: interfaces: lo");
+      assert.equal(said[2], "probe: pci:");
+      assert.equal(said[3], "probe: block: vda");
+      return true;
+    });
+  });
+
+  it("runs as a user of its own without rights, and reaches no network from the host", async () => {
+    const machine = await runtime.boot(bootSpec(rootfs), signal);
+    try {
+      const pids = [...childrenNamed("qemu-system-x86_64"), ...childrenNamed("vhost-device-vsock")];
+      assert.equal(pids.length, 2);
+      for (const pid of pids) {
+        const status = readFileSync(`/proc/${pid}/status`, "latin1");
+        assert.match(status, /^NoNewPrivs:\t1$/m);
+        const descriptors = readdirSync(`/proc/${pid}/fd`).map((fd) => readlinkSync(`/proc/${pid}/fd/${fd}`));
+        assert.deepEqual(
+          descriptors.filter((target) => /tun|tap|vhost-net/.test(target)),
+          [],
+        );
+        if (process.getuid?.() !== 0) continue;
+        assert.ok(Number(/^Uid:\t(\d+)/m.exec(status)?.[1]) >= 0x70000000, "a user of the machines' range");
+        assert.match(status, /^CapEff:\t0+$/m);
+        assert.match(status, /^CapBnd:\t0+$/m);
+        assert.match(status, /^Groups:\t\s*$/m);
+      }
+      const [qemu] = childrenNamed("qemu-system-x86_64");
+      assert.match(readFileSync(`/proc/${qemu}/status`, "latin1"), /^Seccomp:\t2$/m);
+      const [folder] = readdirSync(folders.vms);
+      assert.deepEqual(
+        readdirSync(join(folders.vms, folder ?? "")),
+        [],
+        "sockets are unlinked once they are connected",
+      );
+    } finally {
+      await machine.destroy();
+    }
+    assert.equal((await machine.ended).t, "destroyed");
+  });
+
+  it("leaves nothing when its boot is given up", async () => {
+    const giveUp = new AbortController();
+    const booting = runtime.boot(bootSpec(rootfs), giveUp.signal);
+    const reason = new HpccError("job.cancelled", "nobody wants it");
+    giveUp.abort(reason);
+    await assert.rejects(booting, reason);
+    assert.deepEqual(folders.leftovers(), []);
+  });
+
+  it("says why it does not boot", async () => {
+    const short = await openTestRuntime(folders);
+    await assert.rejects(short.boot({ ...bootSpec("/dev/null") }, signal), rejectsWith("vm.boot", /did not boot/));
+  });
+});
+
+describe("the pool with real machines", () => {
+  it("replaces a machine that is killed in the middle of a compile", async () => {
+    const events: VmEvent[] = [];
+    await using pool = new WarmVmPool({
+      runtime,
+      limits: {
+        vmsMax: 1,
+        memoryBytesMax: MACHINE.memoryBytes,
+        vmMemoryBytes: MACHINE.memoryBytes,
+        vmVcpus: MACHINE.vcpus,
+        executionsPerVmMax: 2,
+        queuePerTenantMax: 8,
+        idleMs: 60_000,
+        tenureMs: 60_000,
+      },
+      events: (event) => {
+        events.push(event);
+        return Promise.resolve();
+      },
+      clock: SYSTEM_CLOCK,
+      logger: SILENT_LOGGER,
+    });
+    const principal = parseSpiffeId("spiffe://example.org/tenant/a/user/ann");
+    assert.ok(principal.kind === "user");
+    const key = makePoolKey({ principal, image: sha256(Buffer.from("gcc")), trust: "session" });
+    const running = Promise.withResolvers<void>();
+    const compiling = pool.execute(key, rootfs, request(["/usr/bin/probe", "spin"]), {
+      signal,
+      onProgress: () => running.resolve(),
+    });
+    await running.promise;
+    const [qemu] = childrenNamed("qemu-system-x86_64");
+    assert.ok(qemu);
+    process.kill(qemu, "SIGKILL");
+    await assert.rejects(compiling, rejectsWith("vm.lost"));
+    const { vm, result } = await pool.execute(key, rootfs, request(["/usr/bin/gcc", "--version"]), { signal });
+    assert.deepEqual(result.exit, { kind: "code", code: 0 });
+    await result[Symbol.asyncDispose]();
+    await pool.close();
+    assert.deepEqual(
+      events.map((event) => (event.t === "destroyed" ? event.reason : event.t)),
+      ["booted", "lost", "booted", "closed"],
+    );
+    const last = events.at(-1);
+    assert.ok(last?.t === "destroyed" && last.vm.id === vm.id);
+  });
+});
