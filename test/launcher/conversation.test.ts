@@ -173,11 +173,11 @@ test("WAIT keeps a slow call alive past the launcher's patience", async () => {
     for (let waits = 0; waits < 6; waits++) {
       peer.send({ type: "wait" });
       // Each pause is under the patience, their sum over it.
-      await peer.run(hostRun(["/bin/sleep", "0.1"], { id: waits }));
+      await peer.run(hostRun(["/bin/sleep", "0.4"], { id: waits }));
     }
     peer.send(outputsOf([], { exitCode: 5 }));
   });
-  const end = await folder.run('exec "$HPCC" gcc -c a.c', { environment: { HPCC_DAEMON_TIMEOUT_MS: "400" } });
+  const end = await folder.run('exec "$HPCC" gcc -c a.c', { environment: { HPCC_DAEMON_TIMEOUT_MS: "1500" } });
   assert.deepEqual([end.code, folder.fallbacks()], [5, []]);
 });
 

@@ -189,6 +189,10 @@ for (const { name, plain, skip } of USERS) {
       assert.match(missing.stderr, /^hpcc: clang: not in the project's image sha256:0+\n$/);
       const byPath = await call('exec "$HPCC" /opt/image/bin/gcc -c a.c');
       assert.match(byPath.stdout, /^image -injected -c a\.c\n/);
+      const hostPath = await call('exec "$HPCC" /usr/bin/gcc -c a.c');
+      assert.match(hostPath.stdout, /^image -injected -c a\.c\n/);
+      const ownProgram = await call('exec "$HPCC" /bin/echo own');
+      assert.equal(ownProgram.stdout, "own\n");
     } finally {
       await holder.stop();
     }

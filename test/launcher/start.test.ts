@@ -3,7 +3,7 @@ import { existsSync, mkdirSync, readFileSync, statSync, symlinkSync, utimesSync,
 import { connect } from "node:net";
 import { join } from "node:path";
 import { test } from "node:test";
-import { LauncherFolder } from "./launcher-folder.ts";
+import { LauncherFolder, outputsOf } from "./launcher-folder.ts";
 
 const SOURCE = join(import.meta.dirname, "../../src/wire/launcher");
 
@@ -149,7 +149,7 @@ test("a daemon that never listens is given up in time, and not started twice", a
   await using folder = new LauncherFolder();
   installDaemon(folder, "setInterval(() => {}, 1000);");
   try {
-    const environment = { HPCC_DAEMON_TIMEOUT_MS: "400" };
+    const environment = { HPCC_DAEMON_TIMEOUT_MS: "3000" };
     const ends = await Promise.all(Array.from({ length: 5 }, () => folder.run(CALL, { environment })));
     assert.ok(ends.every((end) => end.code === 0 && end.stderr === "real\n"));
     assert.equal(starts(folder).length, 1);
@@ -176,6 +176,18 @@ test("a daemon that was killed, its socket left behind, is replaced", async () =
   } finally {
     killDaemons(folder);
   }
+});
+
+test("a daemon that came up by other means after a failure is used at once", async () => {
+  await using folder = new LauncherFolder();
+  installDaemon(folder, "process.exit(3);");
+  await folder.run(CALL);
+  assert.deepEqual(folder.fallbacks(), ["daemon-start"]);
+  await folder.serve(async (peer) => {
+    await peer.call();
+    peer.send(outputsOf([], { exitCode: 21 }));
+  });
+  assert.equal((await folder.run(CALL)).code, 21);
 });
 
 test("without the program there is no start, no stamp and no wait", async () => {

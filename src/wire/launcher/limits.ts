@@ -25,5 +25,3 @@ export const PLAN_COMPILERS_MAX = 1024;
 
 /** How often the daemon says WAIT while a call has no answer. */
 export const WAIT_INTERVAL_MS = 1_000;
-/** The launcher's patience without a frame, unless HPCC_DAEMON_TIMEOUT_MS sets another. */
-export const SILENCE_MS = 10_000;

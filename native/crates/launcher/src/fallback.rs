@@ -121,28 +121,26 @@ fn run_image_compiler(caller: &Caller, image: &PlanImage) -> ! {
     sys::exit(EXIT_NO_IMAGE)
 }
 
-/// The compiler's path in the image and the plan's arguments for it.
+/// The compiler's path in the image and the plan's arguments for it. A path of the host means the image's compiler of that name, as it does to
+/// the daemon; one whose name the plan does not know is the caller's own program, run as it is.
 fn image_program<'a>(caller: &Caller, image: &'a PlanImage) -> (Option<Vec<u8>>, &'a [Vec<u8>]) {
     let find = |matches: &dyn Fn(&PlanCompiler) -> bool| {
         image.compilers.iter().find(|compiler| matches(compiler))
     };
     let name = caller.name();
-    let is_path = name.contains(&b'/') && (caller.own.is_none() || FileId::of(name) != caller.own);
-    let found = if is_path {
-        find(&|compiler| compiler.path == name)
-            .or_else(|| find(&|compiler| compiler.name == sys::base_name(name)))
-    } else {
-        find(&|compiler| compiler.name == sys::base_name(name))
+    let found = find(&|compiler| compiler.path == name)
+        .or_else(|| find(&|compiler| compiler.name == sys::base_name(name)));
+    if let Some(compiler) = found {
+        return (Some(compiler.path.clone()), &compiler.arguments);
+    }
+    let is_own_program =
+        name.contains(&b'/') && (caller.own.is_none() || FileId::of(name) != caller.own);
+    let program = match name.first() {
+        _ if !is_own_program => None,
+        Some(b'/') => Some(name.to_vec()),
+        _ => sys::current_folder().ok().map(|folder| join(&folder, name)),
     };
-    let arguments = found.map_or(&[][..], |compiler| &compiler.arguments);
-    let program = if !is_path {
-        found.map(|compiler| compiler.path.clone())
-    } else if name.first() == Some(&b'/') {
-        Some(name.to_vec())
-    } else {
-        sys::current_folder().ok().map(|folder| join(&folder, name))
-    };
-    (program, arguments)
+    (program, &[])
 }
 
 /// Becomes the host's compiler of the call's name.

@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// For how long after a failed start nobody tries again.
-const FAILURE_MEMORY_SECONDS: i64 = 30;
+const FAILURE_MEMORY: Duration = Duration::from_secs(30);
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
 /// A waiter believes a lock's old time only after this: whoever took the lock sets it a moment later.
 const STALE_LOCK_PATIENCE: Duration = Duration::from_millis(250);
@@ -63,18 +63,20 @@ impl Places {
         }
     }
 
+    /// Whether a daemon could not be had a short while ago, and none has opened its socket since.
     fn failed_recently(&self) -> bool {
-        let Ok(stat) = sys::lstat(&self.stamp) else {
+        let Ok(stamp) = sys::lstat(&self.stamp) else {
             return false;
         };
-        (0..FAILURE_MEMORY_SECONDS).contains(&(now_seconds() - stat.modified))
+        let is_recent = age(stamp.modified).is_some_and(|age| age < FAILURE_MEMORY);
+        is_recent && !sys::lstat(&self.socket).is_ok_and(|socket| socket.modified > stamp.modified)
     }
 }
 
-fn now_seconds() -> i64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |time| i64::try_from(time.as_secs()).unwrap_or(0))
+/// How long ago a file's time is; none when it lies in the future.
+fn age(modified: i64) -> Option<Duration> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
+    now.checked_sub(Duration::from_nanos(u64::try_from(modified).ok()?))
 }
 
 /// The runtime folder must be a real folder, ours alone: anybody else could put a socket there.
@@ -123,8 +125,10 @@ pub fn reach(
         if let Some(connection) = try_connect(places, timeout, signals)? {
             return Ok(connection);
         }
-        let since = sys::fstat(lock.as_fd()).map_or(0, |stat| now_seconds() - stat.modified);
-        let overdue = since > i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX);
+        let overdue = sys::fstat(lock.as_fd())
+            .ok()
+            .and_then(|stat| age(stat.modified))
+            .is_some_and(|age| age > timeout);
         if begun.elapsed() > timeout || overdue && begun.elapsed() > STALE_LOCK_PATIENCE {
             places.remember_failure();
             return Err(Fault::new(

@@ -50,7 +50,7 @@ pub struct Stat {
     pub mode: u32,
     pub uid: u32,
     pub size: u64,
-    /// Seconds since the epoch.
+    /// Nanoseconds since the epoch.
     pub modified: i64,
 }
 
@@ -62,7 +62,10 @@ impl Stat {
             mode: stat.st_mode,
             uid: stat.st_uid,
             size: u64::try_from(stat.st_size).unwrap_or(0),
-            modified: stat.st_mtime,
+            modified: stat
+                .st_mtime
+                .saturating_mul(1_000_000_000)
+                .saturating_add(stat.st_mtime_nsec),
         }
     }
 
