@@ -26,6 +26,7 @@ export const BYPASS_REASONS = {
   unsupported_source_encoding: "The source's character set is not UTF-8 (`-finput-charset`).",
   unsupported_source_language: "The source is not C or C++.",
   // Options.
+  debug_file_checksums: "Clang's DWARF 5 holds digests of the source files, which only one step sees (`-gdwarf-4` has none).",
   diagnostics_format: "Diagnostics are asked for in a machine format, which two steps would write twice.",
   macro_debug_info: "Debug information holds macros (`-g3`), which preprocessed text no longer has.",
   native_architecture: "The code depends on the processor it is compiled on (`-march=native`).",

@@ -1,7 +1,7 @@
 // GCC's directives-only text made faithful: GCC writes directives anew, which moves columns, so the original spelling is put
 // back where it means the same; and what the compiler may quote is collected, line by line. Pure.
 // Must not know the command line. UNTRUSTED: text and files are a checkout's.
-import { type ByteString, byteStringOf, bytesOf } from "../../base/byte-string.ts";
+import { type ByteString, byteStringOf, byteStringOfText, bytesOf } from "../../base/byte-string.ts";
 import type { BypassReason } from "./bypass-reasons.ts";
 import { isPseudoFile, type Linemarker, parseLinemarker, type ResolvedPath, resolvePath } from "./linemarkers.ts";
 import { QuoteFiles } from "./quote-files.ts";
@@ -90,6 +90,9 @@ class Walk {
   #started = false;
   #seenCommandLine = false;
   readonly #openMp: boolean;
+  /** Line of the last restored `pop_macro`, after which GCC writes its effect once more, wrongly. */
+  #popped = -1;
+  #undoing = false;
   /** Blank lines of the text that restored continuation lines have taken the place of. */
   #spare = 0;
 
@@ -170,6 +173,7 @@ class Walk {
     if (!AGAIN_PRAGMAS.has(pragma))
       return this.#refuse("unfaithful_preprocessing", "an unknown pragma was carried out");
     this.#putBack(origin.lines, directive.end);
+    if (pragma === "pop_macro") this.#popped = line;
     return null;
   }
 
@@ -185,14 +189,14 @@ class Walk {
     scanner.scan();
     const place = this.#place;
     const { origin } = place;
-    if (scanner.fresh) {
-      const odd = oddDirective(this.#text, scanner.start);
-      if (odd) return this.#refuse("unfaithful_preprocessing", "a directive spelled with a digraph or trigraph");
-    }
     if (this.#spare > 0) return this.#refuse("unfaithful_preprocessing", "text follows a directive's continuation");
     if (origin.sent) {
-      if (origin.lines === null || !sameLine(this.#text, scanner, origin.lines, place.line))
+      if (origin.lines === null || !sameLine(this.#text, scanner, origin.lines, place.line)) {
+        if (this.#isFragile(0, Number.POSITIVE_INFINITY)) return this.#refuse("unfaithful_preprocessing", FRAGILE);
+        if (/\*\/[^\n]*#/.test(origin.lines?.line(place.line) ?? ""))
+          return this.#refuse("unfaithful_preprocessing", "a directive after a comment");
         return this.#refuse("modified_input_file", "the text and the file differ");
+      }
       this.#quote(place, place.line);
     }
     this.#step();
@@ -215,6 +219,12 @@ class Walk {
   #directive(line: string): Refusal | null {
     const place = this.#place;
     const { lines, sent } = place.origin;
+    if (this.#undoing) {
+      this.#undoing = false;
+      if (!line.startsWith("#undef ")) return this.#refuse("unfaithful_preprocessing", "pop_macro of an unknown form");
+      this.#replace("", 1);
+      return null;
+    }
     if (lines === null) {
       if (sent) return this.#refuse("modified_input_file", "it can no longer be read");
       this.#step();
@@ -280,6 +290,11 @@ class Walk {
       ({ at }) => at >= place.line && saysLine(place.origin.lines!, at, marker, place.saidName),
     );
     const ahead = marker.line - place.saidLine;
+    if (marker.file === place.saidName && ahead === -1 && this.#popped === place.line - 1) {
+      this.#undoing = true;
+      this.#replace("", 1);
+      return null;
+    }
     if (marker.file === place.saidName && ahead >= 0 && (found === undefined || found.at >= place.line + ahead))
       return this.#goOn(ahead);
     if (found === undefined)
@@ -370,12 +385,6 @@ function dialectOf(preamble: string): { rawStrings: boolean; digitSeparators: bo
   return { rawStrings: c >= 199901 && !/^#define __STRICT_ANSI__ /m.test(preamble), digitSeparators: c > 201710 };
 }
 
-function oddDirective(text: string, start: number): boolean {
-  let at = start;
-  while (text[at] === " " || text[at] === "\t" || text[at] === "\f" || text[at] === "\v") at += 1;
-  return text.startsWith("%:", at) || text.startsWith("??=", at);
-}
-
 /** Offset past a byte order mark, which the compiler drops from a file's first line. */
 function skipByteOrderMark(text: string, start: number): number {
   return start === 0 && text.startsWith("\xef\xbb\xbf") ? 3 : start;
@@ -408,8 +417,15 @@ function sameTokens(a: string, b: string): boolean {
   return a === b || squeezed(a) === squeezed(b);
 }
 
+/** GCC writes letters of macro names as `\\U0000dcba`. */
+const UCN = /\\U([0-9a-fA-F]{8})|\\u([0-9a-fA-F]{4})/g;
+const CODE_POINT_MAX = 0x10ffff;
+
 function squeezed(text: string): string {
-  const trimmed = text.trim();
+  const trimmed = text.trim().replace(UCN, (found, long?: string, short?: string) => {
+    const code = Number.parseInt(long ?? short ?? "", 16);
+    return code > CODE_POINT_MAX ? found : byteStringOfText(String.fromCodePoint(code));
+  });
   return trimmed.replace(LITERALS, (found, at: number) => {
     if (found.startsWith('"') || found.startsWith("'")) return found;
     const before = trimmed.charCodeAt(at - 1);

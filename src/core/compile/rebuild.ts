@@ -6,6 +6,7 @@ import type { BypassReason } from "./bypass-reasons.ts";
 import { restoreDirectives } from "./directives-only.ts";
 import type { CompilerFamily, Language } from "./invocation.ts";
 import { isPseudoFile, parseLinemarker, resolvePath } from "./linemarkers.ts";
+import { SourceLines } from "./source-lines.ts";
 import { unfaithfulText } from "./unfaithful-text.ts";
 import { isSent } from "./view.ts";
 
@@ -21,6 +22,8 @@ export interface RebuildRequest {
   readonly cwd: ByteString;
   /** The source as named in the first step's argv: relative to `cwd`, or absolute in the view. */
   readonly source: ByteString;
+  /** True under the policy that pins the date, so that its macros give no other value later. */
+  readonly pinned?: boolean;
   /**
    * The bytes of a file by its absolute path in the view (project, extra root or image); null when it cannot be read.
    * Handing back the same object for the same unchanged file lets its line index be used again.
@@ -55,7 +58,7 @@ export type Rebuilt =
 
 /** Makes the guest's files from the first step's text, or says why the call must be compiled locally. */
 export function rebuildTranslationUnit(request: RebuildRequest): Rebuilt {
-  const refusal = unfaithfulText(byteStringOf(request.text), request.family);
+  const refusal = unfaithfulText(byteStringOf(request.text), request.family, request.pinned === true);
   if (refusal !== null) return { kind: "refused", ...refusal };
   if (request.family === "clang") return rebuildClang(request);
   const restored = restoreDirectives(request);
@@ -65,9 +68,21 @@ export function rebuildTranslationUnit(request: RebuildRequest): Rebuilt {
 }
 
 /** Clang quotes from the text itself, which stands where the source stood. */
-function rebuildClang({ text, cwd, source }: RebuildRequest): Rebuilt {
+function rebuildClang(request: RebuildRequest): Rebuilt {
+  const { text, cwd, source } = request;
   const { path, passed } = resolvePath(cwd, source);
   const reads = projectFiles(byteStringOf(text), cwd);
+  for (const read of reads) {
+    const bytes = request.readFile(read);
+    // The text has no byte order marks, so columns of first lines would move.
+    // A name that only a line directive gave, or a file that is gone, which the caller finds among the reads.
+    if (bytes === null) continue;
+    if (bytes[0] === 0xef && bytes[1] === 0xbb && bytes[2] === 0xbf)
+      return refused("unfaithful_preprocessing", read, "byte order mark");
+    // Clang forgets a `#line` at the next include or condition.
+    if (SourceLines.of(bytes).lineDirectives.length > 0)
+      return refused("unfaithful_preprocessing", read, "a line directive");
+  }
   return {
     kind: "ready",
     main: { path, bytes: text },
@@ -76,6 +91,10 @@ function rebuildClang({ text, cwd, source }: RebuildRequest): Rebuilt {
     folders: passed.filter(isSent).sort(),
     reads,
   };
+}
+
+function refused(reason: BypassReason, path: ByteString, what: string): Rebuilt {
+  return { kind: "refused", reason, detail: `${path}: ${what}` as ByteString };
 }
 
 /** Files below the project's root or an extra root that linemarkers name. */

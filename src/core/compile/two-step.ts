@@ -44,12 +44,45 @@ export function twoStepRefusal(invocation: GnuInvocation): BypassReason | null {
   if (invocation.language !== "c" && invocation.language !== "c++") {
     return invocation.language.endsWith("cpp-output") ? "preprocessed_source" : "assembler_source";
   }
-  for (const argument of invocation.arguments) {
-    const word = argument.words.join("");
-    if (argument.option === "-W" && word === "-Wunused-macros") return "unused_macros_warning";
+  const words = invocation.arguments.flatMap((argument) => argument.words);
+  if (invocation.family === "clang") {
+    // The text has the forced include of `-include`, but not that of `-imacros`.
+    if (invocation.arguments.some(({ option }) => /^--?imacros$/.test(option))) return "unfaithful_preprocessing";
+    if (words.some((word) => TEXT_POSITIONS.has(word))) return "diagnostics_format";
+    return hasFileChecksums(words) ? "debug_file_checksums" : null;
   }
-  return null;
+  return words.some((word) => LOST_PRAGMAS.has(word)) ? "unfaithful_preprocessing" : null;
 }
+
+/** Options under which GCC loses pragmas in directives-only text, though no predefined macro tells of them. */
+const LOST_PRAGMAS: ReadonlySet<string> = new Set(["-fopenacc", "-fopenmp-simd"]);
+
+/** Options under which Clang's diagnostics name lines of the text itself. */
+const TEXT_POSITIONS: ReadonlySet<string> = new Set([
+  "-fdiagnostics-parseable-fixits",
+  "-fdiagnostics-print-source-range-info",
+]);
+
+/** Options that begin with `-g` and do not ask for debug information. */
+const NO_DEBUG_INFO = /^-g(?:0|no-.*|z.*|column-info|strict-dwarf|pubnames|gnu-pubnames|simple-template-names.*)$/;
+
+/**
+ * True when Clang writes digests of the source files into the line table, as DWARF 5 does. They are those of files, which
+ * the second step does not have.
+ */
+function hasFileChecksums(words: readonly string[]): boolean {
+  let debug = false;
+  let version = DWARF_DEFAULT;
+  for (const word of words) {
+    if (word === "-g0" || word === "-ggdb0") debug = false;
+    else if (word.startsWith("-g") && !NO_DEBUG_INFO.test(word)) debug = true;
+    const given = /^-gdwarf-?(\d)?$/.exec(word);
+    if (given !== null) version = Number(given[1] ?? DWARF_DEFAULT);
+  }
+  return debug && version >= DWARF_DEFAULT;
+}
+
+const DWARF_DEFAULT = 5;
 
 /** argv of the first step, whose paths are those of the view. */
 export function preprocessArgv(invocation: GnuInvocation, options: PreprocessOptions): ByteString[] {

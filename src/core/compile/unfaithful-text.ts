@@ -1,4 +1,4 @@
-// Tokens in preprocessed text whose meaning only a one-step compile keeps. Pure. Errs on the side of finding: a word in a
+// Words in preprocessed text whose meaning only a one-step compile keeps. Pure. Errs on the side of finding: a word in a
 // comment counts too.
 import { ascii, type ByteString } from "../../base/byte-string.ts";
 import type { BypassReason } from "./bypass-reasons.ts";
@@ -10,11 +10,82 @@ export interface UnfaithfulText {
   readonly detail: ByteString;
 }
 
-/** Why the text cannot be compiled apart from its files; null when it can. UNTRUSTED: a checkout's text. */
-export function unfaithfulText(text: string, _family: CompilerFamily): UnfaithfulText | null {
-  for (const word of ["__INCLUDE_LEVEL__", "__BASE_FILE__"])
-    if (text.includes(word)) return { reason: "unfaithful_preprocessing", detail: ascii(word) };
-  for (const word of ["__TIMESTAMP__"])
-    if (text.includes(word)) return { reason: "date_time_macro", detail: ascii(word) };
+interface Trap {
+  readonly reason: BypassReason;
+  readonly what: string;
+  /** A plain word that the text has whenever the pattern matches: most texts are done with after looking for it. */
+  readonly hint: string;
+  readonly pattern: RegExp;
+  readonly family: CompilerFamily | "both";
+}
+
+const unfaithful = { reason: "unfaithful_preprocessing", family: "both" } as const;
+
+const TRAPS: readonly Trap[] = [
+  { ...unfaithful, what: "__INCLUDE_LEVEL__", hint: "__INCLUDE_LEVEL__", pattern: /__INCLUDE_LEVEL__/ },
+  { ...unfaithful, what: "__BASE_FILE__", hint: "__BASE_FILE__", pattern: /__BASE_FILE__/ },
+  // The guest's file has another time of change.
+  { ...unfaithful, reason: "date_time_macro", what: "__TIMESTAMP__", hint: "__TIMESTAMP__", pattern: /__TIMESTAMP__/ },
+  // An assembler would read the rebuilt file, or none.
+  {
+    ...unfaithful,
+    reason: "unsupported_code_directive",
+    what: ".incbin or .include",
+    hint: "asm",
+    pattern: /(?<![A-Za-z0-9_)\]>])\.\s*(?:incbin|include)\b/i,
+  },
+  // The first step does not see pragmas that macros make, so it does not carry them out.
+  {
+    ...unfaithful,
+    family: "gcc",
+    what: "_Pragma of a preprocessor's pragma",
+    hint: "_Pragma",
+    pattern:
+      /_Pragma\s*\(\s*L?"\s*once\b|\(\s*L?"?\s*(?:push_macro|pop_macro)\b|^(?![ \t]*#[ \t]*pragma\b).*\bGCC\s+(?:poison|system_header|dependency)\b/m,
+  },
+  { ...unfaithful, family: "gcc", what: "%: directive", hint: "%:", pattern: /(?:^|\*\/)[ \t\f\v]*%:/m },
+  { ...unfaithful, family: "gcc", what: "??= or ??/", hint: "??", pattern: /\?\?[=/]/ },
+  // Clang looks for the file in both steps.
+  {
+    ...unfaithful,
+    family: "clang",
+    what: "#pragma GCC dependency",
+    hint: "dependency",
+    pattern: /\bGCC\s+dependency\b/,
+  },
+  // Clang counts in the first step what a condition used.
+  {
+    ...unfaithful,
+    family: "clang",
+    what: "__COUNTER__",
+    hint: "__COUNTER__",
+    pattern: /^[ \t]*#[ \t]*(?:el)?if\b(?:[^\n]|\\\n)*__COUNTER__/m,
+  },
+];
+
+/**
+ * Why the text cannot be compiled apart from its files; null when it can. `pinned` allows the date, which is then the same in
+ * both steps. UNTRUSTED: a checkout's text.
+ */
+export function unfaithfulText(text: string, family: CompilerFamily, pinned: boolean): UnfaithfulText | null {
+  for (const trap of TRAPS)
+    if ((trap.family === "both" || trap.family === family) && text.includes(trap.hint) && trap.pattern.test(text))
+      return { reason: trap.reason, detail: ascii(trap.what) };
+  const date = pinned ? null : usedDate(text);
+  return date === null ? null : { reason: "date_time_macro", detail: date };
+}
+
+/**
+ * The use of `__DATE__` or `__TIME__`, by itself or by a macro that seems to be used; null when there is none. The flag that
+ * makes a date an error is not enough: `-w` turns it off.
+ */
+function usedDate(text: string): ByteString | null {
+  for (const word of ["__DATE__", "__TIME__"]) {
+    for (let at = text.indexOf(word); at >= 0; at = text.indexOf(word, at + 1)) {
+      const line = text.slice(text.lastIndexOf("\n", at) + 1, at);
+      const macro = /^[ \t]*#[ \t]*define[ \t]+([A-Za-z_]\w*)/.exec(line)?.[1];
+      if (macro === undefined || (text.match(new RegExp(`\\b${macro}\\b`, "g"))?.length ?? 0) > 1) return ascii(word);
+    }
+  }
   return null;
 }

@@ -1,0 +1,1 @@
+static const char *base = __BASE_FILE__;

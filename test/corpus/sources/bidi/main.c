@@ -1,0 +1,2 @@
+/* comment with ‮ bidi */
+int x = "y‮"; // ⁦

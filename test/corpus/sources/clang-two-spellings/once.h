@@ -1,0 +1,3 @@
+#pragma once
+#define ONCE   "text"
+static int unused_once;

@@ -1,0 +1,4 @@
+int given(char *p) {
+  int a = VALUE;
+  return CALL(p) + a;
+}

@@ -1,0 +1,3 @@
+#define HEADER "computed.h"
+#include HEADER
+int x = COMPUTED;

@@ -1,0 +1,4 @@
+#if __COUNTER__ == 0
+int zero = __COUNTER__;
+#endif
+int one = "x";

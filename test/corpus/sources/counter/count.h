@@ -1,0 +1,2 @@
+int h0 = __COUNTER__;
+#define NEXT   __COUNTER__ + ""

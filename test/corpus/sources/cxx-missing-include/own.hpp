@@ -1,0 +1,2 @@
+#pragma once
+inline int own() { return 1; }

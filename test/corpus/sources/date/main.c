@@ -1,0 +1,2 @@
+const char *built = __DATE__ " " __TIME__;
+int x = "y";

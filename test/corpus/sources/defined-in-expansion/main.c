@@ -1,0 +1,4 @@
+#define HAS defined(__GNUC__)
+#if HAS
+int x = "y";
+#endif

@@ -1,0 +1,2 @@
+#define FORCED(x)    ((x)   * 2)
+#define   TWO   2

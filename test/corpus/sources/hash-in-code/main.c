@@ -1,0 +1,6 @@
+#define HASH #
+HASH define LATER 1
+int later = LATER;
+# /* null directive */
+#
+int x = "y";

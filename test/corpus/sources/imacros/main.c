@@ -1,0 +1,1 @@
+int taken(char *p) { return TAKEN(p) + p; }

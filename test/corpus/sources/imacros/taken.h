@@ -1,0 +1,2 @@
+#define TAKEN(x)   ((x)   /   2)
+int not_taken;

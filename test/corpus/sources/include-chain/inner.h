@@ -1,0 +1,4 @@
+static int inner_value(int v) {
+  int unused_inner;
+  return v
+}

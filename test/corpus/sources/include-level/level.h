@@ -1,0 +1,1 @@
+int level1 = __INCLUDE_LEVEL__;

@@ -1,0 +1,2 @@
+#include "level.h"
+int level0 = __INCLUDE_LEVEL__ + "";

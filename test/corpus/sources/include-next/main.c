@@ -1,0 +1,2 @@
+#include <limits.h>
+int x = WRAPPED + "a";

@@ -1,0 +1,2 @@
+#define LOCAL 2.5
+int local_unused(void) { int x; }

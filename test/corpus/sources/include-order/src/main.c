@@ -1,0 +1,3 @@
+#include "shared.h"
+#include <local.h>
+int order(void) { return SHARED + LOCAL; }

@@ -1,0 +1,2 @@
+__asm__(".incbin \"main.c\"\n");
+int x(int u) { }

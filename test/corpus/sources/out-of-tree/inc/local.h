@@ -1,0 +1,2 @@
+#define LOCAL   2.5
+int local_fn(int unused) { }

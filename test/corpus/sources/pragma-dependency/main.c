@@ -1,0 +1,2 @@
+#pragma GCC dependency "dep.h" stale
+int x = "s";

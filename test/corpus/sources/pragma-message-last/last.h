@@ -1,0 +1,2 @@
+int in_header;
+#pragma message "at the end of a header"

@@ -1,0 +1,2 @@
+int before = "x";
+#include "last.h"

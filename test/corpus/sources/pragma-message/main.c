@@ -1,0 +1,3 @@
+#pragma message "before a define"
+#define AFTER 1
+int after = AFTER + "x";

@@ -1,0 +1,2 @@
+#include "quiet.h"
+int q(char *p) { return quiet_fn(p) + QUIET(p); }

@@ -1,0 +1,3 @@
+#define SAME   1
+#define SAME 2
+int x = SAME + "a";

@@ -1,0 +1,2 @@
+const char *stamped = __TIMESTAMP__;
+int x = "y";

@@ -1,0 +1,1 @@
+int never_closed(int a {

@@ -1,0 +1,4 @@
+char c = 'ab;
+int y = 'x';
+char *s = "open;
+int z = "w";

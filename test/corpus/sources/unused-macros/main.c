@@ -1,0 +1,2 @@
+#define UNUSED 1
+int x = "y";

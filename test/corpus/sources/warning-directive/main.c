@@ -1,0 +1,2 @@
+#warning this is said by the first step
+int x = "s";
