@@ -49,8 +49,12 @@ export async function executeAction(parts: ExecuteActionParts, signal: AbortSign
     terminalColumns: action.terminalColumns ?? 0,
   };
   const { vm, result } = await pool.execute(poolKey, rootfs, request, { signal });
-  await using _ = result;
-  const manifest = await keepResult(action, result, limits, store.blobs);
+  let manifest: ResultManifest;
+  try {
+    manifest = await keepResult(action, result, limits, store.blobs);
+  } finally {
+    await result[Symbol.asyncDispose]();
+  }
   const encoded = encodeResultManifest(manifest);
   await store.blobs.putBytes(encoded, "kept", encoded.length);
   const origin = originOf(vm, result);

@@ -12,8 +12,8 @@ const NEVER = { signal: new AbortController().signal };
 const HELLO = { path: "/hpcc/project/hello.c", content: "#warning hi\nint answer(void) { return 42; }\n" };
 const OTHER = { path: "/hpcc/project/other.c", content: "int other;\n" };
 
-test("a row, its key, source, result and blobs are found by any prefix, within the tenant", async () => {
-  await using at = await TestWorker.start();
+test("a row, its key, source, result and blobs are found by any prefix, within the tenant", async (t) => {
+  const at = await TestWorker.start(t);
   const client = await at.client();
   const job = await at.job({ files: [HELLO] });
   const compiled = await client.compile(job, NEVER);

@@ -62,8 +62,8 @@ async function speak(
 }
 
 describe("a client that breaks the protocol loses its stream and nobody else's", () => {
-  test("for each rule", async () => {
-    await using at = await TestWorker.start({ jobsPerStreamMax: 2 });
+  test("for each rule", async (t) => {
+    const at = await TestWorker.start(t, { jobsPerStreamMax: 2 });
     const honest = await at.client();
     const small = await at.job({ files: [{ path: "/hpcc/project/s.c", content: "int s;\n" }] });
     const large = await at.job({ files: [LARGE] });
@@ -102,8 +102,8 @@ describe("a client that breaks the protocol loses its stream and nobody else's",
     assert.equal((await honest.compile(await at.job({ files: [HELLO] }), NEVER)).outcome, "compiled");
   });
 
-  test("late messages of a job that has ended are no breach", async () => {
-    await using at = await TestWorker.start();
+  test("late messages of a job that has ended are no breach", async (t) => {
+    const at = await TestWorker.start(t);
     const job = await at.job({ files: [LARGE] });
     const rest = [
       chunk(1n),
@@ -118,8 +118,8 @@ describe("a client that breaks the protocol loses its stream and nobody else's",
 
 test("a hit during a 100 MB upload on the same stream takes little more than an idle one", {
   timeout: 120_000,
-}, async () => {
-  await using at = await TestWorker.start();
+}, async (t) => {
+  const at = await TestWorker.start(t);
   const client = await at.client();
   await client.compile(await at.job({ files: [HELLO] }), NEVER);
   const hitMs = async () => {

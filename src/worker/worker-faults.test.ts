@@ -35,8 +35,8 @@ async function damage(path: string): Promise<void> {
 
 describe("a damaged store", () => {
   for (const area of ["cache", "actions"])
-    test(`misses what is damaged in ${area}, sets it aside, and compiles again`, async () => {
-      await using at = await TestWorker.start();
+    test(`misses what is damaged in ${area}, sets it aside, and compiles again`, async (t) => {
+      const at = await TestWorker.start(t);
       const client = await at.client();
       const first = await client.compile(await at.job({ files: [HELLO] }), NEVER);
       for (const file of await storeFiles(at, area)) await damage(file);
@@ -47,8 +47,8 @@ describe("a damaged store", () => {
       assert.equal((await client.compile(await at.job({ files: [HELLO] }), NEVER)).outcome, "hit");
     });
 
-  test("that lost a source says so, and asks for it the next time", async () => {
-    await using at = await TestWorker.start();
+  test("that lost a source says so, and asks for it the next time", async (t) => {
+    const at = await TestWorker.start(t);
     const client = await at.client();
     const argv = ["/bin/sh", "-c", "exit 3"];
     await client.compile(await at.job({ files: [HELLO], argv }), NEVER);
@@ -60,13 +60,13 @@ describe("a damaged store", () => {
 });
 
 describe("a full disk", () => {
-  test("of the store fails jobs with store.io, serves hits, and works again once there is space", async () => {
+  test("of the store fails jobs with store.io, serves hits, and works again once there is space", async (t) => {
     let full = false;
     const write: WriteAt = async (handle, bytes, position) => {
       if (full) throw noSpace();
       await writeAt(handle, bytes, position);
     };
-    await using at = await TestWorker.start({}, { faults: { write } });
+    const at = await TestWorker.start(t, {}, { faults: { write } });
     const client = await at.client();
     await client.compile(await at.job({ files: [HELLO] }), NEVER);
     full = true;
@@ -79,13 +79,13 @@ describe("a full disk", () => {
     assert.deepEqual(notes, ["", "", "store.io", "store.io", "store.io", ""]);
   });
 
-  test("at any moment of a compile gives the right object or an error", async () => {
+  test("at any moment of a compile gives the right object or an error", async (t) => {
     let writesLeft = Number.POSITIVE_INFINITY;
     const write: WriteAt = async (handle, bytes, position) => {
       if (writesLeft-- <= 0) throw noSpace();
       await writeAt(handle, bytes, position);
     };
-    await using at = await TestWorker.start({}, { faults: { write } });
+    const at = await TestWorker.start(t, {}, { faults: { write } });
     const client = await at.client();
     let compiled = 0;
     for (let moment = 0; moment < 14; moment++) {
@@ -103,7 +103,7 @@ describe("a full disk", () => {
     assert.equal((await at.jobRows()).length, 14);
   });
 
-  test("of the audit log answers audit.io and nothing else, until there is space", async () => {
+  test("of the audit log answers audit.io and nothing else, until there is space", async (t) => {
     let full = false;
     const log: typeof LOG_DISK = {
       ...LOG_DISK,
@@ -112,7 +112,7 @@ describe("a full disk", () => {
         await LOG_DISK.write(handle, bytes, position);
       },
     };
-    await using at = await TestWorker.start({}, { faults: { log } });
+    const at = await TestWorker.start(t, {}, { faults: { log } });
     const client = await at.client();
     await client.compile(await at.job({ files: [HELLO] }), NEVER);
     full = true;
@@ -125,7 +125,7 @@ describe("a full disk", () => {
     assert.equal((await client.compile(other, NEVER)).outcome, "hit", "its result is good, only its row was missing");
   });
 
-  test("a failed sync ends the worker's answers", async () => {
+  test("a failed sync ends the worker's answers", async (t) => {
     let broken = false;
     const log: typeof LOG_DISK = {
       ...LOG_DISK,
@@ -134,7 +134,7 @@ describe("a full disk", () => {
         await LOG_DISK.sync(handle);
       },
     };
-    await using at = await TestWorker.start({}, { faults: { log } });
+    const at = await TestWorker.start(t, {}, { faults: { log } });
     const client = await at.client();
     await client.compile(await at.job({ files: [HELLO] }), NEVER);
     broken = true;
@@ -150,7 +150,7 @@ test("a worker killed at any moment has a row for each object that a client got"
     await mkdir(join(folder, "state"));
     const program = `
       import { TestWorker } from ${JSON.stringify(join(import.meta.dirname, "../../test/support/test-worker.ts"))};
-      const at = await TestWorker.start({}, {}, process.argv[1]);
+      const at = await TestWorker.start({ after: () => {} }, {}, {}, process.argv[1]);
       const client = await at.client();
       const argv = ["/bin/sh", "-c", "cp /hpcc/project/a.c /hpcc/out/object.o"];
       const signal = new AbortController().signal;

@@ -19,8 +19,8 @@ function kinds(rows: readonly { readonly envelope: { readonly kind: string; read
 }
 
 describe("a compile", () => {
-  test("is compiled, then found, with one row each that says all", async () => {
-    await using at = await TestWorker.start();
+  test("is compiled, then found, with one row each that says all", async (t) => {
+    const at = await TestWorker.start(t);
     const client = await at.client();
     const states: string[] = [];
     const cold = await client.compile(await at.job({ files: [HELLO] }), {
@@ -41,7 +41,7 @@ describe("a compile", () => {
     await writeFile(source, HELLO.content);
     execFileSync("/usr/bin/gcc", ["-c", source, "-o", join(at.folder, "plain.o")]);
     assert.equal(sha256(object), cold.outputs[0]!.digest);
-    assert.match(execFileSync("nm", [cold.outputs[0]!.file], { encoding: "utf8" }), /answer/);
+    assert.ok(object.includes("answer"));
 
     const rows = await at.rows();
     assert.deepEqual(kinds(rows), ["vm booted", "compile", "hit"]);
@@ -59,8 +59,8 @@ describe("a compile", () => {
     assert.equal(command.cwd, "/hpcc/project");
   });
 
-  test("that warns gives its words again, and one that fails is not kept", async () => {
-    await using at = await TestWorker.start();
+  test("that warns gives its words again, and one that fails is not kept", async (t) => {
+    const at = await TestWorker.start(t);
     const client = await at.client();
     const warning = { path: "/hpcc/project/w.c", content: "#warning look here\nint x;\n" };
     for (const outcome of ["compiled", "hit"]) {
@@ -84,8 +84,8 @@ describe("a compile", () => {
     assert.equal(rows[2]!.row.outputDigest, null);
   });
 
-  test("with many and empty and large files arrives as it is", async () => {
-    await using at = await TestWorker.start();
+  test("with many and empty and large files arrives as it is", async (t) => {
+    const at = await TestWorker.start(t);
     const client = await at.client();
     const noise = randomBytes(3_000_000);
     const files = [
@@ -108,8 +108,8 @@ describe("a compile", () => {
     assert.deepEqual(await readFile(again.outputs[0]!.file), expected);
   });
 
-  test("of sixteen at a time on one stream: none lost, doubled or mixed up", async () => {
-    await using at = await TestWorker.start({ jobsPerStreamMax: 8 });
+  test("of sixteen at a time on one stream: none lost, doubled or mixed up", async (t) => {
+    const at = await TestWorker.start(t, { jobsPerStreamMax: 8 });
     const client = await at.client();
     const jobs = await Promise.all(
       Array.from({ length: 40 }, async (_, i) =>
@@ -126,11 +126,11 @@ describe("a compile", () => {
     assert.equal(new Set(results.map((result) => result.rowDigest)).size, 40);
   });
 
-  test("survives a restart of the worker as a hit", async () => {
-    const first = await TestWorker.start();
+  test("survives a restart of the worker as a hit", async (t) => {
+    const first = await TestWorker.start(t);
     await (await first.client()).compile(await first.job({ files: [HELLO] }), NEVER);
     await first.stop();
-    await using second = await TestWorker.start({}, {}, first.folder);
+    const second = await TestWorker.start(t, {}, {}, first.folder);
     const job: RemoteJob = { ...(await first.job({ files: [HELLO] })) };
     assert.equal((await (await second.client()).compile(job, NEVER)).outcome, "hit");
     assert.deepEqual(kinds(await second.jobRows()), ["compile", "hit"]);
@@ -138,8 +138,8 @@ describe("a compile", () => {
 });
 
 describe("equal jobs at the same time", () => {
-  test("compile once; both get the object, one as joined", async () => {
-    await using at = await TestWorker.start();
+  test("compile once; both get the object, one as joined", async (t) => {
+    const at = await TestWorker.start(t);
     const [ann, other] = [await at.client(), await at.client()];
     const gate = Promise.withResolvers<void>();
     at.pool.gate = gate.promise;
@@ -157,8 +157,8 @@ describe("equal jobs at the same time", () => {
     assert.deepEqual(kinds(await at.jobRows()).sort(), ["compile", "hit joined"]);
   });
 
-  test("one may leave, and the other gets its object as compiled", async () => {
-    await using at = await TestWorker.start();
+  test("one may leave, and the other gets its object as compiled", async (t) => {
+    const at = await TestWorker.start(t);
     const [ann, other] = [await at.client(), await at.client()];
     const gate = Promise.withResolvers<void>();
     at.pool.gate = gate.promise;
@@ -178,8 +178,8 @@ describe("equal jobs at the same time", () => {
     assert.deepEqual(kinds(await at.jobRows()), ["failed job.cancelled", "compile"]);
   });
 
-  test("when all leave, the compile is cancelled", async () => {
-    await using at = await TestWorker.start();
+  test("when all leave, the compile is cancelled", async (t) => {
+    const at = await TestWorker.start(t);
     const client = await at.client();
     at.pool.gate = new Promise(() => {});
     const leave = new AbortController();
@@ -195,8 +195,8 @@ describe("equal jobs at the same time", () => {
     assert.equal((await client.compile(await at.job({ files: [HELLO] }), NEVER)).outcome, "compiled");
   });
 
-  test("of two principals are not shared; the blobs of their tenant are", async () => {
-    await using at = await TestWorker.start();
+  test("of two principals are not shared; the blobs of their tenant are", async (t) => {
+    const at = await TestWorker.start(t);
     const [ann, bob] = [await at.client(), await at.client("tenant/acme/user/bob")];
     await ann.compile(await at.job({ files: [HELLO] }), NEVER);
     assert.equal((await bob.compile(await at.job({ files: [HELLO] }), NEVER)).outcome, "compiled");
@@ -208,8 +208,8 @@ describe("equal jobs at the same time", () => {
 });
 
 describe("what may not be", () => {
-  test("a job that is refused leaves a row, and the stream lives on", async () => {
-    await using at = await TestWorker.start();
+  test("a job that is refused leaves a row, and the stream lives on", async (t) => {
+    const at = await TestWorker.start(t);
     const client = await at.client();
     const good = await at.job({ files: [HELLO] });
     const refusals: [RemoteJob, string][] = [
@@ -224,8 +224,8 @@ describe("what may not be", () => {
     assert.deepEqual(kinds(await at.jobRows()), [...refusals.map(([, code]) => `denied ${code}`), "compile"]);
   });
 
-  test("a blob that is not what its digest names fails its job alone", async () => {
-    await using at = await TestWorker.start();
+  test("a blob that is not what its digest names fails its job alone", async (t) => {
+    const at = await TestWorker.start(t);
     const client = await at.client();
     const job = await at.job({ files: [HELLO] });
     const other = await at.job({ files: [{ path: "/hpcc/project/o.c", content: "int other;\n" }] });
@@ -237,8 +237,8 @@ describe("what may not be", () => {
     assert.equal((await client.compile(job, NEVER)).outcome, "compiled", "nothing of it was kept");
   });
 
-  test("a job whose VM fails, or that leaves no object, or takes too long, fails with its code", async () => {
-    await using at = await TestWorker.start();
+  test("a job whose VM fails, or that leaves no object, or takes too long, fails with its code", async (t) => {
+    const at = await TestWorker.start(t);
     const client = await at.client();
     at.pool.failure = new HpccError("vm.lost", "the microVM ended", { details: { vm: "vm-1" } });
     await assert.rejects(client.compile(await at.job({ files: [HELLO] }), NEVER), { code: "vm.lost" });
@@ -252,15 +252,15 @@ describe("what may not be", () => {
     assert.equal(rows[0]!.row.vm, "vm-1");
   });
 
-  test("workers, schedulers and strangers are no clients", async () => {
-    await using at = await TestWorker.start();
+  test("workers, schedulers and strangers are no clients", async (t) => {
+    const at = await TestWorker.start(t);
     await assert.rejects(at.client("worker/w2"), { code: "identity.forbidden" });
     await assert.rejects(at.client("scheduler/s1"), HpccError);
     assert.equal((await at.jobRows()).length, 0);
   });
 
-  test("a client that goes leaves a row for each of its jobs", async () => {
-    await using at = await TestWorker.start();
+  test("a client that goes leaves a row for each of its jobs", async (t) => {
+    const at = await TestWorker.start(t);
     const client = await at.client();
     at.pool.gate = new Promise(() => {});
     const jobs = [];
@@ -280,8 +280,20 @@ describe("what may not be", () => {
     assert.equal(at.worker.load().freeSlots, 2);
   });
 
-  test("a runtime weaker than the configuration allows does not start", async () => {
-    await assert.rejects(TestWorker.start({ isolationMin: "firecracker" }), { code: "config.invalid" });
+  test("a worker that is shut down leaves a row for each job that it cut off", async (t) => {
+    const at = await TestWorker.start(t);
+    const client = await at.client();
+    at.pool.gate = new Promise(() => {});
+    const running = started();
+    const job = assert.rejects(client.compile(await at.job({ files: [HELLO] }), running.options), HpccError);
+    await running.queued;
+    await at.worker.close(0);
+    await job;
+    assert.deepEqual(kinds(await at.jobRows()), ["failed job.cancelled"]);
+  });
+
+  test("a runtime weaker than the configuration allows does not start", async (t) => {
+    await assert.rejects(TestWorker.start(t, { isolationMin: "firecracker" }), { code: "config.invalid" });
   });
 });
 

@@ -111,10 +111,19 @@ export async function startWorker(config: WorkerConfig, deps: WorkerDeps): Promi
     clock,
     logger,
   };
+  const sessions = new Set<Promise<void>>();
   const server = new RpcServer({ tls: deps.tls, logger });
   const inspector = new Inspector({ auditFolder: folders.audit, store });
   server.add(WorkerService, {
-    session: async (stream, { peer }) => serveSession(stream, clientOf(peer, config.trustDomain), session),
+    session: async (stream, { peer }) => {
+      const serving = serveSession(stream, clientOf(peer, config.trustDomain), session);
+      sessions.add(serving);
+      try {
+        await serving;
+      } finally {
+        sessions.delete(serving);
+      }
+    },
     inspect: async ({ hash }, { peer }) =>
       create(InspectResponseSchema, await inspector.find(hash, clientOf(peer, config.trustDomain).tenant)),
   });
@@ -123,6 +132,13 @@ export async function startWorker(config: WorkerConfig, deps: WorkerDeps): Promi
     await disk.settled();
     inspector.close();
     await log.close();
+  };
+  let closing: Promise<void> | null = null;
+  const close = async (graceMs: number | undefined) => {
+    await server.close(graceMs);
+    // Jobs that were cut off still leave their rows.
+    await Promise.allSettled(sessions);
+    await closeParts();
   };
   const address = await server.listen(config.listen).catch(async (error: unknown) => {
     await closeParts();
@@ -138,8 +154,8 @@ export async function startWorker(config: WorkerConfig, deps: WorkerDeps): Promi
     stats: () => ({ jobs: { ...runner.counters }, store: disk.counters, rows: log.sequence }),
     updateTls: (tls) => server.updateTls(tls),
     async close(graceMs) {
-      await server.close(graceMs);
-      await closeParts();
+      closing ??= close(graceMs);
+      await closing;
     },
   };
 }

@@ -35,6 +35,11 @@ export interface TestJobOptions {
   readonly deadlineMs?: number;
 }
 
+/** What runs functions at its end: a test's context. */
+export interface TestScope {
+  after(end: () => Promise<void>): void;
+}
+
 export class TestWorker {
   readonly folder: string;
   readonly worker: RunningWorker;
@@ -52,7 +57,9 @@ export class TestWorker {
     this.#authority = parts.authority;
   }
 
+  /** A worker that ends, with its folder, when the test does. */
   static async start(
+    scope: TestScope,
     overrides: Partial<WorkerConfig> = {},
     deps: Partial<WorkerDeps> = {},
     at?: string,
@@ -101,7 +108,12 @@ export class TestWorker {
         ...deps,
       },
     );
-    return new TestWorker({ folder, worker, pool: pool!, authority });
+    const started = new TestWorker({ folder, worker, pool: pool!, authority });
+    scope.after(async () => {
+      await started.stop();
+      await rm(folder, { recursive: true, force: true });
+    });
+    return started;
   }
 
   /** A connected client; by default ann of acme. */
@@ -164,11 +176,6 @@ export class TestWorker {
   async stop(): Promise<void> {
     for (const client of this.#clients) client.close();
     await this.worker.close(100);
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.stop();
-    await rm(this.folder, { recursive: true });
   }
 }
 

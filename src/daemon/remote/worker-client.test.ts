@@ -7,6 +7,7 @@ import { describe, test } from "node:test";
 import { zstdCompressSync } from "node:zlib";
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { TestAuthority } from "../../../test/support/certificates.ts";
+import type { TestScope } from "../../../test/support/test-worker.ts";
 import { ascii } from "../../base/byte-string.ts";
 import { type Clock, ManualClock } from "../../base/clock.ts";
 import { SILENT_LOGGER } from "../../base/log.ts";
@@ -92,24 +93,23 @@ const chunkOf = (jobId: bigint, data: Uint8Array = FRAME, last = true, blobIndex
 /** A worker that says what it is told to, in answer to each message of its client. */
 class ScriptedWorker {
   readonly heard: (string | undefined)[] = [];
-  readonly #server: RpcServer;
   readonly #authority: TestAuthority;
   readonly folder: string;
   #port = 0;
 
-  private constructor(server: RpcServer, authority: TestAuthority, folder: string) {
-    this.#server = server;
+  private constructor(authority: TestAuthority, folder: string) {
     this.#authority = authority;
     this.folder = folder;
   }
 
   static async start(
+    scope: TestScope,
     answer: (message: SessionRequest["message"]) => readonly Reply[] | "end",
   ): Promise<ScriptedWorker> {
     const authority = await TestAuthority.create();
     const server = new RpcServer({ tls: await authority.issue("worker/w1"), logger: SILENT_LOGGER });
     const folder = await mkdtemp(join(tmpdir(), "hpcc-client-"));
-    const worker = new ScriptedWorker(server, authority, folder);
+    const worker = new ScriptedWorker(authority, folder);
     server.add(WorkerService, {
       async session(stream) {
         for await (const { message } of stream.incoming) {
@@ -120,6 +120,10 @@ class ScriptedWorker {
         }
       },
       inspect: async () => create(InspectResponseSchema),
+    });
+    scope.after(async () => {
+      await server.close(0);
+      await rm(folder, { recursive: true });
     });
     worker.#port = (await server.listen({ host: "127.0.0.1", port: 0 })).port;
     return worker;
@@ -159,11 +163,6 @@ class ScriptedWorker {
       outputFolder: this.folder,
     };
   }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.#server.close(0);
-    await rm(this.folder, { recursive: true });
-  }
 }
 
 /** Greets, and answers each job with what `replies` says. */
@@ -172,8 +171,11 @@ function answering(replies: (jobId: bigint) => readonly Reply[] | "end") {
     message.case === "hello" ? [hello] : message.case === "job" ? replies(message.value.jobId) : [];
 }
 
-test("an honest answer is taken", async () => {
-  await using worker = await ScriptedWorker.start(answering((id) => [resultOf(id), chunkOf(id)]));
+test("an honest answer is taken", async (t) => {
+  const worker = await ScriptedWorker.start(
+    t,
+    answering((id) => [resultOf(id), chunkOf(id)]),
+  );
   const client = await worker.client();
   const result = await client.compile(worker.job(), NEVER);
   assert.deepEqual(await readFile(result.outputs[0]!.file), OBJECT);
@@ -225,15 +227,15 @@ describe("a lie is refused", () => {
     ],
   };
   for (const [what, replies] of Object.entries(lies))
-    test(what, async () => {
-      await using worker = await ScriptedWorker.start(answering(replies));
+    test(what, async (t) => {
+      const worker = await ScriptedWorker.start(t, answering(replies));
       const client = await worker.client();
       await assert.rejects(client.compile(worker.job(), NEVER), { code: "peer.protocol" });
       assert.deepEqual(await readdir(worker.folder), []);
       client.close();
     });
 
-  test("a hello that makes no sense", async () => {
+  test("a hello that makes no sense", async (t) => {
     const value = hello.value;
     for (const change of [
       { protocolVersion: 2 },
@@ -241,19 +243,19 @@ describe("a lie is refused", () => {
       { initialCreditBytes: 2 ** 31 },
       { jobsMax: 0 },
     ]) {
-      await using worker = await ScriptedWorker.start(() => [{ case: "hello", value: { ...value, ...change } }]);
+      const worker = await ScriptedWorker.start(t, () => [{ case: "hello", value: { ...value, ...change } }]);
       await assert.rejects(worker.client(), { code: "peer.protocol" });
     }
   });
 });
 
 describe("a worker that fails is told from one that refuses", () => {
-  test("its error keeps its code and loses its control characters; the stream lives on", async () => {
+  test("its error keeps its code and loses its control characters; the stream lives on", async (t) => {
     const replies = (id: bigint): Reply[] =>
       id === 3n
         ? [resultOf(id), chunkOf(id)]
         : [{ case: "error", value: { jobId: id, code: id === 1n ? "vm.lost" : "rubbish", message: "gone\u001b[31m" } }];
-    await using worker = await ScriptedWorker.start(answering(replies));
+    const worker = await ScriptedWorker.start(t, answering(replies));
     const client = await worker.client();
     await assert.rejects(client.compile(worker.job(), NEVER), {
       code: "vm.lost",
@@ -264,16 +266,19 @@ describe("a worker that fails is told from one that refuses", () => {
     client.close();
   });
 
-  test("the end of its stream ends all jobs, and the client says so", async () => {
-    await using worker = await ScriptedWorker.start(answering(() => "end"));
+  test("the end of its stream ends all jobs, and the client says so", async (t) => {
+    const worker = await ScriptedWorker.start(
+      t,
+      answering(() => "end"),
+    );
     const client = await worker.client();
     await assert.rejects(client.compile(worker.job(), NEVER), { code: "peer.unavailable" });
     await assert.rejects(client.compile(worker.job(), NEVER), { code: "peer.unavailable" });
     assert.ok(client.ended.aborted);
   });
 
-  test("its silence before the hello, in a job and within a blob has an end", async () => {
-    await using mute = await ScriptedWorker.start(() => []);
+  test("its silence before the hello, in a job and within a blob has an end", async (t) => {
+    const mute = await ScriptedWorker.start(t, () => []);
     const clock = new ManualClock();
     const connecting = assert.rejects(mute.client(clock), { code: "peer.deadline" });
     await until(() => clock.pendingTimers > 0);
@@ -284,7 +289,7 @@ describe("a worker that fails is told from one that refuses", () => {
       (id: bigint) => [resultOf(id)],
       (id: bigint) => [resultOf(id), chunkOf(id, FRAME.subarray(0, 9), false)],
     ]) {
-      await using worker = await ScriptedWorker.start(answering(replies));
+      const worker = await ScriptedWorker.start(t, answering(replies));
       const time = new ManualClock();
       const client = await worker.client(time);
       const job = assert.rejects(client.compile(worker.job(), NEVER), { code: "peer.deadline" });
@@ -300,9 +305,9 @@ describe("a worker that fails is told from one that refuses", () => {
     }
   });
 
-  test("a job above the worker's limit waits for a place, or for its own cancel", async () => {
+  test("a job above the worker's limit waits for a place, or for its own cancel", async (t) => {
     const open: bigint[] = [];
-    await using worker = await ScriptedWorker.start((message) => {
+    const worker = await ScriptedWorker.start(t, (message) => {
       if (message.case === "hello") return [hello];
       if (message.case === "job") open.push(message.value.jobId);
       return message.case === "cancel"
