@@ -65,6 +65,11 @@ export class TestWorker {
     at?: string,
   ): Promise<TestWorker> {
     const folder = at ?? (await mkdtemp(join(tmpdir(), "hpcc-worker-")));
+    let started: TestWorker | null = null;
+    scope.after(async () => {
+      await started?.stop();
+      await rm(folder, { recursive: true, force: true });
+    });
     const authority = await TestAuthority.create();
     let pool: LocalPool | null = null;
     const worker = await startWorker(
@@ -108,11 +113,7 @@ export class TestWorker {
         ...deps,
       },
     );
-    const started = new TestWorker({ folder, worker, pool: pool!, authority });
-    scope.after(async () => {
-      await started.stop();
-      await rm(folder, { recursive: true, force: true });
-    });
+    started = new TestWorker({ folder, worker, pool: pool!, authority });
     return started;
   }
 
