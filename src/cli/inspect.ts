@@ -8,6 +8,7 @@ import { displayText } from "../base/byte-string.ts";
 import { HpccError } from "../base/errors.ts";
 import { decodeResultManifest } from "../core/action/result-manifest.ts";
 import { decodeSourceManifest } from "../core/action/source-manifest.ts";
+import { partArguments } from "../core/compile/injected.ts";
 import { isDigest } from "../core/digest/digest.ts";
 import { type HostPort } from "../core/identity/host-port.ts";
 import { type Identity, sameTrustDomain } from "../core/identity/spiffe.ts";
@@ -70,9 +71,6 @@ export async function inspectRemote(
   throw last;
 }
 
-/** Options that hpcc adds to a compile, so that a reader can tell them from the caller's own. */
-const INJECTED =
-  /^(-Werror=date-time|-ffile-prefix-map=\/hpcc\/project=\.|-frandom-seed=[0-9a-f]{16}|-gno-record-gcc-switches|-fpreprocessed|-fdirectives-only|-x|cpp-output|c\+\+-cpp-output)$/;
 const ROWS_SHOWN = 10;
 
 /** The inspection for a person. UNTRUSTED: the worker. */
@@ -116,9 +114,8 @@ function printFlags(flags: string | null): string {
   if (isDigest(flags)) return `flags in blob ${flags}\n`;
   const { cwd, environment, argv } = decodeFlags(flags);
   const words = (list: readonly string[]) => list.map((word) => printable(word)).join(" ");
-  const text = argv.map(displayText);
-  const own = text.filter((word) => !INJECTED.test(word));
-  const injected = text.filter((word) => INJECTED.test(word));
+  const parted = partArguments(argv);
+  const [own, injected] = [parted.own.map(displayText), parted.injected.map(displayText)];
   const rows = [
     ["command", words(own)],
     ["injected", words(injected) || "-"],
