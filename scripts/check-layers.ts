@@ -24,7 +24,7 @@ const LAYERS: Readonly<Record<string, readonly string[]>> = {
   programs: [...ROLE, "daemon", "scheduler", "worker", "cli"],
   gen: [],
 };
-/** Built-in modules that know no disk, network, process or clock: all that the pure layers may use, with `isIP` of node:net. */
+/** Built-in modules that know no disk, network, process or clock: all that the pure layers may use, with the pure `isIP` functions of node:net. */
 const PURE_BUILTINS = new Set(["node:crypto", "node:buffer"]);
 const IMPORT = /^(?:import|export)\b[^;]*?from "([^"]+)";|^import "([^"]+)";|\bimport\(\s*"([^"]+)"\s*\)/gm;
 
@@ -74,7 +74,7 @@ function checkPackage({ from, to, clause }: Import): void {
   if (!builtin && !shipped.has(packageOf(to)) && from.startsWith("src/"))
     problems.push(`${from}: ${to} does not ship; move it to dependencies`);
   const pure = from.startsWith("src/core/") || from.startsWith("src/audit/verify/");
-  if (builtin && pure && !PURE_BUILTINS.has(to) && !clause.includes("{ isIP }"))
+  if (builtin && pure && !PURE_BUILTINS.has(to) && !/\{ isIP(?:v[46])? \}/.test(clause))
     problems.push(`${from}: ${to} in a pure layer`);
 }
 

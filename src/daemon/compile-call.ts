@@ -193,6 +193,7 @@ async function preprocess(
     text,
     cwd: request.cwd,
     source: mapped.source,
+    pinned: project.config.determinism === "pin",
     readFile: (path) => files.read(hostFile(path, project)),
   });
   if (rebuilt.kind === "refused") throw new Bypass(rebuilt.reason, rebuilt.detail);

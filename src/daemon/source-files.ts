@@ -1,7 +1,5 @@
 // The files that a guest gets for one compile, as manifest and blobs. Blobs stay in memory until the job is done; they become
 // zstd frames only when a worker asks for them.
-import { promisify } from "node:util";
-import { constants, zstdCompress } from "node:zlib";
 import { ascii, type ByteString } from "../base/byte-string.ts";
 import { HpccError } from "../base/errors.ts";
 import {
@@ -10,11 +8,10 @@ import {
   sourceDigest,
   sourceManifest,
 } from "../core/action/source-manifest.ts";
-import type { GuestFile } from "../core/compile/rebuild.ts";
+import type { GuestFile } from "../core/compile/guest-file.ts";
 import { type Digest, digestHex, sha256 } from "../core/digest/digest.ts";
+import { compressBytes } from "../store/zstd-codec.ts";
 
-const compress = promisify(zstdCompress);
-const ZSTD_LEVEL = 3;
 /** An empty file of this name keeps a folder in a manifest, which holds only files. */
 const FOLDER_KEEPER = ascii(".hpcc-folder");
 
@@ -51,7 +48,7 @@ export function collectSourceFiles(files: readonly GuestFile[], folders: readonl
       const bytes = blobs.get(wanted);
       if (bytes === undefined)
         throw new HpccError("peer.protocol", `the worker asked for ${wanted}, which is not a source`);
-      return compress(bytes, { params: { [constants.ZSTD_c_compressionLevel]: ZSTD_LEVEL } });
+      return compressBytes(bytes);
     },
   };
 }

@@ -3,9 +3,9 @@
 // Must not know the command line. UNTRUSTED: text and files are a checkout's.
 import { type ByteString, byteStringOf, byteStringOfText, bytesOf } from "../../base/byte-string.ts";
 import type { BypassReason } from "./bypass-reasons.ts";
+import type { GuestFile } from "./guest-file.ts";
 import { isPseudoFile, type Linemarker, parseLinemarker, type ResolvedPath, resolvePath } from "./linemarkers.ts";
 import { QuoteFiles } from "./quote-files.ts";
-import type { GuestFile } from "./rebuild.ts";
 import { SourceLines } from "./source-lines.ts";
 import { readDirective, TextScanner } from "./text-scanner.ts";
 import { isSent } from "./view.ts";
@@ -221,7 +221,7 @@ class Walk {
     const { lines, sent } = place.origin;
     if (this.#undoing) {
       this.#undoing = false;
-      if (!line.startsWith("#undef ")) return this.#refuse("unfaithful_preprocessing", "pop_macro of an unknown form");
+      if (!/^\s*#undef /.test(line)) return this.#refuse("unfaithful_preprocessing", "pop_macro of an unknown form");
       this.#replace("", 1);
       return null;
     }

@@ -1,7 +1,7 @@
 // Collects which lines of which files a compiler may quote in diagnostics, and makes files that hold just those, each at its
 // number. Pure. Must not know how the lines were found.
 import { type ByteString, bytesOf } from "../../base/byte-string.ts";
-import type { GuestFile } from "./rebuild.ts";
+import type { GuestFile } from "./guest-file.ts";
 import type { SourceLines } from "./source-lines.ts";
 
 const NEWLINE = 0x0a;

@@ -4,6 +4,7 @@
 import { ascii, type ByteString, byteStringOf } from "../../base/byte-string.ts";
 import type { BypassReason } from "./bypass-reasons.ts";
 import { restoreDirectives } from "./directives-only.ts";
+import type { GuestFile } from "./guest-file.ts";
 import type { CompilerFamily, Language } from "./invocation.ts";
 import { isPseudoFile, parseLinemarker, resolvePath } from "./linemarkers.ts";
 import { SourceLines } from "./source-lines.ts";
@@ -29,12 +30,6 @@ export interface RebuildRequest {
    * Handing back the same object for the same unchanged file lets its line index be used again.
    */
   readFile(path: ByteString): Uint8Array | null;
-}
-
-/** A file of the guest: absolute normalized path in the view, below the project's root or an extra root, or `TEXT_PATH`. */
-export interface GuestFile {
-  readonly path: ByteString;
-  readonly bytes: Uint8Array;
 }
 
 export type Rebuilt =
