@@ -5,10 +5,11 @@ import { type ByteString, byteStringOf, bytesOf } from "../base/byte-string.ts";
 import { dependencyName, rewriteDependencies } from "../core/compile/dependency-file.ts";
 import { type Environment, type EnvironmentPlan, readEnvironment } from "../core/compile/environment.ts";
 import { parseGnu } from "../core/compile/gnu-parse.ts";
-import type { GnuInvocation } from "../core/compile/invocation.ts";
+import type { Argument, GnuInvocation } from "../core/compile/invocation.ts";
 import {
   type IncludePaths,
   mapInvocation,
+  type PathMapper,
   pathsOf,
   type Spelling,
   type ViewFiles,
@@ -35,8 +36,7 @@ export interface CallRequest {
   readonly spelled: View;
   /** Width of the terminal that stderr is; null for none. */
   readonly terminalColumns: number | null;
-  /** Whether an absolute host path of a file means the same in the view. */
-  readonly inView: (hostPath: ByteString) => boolean;
+  readonly mapper: PathMapper;
 }
 
 const RESPONSE_FILE_BYTES_MAX = 8 * 1024 * 1024;
@@ -78,16 +78,23 @@ export function readCall(message: CallMessage, project: Project, compiler: Image
     spellings,
     spelled: spelledView(project.view, spellings),
     terminalColumns: message.terminal.stderr ? (message.terminal.columns ?? TERMINAL_COLUMNS_FALLBACK) : null,
-    inView: (path) => mapper.file(path) !== null,
+    mapper,
   };
 }
 
-/** Host paths of the folders that the call searches for headers, apart from those of the compiler itself. */
-export function includeFolders(request: CallRequest): ByteString[] {
-  const { invocation, plan, hostCwd } = request;
-  return pathsOf(invocation, plan.includePaths)
-    .filter(({ kind }) => kind === "directory")
-    .map(({ path }) => (path.startsWith("/") ? path : (`${hostCwd}/${path}` as ByteString)));
+/** Where and what the command line makes the compiler seek, apart from its own folders; paths are the host's. */
+export function includeSearch({ invocation, plan, hostCwd, mapper }: CallRequest) {
+  const words = (wanted: (argument: Argument) => boolean) =>
+    invocation.arguments.filter(wanted).flatMap(({ value }) => (value === null ? [] : [value]));
+  return {
+    folders: pathsOf(invocation, plan.includePaths)
+      .filter(({ kind }) => kind === "directory")
+      .map(({ path }) => (path.startsWith("/") ? path : (`${hostCwd}/${path}` as ByteString))),
+    cwd: hostCwd,
+    forced: words(({ valueKind }) => valueKind === "include"),
+    macros: words(({ option }) => option === "-D"),
+    mapper,
+  };
 }
 
 /** The dependency file as a one-step compile on the host would have written it. Throws `Bypass` when it has no such form. */

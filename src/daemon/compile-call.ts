@@ -20,19 +20,20 @@ import { CALL_FILES, OUTPUT_FOLDER, toHostPath } from "../core/compile/view.ts";
 import type { OutputFile, OutputsMessage } from "../wire/launcher/messages.ts";
 import { Bypass } from "./bypass.ts";
 import type { CallCounts, CallOutcome } from "./call-counts.ts";
-import { type CallRequest, hostDependencies, includeFolders, readCall } from "./call-request.ts";
+import { type CallRequest, hostDependencies, includeSearch, readCall } from "./call-request.ts";
 import type { FileCache } from "./file-cache.ts";
-import { escapingOperand, hasIncludeOperands } from "./has-include.ts";
+import { escapingLookup, type FolderLinks } from "./include-lookups.ts";
 import type { CallAnswer, LauncherCall } from "./launcher-connection.ts";
 import { imageAnswer, quoted, refusalAnswer } from "./local-answer.ts";
 import type { ImageCompiler, Project } from "./project.ts";
-import type { RemoteResult, RemoteWorker } from "./remote/remote-job.ts";
+import { isWorkersWord, type RemoteResult, type RemoteWorker } from "./remote/remote-job.ts";
 import { collectSourceFiles, type SourceFiles } from "./source-files.ts";
 
 export interface CompileDependencies {
   /** Null when nothing remote is configured. */
   readonly worker: RemoteWorker | null;
   readonly files: FileCache;
+  readonly links: FolderLinks;
   readonly counts: CallCounts;
   /** Bounds the compiles that are prepared or sent at a time, and with them the daemon's memory. */
   readonly slots: Semaphore;
@@ -90,9 +91,10 @@ export async function answerCompileCall(
 
 function bypassOf(error: unknown, logger: Logger): { reason: BypassReason; detail: ByteString | null } {
   if (error instanceof Bypass) return error;
-  if (error instanceof HpccError && error.retryable) {
+  if (error instanceof HpccError && (error.retryable || isWorkersWord(error))) {
     logger.warn("call.remote_failed", { code: error.code, message: error.message });
-    return { reason: "remote_unavailable", detail: byteStringOfText(error.message) };
+    const reason = isWorkersWord(error) ? "remote_failed" : "remote_unavailable";
+    return { reason, detail: byteStringOfText(error.message) };
   }
   const message = error instanceof Error ? error.message : String(error);
   logger.error("call.failed", { message, stack: error instanceof Error ? error.stack : undefined });
@@ -121,7 +123,6 @@ async function compileRemotely(
     const { source, action } = prepareJob(project, compiler, request, unit.rebuilt);
     const outputFolder = `${displayText(folder)}/out`;
     await mkdir(outputFolder, { mode: 0o700 });
-    dependencies.counts.add("jobs_sent", 1);
     const result = await worker.compile(
       {
         action,
@@ -131,7 +132,7 @@ async function compileRemotely(
         deadlineMs: project.config.deadlineMs,
         outputFolder,
       },
-      { signal: call.signal },
+      { signal: call.signal, onSent: () => dependencies.counts.add("jobs_sent", 1) },
     );
     countTraffic(result, dependencies.counts);
     return { answer: await outputsOf(result, project, request, unit), outcome: `remote_${result.outcome}` };
@@ -155,7 +156,7 @@ async function preprocess(
   compiler: ImageCompiler,
   request: CallRequest,
   folder: ByteString,
-  { files, clock }: CompileDependencies,
+  { files, links, clock }: CompileDependencies,
 ): Promise<Unit> {
   const { mapped } = request;
   const inView = (name: string) => `${CALL_FILES}/${folder.slice(folder.lastIndexOf("/") + 1)}/${name}` as ByteString;
@@ -197,32 +198,29 @@ async function preprocess(
     readFile: (path) => files.read(hostFile(path, project)),
   });
   if (rebuilt.kind === "refused") throw new Bypass(rebuilt.reason, rebuilt.detail);
-  checkReads(rebuilt.reads, startedMs, project, request, files);
+  const reads = unchangedReads(rebuilt.reads, startedMs, project, files);
+  const escaping = escapingLookup({ reads, links, ...includeSearch(request) });
+  if (escaping !== null) throw new Bypass("outside_view", escaping);
   const dependencyText = mapped.dependencies === null ? null : byteStringOf(await readFile(onHost("dependencies")));
   return { rebuilt, dependencyText };
 }
 
-/** Refuses files that changed while they were read, and questions that the view answers otherwise than the host. */
-function checkReads(
+/** The project's files that were read; refuses those that changed while they were. */
+function unchangedReads(
   reads: readonly ByteString[],
   startedMs: number,
   project: Project,
-  request: CallRequest,
   files: FileCache,
-): void {
-  const folders = includeFolders(request);
-  for (const path of reads) {
-    const host = toHostPath(project.view, path);
-    if (host === null) continue;
-    const state = statSync(bytesOf(host), { throwIfNoEntry: false });
-    if (state === undefined || state.mtimeMs >= startedMs || state.ctimeMs >= startedMs)
-      throw new Bypass("modified_input_file", host);
-    const operands = hasIncludeOperands(files.read(host) ?? new Uint8Array());
-    if (operands.length === 0) continue;
-    const own = host.slice(0, host.lastIndexOf("/")) as ByteString;
-    const escaping = escapingOperand(request.inView, [own, ...folders], operands);
-    if (escaping !== null) throw new Bypass("outside_view", escaping);
-  }
+): { path: ByteString; bytes: Uint8Array }[] {
+  return reads.flatMap((name) => {
+    const path = toHostPath(project.view, name);
+    if (path === null) return [];
+    const state = statSync(bytesOf(path), { throwIfNoEntry: false });
+    const bytes = files.read(path);
+    if (state === undefined || bytes === null || state.mtimeMs >= startedMs || state.ctimeMs >= startedMs)
+      throw new Bypass("modified_input_file", path);
+    return [{ path, bytes }];
+  });
 }
 
 function prepareJob(

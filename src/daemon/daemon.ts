@@ -16,6 +16,7 @@ import type { CallMessage } from "../wire/launcher/messages.ts";
 import { CallCounts } from "./call-counts.ts";
 import { answerCompileCall, type CompileDependencies } from "./compile-call.ts";
 import { FileCache } from "./file-cache.ts";
+import { FolderLinks } from "./include-lookups.ts";
 import { type CallAnswer, type LauncherCall, serveLauncher } from "./launcher-connection.ts";
 import { hostAnswer, quoted, refusalAnswer, sandboxAnswer } from "./local-answer.ts";
 import type { Project } from "./project.ts";
@@ -70,6 +71,7 @@ class Daemon {
   readonly #namespaces: NamespaceKeeper;
   readonly #projects: ProjectRegistry;
   readonly #files = new FileCache(FILE_CACHE_BYTES);
+  readonly #links = new FolderLinks();
   readonly #counts = new CallCounts();
   readonly #remotes = new Map<string, RemoteCompiler>();
   readonly #slots: Semaphore;
@@ -148,6 +150,7 @@ class Daemon {
     return {
       worker: this.#remote(project),
       files: this.#files,
+      links: this.#links,
       counts: this.#counts,
       slots: this.#slots,
       clock,

@@ -1,58 +1,180 @@
-// Finds names that a compiler seeks on the include path and that the view answers otherwise than the host: a link that leaves the
-// view is nothing to a preprocessor in the view, which then takes the next file of that name, or none, and says nothing; the
-// object would be wrong. Knows folders and names, no command line. UNTRUSTED: texts and links are a checkout's.
+// Finds names that a compiler seeks on the include path and that the view answers otherwise than the host. A link that leaves the
+// view is nothing to a preprocessor in the view: it takes the next file of that name, or none, says nothing, and the object would
+// be wrong. Knows folders and names, no command line. UNTRUSTED: texts and links are a checkout's.
 import { readdirSync, statSync } from "node:fs";
 import { ascii, type ByteString, byteStringOf, bytesOf } from "../base/byte-string.ts";
 import type { PathMapper } from "../core/compile/path-map.ts";
 
-/** What a text seeks. */
+/** What a text seeks: names as spelled, without their delimiters. */
 export interface Lookups {
-  /** Names as spelled without their delimiters, of \`#include\`, \`__has_include\` and their like. */
+  /** Of `#include`, `__has_include` and their like. */
   readonly names: readonly ByteString[];
-  /** An \`#include\` whose name macros make: any name in a definition may be meant. */
+  /** In definitions: meant where macros make a name. */
+  readonly definitions: readonly ByteString[];
+  /** Whether macros make the name of an `#include`, or of a `__has_include`. */
   readonly computedInclude: boolean;
-  /** A \`__has_include\` whose name macros make. */
   readonly computedTest: boolean;
 }
 
-const NAME = String.raw`(?:<([^>\n]*)>|"([^"\n]*)"|([^\n]*))`;
-const TEST = new RegExp(String.raw`__has_include(?:_next)?[ \t]*\([ \t]*(?:<([^>\n]*)>|"([^"\n]*)"|([^)\n]*))`, "g");
-const INCLUDE = new RegExp(String.raw`^(?:[ \t]|/\*[^\n]*?\*/)*#[ \t]*(?:include_next|include|import)\b[ \t]*${NAME}`, "gm");
+const TEST = /__has_include(?:_next)?[ \t]*\([ \t]*(?:<([^>\n]*)>|"([^"\n]*)"|[^)\n]*)/g;
+const INCLUDE =
+  /^(?:[ \t]|\/\*[^\n]*?\*\/)*#[ \t]*(?:include_next|include|import)\b[ \t]*(?:<([^>\n]*)>|"([^"\n]*)"|[^\n]*)/gm;
 const DEFINITION = /^[ \t]*#[ \t]*define\b[^\n]*?(?:<([^>\n]*)>|"([^"\n]*)")/gm;
 
 const known = new WeakMap<Uint8Array, Lookups>();
 
-/** What a file's text seeks. The answer is kept as long as the bytes. */
+/** What a file's text seeks; kept as long as its bytes. */
 export function lookupsOf(bytes: Uint8Array): Lookups {
   const before = known.get(bytes);
   if (before !== undefined) return before;
   const text = byteStringOf(bytes);
   const names = new Set<ByteString>();
-  const computed = (pattern: RegExp): boolean => {
-    let found = false;
+  const collect = (pattern: RegExp, into: Set<ByteString>): boolean => {
+    let computed = false;
     for (const match of text.matchAll(pattern)) {
       const name = match[1] ?? match[2];
-      if (name === undefined) found = true;
-      else names.add(name as ByteString);
+      if (name === undefined) computed = true;
+      else into.add(name as ByteString);
     }
-    return found;
+    return computed;
   };
-  const computedTest = text.includes("__has_include") && computed(TEST);
-  const computedInclude = computed(INCLUDE);
-  for (const match of text.matchAll(DEFINITION)) names.add((match[1] ?? match[2]) as ByteString);
-  const lookups = { names: [...names], computedInclude, computedTest };
+  const computedTest = text.includes("__has_include") && collect(TEST, names);
+  const computedInclude = collect(INCLUDE, names);
+  const definitions = new Set<ByteString>();
+  collect(DEFINITION, definitions);
+  const lookups = { names: [...names], definitions: [...definitions], computedInclude, computedTest };
   known.set(bytes, lookups);
   return lookups;
 }
 
 interface Folder {
-  readonly changed: string;
+  readonly stamp: string;
   readonly links: ReadonlySet<string>;
   readonly folders: ReadonlySet<string>;
 }
 
-/** What folders of the host hold of links and folders, as long as they do not change. */
-export class FolderLinks {
-  readonly #known = new Map<ByteString, Folder | null>();
+const FOLDERS_MAX = 20_000;
 
+/** Names of links and folders in folders of the host, as long as these do not change. */
+export class FolderLinks {
+  readonly #known = new Map<ByteString, Folder>();
+
+  /** Null when there is no such folder. */
+  read(path: ByteString): Folder | null {
+    const host = bytesOf(path);
+    try {
+      const stat = statSync(host, { bigint: true, throwIfNoEntry: false });
+      if (stat === undefined || !stat.isDirectory()) return null;
+      const stamp = `${stat.dev}:${stat.ino}:${stat.mtimeNs}:${stat.ctimeNs}`;
+      const before = this.#known.get(path);
+      if (before?.stamp === stamp) return before;
+      const entries = readdirSync(host, { withFileTypes: true, encoding: "buffer" });
+      const names = (wanted: typeof entries) => new Set<string>(wanted.map(({ name }) => byteStringOf(name)));
+      const folder = {
+        stamp,
+        links: names(entries.filter((entry) => entry.isSymbolicLink())),
+        folders: names(entries.filter((entry) => entry.isDirectory())),
+      };
+      if (this.#known.size >= FOLDERS_MAX) this.#known.clear();
+      this.#known.set(path, folder);
+      return folder;
+    } catch {
+      return null;
+    }
+  }
+}
+
+export interface LookupQuestion {
+  /** Files that preprocessing read, by their host paths. */
+  readonly reads: readonly { readonly path: ByteString; readonly bytes: Uint8Array }[];
+  /** Host paths of the include folders. */
+  readonly folders: readonly ByteString[];
+  /** Host path of the working directory, where the names of `-include` are sought first. */
+  readonly cwd: ByteString;
+  /** Names that the command line includes, and values of macros that it defines. */
+  readonly forced: readonly ByteString[];
+  readonly macros: readonly ByteString[];
+  readonly mapper: PathMapper;
+  readonly links: FolderLinks;
+}
+
+/** The first file that the host finds and the view does not, or would find elsewhere; null when there is none. */
+export function escapingLookup(question: LookupQuestion): ByteString | null {
+  const found = question.reads.map(({ path, bytes }) => ({ path, ...lookupsOf(bytes) }));
+  if (found.some(({ computedTest }) => computedTest)) return ascii("computed operand of __has_include");
+  const folders = [...new Set(question.folders.map(withoutSlashes))];
+  const names = new Set([...question.forced, ...found.flatMap((read) => read.names)]);
+  if (found.some(({ computedInclude }) => computedInclude))
+    for (const name of computedNames(question, folders, found)) names.add(name);
+  const check = lookupCheck(question);
+  for (const { path, names: own } of found) {
+    const escaping = check(path.slice(0, path.lastIndexOf("/")) as ByteString, own);
+    if (escaping !== null) return escaping;
+  }
+  for (const folder of [...folders, question.cwd]) {
+    const escaping = check(folder, folders.includes(folder) ? names : question.forced);
+    if (escaping !== null) return escaping;
+  }
+  return null;
+}
+
+/** Names that macros may make: those in definitions, and those of the files that were found. */
+function computedNames(
+  { reads, macros }: LookupQuestion,
+  folders: readonly ByteString[],
+  found: readonly Lookups[],
+): ByteString[] {
+  const quoted = macros.flatMap((value) =>
+    [...value.matchAll(/<([^>]*)>|"([^"]*)"/g)].map((match) => match[1] ?? match[2]!),
+  );
+  const relative = folders.flatMap((folder) =>
+    reads.filter(({ path }) => path.startsWith(`${folder}/`)).map(({ path }) => path.slice(folder.length + 1)),
+  );
+  return [...found.flatMap(({ definitions }) => definitions), ...quoted, ...relative] as ByteString[];
+}
+
+function lookupCheck({ mapper, links }: LookupQuestion) {
+  const listed = new Map<ByteString, Folder | null>();
+  const list = (path: ByteString) => {
+    const before = listed.get(path);
+    if (before !== undefined) return before;
+    const folder = links.read(path);
+    listed.set(path, folder);
+    return folder;
+  };
+  /** Whether a name below a folder can lead elsewhere than straight down. */
+  const isSuspect = (folder: ByteString, name: ByteString): boolean => {
+    let at: string = folder;
+    for (const part of name.split("/")) {
+      if (part === "" || part === ".") continue;
+      const entries = part === ".." ? null : list(at as ByteString);
+      if (part === ".." || entries?.links.has(part) === true) return true;
+      if (entries?.folders.has(part) !== true) return false;
+      at += `/${part}`;
+    }
+    return false;
+  };
+  return (folder: ByteString, names: Iterable<ByteString>): ByteString | null => {
+    const place = mapper.directory(folder);
+    for (const name of names) {
+      const absolute = name.startsWith("/");
+      if (!absolute && !isSuspect(folder, name)) continue;
+      const path = absolute ? name : (`${folder}/${name}` as ByteString);
+      const same = absolute ? name : place === null ? null : `${place}/${name}`;
+      if (mapper.file(path) !== same && existsOnHost(path)) return path;
+    }
+    return null;
+  };
+}
+
+function existsOnHost(path: ByteString): boolean {
+  try {
+    return statSync(bytesOf(path), { throwIfNoEntry: false }) !== undefined;
+  } catch {
+    return false;
+  }
+}
+
+function withoutSlashes(path: ByteString): ByteString {
+  return path.replace(/(?<=.)\/+$/s, "") as ByteString;
 }

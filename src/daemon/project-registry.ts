@@ -16,7 +16,9 @@ import { resolveInImage } from "../image/image-path.ts";
 import type { ImageStore } from "../image/image-store.ts";
 import { ImageLocaleFiles } from "../image/locales.ts";
 import { familyOfProgram, ImageToolchain } from "../image/toolchain.ts";
+import { listFolder } from "../vm/namespace/folder-listing.ts";
 import type { HeldNamespace } from "../vm/namespace/holder.ts";
+import { imageOwnedNames } from "../vm/namespace/mount-plan.ts";
 import type { KeptNamespaces, NamespaceKeeper } from "../vm/namespace/namespace-keeper.ts";
 import type { CallMessage, NamespaceRef } from "../wire/launcher/messages.ts";
 import { encodePlan, type Plan, type PlanCompiler, planFileName } from "../wire/launcher/plan-file.ts";
@@ -151,7 +153,7 @@ export class ProjectRegistry {
       config,
       imageDigest: digest,
       imageRoot,
-      imageEntries: new Set(readdirSync(bytesOf(imageRoot))),
+      imageEntries: new Set(imageOwnedNames({ listImage: (path) => listFolder((imageRoot + path) as ByteString) })),
       view,
       callFolder,
       locales: new ImageLocaleFiles(imageRoot),

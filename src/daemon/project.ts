@@ -19,7 +19,7 @@ export interface Project {
   readonly imageDigest: Digest;
   /** Host path of the unpacked image. */
   readonly imageRoot: ByteString;
-  /** Names of the image's top-level entries. */
+  /** Names of the top-level entries that both namespaces take from the image. */
   readonly imageEntries: ReadonlySet<string>;
   readonly locales: ImageLocales;
   /** Host path of a file of the image by its absolute path in it, links resolved; null when there is none. */

@@ -200,8 +200,9 @@ export class User {
     return this.run([HPCC, ...args], options);
   }
 
-  /** The daemon's counts since the last zeroing. */
+  /** The daemon's counts since the last zeroing; to zero them starts the daemon when there is none. */
   async stats(zero = false): Promise<CallStats> {
+    if (zero) await this.hpcc(["daemon", "start"]);
     const result = await this.hpcc(["stats", "--json", ...(zero ? ["--zero"] : [])]);
     if (result.code !== 0) throw new Error(`hpcc stats: ${result.stderr}`);
     return JSON.parse(result.stdout) as CallStats;

@@ -120,11 +120,19 @@ describe("viewPathMapper", () => {
   }
 
   it("a project below a folder of the image is the project's, its neighbours are the image's", () => {
-    const mapper = viewPathMapper(viewFiles("/usr/src/proj/sub", "/usr/src/proj"));
-    assert.equal(mapper.directory(ascii("/usr/src/proj/inc")), "/hpcc/project/inc");
+    const mapper = viewPathMapper(viewFiles("/usr/lib/proj/sub", "/usr/lib/proj"));
+    assert.equal(mapper.directory(ascii("/usr/lib/proj/inc")), "/hpcc/project/inc");
     assert.equal(mapper.directory(ascii("../inc")), "../inc");
-    assert.equal(mapper.directory(ascii("../../other")), "/usr/src/other");
-    assert.equal(mapper.directory(ascii("/usr/src/other/../proj/x")), "/hpcc/project/x");
+    assert.equal(mapper.directory(ascii("../../other")), "/usr/lib/other");
+    assert.equal(mapper.directory(ascii("/usr/lib/other/../proj/x")), "/hpcc/project/x");
+  });
+
+  it("a project below /usr/src has the host's neighbours in one namespace and the image's in the other, so they are out", () => {
+    const mapper = viewPathMapper(viewFiles("/usr/src/proj", "/usr/src/proj"));
+    assert.equal(mapper.directory(ascii("/usr/src/proj/inc")), "/hpcc/project/inc");
+    assert.equal(mapper.directory(ascii("../other")), null);
+    assert.equal(mapper.directory(ascii("/usr/include")), "/usr/include");
+    assert.equal(viewPathMapper(viewFiles("/home/u/proj")).directory(ascii("/usr/src/other")), "/usr/src/other");
   });
 
   it("a mapped path leads to the same file as the one that was given (property)", () => {

@@ -18,7 +18,7 @@ export interface ViewFiles {
   readonly view: View;
   /** The call's working directory on the host, absolute, links resolved. */
   readonly cwd: ByteString;
-  /** Names of the image's top-level entries (`usr`, `etc`, `lib` ...): below them the image's files stand, on both sides. */
+  /** Names of top-level entries (`usr`, `etc`, `lib` ...) below which the image's files stand, on both sides. */
   readonly imageEntries: ReadonlySet<string>;
   /** The target of the link at an absolute path of the `local` namespace; null when there is none or something else. */
   readlink(path: ByteString): ByteString | null;
@@ -37,10 +37,14 @@ export interface Spelling {
   readonly spelled: ByteString;
 }
 
+/** Sources by convention: of a project below it, the `local` namespace shows the host's neighbours, `strict` the image's. */
+const SOURCES_FOLDER = "/usr/src/";
+
 /** Which place a resolved host path is in: a root by its host path, the image, or neither. */
 function placeOf(files: ViewFiles, position: string): string | null {
-  for (const root of files.view.roots)
-    if (position === root.host || position.startsWith(`${root.host}/`)) return root.host;
+  const { roots } = files.view;
+  for (const root of roots) if (position === root.host || position.startsWith(`${root.host}/`)) return root.host;
+  if (position.startsWith(SOURCES_FOLDER) && roots.some(({ host }) => host.startsWith(SOURCES_FOLDER))) return null;
   const first = position.split("/", 2)[1] ?? "";
   return first !== "" && files.imageEntries.has(first) ? IMAGE : null;
 }

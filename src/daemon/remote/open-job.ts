@@ -65,8 +65,9 @@ export class OpenJob {
   }
 
   async run(): Promise<RemoteResult> {
-    const { id, job } = this.#parts;
+    const { id, job, options } = this.#parts;
     this.#watch();
+    options.onSent?.();
     this.#parts.send({
       case: "job",
       value: {

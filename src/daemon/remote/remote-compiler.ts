@@ -1,16 +1,22 @@
 // Compiles on whichever worker the schedulers name: one watch per query, one stream per worker, and the next worker when one
-// cannot be reached. A worker that failed is left alone for a while, so that a dead one costs one call and not every call.
+// cannot be reached or has a fault of its own (a full disk). A worker that failed is left alone for a while, so that a dead one costs one call and not every call.
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import type { Clock } from "../../base/clock.ts";
-import { HpccError } from "../../base/errors.ts";
+import { ERROR_TRAITS, HpccError } from "../../base/errors.ts";
 import type { Logger } from "../../base/log.ts";
 import { formatHostPort, type HostPort } from "../../core/identity/host-port.ts";
 import { spiffeId } from "../../core/identity/spiffe.ts";
 import type { InspectResponse } from "../../gen/hpcc/worker/v1/worker_pb.js";
 import type { OwnCredentials } from "../../wire/grpc/tls-files.ts";
 import type { WorkerChoice, WorkerQuery } from "../../wire/scheduler/mapping.ts";
-import type { RemoteJob, RemoteOptions, RemoteResult, RemoteWorker } from "./remote-job.ts";
+import {
+  isWorkersWord,
+  type RemoteJob,
+  type RemoteOptions,
+  type RemoteResult,
+  type RemoteWorker,
+} from "./remote-job.ts";
 import { SchedulerWatch } from "./scheduler-watch.ts";
 
 /** A worker's client as this module uses it. */
@@ -61,9 +67,11 @@ export class RemoteCompiler implements RemoteWorker {
         const connection = await this.#connection(worker);
         return await connection.compile({ ...job, outputFolder }, options);
       } catch (error) {
-        if (!(error instanceof HpccError) || error.code === "job.cancelled" || !error.retryable) throw error;
+        if (!(error instanceof HpccError) || error.code === "job.cancelled") throw error;
+        const isUnfit = isWorkersWord(error) && ERROR_TRAITS[error.code].blame === "operator";
+        if (!error.retryable && !isUnfit) throw error;
         failure = error;
-        if (UNREACHABLE.has(error.code)) this.#shun(worker, error);
+        if (isUnfit || UNREACHABLE.has(error.code)) this.#shun(worker, error);
       }
     }
     throw failure ?? new HpccError("peer.unavailable", "no scheduler named a worker that can be used");

@@ -1,4 +1,6 @@
 // A compile on a worker, as the daemon asks for it and as it comes back.
+
+import { type ErrorCode, HpccError } from "../../base/errors.ts";
 import type { Action, OutputKind } from "../../core/action/action.ts";
 import type { Digest } from "../../core/digest/digest.ts";
 import type { Isolation } from "../../core/isolation.ts";
@@ -64,6 +66,8 @@ export interface Traffic {
 export interface RemoteOptions {
   /** Aborting it cancels the job on the worker. */
   readonly signal: AbortSignal;
+  /** Called for each worker that is given the job: one that fails is followed by the next, or by itself. */
+  readonly onSent?: () => void;
   readonly onProgress?: (progress: RemoteProgress) => void;
 }
 
@@ -74,4 +78,14 @@ export interface RemoteWorker {
    * `peer.unavailable` when the stream broke. Any number may run; those above the worker's limit wait here.
    */
   compile(job: RemoteJob, options: RemoteOptions): Promise<RemoteResult>;
+}
+
+/** A job's end as the worker told it. */
+export function workersWord(code: ErrorCode, message: string): HpccError {
+  return new HpccError(code, `the worker: ${message}`, { details: { from: "worker" } });
+}
+
+/** Whether a job reached a worker and failed there, which says nothing about the way to it. */
+export function isWorkersWord({ details }: HpccError): boolean {
+  return details["from"] === "worker";
 }

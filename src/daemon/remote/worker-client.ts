@@ -26,7 +26,7 @@ import {
   PROTOCOL_VERSION,
 } from "../../wire/worker/limits.ts";
 import { OpenJob } from "./open-job.ts";
-import type { RemoteJob, RemoteOptions, RemoteResult, RemoteWorker } from "./remote-job.ts";
+import { type RemoteJob, type RemoteOptions, type RemoteResult, type RemoteWorker, workersWord } from "./remote-job.ts";
 
 export interface WorkerClientOptions {
   readonly address: HostPort;
@@ -265,7 +265,7 @@ function errorOf({ code, message }: JobError): HpccError {
   const text = message
     .slice(0, ERROR_MESSAGE_LENGTH_MAX)
     .replace(/[\u0000-\u001f\u007f-\u009f\u2028\u2029]/g, "\ufffd");
-  return new HpccError(parseErrorCode(code) ?? "job.failed", `the worker: ${text}`);
+  return workersWord(parseErrorCode(code) ?? "job.failed", text);
 }
 
 function cancelled(): HpccError {

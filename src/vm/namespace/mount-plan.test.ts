@@ -2,7 +2,14 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { type ByteString, byteStringOfText } from "../../base/byte-string.ts";
 import { HpccError } from "../../base/errors.ts";
-import { type FolderEntry, type MountRoots, type MountSources, planLocal, planStrict } from "./mount-plan.ts";
+import {
+  type FolderEntry,
+  imageOwnedNames,
+  type MountRoots,
+  type MountSources,
+  planLocal,
+  planStrict,
+} from "./mount-plan.ts";
 
 const b = byteStringOfText;
 const dir = (name: string): FolderEntry => ({ name: b(name), t: "directory" });
@@ -149,4 +156,8 @@ test("impossible roots are refused", () => {
   refused(() => planLocal(sources(), roots("/lib/modules/p")));
   refused(() => planStrict(sources(), roots("/p", { "..": "/x" })));
   refused(() => planStrict(sources(), roots("/p", { "a/b": "/x" })));
+});
+
+test("only what both namespaces take from the image is the image's: no mount point, no folder that the host shows", () => {
+  assert.deepEqual(imageOwnedNames(sources()), ["bin", "etc", "lib", "usr"]);
 });

@@ -95,8 +95,14 @@ function isHidden(path: ByteString, imageNames: ReadonlySet<string>): boolean {
   return imageNames.has(topName(path)) || NEVER_HOST.test(topName(path));
 }
 
+/** Names of the image's top-level entries that both namespaces take from it: a path below them means the same in each. */
+export function imageOwnedNames(sources: Pick<MountSources, "listImage">): ByteString[] {
+  const top = sources.listImage(ascii("")) ?? [];
+  return top.filter((entry) => isImageOwned(sources, entry)).map(({ name }) => name);
+}
+
 /** Whether `local` takes a top-level entry from the image: not an empty mount point, not what the host has to show. */
-function isImageOwned(sources: MountSources, entry: FolderEntry): boolean {
+function isImageOwned(sources: Pick<MountSources, "listImage">, entry: FolderEntry): boolean {
   if (NEVER_IMAGE.has(entry.name) || HOST_FIRST.has(entry.name)) return false;
   if (entry.t !== "directory" || NEVER_HOST.test(entry.name)) return true;
   return (sources.listImage(`/${entry.name}` as ByteString) ?? []).length > 0;

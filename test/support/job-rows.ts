@@ -1,0 +1,51 @@
+// A worker's audit rows as the tests read them: through `hpcc audit rows`, with the command decoded.
+import { type Command, decodeFlags } from "../../src/audit/flags.ts";
+import { type AuditRow, decodeRow } from "../../src/audit/row.ts";
+import { HPCC, type RunningWorker, runCommand } from "./farm.ts";
+
+export interface JobRow extends AuditRow {
+  readonly digest: string;
+  readonly kind: string;
+  readonly note: string;
+  readonly isolation: string | null;
+  /** The command that was run in the VM. */
+  readonly command: Command;
+}
+
+interface Line {
+  readonly row: string;
+  readonly digest: string;
+  readonly kind: string;
+  readonly note: string;
+  readonly isolation: string | null;
+}
+
+async function auditLines({ state }: Pick<RunningWorker, "state">): Promise<Line[]> {
+  const result = await runCommand([HPCC, "audit", "rows", "--state", state, "--json"]);
+  if (result.code !== 0) throw new Error(`hpcc audit rows: ${result.stderr}`);
+  return JSON.parse(result.stdout) as Line[];
+}
+
+/** The rows of jobs (not of VMs), oldest first. */
+export async function jobRows(worker: Pick<RunningWorker, "state">): Promise<JobRow[]> {
+  return (await auditLines(worker))
+    .filter(({ kind }) => kind !== "vm")
+    .map(({ row, ...line }) => {
+      const columns = decodeRow(row);
+      if (columns.flags === null) throw new Error(`a job's row without a command: ${row}`);
+      return { ...columns, ...line, command: decodeFlags(columns.flags) };
+    });
+}
+
+/** What happened to VMs, oldest first. */
+export async function vmNotes(worker: Pick<RunningWorker, "state">): Promise<string[]> {
+  return (await auditLines(worker)).filter(({ kind }) => kind === "vm").map(({ note }) => note);
+}
+
+/** The value of `-frandom-seed` in a command. */
+export function seedOf({ command }: JobRow): string {
+  const option = "-frandom-seed=";
+  const word = command.argv.find((argument) => argument.startsWith(option));
+  if (word === undefined) throw new Error("the row has no random seed");
+  return word.slice(option.length);
+}
