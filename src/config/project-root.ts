@@ -8,18 +8,11 @@ const VERSION_CONTROL_MARKERS = [ascii(".git"), ascii(".hg"), ascii(".svn")] as 
 
 /**
  * The nearest folder from `folder` upwards that holds hpcc.toml; if there is none, the nearest that holds a
- * version-control folder; else null. `folder` is absolute with links resolved; `exists` tells whether a path exists.
+ * version-control folder; else null. The root folder is never a project: it cannot stand at another path. `folder` is absolute with links resolved; `exists` tells whether a path exists.
  */
 export function findProjectRoot(folder: ByteString, exists: (path: ByteString) => boolean): ByteString | null {
   for (const markers of [OWN_MARKERS, VERSION_CONTROL_MARKERS])
-    for (let at: ByteString | null = folder; at !== null; at = parentOf(at)) {
-      const prefix = at === "/" ? "/" : `${at}/`;
-      if (markers.some((marker) => exists((prefix + marker) as ByteString))) return at;
-    }
+    for (let at = folder.replace(/\/+$/, ""); at !== ""; at = at.slice(0, at.lastIndexOf("/")))
+      if (markers.some((marker) => exists(`${at}/${marker}` as ByteString))) return at as ByteString;
   return null;
-}
-
-function parentOf(path: ByteString): ByteString | null {
-  if (path === "/") return null;
-  return (path.slice(0, path.lastIndexOf("/")) || "/") as ByteString;
 }
