@@ -10,7 +10,6 @@ import { CLIENT_SCHEMA, loadClientConfig } from "./client.ts";
 import { resolveDirectories } from "./directories.ts";
 import type { Schema } from "./load.ts";
 import { nearest } from "./nearest.ts";
-import { findProjectRoot } from "./project-root.ts";
 import { loadSchedulerConfig, SCHEDULER_SCHEMA } from "./scheduler.ts";
 import { displayValue } from "./value.ts";
 import { loadWorkerConfig, WORKER_SCHEMA } from "./worker.ts";
@@ -283,18 +282,6 @@ test("directories follow HPCC_*, then XDG, then the home folder", () => {
   assert.deepEqual([fromOwn.runtime, fromOwn.state, fromOwn.images, fromOwn.userConfig], ["/r", "/s", "/i", "/c.toml"]);
   assert.throws(() => resolveDirectories({ HOME: "relative" }, 7), invalid(/HOME/));
   assert.throws(() => resolveDirectories({}, 7), invalid(/HOME is not set/));
-});
-
-test("the project's root is the nearest hpcc.toml, else the nearest version-control folder", () => {
-  const find = (folder: string, ...paths: string[]) =>
-    findProjectRoot(ascii(folder), (path: ByteString) => paths.includes(path));
-  assert.equal(find("/a/b/c", "/a/b/.git", "/a/hpcc.toml"), "/a");
-  assert.equal(find("/a/b/c", "/a/b/.git", "/a/.git"), "/a/b");
-  assert.equal(find("/a/b/c", "/a/b/c/.hg"), "/a/b/c");
-  assert.equal(find("/a/b/c", "/.svn"), "/");
-  assert.equal(find("/a/b/c", "/hpcc.toml"), "/");
-  assert.equal(find("/a/b/c"), null);
-  assert.equal(find("/"), null);
 });
 
 test("the nearest name", () => {

@@ -61,13 +61,12 @@ fn has(folder: &[u8], name: &[u8]) -> bool {
     sys::lstat(&join(folder, name)).is_ok()
 }
 
-/// The nearest folder with a configuration, else the nearest under version control.
+/// The nearest folder with a configuration, else the nearest under version control; never the root folder.
 fn project_root(folder: &[u8]) -> Option<&[u8]> {
-    upwards(folder)
+    let folders = || upwards(folder).filter(|&folder| folder != b"/");
+    folders()
         .find(|folder| has(folder, CONFIGURATION))
-        .or_else(|| {
-            upwards(folder).find(|folder| VERSION_CONTROL.iter().any(|name| has(folder, name)))
-        })
+        .or_else(|| folders().find(|folder| VERSION_CONTROL.iter().any(|name| has(folder, name))))
 }
 
 fn names_image(root: &[u8]) -> bool {
