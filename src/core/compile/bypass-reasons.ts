@@ -26,7 +26,8 @@ export const BYPASS_REASONS = {
   unsupported_source_encoding: "The source's character set is not UTF-8 (`-finput-charset`).",
   unsupported_source_language: "The source is not C or C++.",
   // Options.
-  debug_file_checksums: "Clang's DWARF 5 holds digests of the source files, which only one step sees (`-gdwarf-4` has none).",
+  debug_file_checksums:
+    "Clang's DWARF 5 holds digests of the source files, which only one step sees (`-gdwarf-4` has none).",
   diagnostics_format: "Diagnostics are asked for in a machine format, which two steps would write twice.",
   macro_debug_info: "Debug information holds macros (`-g3`), which preprocessed text no longer has.",
   native_architecture: "The code depends on the processor it is compiled on (`-march=native`).",
@@ -54,6 +55,7 @@ export const BYPASS_REASONS = {
   // The remote step.
   unfaithful_diagnostics: "The remote compile's words would differ from a one-step compile's (docs/fidelity.md).",
   compile_failed: "The remote compile failed; the local compiler has the last word.",
+  remote_failed: "The worker could not carry out the compile: it is over a limit, or the worker has a fault.",
   remote_unavailable: "No worker could be reached in time.",
   internal_error: "A fault of hpcc itself; its log says which.",
   disabled: "hpcc is switched off for this call.",

@@ -71,7 +71,7 @@ export class RemoteCompiler implements RemoteWorker {
         const isUnfit = isWorkersWord(error) && ERROR_TRAITS[error.code].blame === "operator";
         if (!error.retryable && !isUnfit) throw error;
         failure = error;
-        if (isUnfit || UNREACHABLE.has(error.code)) this.#shun(worker, error);
+        if ((isUnfit && error.code !== "store.corrupt") || UNREACHABLE.has(error.code)) this.#shun(worker, error);
       }
     }
     throw failure ?? new HpccError("peer.unavailable", "no scheduler named a worker that can be used");
