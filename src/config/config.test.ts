@@ -3,7 +3,7 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "nod
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, test } from "node:test";
-import { ascii, type ByteString, byteStringOf, byteStringOfText, bytesOf } from "../base/byte-string.ts";
+import { ascii, byteStringOf, byteStringOfText, bytesOf } from "../base/byte-string.ts";
 import { HpccError } from "../base/errors.ts";
 import { sha256 } from "../core/digest/digest.ts";
 import { CLIENT_SCHEMA, loadClientConfig } from "./client.ts";
