@@ -1,6 +1,15 @@
 // Reads a call: its arguments by grammar, its environment, and where its paths stand in the view. Throws `Bypass` for what is not
 // compiled remotely. UNTRUSTED: the caller's argv and environment.
-import { closeSync, existsSync, fstatSync, openSync, readFileSync, readlinkSync, realpathSync } from "node:fs";
+import {
+  closeSync,
+  existsSync,
+  fstatSync,
+  openSync,
+  readFileSync,
+  readlinkSync,
+  realpathSync,
+  statSync,
+} from "node:fs";
 import { type ByteString, byteStringOf, bytesOf } from "../base/byte-string.ts";
 import { dependencyName, rewriteDependencies } from "../core/compile/dependency-file.ts";
 import { type Environment, type EnvironmentPlan, readEnvironment } from "../core/compile/environment.ts";
@@ -28,6 +37,8 @@ export interface CallRequest {
   /** The working directory in the view, and on the host with links resolved. */
   readonly cwd: ByteString;
   readonly hostCwd: ByteString;
+  /** The working directory in the view as PWD spells it, through links: debug information names it so. */
+  readonly pwd: ByteString;
   readonly plan: EnvironmentPlan;
   /** Include folders of the environment, mapped. */
   readonly includePaths: IncludePaths;
@@ -53,9 +64,10 @@ export function readCall(message: CallMessage, project: Project, compiler: Image
   const { invocation } = parsed;
   const refusal = twoStepRefusal(invocation);
   if (refusal !== null) throw new Bypass(refusal);
+  const environment = environmentOf(message.environment);
   const decision = readEnvironment({
     invocation,
-    environment: environmentOf(message.environment),
+    environment,
     terminal: message.terminal.stderr,
     image: project.locales,
   });
@@ -73,6 +85,7 @@ export function readCall(message: CallMessage, project: Project, compiler: Image
     mapped: mapping.invocation,
     cwd,
     hostCwd: files.cwd,
+    pwd: spelledCwd(environment.get("PWD"), files.cwd, mapper) ?? cwd,
     plan,
     includePaths: mapping.includePaths,
     spellings,
@@ -111,6 +124,16 @@ export function hostDependencies(text: ByteString, project: Project, request: Ca
     asked === null ? null : rewriteDependencies(text, asked, mapped.family, (name) => dependencyName(name, names));
   if (rewritten === null) throw new Bypass("unsupported_dependency_file");
   return rewritten;
+}
+
+/** The view's spelling of PWD where it stands for the working directory; compilers believe it only then. */
+function spelledCwd(pwd: ByteString | undefined, hostCwd: ByteString, mapper: PathMapper): ByteString | null {
+  if (pwd === undefined || !pwd.startsWith("/") || pwd === hostCwd) return null;
+  const [named, actual] = [pwd, hostCwd].map((path) =>
+    statSync(bytesOf(path), { bigint: true, throwIfNoEntry: false }),
+  );
+  if (named === undefined || named.ino !== actual?.ino || named.dev !== actual.dev) return null;
+  return mapper.directory(pwd);
 }
 
 function viewFiles(cwd: ByteString, project: Project): ViewFiles {

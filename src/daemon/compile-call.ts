@@ -170,9 +170,10 @@ async function preprocess(
       dependencyFile: inView("dependencies"),
       injected: injectedFlags(compiler.family),
     }),
-    environment: joined(
-      stepEnvironment(request.plan, { includePaths: request.includePaths, ...epoch(project, request) }),
-    ),
+    environment: joined([
+      ...stepEnvironment(request.plan, { includePaths: request.includePaths, ...epoch(project, request) }),
+      [ascii("PWD"), request.pwd],
+    ]),
     cwd: request.cwd,
     namespace: await project.strictNamespace(),
     stdin: "null",

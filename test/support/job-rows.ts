@@ -1,6 +1,7 @@
 // A worker's audit rows as the tests read them: through `hpcc audit rows`, with the command decoded.
 import { type Command, decodeFlags } from "../../src/audit/flags.ts";
 import { type AuditRow, decodeRow } from "../../src/audit/row.ts";
+import { sha256 } from "../../src/core/digest/digest.ts";
 import { HPCC, type RunningWorker, runCommand } from "./farm.ts";
 
 export interface JobRow extends AuditRow {
@@ -29,7 +30,7 @@ async function auditLines({ state }: Pick<RunningWorker, "state">): Promise<Line
 /** The rows of jobs (not of VMs), oldest first. */
 export async function jobRows(worker: Pick<RunningWorker, "state">): Promise<JobRow[]> {
   return (await auditLines(worker))
-    .filter(({ kind }) => kind !== "vm")
+    .filter(({ kind }) => kind !== "vm" && kind !== "log")
     .map(({ row, ...line }) => {
       const columns = decodeRow(row);
       if (columns.flags === null) throw new Error(`a job's row without a command: ${row}`);
@@ -40,6 +41,14 @@ export async function jobRows(worker: Pick<RunningWorker, "state">): Promise<Job
 /** What happened to VMs, oldest first. */
 export async function vmNotes(worker: Pick<RunningWorker, "state">): Promise<string[]> {
   return (await auditLines(worker)).filter(({ kind }) => kind === "vm").map(({ note }) => note);
+}
+
+/** The first row whose job made these bytes. */
+export function rowOfObject(rows: readonly JobRow[], object: Uint8Array): JobRow {
+  const digest = sha256(object);
+  const row = rows.find(({ outputDigest }) => outputDigest === digest);
+  if (row === undefined) throw new Error("no job made this object");
+  return row;
 }
 
 /** The value of `-frandom-seed` in a command. */
