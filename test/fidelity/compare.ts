@@ -86,8 +86,7 @@ export function compareSteps(call: Call, client: Sandbox, guest: Sandbox): Compa
     rmSync(folder, { recursive: true, force: true });
     mkdirSync(folder, { recursive: true });
   }
-  for (const folder of [call.cwd, parentOf(output), ...rebuilt.folders])
-    mkdirSync(guest.hostPath(folder), { recursive: true });
+  for (const folder of [call.cwd, ...rebuilt.folders]) mkdirSync(guest.hostPath(folder), { recursive: true });
   for (const file of [rebuilt.main, ...rebuilt.quotes]) {
     mkdirSync(guest.hostPath(parentOf(file.path)), { recursive: true });
     writeFileSync(guest.hostPath(file.path), file.bytes);
@@ -97,14 +96,15 @@ export function compareSteps(call: Call, client: Sandbox, guest: Sandbox): Compa
     Buffer.concat([rebuilt.main, ...rebuilt.quotes].flatMap(({ path, bytes }) => [bytesOf(path), Buffer.of(0), bytes])),
   );
   const seed = digest.slice(DIGEST_HEX_START, SEED_END);
+  const guestOutput = b("/hpcc/out/object");
   const argv = compileArgv(invocation, {
     compiler,
     sourcePath: rebuilt.mainName,
-    outputPath: output,
+    outputPath: guestOutput,
     randomSeed: b(seed),
     injected,
   });
-  const twoStep = outcomeOf(guest, argv, call, output);
+  const twoStep = outcomeOf(guest, argv, call, guestOutput);
   const late = diagnosticsRefusal(invocation, byteStringOf(twoStep.stderr));
   if (late !== null) return refused(late, "");
   const oneStep = oneStepOf(seed);

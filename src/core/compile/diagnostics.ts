@@ -21,6 +21,9 @@ export function diagnosticsRefusal(invocation: GnuInvocation, stderr: ByteString
 
 /** Bytes that may stand before an absolute path in a message, and after a whole path prefix. */
 const BEFORE = /[^A-Za-z0-9_./~+-]/;
+/** A colour sequence ends with a letter, which is no part of the path after it. */
+const COLOUR = /\x1b\[[0-9;]*[A-Za-z]$/;
+const COLOUR_MAX = 24;
 const AFTER = /[^A-Za-z0-9_.~+-]/;
 
 /**
@@ -40,7 +43,7 @@ function replacePrefix(text: string, from: string, to: string): string {
   let copied = 0;
   for (; at >= 0; at = text.indexOf(from, at + from.length)) {
     const end = at + from.length;
-    const starts = at === 0 || BEFORE.test(text[at - 1]!);
+    const starts = at === 0 || BEFORE.test(text[at - 1]!) || COLOUR.test(text.slice(Math.max(0, at - COLOUR_MAX), at));
     const ends = end === text.length || AFTER.test(text[end]!);
     if (!starts || !ends) continue;
     pieces.push(text.slice(copied, at), to);

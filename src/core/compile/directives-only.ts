@@ -1,21 +1,23 @@
 // GCC's directives-only text made faithful: GCC writes directives anew, which moves columns, so the original spelling is put
 // back where it means the same; and what the compiler may quote is collected, line by line. Pure.
 // Must not know the command line. UNTRUSTED: text and files are a checkout's.
-import { type ByteString, byteStringOf, byteStringOfText, bytesOf } from "../../base/byte-string.ts";
+import { type ByteString, bytesOf } from "../../base/byte-string.ts";
 import type { BypassReason } from "./bypass-reasons.ts";
+import { readDirective, sameTokens, skipByteOrderMark } from "./directive-spelling.ts";
 import type { GuestFile } from "./guest-file.ts";
 import { isPseudoFile, type Linemarker, parseLinemarker, type ResolvedPath, resolvePath } from "./linemarkers.ts";
 import { QuoteFiles } from "./quote-files.ts";
 import { SourceLines } from "./source-lines.ts";
-import { readDirective, TextScanner } from "./text-scanner.ts";
+import { TextScanner } from "./text-scanner.ts";
 import { isSent } from "./view.ts";
 
 /** Includes nested deeper than this are refused; compilers stop at 200. */
 const INCLUDE_DEPTH_MAX = 1024;
 
 export interface DirectivesOnlyRequest {
-  readonly text: Uint8Array;
+  /** Working directory of both steps, absolute in the view. */
   readonly cwd: ByteString;
+  /** The source as the first step's argv names it. */
   readonly source: ByteString;
   readFile(path: ByteString): Uint8Array | null;
 }
@@ -60,8 +62,8 @@ class Refusal {
 }
 
 /** Puts original directives back and collects what can be quoted, or refuses with a counted reason. */
-export function restoreDirectives(request: DirectivesOnlyRequest): DirectivesOnlyResult {
-  const walk = new Walk(request);
+export function restoreDirectives(text: ByteString, request: DirectivesOnlyRequest): DirectivesOnlyResult {
+  const walk = new Walk(text, request);
   const refusal = walk.run();
   if (refusal !== null) return { kind: "refused", reason: refusal.reason, detail: refusal.detail };
   return { kind: "restored", ...walk.result() };
@@ -96,9 +98,9 @@ class Walk {
   /** Blank lines of the text that restored continuation lines have taken the place of. */
   #spare = 0;
 
-  constructor(request: DirectivesOnlyRequest) {
+  constructor(text: ByteString, request: DirectivesOnlyRequest) {
     this.#request = request;
-    this.#text = byteStringOf(request.text);
+    this.#text = text;
     const preamble = preambleOf(this.#text);
     this.#openMp = /^#define _OPENMP /m.test(preamble);
     this.#scanner = new TextScanner(this.#text, dialectOf(preamble));
@@ -385,11 +387,6 @@ function dialectOf(preamble: string): { rawStrings: boolean; digitSeparators: bo
   return { rawStrings: c >= 199901 && !/^#define __STRICT_ANSI__ /m.test(preamble), digitSeparators: c > 201710 };
 }
 
-/** Offset past a byte order mark, which the compiler drops from a file's first line. */
-function skipByteOrderMark(text: string, start: number): number {
-  return start === 0 && text.startsWith("\xef\xbb\xbf") ? 3 : start;
-}
-
 function sameLine(text: string, scanner: TextScanner, lines: SourceLines, line: number): boolean {
   if (lines.start(line) < 0) return false;
   const start = skipByteOrderMark(lines.text, lines.start(line));
@@ -408,39 +405,4 @@ function saysLine(lines: SourceLines, at: number, marker: Linemarker, current: B
   if (Number(operands[1]) !== marker.line) return false;
   if (operands[2] === undefined) return marker.file === current;
   return operands[2].includes("\\") || operands[2].slice(1, -1) === marker.file;
-}
-
-const LITERALS = /"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|[ \t\r\f\v]+/gs;
-
-/** Equal but for white space that separates no two names or numbers. */
-function sameTokens(a: string, b: string): boolean {
-  return a === b || squeezed(a) === squeezed(b);
-}
-
-/** GCC writes letters of macro names as `\\U0000dcba`. */
-const UCN = /\\U([0-9a-fA-F]{8})|\\u([0-9a-fA-F]{4})/g;
-const CODE_POINT_MAX = 0x10ffff;
-
-function squeezed(text: string): string {
-  const trimmed = text.trim().replace(UCN, (found, long?: string, short?: string) => {
-    const code = Number.parseInt(long ?? short ?? "", 16);
-    return code > CODE_POINT_MAX ? found : byteStringOfText(String.fromCodePoint(code));
-  });
-  return trimmed.replace(LITERALS, (found, at: number) => {
-    if (found.startsWith('"') || found.startsWith("'")) return found;
-    const before = trimmed.charCodeAt(at - 1);
-    const after = trimmed.charCodeAt(at + found.length);
-    return isNameByte(before) && isNameByte(after) ? " " : "";
-  });
-}
-
-function isNameByte(code: number): boolean {
-  return (
-    code >= 0x80 ||
-    (code >= 0x30 && code <= 0x39) ||
-    (code >= 0x41 && code <= 0x5a) ||
-    (code >= 0x61 && code <= 0x7a) ||
-    code === 0x5f ||
-    code === 0x24
-  );
 }

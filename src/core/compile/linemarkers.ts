@@ -10,7 +10,8 @@ export interface Linemarker {
   readonly change: 0 | 1 | 2;
 }
 
-const PATTERN = /^# ?(\d+) "((?:[^"\\]|\\.)*)"((?: \d)*) *\r?$/s;
+/** GCC keeps the white space before an `#include` in front of the marker that takes its place. */
+const PATTERN = /^[ \t\f\v]*# ?(\d+) "((?:[^"\\]|\\.)*)"((?: \d)*) *\r?$/s;
 const LINE_MAX = 0x7fffffff;
 const ESCAPES: Readonly<Record<string, string>> = { n: "\n", t: "\t", r: "\r", a: "\x07", b: "\b", f: "\f", v: "\v" };
 

@@ -53,20 +53,21 @@ export type Rebuilt =
 
 /** Makes the guest's files from the first step's text, or says why the call must be compiled locally. */
 export function rebuildTranslationUnit(request: RebuildRequest): Rebuilt {
-  const refusal = unfaithfulText(byteStringOf(request.text), request.family, request.pinned === true);
+  const preprocessed = byteStringOf(request.text);
+  const refusal = unfaithfulText(preprocessed, request.family, request.pinned === true);
   if (refusal !== null) return { kind: "refused", ...refusal };
-  if (request.family === "clang") return rebuildClang(request);
-  const restored = restoreDirectives(request);
+  if (request.family === "clang") return rebuildClang(request, preprocessed);
+  const restored = restoreDirectives(preprocessed, request);
   if (restored.kind === "refused") return restored;
   const { text, quotes, folders, reads } = restored;
   return { kind: "ready", main: { path: TEXT_PATH, bytes: text }, mainName: TEXT_PATH, quotes, folders, reads };
 }
 
 /** Clang quotes from the text itself, which stands where the source stood. */
-function rebuildClang(request: RebuildRequest): Rebuilt {
+function rebuildClang(request: RebuildRequest, preprocessed: ByteString): Rebuilt {
   const { text, cwd, source } = request;
   const { path, passed } = resolvePath(cwd, source);
-  const reads = projectFiles(byteStringOf(text), cwd);
+  const reads = projectFiles(preprocessed, cwd);
   for (const read of reads) {
     const bytes = request.readFile(read);
     // The text has no byte order marks, so columns of first lines would move.

@@ -8,9 +8,7 @@ const BACKSLASH = 0x5c;
 const QUOTE = 0x22;
 const APOSTROPHE = 0x27;
 const NEWLINE = 0x0a;
-const RETURN = 0x0d;
 const HASH = 0x23;
-const SPACE = 0x20;
 
 /** Classes of bytes that the inner loop stops at. */
 const PLAIN = 0;
@@ -278,87 +276,4 @@ function findBefore(text: string, from: number, stop: number): number {
   for (let at = from; at + 1 < stop; at += 1)
     if (text.charCodeAt(at) === STAR && text.charCodeAt(at + 1) === SLASH) return at;
   return -1;
-}
-
-/** A directive as it stands in an original file: its text without comments and continuations, and its last line's end. */
-export interface SpelledDirective {
-  /** Without comments and line continuations, white space as spelled. */
-  readonly spelled: string;
-  /** Offset just after its last byte, the line end not counted. */
-  readonly end: number;
-}
-
-/** Reads the directive that begins on the line at `start`; null when that line begins with none. */
-export function readDirective(text: string, start: number): SpelledDirective | null {
-  const { length } = text;
-  let out = "";
-  let copied = start;
-  let at = start;
-  let seenHash = false;
-  const flush = (to: number): void => {
-    if (to > copied) out += text.slice(copied, to);
-  };
-  while (at < length) {
-    const code = text.charCodeAt(at);
-    if (code === NEWLINE) break;
-    if (code === SLASH && text.charCodeAt(at + 1) === STAR) {
-      flush(at);
-      const close = text.indexOf("*/", at + 2);
-      if (close < 0) return null;
-      at = close + 2;
-      out += " ";
-      copied = at;
-    } else if (code === SLASH && text.charCodeAt(at + 1) === SLASH) {
-      flush(at);
-      at = logicalLineEnd(text, at);
-      copied = at;
-      break;
-    } else if (code === BACKSLASH) {
-      let after = at + 1;
-      while (after < length && CLASSES[text.charCodeAt(after)] === BLANK) after += 1;
-      if (text.charCodeAt(after) === NEWLINE) {
-        flush(at);
-        at = after + 1;
-        copied = at;
-      } else at += 1;
-    } else if (code === QUOTE || code === APOSTROPHE) {
-      at = literalEnd(text, at);
-    } else {
-      if (!seenHash) {
-        if (code === HASH) seenHash = true;
-        else if (code !== SPACE && CLASSES[code] !== BLANK) return null;
-      }
-      at += 1;
-    }
-  }
-  if (!seenHash) return null;
-  flush(at);
-  let end = at;
-  if (text.charCodeAt(end - 1) === RETURN && end === at && text.charCodeAt(end) === NEWLINE) end = at;
-  return { spelled: out, end };
-}
-
-/** The end of a literal on its logical line; an unfinished one ends with the line. */
-function literalEnd(text: string, start: number): number {
-  const quote = text.charCodeAt(start);
-  let at = start + 1;
-  while (at < text.length) {
-    const code = text.charCodeAt(at);
-    if (code === NEWLINE) return at;
-    if (code === quote) return at + 1;
-    if (code === BACKSLASH && text.charCodeAt(at + 1) === NEWLINE) return at;
-    at += code === BACKSLASH ? 2 : 1;
-  }
-  return text.length;
-}
-
-function logicalLineEnd(text: string, from: number): number {
-  let at = text.indexOf("\n", from);
-  while (at > 0) {
-    let before = at - 1;
-    while (before > from && CLASSES[text.charCodeAt(before)] === BLANK) before -= 1;
-    if (text.charCodeAt(before) !== BACKSLASH) return at;
-    at = text.indexOf("\n", at + 1);
-  }
-  return text.length;
 }

@@ -21,6 +21,8 @@ interface Trap {
 
 const unfaithful = { reason: "unfaithful_preprocessing", family: "both" } as const;
 
+const pragma = { ...unfaithful, family: "gcc" } as const;
+
 const TRAPS: readonly Trap[] = [
   { ...unfaithful, what: "__INCLUDE_LEVEL__", hint: "__INCLUDE_LEVEL__", pattern: /__INCLUDE_LEVEL__/ },
   { ...unfaithful, what: "__BASE_FILE__", hint: "__BASE_FILE__", pattern: /__BASE_FILE__/ },
@@ -35,14 +37,19 @@ const TRAPS: readonly Trap[] = [
     pattern: /(?<![A-Za-z0-9_)\]>])\.\s*(?:incbin|include)\b/i,
   },
   // The first step does not see pragmas that macros make, so it does not carry them out.
-  {
-    ...unfaithful,
-    family: "gcc",
-    what: "_Pragma of a preprocessor's pragma",
-    hint: "_Pragma",
-    pattern:
-      /_Pragma\s*\(\s*L?"\s*once\b|\(\s*L?"?\s*(?:push_macro|pop_macro)\b|^(?![ \t]*#[ \t]*pragma\b).*\bGCC\s+(?:poison|system_header|dependency)\b/m,
-  },
+  { ...unfaithful, family: "gcc", what: "_Pragma once", hint: "_Pragma", pattern: /_Pragma\s*\(\s*L?"\s*once\b/ },
+  ...["push_macro", "pop_macro"].map((word) => ({
+    ...pragma,
+    what: `_Pragma ${word}`,
+    hint: word,
+    pattern: new RegExp(`\\(\\s*L?"?\\s*${word}\\b`),
+  })),
+  ...["poison", "system_header", "dependency"].map((word) => ({
+    ...pragma,
+    what: `_Pragma GCC ${word}`,
+    hint: word,
+    pattern: new RegExp(`^(?![ \\t]*#[ \\t]*pragma\\b).*\\bGCC\\s+${word}\\b`, "m"),
+  })),
   { ...unfaithful, family: "gcc", what: "%: directive", hint: "%:", pattern: /(?:^|\*\/)[ \t\f\v]*%:/m },
   { ...unfaithful, family: "gcc", what: "??= or ??/", hint: "??", pattern: /\?\?[=/]/ },
   // Clang looks for the file in both steps.
