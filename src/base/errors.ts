@@ -64,6 +64,8 @@ export function parseErrorCode(text: string): ErrorCode | null {
 export interface HpccErrorOptions {
   readonly cause?: unknown;
   readonly details?: Readonly<Record<string, string | number | boolean>>;
+  /** What a person can do, where more is known than the code's own hint says. */
+  readonly hint?: string;
 }
 
 /** A failure with a code of the closed list. `message` names the thing and, where it can, the way out. */
@@ -71,11 +73,13 @@ export class HpccError extends Error {
   override readonly name = "HpccError";
   readonly code: ErrorCode;
   readonly details: Readonly<Record<string, string | number | boolean>>;
+  readonly hint: string;
 
   constructor(code: ErrorCode, message: string, options: HpccErrorOptions = {}) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause });
     this.code = code;
     this.details = options.details ?? {};
+    this.hint = options.hint ?? ERROR_TRAITS[code].hint;
   }
 
   get retryable(): boolean {

@@ -26,6 +26,13 @@ export function daemonSocket(directories: Pick<Directories, "runtime">): string 
   return join(directories.runtime, "daemon.sock");
 }
 
+/** What a command says that needs a daemon and finds none. */
+export function noDaemon(message: string): HpccError {
+  return new HpccError("peer.unavailable", message, {
+    hint: "The next compile starts one, and so does `hpcc daemon start`.",
+  });
+}
+
 /** Asks the daemon; null when none runs. UNTRUSTED: the daemon, an object is all that is promised. */
 export async function askDaemon(
   directories: Pick<Directories, "runtime">,

@@ -4,7 +4,7 @@ import { execFile } from "node:child_process";
 import { access, constants, readFile } from "node:fs/promises";
 import { promisify } from "node:util";
 import { create } from "@bufbuild/protobuf";
-import { ERROR_TRAITS, HpccError } from "../base/errors.ts";
+import { HpccError } from "../base/errors.ts";
 import type { ClientConfig } from "../config/client.ts";
 import type { WorkerConfig } from "../config/worker.ts";
 import { formatHostPort, type HostPort } from "../core/identity/host-port.ts";
@@ -12,6 +12,7 @@ import { type Identity, sameTrustDomain, spiffeId } from "../core/identity/spiff
 import { Isolation, SchedulerService, WatchRequestSchema } from "../gen/hpcc/scheduler/v1/scheduler_pb.js";
 import { RpcClient } from "../wire/grpc/client.ts";
 import { type OwnCredentials, readTlsFiles, type TlsFiles } from "../wire/grpc/tls-files.ts";
+import { credentialsOf, workersOf } from "./current-config.ts";
 import { printable } from "./output.ts";
 
 /** `missing` stops what was asked for; `note` does not. */
@@ -145,7 +146,7 @@ async function namespaceFix(): Promise<string> {
 async function config(client: ClientConfig | HpccError): Promise<CheckResult> {
   const name = "configuration";
   if (client instanceof HpccError)
-    return { name, status: "missing", detail: client.message, fix: ERROR_TRAITS[client.code].hint };
+    return { name, status: "missing", detail: client.message, fix: client.hint };
   const { image } = client;
   if (image.kind === "none")
     return {
@@ -179,7 +180,26 @@ function remote(client: ClientConfig, nowMs: number): Promise<CheckResult>[] {
   return [
     identity("certificate", files, "user", nowMs),
     ...client.schedulers.map((address) => scheduler(address, files, nowMs)),
+    ...(client.image.kind === "allowed" ? [workers(client, nowMs)] : []),
   ];
+}
+
+/** Whether a worker would take a compile of this project. */
+async function workers(client: ClientConfig, nowMs: number): Promise<CheckResult> {
+  const name = "workers";
+  return guard(name, "see the check of the scheduler", async () => {
+    const found = await workersOf(client, credentialsOf(client, nowMs));
+    const shown = found.map(
+      ({ address, identity: { name: worker }, isolation }) => `${worker} at ${formatHostPort(address)} (${isolation})`,
+    );
+    if (shown.length > 0) return { name, status: "ok", detail: shown.join(", "), fix: null };
+    return {
+      name,
+      status: "missing",
+      detail: `no worker offers the project's image with isolation ${client.isolationMin} or better`,
+      fix: "start one whose images.layouts holds the image, or lower isolation_min (qemu-tcg is no boundary)",
+    };
+  });
 }
 
 async function identity(name: string, files: TlsFiles, kind: Identity["kind"], nowMs: number): Promise<CheckResult> {

@@ -106,23 +106,22 @@ function printRow(line: string, envelopeLine: string | null): string {
     if (envelope.actionKey !== null) rows.push(["action_key", envelope.actionKey]);
     if (envelope.resultDigest !== null) rows.push(["result_digest", envelope.resultDigest]);
   }
-  return table(rows.map(([name, value]) => [name, printable(value)])) + printFlags(row.flags);
+  return table([...rows, ...flagRows(row.flags)].map(([name, value]) => [name, printable(value)]));
 }
 
-function printFlags(flags: string | null): string {
-  if (flags === null) return "";
-  if (isDigest(flags)) return `flags in blob ${flags}\n`;
+function flagRows(flags: string | null): [string, string][] {
+  if (flags === null) return [];
+  if (isDigest(flags)) return [["flags", `in blob ${flags}`]];
   const { cwd, environment, argv } = decodeFlags(flags);
   const words = (list: readonly string[]) => list.map((word) => printable(word)).join(" ");
   const parted = partArguments(argv);
   const [own, injected] = [parted.own.map(displayText), parted.injected.map(displayText)];
-  const rows = [
+  return [
     ["command", words(own)],
     ["injected", words(injected) || "-"],
-    ["cwd", printable(displayText(cwd))],
+    ["cwd", displayText(cwd)],
     ["environment", words(environment.map(displayText))],
   ];
-  return table(rows);
 }
 
 function printSource(bytes: Uint8Array): string {

@@ -13,7 +13,7 @@ export function printError(error: unknown): string {
     const detail = error instanceof Error ? (error.stack ?? error.message) : String(error);
     return `hpcc: bug: ${printable(detail, true)}\n`;
   }
-  return `hpcc: ${printable(error.message)} [${error.code}]\n      ${ERROR_TRAITS[error.code].hint}\n`;
+  return `hpcc: ${printable(error.message)} [${error.code}]\n      ${printable(error.hint)}\n`;
 }
 
 /** The exit code of a command that ended with this error. */

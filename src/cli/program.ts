@@ -127,10 +127,10 @@ function addDaemon(program: Command, host: CliHost): void {
     .description("whether it runs")
     .option("--json", "print JSON")
     .action(async (options: { json?: true }) => {
-      const { askDaemon } = await import("./daemon-control.ts");
+      const { askDaemon, noDaemon } = await import("./daemon-control.ts");
       const { printable } = await import("./output.ts");
       const reply = await askDaemon(directoriesOf(host), { command: "status" });
-      if (reply === null) throw new HpccError("peer.unavailable", "no daemon runs");
+      if (reply === null) throw noDaemon("no daemon runs");
       const status = Object.entries(reply);
       host.output.out(
         options.json ? json(reply) : table(status.map(([name, value]) => [name, printable(String(value))])),
@@ -225,6 +225,15 @@ function parseSettings(settings: readonly string[]): Record<string, string> {
   );
 }
 
+interface ImageBuildFlags {
+  fromHost?: true;
+  compiler?: string[];
+  with?: string[];
+  tag?: string;
+  quiet?: true;
+  json?: true;
+}
+
 function addImage(program: Command, host: CliHost): void {
   const image = program.command("image").description("toolchain images of this machine");
   image
@@ -234,8 +243,9 @@ function addImage(program: Command, host: CliHost): void {
     .option("--compiler <name>", "gcc or clang, as on this machine; any number of times (default: gcc)", collect)
     .option("--with <package>", "also this package, with what it depends on; any number of times", collect)
     .option("--tag <name>", "a name for it on this machine")
+    .option("-q, --quiet", "print its digest alone")
     .option("--json", "print JSON")
-    .action(async (options: { fromHost?: true; compiler?: string[]; with?: string[]; tag?: string; json?: true }) => {
+    .action(async (options: ImageBuildFlags) => {
       const { imageBuild, printImageBuild } = await import("./image.ts");
       const report = await imageBuild(await host.images(), {
         fromHost: options.fromHost === true,
@@ -243,7 +253,8 @@ function addImage(program: Command, host: CliHost): void {
         with: options.with ?? [],
         tag: options.tag ?? null,
       });
-      host.output.out(options.json ? json(report) : printImageBuild(report));
+      if (options.quiet) host.output.out(`${report.digest}\n`);
+      else host.output.out(options.json ? json(report) : printImageBuild(report));
     });
   image
     .command("ls")

@@ -1,8 +1,7 @@
 // `hpcc stats`: what became of the calls, as the daemon counted them.
-import { HpccError } from "../base/errors.ts";
 import type { Directories } from "../config/directories.ts";
 import { isTable } from "../config/value.ts";
-import { askDaemon } from "./daemon-control.ts";
+import { askDaemon, noDaemon } from "./daemon-control.ts";
 import { printable, table } from "./output.ts";
 
 /** The daemon's counts; the keys are those of its snapshot. */
@@ -11,7 +10,7 @@ export type Stats = Readonly<Record<string, unknown>>;
 /** Asks the daemon for its counts, and zeroes them if asked to. */
 export async function stats(directories: Directories, zero: boolean): Promise<Stats> {
   const counts = await askDaemon(directories, { command: "stats", zero });
-  if (counts === null) throw new HpccError("peer.unavailable", "no daemon runs, so nothing has been counted");
+  if (counts === null) throw noDaemon("no daemon runs, so nothing has been counted");
   return counts;
 }
 
