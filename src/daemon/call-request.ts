@@ -69,6 +69,7 @@ export function readCall(message: CallMessage, project: Project, compiler: Image
     invocation,
     environment,
     terminal: message.terminal.stderr,
+    inputColumns: message.terminal.stdin ? message.terminal.columns : null,
     image: project.locales,
   });
   if (decision.kind === "bypass") throw new Bypass(decision.reason, decision.detail);

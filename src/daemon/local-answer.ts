@@ -34,15 +34,19 @@ export async function imageAnswer(
   };
 }
 
+/** Finds a program on the caller's PATH. */
+const ENV = ascii("/usr/bin/env");
+
 /** Becomes the image's compiler in a namespace made for this call: for callers whose mount namespace is another one. */
 export function sandboxAnswer(call: CallMessage, project: Project, compiler: ImageCompiler): ExecMessage {
-  const [bwrap] = project.sandboxArgv;
   return {
     type: "exec",
     namespace: null,
-    program: { kind: "path", path: bwrap ?? ascii("/usr/bin/bwrap") },
+    program: { kind: "path", path: ENV },
     argv: [
+      ENV,
       ...project.sandboxArgv,
+      ascii("--"),
       compiler.path,
       ...localInjectedFlags(project, compiler.family),
       ...call.argv.slice(1),

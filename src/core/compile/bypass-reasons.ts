@@ -43,6 +43,7 @@ export const BYPASS_REASONS = {
   outside_view: "A path leads to neither the project, nor its extra roots, nor the image.",
   no_project_root: "No project root was found above the working directory.",
   no_image: "The project is bound to no image.",
+  mount_namespace: "The call comes from another mount namespace than the daemon's, where paths may mean other files.",
   // The preprocessing step.
   date_time_macro: "The source uses `__DATE__`, `__TIME__` or `__TIMESTAMP__`.",
   modified_input_file: "A file changed while it was read.",

@@ -22,12 +22,19 @@ function environmentOf(text: string): Map<string, ByteString> {
   return new Map(entries.map((entry) => [entry.split("=", 1)[0] ?? "", ascii(entry.slice(entry.indexOf("=") + 1))]));
 }
 
-function decide(text: string, line = "gcc -c a.c", terminal = false): EnvironmentDecision {
+function decide(
+  text: string,
+  line = "gcc -c a.c",
+  terminal = false,
+  inputColumns: number | null = null,
+): EnvironmentDecision {
   const words = line.split(" ").map(ascii);
   const family: CompilerFamily = line.startsWith("clang") ? "clang" : "gcc";
   const parsed = parseGnu(words, { family, readResponseFile: () => null });
   assert.ok(parsed.kind === "compile");
-  return readEnvironment({ invocation: parsed.invocation, environment: environmentOf(text), terminal, image: IMAGE });
+  const { invocation } = parsed;
+  const environment = environmentOf(text);
+  return readEnvironment({ invocation, environment, terminal, inputColumns, image: IMAGE });
 }
 
 describe("decideLocale", () => {
@@ -141,6 +148,20 @@ describe("readEnvironment", () => {
     assert.deepEqual(paths("gcc -c a.c"), ["CPATH", "C_INCLUDE_PATH"]);
     assert.deepEqual(paths("gcc -c a.cc"), ["CPATH", "CPLUS_INCLUDE_PATH"]);
     assert.deepEqual(paths("g++ -c a.c"), ["CPATH", "CPLUS_INCLUDE_PATH"]);
+  });
+
+  it("says standard input's width to gcc under a terminal, unless COLUMNS says one", () => {
+    const columns = (text: string, line: string, terminal = true, width: number | null = 100) => {
+      const decision = decide(text, line, terminal, width);
+      assert.ok(decision.kind === "plan");
+      return decision.plan.appearance.find(([name]) => name === "COLUMNS")?.[1] ?? null;
+    };
+    assert.equal(columns("", "gcc -c a.c"), "100");
+    assert.equal(columns("COLUMNS=55", "gcc -c a.c"), "55");
+    assert.equal(columns("COLUMNS=wide", "gcc -c a.c"), "100");
+    assert.equal(columns("", "gcc -c a.c", true, null), null);
+    assert.equal(columns("", "gcc -c a.c", false), null);
+    assert.equal(columns("", "clang -c a.c"), null);
   });
 
   it("keeps terminal settings under a terminal, colour settings where colours are asked for", () => {

@@ -148,6 +148,8 @@ export interface EnvironmentQuestion {
   readonly environment: Environment;
   /** Whether the compiler's standard error is a terminal. */
   readonly terminal: boolean;
+  /** Width of the terminal that standard input is; null when it is none or has none. */
+  readonly inputColumns: number | null;
   readonly image: ImageLocales;
 }
 
@@ -169,9 +171,22 @@ export function readEnvironment(question: EnvironmentQuestion): EnvironmentDecis
       locale,
       includePaths: present(environment, INCLUDE_PATHS[invocation.language] ?? []),
       sourceDateEpoch: environment.get("SOURCE_DATE_EPOCH") ?? null,
-      appearance: present(environment, names.sort()),
+      appearance: withColumns(present(environment, names.sort()), question),
     },
   };
+}
+
+/** GCC asks standard input for the width of standard error's terminal, and a step has none: COLUMNS says it instead. */
+function withColumns(
+  appearance: [ByteString, ByteString][],
+  { invocation, terminal, inputColumns }: EnvironmentQuestion,
+): [ByteString, ByteString][] {
+  if (invocation.family !== "gcc" || !terminal || inputColumns === null) return appearance;
+  const others = appearance.filter(([name]) => name !== "COLUMNS");
+  const given = appearance.find(([name]) => name === "COLUMNS")?.[1];
+  if (given !== undefined && Number.parseInt(given, 10) > 0) return appearance;
+  const columns: [ByteString, ByteString] = [ascii("COLUMNS"), ascii(String(inputColumns))];
+  return [...others, columns].sort(([a], [b]) => (a < b ? -1 : 1));
 }
 
 export interface StepEnvironmentOptions {
