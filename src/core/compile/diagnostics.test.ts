@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import fc from "fast-check";
+import * as fc from "fast-check";
 import { ascii, type ByteString } from "../../base/byte-string.ts";
 import { diagnosticsRefusal, mapDiagnostics } from "./diagnostics.ts";
 import { parseGnu } from "./gnu-parse.ts";
@@ -65,6 +65,7 @@ describe("diagnosticsRefusal", () => {
     ["gcc -c a.c", "a.c:1:2: error: x [-Werror=format-truncation=]\n", true],
     ["gcc -fno-diagnostics-show-option -c a.c", "a.c:1:2: warning: format \xe2\x80\x98%d\xe2\x80\x99 expects\n", true],
     ["gcc -c a.c", "<built-in>: warning: overflow\n", true],
+    ["gcc -c a.c", "<built-in>: note: built-in \xe2\x80\x98memcmp\xe2\x80\x99 declared here\n", false],
     ["clang -c a.c", "a.c:1:2: warning: format x [-Wformat]\n", false],
     ["clang -c a.c", "a.c:0:13: warning: ISO C requires\n", true],
   ];

@@ -15,7 +15,7 @@ export function diagnosticsRefusal(invocation: GnuInvocation, stderr: ByteString
   if (/\[-W(?:error=)?format/.test(stderr) || (!named && /format|directive/.test(stderr)))
     return "unfaithful_diagnostics";
   // In one step a predefined macro has no place of its own, so that GCC names the place where it is used.
-  if (stderr.includes("<built-in>")) return "unfaithful_diagnostics";
+  if (/<built-in>(?![^\n]*declared here)/.test(stderr)) return "unfaithful_diagnostics";
   return null;
 }
 

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import fc from "fast-check";
+import * as fc from "fast-check";
 import { ascii, type ByteString, bytesOf } from "../../base/byte-string.ts";
 import type { CompilerFamily } from "./invocation.ts";
 import { type Rebuilt, rebuildTranslationUnit, TEXT_PATH } from "./rebuild.ts";

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import fc from "fast-check";
+import * as fc from "fast-check";
 import { TextScanner } from "./text-scanner.ts";
 
 interface Line {
@@ -75,7 +75,16 @@ describe("TextScanner", () => {
   });
 
   it("hands out every byte once, whatever the text", () => {
-    const pieces = fc.constantFrom(..."#/*\\\"'R()[]{};\n\r\t ax1'?", "\\\n", "/*", "*/", 'R"(', ')"', "//", 'u8R"x(');
+    const pieces = fc.constantFrom(
+      ...Array.from("#/*\\\"'R()[]{};\n\r\t ax1'?"),
+      "\\\n",
+      "/*",
+      "*/",
+      'R"(',
+      ')"',
+      "//",
+      'u8R"x(',
+    );
     fc.assert(
       fc.property(fc.array(pieces, { maxLength: 60 }), (parts) => {
         const text = parts.join("");
