@@ -91,6 +91,7 @@ const FOLDERS: Readonly<Record<string, Omit<Row, "folder">>> = {
   "inline-asm-incbin": { gcc: "unsupported_code_directive", clang: "unsupported_code_directive" },
   "line-absolute": { clang: "unfaithful_preprocessing" },
   "line-directive": { clang: "unfaithful_preprocessing" },
+  "line-in-step": { clang: "unfaithful_preprocessing" },
   "line-macro": { clang: "unfaithful_preprocessing" },
   "out-of-tree": { flags: "-I../inc -I .", source: "../src/main.c", cwd: "build" },
   "pragma-dependency": { clang: "unfaithful_preprocessing" },

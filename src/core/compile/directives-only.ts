@@ -181,9 +181,7 @@ class Walk {
 
   /** True when the text lacks a pragma, of lines `from` to before `to`, that GCC loses in this mode. */
   #isFragile(from: number, to: number): boolean {
-    const lines = this.#place.origin.lines;
-    if (lines === null || lines.fragilePragmas.length === 0) return false;
-    return lines.fragilePragmas.some(({ at, openMp }) => at >= from && at < to && (!openMp || this.#openMp));
+    return this.#place.origin.lines?.hasFragilePragma(from, to, this.#openMp) === true;
   }
 
   #codeLine(): Refusal | null {
@@ -288,19 +286,16 @@ class Walk {
   /** A marker within a file: lines were left out, or the file has a `#line`. */
   #sameDepth(marker: Linemarker): Refusal | null {
     const place = this.#place;
-    const found = place.origin.lines?.lineDirectives.find(
-      ({ at }) => at >= place.line && saysLine(place.origin.lines!, at, marker, place.saidName),
-    );
+    const found = place.origin.lines?.lineDirectiveFrom(place.line, marker, place.saidName) ?? null;
     const ahead = marker.line - place.saidLine;
     if (marker.file === place.saidName && ahead === -1 && this.#popped === place.line - 1) {
       this.#undoing = true;
       this.#replace("", 1);
       return null;
     }
-    if (marker.file === place.saidName && ahead >= 0 && (found === undefined || found.at >= place.line + ahead))
+    if (marker.file === place.saidName && ahead >= 0 && (found === null || found.at > place.line + ahead))
       return this.#goOn(ahead);
-    if (found === undefined)
-      return this.#refuse("unfaithful_preprocessing", "a linemarker that no line directive explains");
+    if (found === null) return this.#refuse("unfaithful_preprocessing", "a linemarker that no line directive explains");
     if (this.#isFragile(place.line, found.at)) return this.#refuse("unfaithful_preprocessing", FRAGILE);
     place.line = found.at + 1;
     place.saidName = marker.file;
@@ -395,14 +390,4 @@ function sameLine(text: string, scanner: TextScanner, lines: SourceLines, line: 
     lines.end(line) - start === length &&
     text.slice(scanner.start, scanner.end) === lines.text.slice(start, start + length)
   );
-}
-
-/** True when the line directive at `at` may have made `marker`; one whose operands are macros may have made any. */
-function saysLine(lines: SourceLines, at: number, marker: Linemarker, current: ByteString): boolean {
-  const spelled = readDirective(lines.text, lines.start(at))?.spelled ?? "";
-  const operands = /^\s*#\s*(?:line\s+)?(\d+)(?:\s+("(?:[^"\\]|\\.)*"))?/s.exec(spelled);
-  if (operands === null) return true;
-  if (Number(operands[1]) !== marker.line) return false;
-  if (operands[2] === undefined) return marker.file === current;
-  return operands[2].includes("\\") || operands[2].slice(1, -1) === marker.file;
 }
