@@ -20,6 +20,7 @@ export class VmFolders implements Disposable {
   readonly root = mkdtempSync(join(tmpdir(), "hpcc-vm-"));
   readonly vms = join(this.root, "vms");
   readonly outputs = join(this.root, "outputs");
+  readonly kvmVerdict = join(this.root, "kvm.json");
 
   constructor() {
     mkdirSync(this.vms, { mode: 0o700 });
@@ -35,11 +36,21 @@ export class VmFolders implements Disposable {
   }
 }
 
+export interface TestRuntimeOptions {
+  readonly guestFolder?: string;
+  readonly logger?: Logger;
+  readonly accelerator?: "auto" | "kvm" | "tcg";
+}
+
+function testAccelerator(): "auto" | "kvm" | "tcg" {
+  const wanted = process.env["HPCC_TEST_ACCELERATOR"];
+  return wanted === "kvm" || wanted === "auto" ? wanted : "tcg";
+}
+
 export function openTestRuntime(
   folders: VmFolders,
-  { guestFolder = GUEST_FOLDER, logger = SILENT_LOGGER }: { guestFolder?: string; logger?: Logger } = {},
+  { guestFolder = GUEST_FOLDER, logger = SILENT_LOGGER, accelerator = testAccelerator() }: TestRuntimeOptions = {},
 ): Promise<Runtime> {
-  const wanted = process.env["HPCC_TEST_ACCELERATOR"];
   return openQemuRuntime(
     {
       qemuProgram: "qemu-system-x86_64",
@@ -47,8 +58,8 @@ export function openTestRuntime(
       guestFolder,
       vmsFolder: folders.vms,
       outputsFolder: folders.outputs,
-      kvmVerdictFile: join(folders.root, "kvm.json"),
-      accelerator: wanted === "kvm" || wanted === "auto" ? wanted : "tcg",
+      kvmVerdictFile: folders.kvmVerdict,
+      accelerator,
       clock: SYSTEM_CLOCK,
       logger,
     },

@@ -1,7 +1,7 @@
 // Machines from outside: what they have, how they end, and what the pool does then.
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { mkdirSync, readdirSync, readFileSync, readlinkSync } from "node:fs";
+import { mkdirSync, readdirSync, readFileSync, readlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import { type ErrorCode, HpccError } from "../../src/base/errors.ts";
@@ -44,7 +44,7 @@ function rejectsWith(code: ErrorCode, pattern = /./) {
 }
 
 describe("a machine", () => {
-  it("has a disk, a random number generator and vsock: no network device, no PCI bus", async () => {
+  it("has a disk, a random number generator and vsock: no network device", async () => {
     const guest = join(folders.root, "probe-guest");
     mkdirSync(guest);
     const init = join(folders.root, "devices");
@@ -63,7 +63,9 @@ describe("a machine", () => {
         .sort();
       assert.deepEqual(virtio, ["0x0002", "0x0004", "0x0013"], "block, rng, vsock; network would be 0x0001");
       assert.equal(said[1], "probe: interfaces: lo");
-      assert.equal(said[2], "probe: pci:");
+      const classes = said[2]?.replace("probe: pci: ", "").split(" ") ?? [];
+      assert.ok(classes.length >= 4, said[2]);
+      for (const one of classes) assert.doesNotMatch(one, /^0x02/, "a network device");
       assert.equal(said[3], "probe: block: vda");
       return true;
     });
@@ -114,6 +116,21 @@ describe("a machine", () => {
   it("says why it does not boot", async () => {
     const short = await openTestRuntime(folders);
     await assert.rejects(short.boot({ ...bootSpec("/dev/null") }, signal), rejectsWith("vm.boot", /did not boot/));
+  });
+});
+
+describe("the choice of the accelerator", () => {
+  it("is KVM only where a guest boots under it, and is remembered", async () => {
+    const first = await openTestRuntime(folders, { accelerator: "auto" });
+    const verdict = readFileSync(folders.kvmVerdict, "utf8");
+    assert.equal(first.isolation, /"usable":true/.test(verdict) ? "qemu-kvm" : "qemu-tcg");
+    const turned = verdict.replace(/"usable":(true|false)/, (_all, said) => `"usable":${said === "false"}`);
+    writeFileSync(folders.kvmVerdict, turned);
+    const second = await openTestRuntime(folders, { accelerator: "auto" });
+    assert.notEqual(second.isolation, first.isolation, "the verdict is read, no guest is booted");
+    writeFileSync(folders.kvmVerdict, turned.replace(/"bootId":"[^"]+"/, '"bootId":"another"'));
+    const third = await openTestRuntime(folders, { accelerator: "auto" });
+    assert.equal(third.isolation, first.isolation, "a verdict of another boot of the host does not count");
   });
 });
 

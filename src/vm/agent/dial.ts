@@ -6,8 +6,6 @@ import { HpccError } from "../../base/errors.ts";
 
 /** "OK 4294967295\n" has 14 bytes. */
 const ANSWER_BYTES_MAX = 32;
-/** A device whose guest has no driver yet keeps a connection waiting; one that lost it must not keep us. */
-const ATTEMPT_MS = 2_000;
 const RETRY_MS = 10;
 
 export interface DialOptions {
@@ -23,7 +21,11 @@ type Attempt =
   | { readonly t: "refused" }
   | { readonly t: "breach"; readonly detail: string };
 
-/** Tries until the guest's agent listens. The socket that it gives is paused and yields the guest's first byte first. */
+/**
+ * Tries until the guest's agent listens. An attempt that the device has taken is never given up but with the machine: vhost-
+ * device-vsock dies when a guest accepts a connection whose host side is closed. The socket that it gives is paused
+ * and yields the guest's first byte first.
+ */
 export async function dialGuest(options: DialOptions): Promise<Socket> {
   for (;;) {
     options.signal.throwIfAborted();
@@ -41,12 +43,11 @@ export async function dialGuest(options: DialOptions): Promise<Socket> {
   }
 }
 
-function dialOnce({ socketPath, port, clock, signal }: DialOptions): Promise<Attempt> {
+function dialOnce({ socketPath, port, signal }: DialOptions): Promise<Attempt> {
   return new Promise((resolve) => {
     const socket = connect({ path: socketPath });
     let answer = Buffer.alloc(0);
     const settle = (attempt: Attempt): void => {
-      timer.cancel();
       signal.removeEventListener("abort", giveUp);
       socket.off("data", onData);
       if (attempt.t === "connected") {
@@ -76,7 +77,6 @@ function dialOnce({ socketPath, port, clock, signal }: DialOptions): Promise<Att
       settle({ t: "connected", socket });
       if (rest.length > 0) socket.unshift(rest);
     };
-    const timer = clock.after(ATTEMPT_MS, giveUp);
     signal.addEventListener("abort", giveUp);
     socket.on("error", giveUp);
     socket.on("close", giveUp);

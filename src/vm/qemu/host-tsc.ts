@@ -1,5 +1,5 @@
-// The rate of the host's time stamp counter, which an emulated guest sees as its own. QEMU's microvm has no other clock to
-// calibrate it against but port reads, which a busy host disturbs so that the guest hangs; so the guest is told.
+// The rate of the host's time stamp counter, which an emulated guest sees as its own. What a guest's kernel measures instead is
+// wrong on a busy host, by a factor of two in one boot of ten, and its time limits with it; so the guest is told.
 import { readFile } from "node:fs/promises";
 import { HpccError } from "../../base/errors.ts";
 

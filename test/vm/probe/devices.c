@@ -41,7 +41,7 @@ int main(void) {
   load_modules();
   list("virtio", "/sys/bus/virtio/devices", "device");
   list("interfaces", "/sys/class/net", "");
-  list("pci", "/sys/bus/pci/devices", "");
+  list("pci", "/sys/bus/pci/devices", "class");
   list("block", "/sys/block", "");
   fflush(stdout);
   sync();
