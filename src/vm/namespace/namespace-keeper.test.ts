@@ -106,6 +106,7 @@ test("local: the image's toolchain in the host's tree, through links too", async
 test("local works without a holder, in the caller's folder", async () => {
   const { localCommand } = await keeper.get(request);
   const [program, ...args] = localCommand.map(String);
+  assert.ok(program?.startsWith("/"), "who executes it searches no PATH");
   const run = spawnSync(program!, [...args, "--", "/bin/sh", "-c", "cat a.c /etc/who"], {
     cwd: `${folder}/linked`,
     encoding: "utf8",

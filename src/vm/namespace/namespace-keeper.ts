@@ -5,6 +5,7 @@ import type { ByteString } from "../../base/byte-string.ts";
 import { ascii, byteStringOfText } from "../../base/byte-string.ts";
 import { HpccError } from "../../base/errors.ts";
 import type { Logger } from "../../base/log.ts";
+import { findProgram } from "../../base/system/find-program.ts";
 import { listFolder } from "./folder-listing.ts";
 import { type HeldNamespace, type Holder, startHolder } from "./holder.ts";
 import { type FolderEntry, type MountRoots, type MountSources, planLocal, planStrict } from "./mount-plan.ts";
@@ -108,7 +109,8 @@ export class NamespaceKeeper {
   async #make(sources: MountSources, roots: MountRoots): Promise<Awaited<Entry["made"]>> {
     const strictPlan = planStrict(sources, roots);
     const localPlan = planLocal(sources, roots);
-    const bwrap = this.#options.bwrap ?? "bwrap";
+    // Launchers execute `localCommand` from a plan, and search no PATH for it.
+    const bwrap = findProgram(this.#options.bwrap ?? "bwrap") ?? "bwrap";
     const { holder: strict, user } = await this.#start(bwrap, strictPlan);
     try {
       const local = await startHolder(bwrap, [...user, ...localPlan]);
