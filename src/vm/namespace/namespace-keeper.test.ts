@@ -207,6 +207,22 @@ test("a new folder at the host's top level is seen", {
   }
 });
 
+test("a root that was replaced by another folder of its name is the new one", async () => {
+  const project = b(`${folder}/replaced`);
+  const make = async (text: string) => {
+    await mkdir(`${folder}/replaced`);
+    await writeFile(`${folder}/replaced/a.c`, text);
+  };
+  await make("int old;\n");
+  const first = await keeper.get({ ...request, project });
+  await rm(`${folder}/replaced`, { recursive: true });
+  await make("int new;\n");
+  const second = await keeper.get({ ...request, project });
+  assert.notEqual(second.strict.pid, first.strict.pid);
+  assert.equal(enter(second.strict, "cat /hpcc/project/a.c").out, "int new;\n");
+  assert.equal(enter(second.local, "cat /hpcc/project/a.c").out, "int new;\n");
+});
+
 test("without bubblewrap, and where namespaces are forbidden, the error says so", async () => {
   const refuses = async (bwrap: string, code: string, words: RegExp) => {
     await using none = new NamespaceKeeper({ logger: SILENT_LOGGER, bwrap });
@@ -231,6 +247,6 @@ if (isRoot)
     let out = "";
     for await (const chunk of child.stdout) out += String(chunk);
     assert.equal(child.exitCode ?? (await once(child, "exit"))[0], 0, out);
-    assert.match(out, /^# pass 9$/m, out);
+    assert.match(out, /^# pass 10$/m, out);
     assert.match(out, /^# skipped 2$/m);
   });

@@ -1,8 +1,8 @@
 // The driver `namespace`: makes and keeps the client's two namespaces for each image and project root. It claims no
 // boundary; it gives a compile the image's toolchain and one view of files. Knows nothing of compilers or calls.
-import { statSync } from "node:fs";
+import { readFileSync, statSync } from "node:fs";
 import type { ByteString } from "../../base/byte-string.ts";
-import { ascii, byteStringOfText } from "../../base/byte-string.ts";
+import { ascii, byteStringOfText, bytesOf } from "../../base/byte-string.ts";
 import { HpccError } from "../../base/errors.ts";
 import type { Logger } from "../../base/log.ts";
 import { findProgram } from "../../base/system/find-program.ts";
@@ -33,6 +33,8 @@ export interface NamespaceKeeperOptions {
 interface Entry {
   readonly made: Promise<{ readonly kept: KeptNamespaces; readonly holders: readonly Holder[] }>;
   hostTop: HostTop;
+  /** What its mounts were made of. */
+  readonly places: string;
 }
 
 /** What the host's root folder held. */
@@ -66,8 +68,9 @@ export class NamespaceKeeper {
     const key = JSON.stringify([request.rootfs, request.project, request.extraRoots, request.callFiles]);
     const known = this.#entries.get(key);
     const hostTop = readHostTop(known?.hostTop ?? null);
+    const places = placesOf(request);
     if (known !== undefined) {
-      if (known.hostTop.entries === hostTop.entries) {
+      if (known.hostTop.entries === hostTop.entries && known.places === places) {
         known.hostTop = hostTop;
         return (await known.made).kept;
       }
@@ -79,7 +82,7 @@ export class NamespaceKeeper {
       listImage: (path) => listFolder((rootfs + path) as ByteString),
       hostTop: hostTop.entries,
     };
-    const entry: Entry = { hostTop, made: this.#make(sources, request) };
+    const entry: Entry = { hostTop, places, made: this.#make(sources, request) };
     this.#entries.set(key, entry);
     this.#limit();
     try {
@@ -166,6 +169,20 @@ function readHostTop(before: HostTop | null): HostTop {
   const entries = listFolder(ascii("/")) ?? [];
   const same = before !== null && JSON.stringify(before.entries) === JSON.stringify(entries);
   return { entries: same ? before.entries : entries, changedNs };
+}
+
+/**
+ * The folders that the roots' paths lead to, and the mounts that reach no namespace by themselves. A mount shows the folder that it
+ * was made of, also when another one stands at its path by now; as long as it does, the folder's number is nobody else's.
+ */
+function placesOf({ rootfs, project, extraRoots, callFiles }: NamespaceRequest): string {
+  const paths = [Buffer.from(rootfs), ...[project, callFiles, ...extraRoots.map(({ host }) => host)].map(bytesOf)];
+  const folders = paths.map((path) => {
+    const stat = statSync(path, { bigint: true, throwIfNoEntry: false });
+    return stat === undefined ? "-" : `${stat.dev}:${stat.ino}`;
+  });
+  const mounts = readFileSync("/proc/self/mountinfo", "latin1").split("\n");
+  return [...folders, ...mounts.filter((line) => !line.includes(" shared:"))].join("\n");
 }
 
 function identity({ pid, mountNamespaceInode, userNamespaceInode }: Holder): HeldNamespace {
