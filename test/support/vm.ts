@@ -1,5 +1,5 @@
 // A real QEMU runtime for tests, under emulation unless HPCC_TEST_ACCELERATOR says otherwise, and requests for its machines.
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { zstdCompressSync } from "node:zlib";
@@ -17,13 +17,16 @@ export const MACHINE = { memoryBytes: 1024 * 2 ** 20, vcpus: 2 };
 
 /** Folders of a test's runtime; disposing removes them. */
 export class VmFolders implements Disposable {
-  readonly root = mkdtempSync(join(tmpdir(), "hpcc-vm-"));
-  readonly vms = join(this.root, "vms");
-  readonly outputs = join(this.root, "outputs");
-  readonly kvmVerdict = join(this.root, "kvm.json");
+  readonly root: string;
+  readonly vms: string;
+  readonly outputs: string;
+  readonly kvmVerdict: string;
 
-  constructor() {
-    mkdirSync(this.vms, { mode: 0o700 });
+  constructor(root = mkdtempSync(join(tmpdir(), "hpcc-vm-"))) {
+    this.root = root;
+    this.vms = join(root, "vms");
+    this.outputs = join(root, "outputs");
+    this.kvmVerdict = join(root, "kvm.json");
   }
 
   /** What machines have left behind. */
@@ -106,8 +109,8 @@ export function request(
   };
 }
 
-/** Processes that this process started and that live, by the name of their program. */
-export function childrenNamed(name: string): number[] {
+/** Processes that a process, this one unless said, started and that live, by the name of their program. */
+export function childrenNamed(name: string, parentPid = process.pid): number[] {
   return readdirSync("/proc")
     .filter((entry) => /^\d+$/.test(entry))
     .map(Number)
@@ -116,7 +119,7 @@ export function childrenNamed(name: string): number[] {
         const stat = readFileSync(`/proc/${pid}/stat`, "latin1");
         const [state, parent] = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
         const comm = stat.slice(stat.indexOf("(") + 1, stat.lastIndexOf(")"));
-        return state !== "Z" && Number(parent) === process.pid && name.startsWith(comm);
+        return state !== "Z" && Number(parent) === parentPid && name.startsWith(comm);
       } catch {
         return false;
       }

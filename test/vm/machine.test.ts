@@ -1,7 +1,8 @@
 // Machines from outside: what they have, how they end, and what the pool does then.
 import assert from "node:assert/strict";
-import { execFileSync } from "node:child_process";
-import { mkdirSync, readdirSync, readFileSync, readlinkSync, writeFileSync } from "node:fs";
+import { execFileSync, spawn } from "node:child_process";
+import { once } from "node:events";
+import { existsSync, mkdirSync, readdirSync, readFileSync, readlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import { type ErrorCode, HpccError } from "../../src/base/errors.ts";
@@ -33,6 +34,12 @@ after(() => {
   assert.deepEqual(childrenNamed("vhost-device-vsock"), []);
   folders[Symbol.dispose]();
 });
+
+function turn(): Promise<void> {
+  return new Promise((resolve) => {
+    setImmediate(resolve);
+  });
+}
 
 function rejectsWith(code: ErrorCode, pattern = /./) {
   return (error: unknown): boolean => {
@@ -102,6 +109,29 @@ describe("a machine", () => {
       await machine.destroy();
     }
     assert.equal((await machine.ended).t, "destroyed");
+  });
+
+  it("ends with its worker, however that ends, and the next worker sweeps up", async () => {
+    using own = new VmFolders();
+    const node = join(repository, "node_modules/.bin/node");
+    const worker = spawn(node, [join(repository, "test/support/hold-vm.ts"), own.root, rootfs], {
+      stdio: ["ignore", "pipe", "inherit"],
+    });
+    await once(worker.stdout, "data");
+    const pids = ["qemu-system-x86_64", "vhost-device-vsock"].flatMap((name) => childrenNamed(name, worker.pid));
+    assert.equal(pids.length, 2);
+    worker.kill("SIGKILL");
+    await once(worker, "exit");
+    const deadlineMs = performance.now() + 5_000;
+    while (pids.some((pid) => existsSync(`/proc/${pid}`)) && performance.now() < deadlineMs) await turn();
+    assert.deepEqual(
+      pids.filter((pid) => existsSync(`/proc/${pid}`)),
+      [],
+      "the kernel ends the machine's processes within five seconds",
+    );
+    assert.equal(readdirSync(own.vms).length, 1);
+    await openTestRuntime(own);
+    assert.deepEqual(own.leftovers(), []);
   });
 
   it("leaves nothing when its boot is given up", async () => {
