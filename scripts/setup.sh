@@ -37,7 +37,7 @@ if ! cmp -s package-lock.json "$stamp"; then
   say "installing npm packages (pinned in package-lock.json, Node itself among them)"
   # Not `npm ci`: it refuses a lock file without the packages of platforms that a mirror leaves out. This takes what is locked
   # as well, and leaves the lock file as it is.
-  npm install --no-save --no-fund --no-audit --loglevel=error
+  npm install --no-save --no-update-notifier --no-fund --no-audit --loglevel=error
   cp package-lock.json "$stamp"
 fi
 

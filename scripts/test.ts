@@ -74,7 +74,7 @@ const groups: readonly Group[] = [
     deadlineMinutes: 10,
   },
   nodeTests("unit", ["src/**/*.test.ts"], 2, 10),
-  nodeTests("parts", ["test/{agent,launcher,fidelity,golden,fuzz}/**/*.test.ts"], 1, 15),
+  nodeTests("parts", ["test/{agent,docs,launcher,fidelity,golden,fuzz}/**/*.test.ts"], 1, 15),
   nodeTests("vm", ["test/vm/**/*.test.ts"], 1, 15),
   nodeTests("end to end", ["test/e2e/**/*.test.ts"], 1, 30),
 ];

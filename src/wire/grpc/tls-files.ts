@@ -25,7 +25,9 @@ export interface OwnCredentials {
 export function readTlsFiles(files: TlsFiles, nowMs: number): OwnCredentials {
   const tls = { certificate: read(files.certificate), key: read(files.key), ca: read(files.ca) };
   if ((statSync(files.key).mode & 0o077) !== 0)
-    throw new HpccError("identity.invalid", `${files.key} can be read by others; chmod 600 it`);
+    throw new HpccError("identity.invalid", `${files.key} can be read by others`, {
+      hint: `chmod 600 ${files.key}`,
+    });
   return inspectTls(tls, nowMs, files);
 }
 
@@ -41,7 +43,9 @@ export function inspectTls(tls: TlsMaterial, nowMs: number, names: TlsFiles): Ow
   if (!issuer) throw new HpccError("identity.invalid", `${names.certificate} was not issued by a CA of ${names.ca}`);
   const expiresMs = Math.min(Date.parse(certificate.validTo), Date.parse(issuer.validTo));
   if (nowMs >= expiresMs)
-    throw new HpccError("identity.invalid", `${names.certificate} expired on ${new Date(expiresMs).toISOString()}`);
+    throw new HpccError("identity.invalid", `${names.certificate} expired on ${new Date(expiresMs).toISOString()}`, {
+      hint: "Issue a new one with `hpcc ca issue --out DIR`, and put its files in the place of the old ones.",
+    });
   if (nowMs < Date.parse(certificate.validFrom))
     throw new HpccError("identity.invalid", `${names.certificate} is not valid yet; check the clock`);
   const identity = identityOfSubjectAltName(certificate.subjectAltName);
