@@ -1,6 +1,13 @@
 # The two commands of a fresh machine are `make demo` and `make test`; both run the set-up first and say what it installs.
 SHELL := /bin/bash
 NODE := node_modules/.bin/node
+# rustup looks for its toolchains below HOME; with another HOME they still stand beside its cargo.
+ifndef RUSTUP_HOME
+RUSTUP_HOME := $(shell d=$$(command -v cargo) && d=$$(dirname "$$(dirname "$$(dirname "$$d")")")/.rustup && [ -d "$$d" ] && echo "$$d")
+ifneq ($(RUSTUP_HOME),)
+export RUSTUP_HOME
+endif
+endif
 .PHONY: help setup build native bundle guest tools demo test check clean
 
 help: ## Show this list

@@ -6,10 +6,15 @@ cd "$(dirname "$0")/.."
 say() { printf 'setup: %s\n' "$*"; }
 
 missing=()
+want() {
+  dpkg-query -W -f='${db:Status-Status}' "$1" 2>/dev/null | grep -qx installed || missing+=("$1")
+}
 while read -r package; do
-  [[ -z $package || $package == \#* ]] && continue
-  dpkg-query -W -f='${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed || missing+=("$package")
+  [[ -z $package || $package == \#* ]] || want "$package"
 done <scripts/apt-packages.txt
+# Rust and npm of any origin will do; Debian's are the last resort.
+cargo --version >/dev/null 2>&1 || { want cargo-web && want rustc-web && want rustfmt-web; }
+command -v npm >/dev/null || want npm
 if ((${#missing[@]} > 0)); then
   say "installing Debian packages: ${missing[*]}"
   if [[ $(id -u) != 0 ]]; then
@@ -26,9 +31,8 @@ if ((${#missing[@]} > 0)); then
   fi
   apt-get -qq install -y --no-install-recommends "${missing[@]}" >/dev/null
 fi
-
-if ! command -v cargo >/dev/null; then
-  say "cargo is missing: install Rust 1.88 or later (Debian's rustup package, or your own), then run this again" >&2
+if ! cargo --version >/dev/null 2>&1; then
+  say "there is no working cargo on PATH ($(command -v cargo || echo none)); remove or repair it, then run this again" >&2
   exit 1
 fi
 
