@@ -105,13 +105,14 @@ test("local takes the toolchain from the image and everything else from the host
   assert.equal(all.get("/usr"), "--ro-bind /images/r/usr");
   assert.equal(all.get("/etc"), "--ro-bind /images/r/etc");
   assert.equal(all.get("/lib"), "--symlink usr/lib");
-  assert.equal(all.get("/home"), "--dev-bind /home");
-  assert.equal(all.get("/tmp"), "--dev-bind /tmp");
-  assert.equal(all.get("/var"), "--dev-bind /var", "the image's /var gives way");
-  assert.equal(all.get("/opt"), "--dev-bind /opt", "an empty folder of the image gives way");
+  assert.equal(all.get("/home"), "--dev-bind-try /home");
+  assert.equal(all.get("/tmp"), "--dev-bind-try /tmp");
+  assert.equal(all.get("/var"), "--dev-bind-try /var", "the image's /var gives way");
+  assert.equal(all.get("/opt"), "--dev-bind-try /opt", "an empty folder of the image gives way");
   assert.equal(all.get("/data"), "--symlink mnt/data");
   assert.equal(all.get("/lib32"), undefined, "a library folder that the image lacks is not the host's");
   assert.equal(all.get("/hpcc/project"), "--bind /home/u/p");
+  assert.equal(all.get("/hpcc/tmp"), undefined, "a plan outlives the daemon and its folders");
 });
 
 test("local splits a folder of the image along the way to a project below it", () => {

@@ -61,12 +61,15 @@ export function planStrict(sources: MountSources, roots: MountRoots): ByteString
   plan.push("--dev-bind", "/proc", "/proc", "--dir", "/dev");
   for (const name of DEVICES) plan.push("--dev-bind", `/dev/${name}`, `/dev/${name}`);
   for (const [name, target] of DEVICE_LINKS) plan.push("--symlink", target, `/dev/${name}`);
-  plan.push(...viewMounts(roots));
+  plan.push(...viewMounts(roots), "--bind", roots.callFiles, CALL_FILES);
   plan.push("--remount-ro", "/");
   return plan as ByteString[];
 }
 
-/** bubblewrap arguments of the namespace for local compiles: the image's toolchain, everything else as on the host. */
+/**
+ * bubblewrap arguments of the namespace for local compiles: the image's toolchain, everything else as on the host. They outlive
+ * the daemon, in a plan, so they need nothing of its own, and no folder that the host may have lost meanwhile.
+ */
 export function planLocal(sources: MountSources, roots: MountRoots): ByteString[] {
   checkRoots(roots);
   const plan: string[] = [];
@@ -76,7 +79,7 @@ export function planLocal(sources: MountSources, roots: MountRoots): ByteString[
   for (const entry of sources.hostTop) {
     if (imageNames.has(entry.name) || NEVER_HOST.test(entry.name)) continue;
     if (entry.t === "symlink") plan.push("--symlink", entry.target, `/${entry.name}`);
-    else plan.push("--dev-bind", `/${entry.name}`, `/${entry.name}`);
+    else plan.push("--dev-bind-try", `/${entry.name}`, `/${entry.name}`);
   }
   const hidden = hostPaths.filter((path) => isHidden(path, imageNames));
   for (const entry of imageTop) plan.push(...splitMount(sources, { path: `/${entry.name}`, entry, roots: hidden }));
@@ -120,7 +123,6 @@ function checkRoots(roots: MountRoots): void {
 function viewMounts(roots: MountRoots): string[] {
   const plan: string[] = ["--bind", roots.project, PROJECT_ROOT];
   for (const { name, host } of roots.extraRoots) plan.push("--bind", host, `${EXTRA_ROOTS}/${name}`);
-  plan.push("--bind", roots.callFiles, CALL_FILES);
   return plan;
 }
 
