@@ -118,7 +118,8 @@ async function compileRemotely(
   const release = await dependencies.slots.take(call.signal);
   const folder = `${project.callFolder}/${randomUUID()}` as ByteString;
   try {
-    await mkdir(bytesOf(folder), { mode: 0o700 });
+    // With the folder above, which a cleaner of temporary files may have taken away.
+    await mkdir(bytesOf(folder), { recursive: true, mode: 0o700 });
     const unit = await preprocess(call, project, compiler, request, folder, dependencies);
     const { source, action } = prepareJob(project, compiler, request, unit.rebuilt);
     const outputFolder = `${displayText(folder)}/out`;
@@ -188,7 +189,6 @@ async function preprocess(
   const { size } = await stat(onHost("text"));
   if (size > TEXT_BYTES_MAX) throw new Bypass("source_too_large", ascii(String(size)));
   const text = await readFile(onHost("text"));
-  if (mentionsIncbin(byteStringOf(text))) throw new Bypass("unsupported_code_directive");
   const rebuilt = rebuildTranslationUnit({
     family: compiler.family,
     language: mapped.language,
@@ -196,9 +196,11 @@ async function preprocess(
     cwd: request.cwd,
     source: mapped.source,
     pinned: project.config.determinism === "pin",
+    hostRoots: project.view.roots.map(({ host }) => host),
     readFile: (path) => files.read(hostFile(path, project)),
   });
   if (rebuilt.kind === "refused") throw new Bypass(rebuilt.reason, rebuilt.detail);
+  if (mentionsIncbin(byteStringOf(text))) throw new Bypass("unsupported_code_directive");
   const reads = unchangedReads(rebuilt.reads, startedMs, project, files);
   const escaping = escapingLookup({ reads, links, ...includeSearch(request) });
   if (escaping !== null) throw new Bypass("outside_view", escaping);

@@ -31,7 +31,7 @@ export type ProjectState =
   | { readonly kind: "unbound" }
   /** An image is bound and cannot be used; the message says why and the way out. */
   | { readonly kind: "unusable"; readonly message: string; readonly fallback: ClientConfig["fallback"] }
-  | { readonly kind: "bound"; readonly project: Project };
+  | { readonly kind: "bound"; readonly project: Project; readonly plan: () => Plan };
 
 export interface ProjectRegistryOptions {
   readonly directories: Directories;
@@ -48,22 +48,62 @@ interface Known {
 const PROJECTS_MAX = 256;
 const PLAN_COMPILERS_LISTED_MAX = 256;
 const IMAGE_PROGRAM_FOLDERS = ["/usr/local/bin", "/usr/bin", "/bin"];
+/** A word that is an absolute path, or an include folder's. */
+const ABSOLUTE_PATH = /^(?:-I|-iquote|-isystem)?(\/.*)$/s;
 const CONFIG_VARIABLE = /^(HPCC_[A-Z_]+|HOME|XDG_[A-Z_]+)=/;
 
 export class ProjectRegistry {
   readonly #options: ProjectRegistryOptions;
   readonly #known = new Map<string, Known>();
   readonly #plans = new Map<ByteString, string>();
+  /** Projects of build trees in extra roots, as calls there have named them. */
+  readonly #buildTrees = new Map<ByteString, ByteString>();
 
   constructor(options: ProjectRegistryOptions) {
     this.#options = options;
   }
 
   /** The project of a call. Throws `config.invalid` for a configuration that cannot be read. */
-  async find(call: Pick<CallMessage, "cwd" | "environment">): Promise<ProjectState> {
-    const root = findProjectRoot(realPath(call.cwd), (path) => existsSync(bytesOf(path)));
-    if (root === null) return { kind: "unbound" };
+  async find(call: Pick<CallMessage, "argv" | "cwd" | "environment">): Promise<ProjectState> {
+    const cwd = realPath(call.cwd);
     const variables = call.environment.filter((entry) => CONFIG_VARIABLE.test(entry)).sort();
+    const root = rootOf(cwd);
+    if (root !== null) return this.#bound(root, variables);
+    const named = this.#projectOfBuildTree(cwd, call.argv, variables);
+    if (named === null) return { kind: "unbound" };
+    const state = await this.#bound(named, variables);
+    if (state.kind === "bound") await this.#writePlan({ ...state.plan(), projectRoot: cwd });
+    return state;
+  }
+
+  /**
+   * The project of a folder in an extra root: the one that the call names by an absolute path, as CMake does, or that an earlier call
+   * there has named.
+   */
+  #projectOfBuildTree(
+    cwd: ByteString,
+    argv: readonly ByteString[],
+    variables: readonly ByteString[],
+  ): ByteString | null {
+    const { config } = loadClientConfig({
+      env: environmentOf(variables),
+      projectRoot: null,
+      directories: this.#options.directories,
+    });
+    const isBelow = (host: ByteString) => cwd === host || cwd.startsWith(`${host}/`);
+    if (!config.extraRoots.some(({ host }) => isBelow(realPath(host)))) return null;
+    for (const word of argv.slice(1)) {
+      const path = ABSOLUTE_PATH.exec(word)?.[1];
+      const root = path === undefined ? null : rootOf(realPath((path.replace(/\/[^/]*$/s, "") || "/") as ByteString));
+      if (root === null) continue;
+      if (this.#buildTrees.size >= PROJECTS_MAX) this.#buildTrees.clear();
+      this.#buildTrees.set(cwd, root);
+      return root;
+    }
+    return this.#buildTrees.get(cwd) ?? null;
+  }
+
+  async #bound(root: ByteString, variables: readonly ByteString[]): Promise<ProjectState> {
     const key = JSON.stringify([root, variables]);
     const stamp = this.#configStamp(root);
     const before = this.#known.get(key);
@@ -98,8 +138,7 @@ export class ProjectRegistry {
 
   async #load(root: ByteString, variables: readonly ByteString[]): Promise<ProjectState> {
     const { directories } = this.#options;
-    const env = Object.fromEntries(variables.map((entry) => displayText(entry).split(/=(.*)/s).slice(0, 2)));
-    const { config } = loadClientConfig({ env, projectRoot: root, directories });
+    const { config } = loadClientConfig({ env: environmentOf(variables), projectRoot: root, directories });
     switch (config.image.kind) {
       case "none":
         await this.#writePlan({ kind: "host", projectRoot: root });
@@ -138,6 +177,7 @@ export class ProjectRegistry {
       ],
     };
     const toolchain = new ImageToolchain(rootfs, environment);
+    let plan: Plan;
     const namespaces = async () => {
       const kept = await this.#options.namespaces.get({
         rootfs,
@@ -145,7 +185,8 @@ export class ProjectRegistry {
         extraRoots,
         callFiles: callFolder,
       });
-      await this.#writePlan(imagePlan(root, config, digest, kept, imageRoot, toolchain, view));
+      plan = imagePlan(root, config, digest, kept, imageRoot, toolchain, view);
+      await this.#writePlan(plan);
       return kept;
     };
     const first = await namespaces();
@@ -166,7 +207,7 @@ export class ProjectRegistry {
       strictNamespace: async () => namespaceRef((await namespaces()).strict),
       localNamespace: async () => namespaceRef((await namespaces()).local),
     };
-    return { kind: "bound", project };
+    return { kind: "bound", project, plan: () => plan };
   }
 
   /** Replaces the plan file when it says something else than before. */
@@ -182,6 +223,14 @@ export class ProjectRegistry {
     await rename(temporary, file);
     this.#plans.set(plan.projectRoot, content);
   }
+}
+
+function rootOf(folder: ByteString): ByteString | null {
+  return findProjectRoot(folder, (path) => existsSync(bytesOf(path)));
+}
+
+function environmentOf(variables: readonly ByteString[]): Record<string, string> {
+  return Object.fromEntries(variables.map((entry) => displayText(entry).split(/=(.*)/s).slice(0, 2)));
 }
 
 function realPath(path: ByteString): ByteString {

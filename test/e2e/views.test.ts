@@ -362,6 +362,11 @@ target_link_libraries(app part)
       const source = makeProject("cm", FILES);
       return { source, build: join(source, "build"), binds: { "/hpcc/project": source } };
     },
+    "in an extra root": () => {
+      const source = makeProject("cmout", FILES);
+      const build = join(buildTree, "cm");
+      return { source, build, binds: { "/hpcc/project": source, "/hpcc/roots/tree": buildTree } };
+    },
     "a project of its own, the sources in an extra root": () => {
       put(sources, FILES);
       const build = makeProject("cmtree", {});

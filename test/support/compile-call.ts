@@ -1,6 +1,7 @@
 // One compiler call of a user through hpcc, with what became of it: the caller's result, the files it left, the daemon's counts.
 import { existsSync, readFileSync, rmSync } from "node:fs";
 import { type ByteString, bytesOf } from "../../src/base/byte-string.ts";
+import { askDaemon } from "../../src/cli/daemon-control.ts";
 import { type CallStats, HPCC, type User } from "./farm.ts";
 import { shellWord } from "./one-step.ts";
 
@@ -24,13 +25,25 @@ export interface CallResult {
   readonly files: ReadonlyMap<string, Buffer | null>;
 }
 
+/** The daemon's counts since the last zeroing, without a process of their own. */
+async function counts(user: User, zero: boolean): Promise<CallStats> {
+  const ask = () => askDaemon({ runtime: user.env["HPCC_RUNTIME_DIR"]! }, { command: "stats", zero });
+  let reply = await ask();
+  if (reply === null) {
+    await user.hpcc(["daemon", "start"]);
+    reply = await ask();
+  }
+  if (reply === null) throw new Error("no daemon runs");
+  return reply as unknown as CallStats;
+}
+
 /** Calls a compiler through hpcc, alone: the counts are this call's. */
 export async function compileCall(user: User, argv: readonly string[], options: CallOptions): Promise<CallResult> {
-  await user.stats(true);
+  await counts(user, true);
   const words = [...(options.prefix ?? []), HPCC, ...argv].map(shellWord).join(" ");
   const script = `cd ${shellWord(options.cwd)} && exec ${words}`;
   const { code, stdout, stderr } = await user.run(["/bin/sh", "-c", script], { env: { ...options.env } });
-  const stats = await user.stats();
+  const stats = await counts(user, false);
   return { code, stdout, stderr, stats, outcome: outcomeOf(stats), files: takeFiles(options.makes ?? []) };
 }
 
