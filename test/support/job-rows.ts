@@ -9,6 +9,8 @@ export interface JobRow extends AuditRow {
   readonly kind: string;
   readonly note: string;
   readonly isolation: string | null;
+  /** The envelope's line of JSON. */
+  readonly envelope: string;
   /** The command that was run in the VM. */
   readonly command: Command;
 }
@@ -19,6 +21,7 @@ interface Line {
   readonly kind: string;
   readonly note: string;
   readonly isolation: string | null;
+  readonly envelope: string;
 }
 
 async function auditLines({ state }: Pick<RunningWorker, "state">): Promise<Line[]> {
