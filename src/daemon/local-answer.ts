@@ -2,6 +2,7 @@
 // host's. What is injected gives the same debug paths as the view does.
 import { ascii, type ByteString, displayText } from "../base/byte-string.ts";
 import type { CompilerFamily } from "../core/compile/invocation.ts";
+import { placeInjected } from "../core/compile/prefix-maps.ts";
 import { PROJECT_ROOT } from "../core/compile/view.ts";
 import type { CallMessage, ExecMessage, OutputsMessage } from "../wire/launcher/messages.ts";
 import type { ImageCompiler, Project } from "./project.ts";
@@ -14,6 +15,12 @@ export function localInjectedFlags(project: Pick<Project, "view">, family: Compi
   return family === "gcc" ? [...maps, ascii("-gno-record-gcc-switches")] : maps;
 }
 
+/** The caller's words with those flags, prefix maps of the caller's own last. */
+function withInjected(project: Project, compiler: ImageCompiler, own: readonly ByteString[]): ByteString[] {
+  const { before, after } = placeInjected(own, localInjectedFlags(project, compiler.family));
+  return [...before, ...after, ...own];
+}
+
 /** Becomes the image's compiler. `inject` is false for calls that compile nothing. */
 export async function imageAnswer(
   call: CallMessage,
@@ -21,13 +28,13 @@ export async function imageAnswer(
   compiler: ImageCompiler,
   inject: boolean,
 ): Promise<ExecMessage> {
-  const [program, ...rest] = call.argv;
-  const injected = inject ? localInjectedFlags(project, compiler.family) : [];
+  const rest = call.argv.slice(1);
   return {
     type: "exec",
     namespace: await project.localNamespace(),
     program: { kind: "path", path: compiler.path },
-    argv: [program ?? compiler.path, ...injected, ...rest],
+    // GCC seeks its own files beside argv[0]: a link named after it, by its path or on PATH, would lead it astray.
+    argv: [compiler.path, ...(inject ? withInjected(project, compiler, rest) : rest)],
     environment: null,
     cwd: null,
     warning: null,
@@ -48,8 +55,7 @@ export function sandboxAnswer(call: CallMessage, project: Project, compiler: Ima
       ...project.sandboxArgv,
       ascii("--"),
       compiler.path,
-      ...localInjectedFlags(project, compiler.family),
-      ...call.argv.slice(1),
+      ...withInjected(project, compiler, call.argv.slice(1)),
     ],
     environment: null,
     cwd: null,

@@ -19,6 +19,8 @@ export interface DirectivesOnlyRequest {
   readonly cwd: ByteString;
   /** The source as the first step's argv names it. */
   readonly source: ByteString;
+  /** Folders that stand at other paths in the view: a `#line` that names a file below one means a file that is not there. */
+  readonly hostRoots?: readonly ByteString[];
   readFile(path: ByteString): Uint8Array | null;
 }
 
@@ -297,6 +299,8 @@ class Walk {
       return this.#goOn(ahead);
     if (found === null) return this.#refuse("unfaithful_preprocessing", "a linemarker that no line directive explains");
     if (this.#isFragile(place.line, found.at)) return this.#refuse("unfaithful_preprocessing", FRAGILE);
+    if (this.#request.hostRoots?.some((root) => marker.file.startsWith(`${root}/`)) === true)
+      return this.#refuse("unfaithful_preprocessing", "a line directive with a path of the host");
     place.line = found.at + 1;
     place.saidName = marker.file;
     place.saidLine = marker.line;

@@ -1,11 +1,12 @@
 // What drivers hand on unread: `-Wp,` and `-Xpreprocessor` to the preprocessor, `-Wa,` and `-Xassembler` to the assembler. Allow-lists:
-// the preprocessor's dependency options and macros, and assembler options that write nothing and read nothing.
+// the preprocessor's dependency options and macros, and assembler options that write nothing and read nothing. The assembler's own debug
+// information is not among them: it names the temporary file that the compiler wrote.
 import type { ByteString } from "../../base/byte-string.ts";
 import type { BypassReason } from "./bypass-reasons.ts";
 import type { ArgumentRole, CompilerFamily } from "./invocation.ts";
 
 const ASSEMBLER_OPTIONS =
-  /^(?:--(?:noexecstack|execstack|fatal-warnings|no-warn|warn|32|64|x32|divide|keep-locals|strip-local-absolute|reduce-memory-overheads|no-pad-sections|gdwarf-[345]|gdwarf2|gen-debug|(?:no)?compress-debug-sections(?:=[a-z0-9-]+)?|size-check=[a-z]+|elf-stt-common=[a-z]+|generate-missing-build-notes=[a-z]+|gdwarf-sections|gdwarf-cie-version=\d)|-m[A-Za-z0-9_+=.,-]*|-W|-L|-g|-n|-Q[yn]|-gdwarf-?[2345])$/;
+  /^(?:--(?:noexecstack|execstack|fatal-warnings|no-warn|warn|32|64|x32|divide|keep-locals|strip-local-absolute|reduce-memory-overheads|no-pad-sections|(?:no)?compress-debug-sections(?:=[a-z0-9-]+)?|size-check=[a-z]+|elf-stt-common=[a-z]+|generate-missing-build-notes=[a-z]+|gdwarf-sections|gdwarf-cie-version=\d)|-m[A-Za-z0-9_+=.,-]*|-W|-L|-n|-Q[yn])$/;
 const LISTING = /^-a(?:[cdghilmns]*(?:=.*)?)?$/;
 
 /** The words of `-Wa,a,b`. */

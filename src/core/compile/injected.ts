@@ -4,7 +4,13 @@ import type { ByteString } from "../../base/byte-string.ts";
 import { injectedFlags } from "./two-step.ts";
 
 const SECOND_STEP: ReadonlySet<string> = new Set(["-fpreprocessed", "-fdirectives-only"]);
-const ADDED: ReadonlySet<string> = new Set([...injectedFlags("gcc"), ...injectedFlags("clang"), ...SECOND_STEP]);
+const MAPS = ["-fdebug-prefix-map=/hpcc/project=.", "-fmacro-prefix-map=/hpcc/project=."];
+const ADDED: ReadonlySet<string> = new Set([
+  ...injectedFlags("gcc"),
+  ...injectedFlags("clang"),
+  ...SECOND_STEP,
+  ...MAPS,
+]);
 const SEED = /^-frandom-seed=[0-9a-f]{16}$/;
 /** The end of every second step: `-x LANGUAGE SOURCE -o OUTPUT`. */
 const TAIL_LENGTH = 5;

@@ -25,6 +25,8 @@ export interface RebuildRequest {
   readonly source: ByteString;
   /** True under the policy that pins the date, so that its macros give no other value later. */
   readonly pinned?: boolean;
+  /** Folders that stand at other paths in the view. */
+  readonly hostRoots?: readonly ByteString[];
   /**
    * The bytes of a file by its absolute path in the view (project, extra root or image); null when it cannot be read.
    * Handing back the same object for the same unchanged file lets its line index be used again.

@@ -55,6 +55,21 @@ describe("compileArgv", () => {
       second("clang -Iinc -DA=1 -UB -S a.c"),
       "/usr/bin/cc -S -DA=1 -UB -injected -frandom-seed=5eed -x c text -o /o",
     );
+    assert.match(second("clang -Iinc -Wp,-DA=1 -Wp,-MD,x.d -c a.c"), / -c -Wp,-DA=1 -injected /);
+    assert.match(second("clang -Xpreprocessor -DA=1 -c a.c"), / -c -Xpreprocessor -DA=1 -injected /);
+  });
+  it("puts the prefix maps of a caller behind the injected ones", () => {
+    const argv = compileArgv(call("gcc -O2 -fmacro-prefix-map=/hpcc/project/src=s -c a.c"), {
+      compiler,
+      sourcePath: ascii("text"),
+      outputPath: ascii("/o"),
+      randomSeed: ascii("5eed"),
+      injected: injectedFlags("gcc"),
+    }).join(" ");
+    assert.match(
+      argv,
+      / -fdebug-prefix-map=\/hpcc\/project=\. -fmacro-prefix-map=\/hpcc\/project=\. -O2 -fmacro-prefix-map=\/hpcc\/project\/src=s -Werror=date-time -gno-record-gcc-switches /,
+    );
   });
   it("keeps a seed of the user's", () => {
     assert.doesNotMatch(second("gcc -frandom-seed=mine -c a.c"), /5eed/);
@@ -76,6 +91,10 @@ describe("twoStepRefusal", () => {
     ["clang -gdwarf-4 -gdwarf-5 -c a.c", "debug_file_checksums"],
     ["clang -gline-tables-only -c a.c", "debug_file_checksums"],
     ["clang -gz -c a.c", null],
+    ["clang -DNOW=__DATE__ -c a.c", "date_time_macro"],
+    ["clang -w -Wp,-DNOW=__TIMESTAMP__ -c a.c", "date_time_macro"],
+    ["clang -DWHERE=__BASE_FILE__ -c a.c", "unfaithful_preprocessing"],
+    ["gcc -DNOW=__DATE__ -c a.c", null],
     ["clang -imacros m.h -c a.c", "unfaithful_preprocessing"],
     ["clang -fdiagnostics-parseable-fixits -c a.c", "diagnostics_format"],
   ];

@@ -3,6 +3,7 @@
 import { ascii, type ByteString } from "../../base/byte-string.ts";
 import type { BypassReason } from "./bypass-reasons.ts";
 import type { Argument, CompilerFamily, GnuInvocation } from "./invocation.ts";
+import { placeInjected } from "./prefix-maps.ts";
 
 export interface PreprocessOptions {
   /** The compiler's absolute path in the image: argv[0]. */
@@ -37,7 +38,7 @@ const COMPILE: Readonly<Record<CompilerFamily, readonly ByteString[]>> = {
   clang: [],
 };
 /** Clang's text leaves macros of the command line to the second step. */
-const CLANG_MACROS: ReadonlySet<string> = new Set(["-D", "-U"]);
+const CLANG_MACROS: ReadonlySet<string> = new Set(["-D", "-U", "-Wp,", "-Xpreprocessor"]);
 
 /** Why an invocation cannot be compiled in two steps, judged by its command line alone; null when it can. */
 export function twoStepRefusal(invocation: GnuInvocation): BypassReason | null {
@@ -49,6 +50,9 @@ export function twoStepRefusal(invocation: GnuInvocation): BypassReason | null {
     // The text has the forced include of `-include`, but not that of `-imacros`.
     if (invocation.arguments.some(({ option }) => /^--?imacros$/.test(option))) return "unfaithful_preprocessing";
     if (words.some((word) => TEXT_POSITIONS.has(word))) return "diagnostics_format";
+    // The text does not have the macros of the command line, which the second step gets as they are.
+    if (words.some((word) => DATES.test(word))) return "date_time_macro";
+    if (words.some((word) => PLACES.test(word))) return "unfaithful_preprocessing";
     return hasFileChecksums(words) ? "debug_file_checksums" : null;
   }
   return words.some((word) => LOST_PRAGMAS.has(word)) ? "unfaithful_preprocessing" : null;
@@ -56,6 +60,9 @@ export function twoStepRefusal(invocation: GnuInvocation): BypassReason | null {
 
 /** Options under which GCC loses pragmas in directives-only text, though no predefined macro tells of them. */
 const LOST_PRAGMAS: ReadonlySet<string> = new Set(["-fopenacc", "-fopenmp-simd"]);
+
+const DATES = /\b__(?:DATE|TIME|TIMESTAMP)__/;
+const PLACES = /\b__(?:BASE_FILE|INCLUDE_LEVEL|COUNTER)__/;
 
 /** Options under which Clang's diagnostics name lines of the text itself. */
 const TEXT_POSITIONS: ReadonlySet<string> = new Set([
@@ -86,12 +93,14 @@ const DWARF_DEFAULT = 5;
 
 /** argv of the first step, whose paths are those of the view. */
 export function preprocessArgv(invocation: GnuInvocation, options: PreprocessOptions): ByteString[] {
-  const kept = invocation.arguments.filter(({ role }) => role === "preprocess" || role === "both");
+  const kept = spelled(invocation.arguments.filter(({ role }) => role === "preprocess" || role === "both"));
+  const { before, after } = placeInjected(kept, options.injected);
   return [
     options.compiler,
     ...PREPROCESS[invocation.family],
-    ...spelled(kept),
-    ...options.injected,
+    ...before,
+    ...kept,
+    ...after,
     ...dependencyWords(invocation, options.dependencyFile),
     ...words("-x"),
     invocation.language as ByteString,
@@ -104,19 +113,23 @@ export function preprocessArgv(invocation: GnuInvocation, options: PreprocessOpt
 /** argv of the second step. */
 export function compileArgv(invocation: GnuInvocation, options: CompileOptions): ByteString[] {
   const { family } = invocation;
-  const kept = invocation.arguments.filter(
-    ({ role, option }) =>
-      role === "compile" ||
-      role === "both" ||
-      (family === "clang" && role === "preprocess" && CLANG_MACROS.has(option)),
+  const kept = spelled(
+    invocation.arguments.filter(
+      ({ role, option }) =>
+        role === "compile" ||
+        role === "both" ||
+        (family === "clang" && role === "preprocess" && CLANG_MACROS.has(option)),
+    ),
   );
+  const { before, after } = placeInjected(kept, options.injected);
   const seeded = invocation.arguments.some(({ option }) => option === "-frandom-seed=" || option === "-frandom-seed");
   return [
     options.compiler,
     ascii(invocation.produce === "object" ? "-c" : "-S"),
     ...COMPILE[family],
-    ...spelled(kept),
-    ...options.injected,
+    ...before,
+    ...kept,
+    ...after,
     ...(seeded ? [] : [`-frandom-seed=${options.randomSeed}` as ByteString]),
     ...words("-x"),
     invocation.language as ByteString,
