@@ -2,6 +2,7 @@
 // compiled remotely. UNTRUSTED: the caller's argv and environment.
 import {
   closeSync,
+  constants,
   existsSync,
   fstatSync,
   openSync,
@@ -80,6 +81,7 @@ export function readCall(message: CallMessage, project: Project, compiler: Image
   if (cwd === null) throw new Bypass("outside_view", message.cwd);
   const mapping = mapInvocation(invocation, plan.includePaths, files);
   if (mapping.kind === "bypass") throw new Bypass(mapping.reason, mapping.detail);
+  checkDistinctFiles(invocation, files.cwd);
   const { spellings } = mapping;
   return {
     invocation,
@@ -105,7 +107,8 @@ export function includeSearch({ invocation, plan, hostCwd, mapper }: CallRequest
       .filter(({ kind }) => kind === "directory")
       .map(({ path }) => (path.startsWith("/") ? path : (`${hostCwd}/${path}` as ByteString))),
     cwd: hostCwd,
-    forced: words(({ valueKind }) => valueKind === "include"),
+    // Absolute ones are mapped, or refused, as all paths are.
+    forced: words(({ valueKind, value }) => valueKind === "include" && value?.startsWith("/") === false),
     macros: words(({ option }) => option === "-D"),
     mapper,
   };
@@ -151,6 +154,28 @@ function viewFiles(cwd: ByteString, project: Project): ViewFiles {
   };
 }
 
+/** Source, output and dependency file must be three files, whatever they are called: GCC would refuse, Clang overwrite. */
+function checkDistinctFiles({ source, output, dependencies }: GnuInvocation, cwd: ByteString): void {
+  const names = [source, output, ...(dependencies === null ? [] : [dependencies.file])];
+  const places = names.map((name) => resolved(name.startsWith("/") ? name : (`${cwd}/${name}` as ByteString)));
+  if (new Set(places).size < places.length) throw new Bypass("bad_output_file", output);
+}
+
+/** Where a path leads; that of its folder when it does not exist. */
+function resolved(path: ByteString): ByteString {
+  const real = (name: ByteString) => byteStringOf(realpathSync.native(bytesOf(name), { encoding: "buffer" }));
+  try {
+    return real(path);
+  } catch {
+    const slash = path.lastIndexOf("/");
+    try {
+      return `${real((path.slice(0, slash) || "/") as ByteString)}${path.slice(slash)}` as ByteString;
+    } catch {
+      return path;
+    }
+  }
+}
+
 function readLink(path: ByteString): ByteString | null {
   try {
     return byteStringOf(readlinkSync(bytesOf(path), { encoding: "buffer" }));
@@ -174,7 +199,9 @@ function environmentOf(entries: readonly ByteString[]): Environment {
 function readResponseFile(path: ByteString): Uint8Array | null {
   let fd = -1;
   try {
-    fd = openSync(bytesOf(path), "r");
+    // A fifo is not even opened: its writer would take that for its reader.
+    if (statSync(bytesOf(path), { throwIfNoEntry: false })?.isFile() !== true) return null;
+    fd = openSync(bytesOf(path), constants.O_RDONLY | constants.O_NONBLOCK);
     const stat = fstatSync(fd);
     return stat.isFile() && stat.size <= RESPONSE_FILE_BYTES_MAX ? readFileSync(fd) : null;
   } catch {

@@ -70,8 +70,8 @@ class Daemon {
   readonly #options: DaemonOptions;
   readonly #namespaces: NamespaceKeeper;
   readonly #projects: ProjectRegistry;
-  readonly #files = new FileCache(FILE_CACHE_BYTES);
-  readonly #links = new FolderLinks();
+  readonly #files: FileCache;
+  readonly #links: FolderLinks;
   readonly #counts = new CallCounts();
   readonly #remotes = new Map<string, RemoteCompiler>();
   readonly #slots: Semaphore;
@@ -84,6 +84,8 @@ class Daemon {
   constructor(options: DaemonOptions) {
     const { directories, logger } = options;
     this.#options = options;
+    this.#files = new FileCache(FILE_CACHE_BYTES, options.clock);
+    this.#links = new FolderLinks(options.clock);
     this.#slots = new Semaphore(options.config.jobsMax);
     this.#startedMs = options.clock.wallMs();
     this.#namespaces = new NamespaceKeeper({ logger });

@@ -1,9 +1,12 @@
 // Keeps the bytes of files that preprocessing reads again and again (headers), as long as they have not changed. Handing back the
 // same object for an unchanged file lets users of it keep what they derived. Bounded by bytes.
-import { closeSync, fstatSync, openSync, readFileSync } from "node:fs";
+import { closeSync, constants, fstatSync, openSync, readFileSync, statSync } from "node:fs";
 import { type ByteString, bytesOf } from "../base/byte-string.ts";
+import type { Clock } from "../base/clock.ts";
 
 const FILE_BYTES_MAX = 32 * 1024 * 1024;
+/** A file that changed so shortly before it was read may change again and look the same: clocks of file systems are coarse. */
+const SETTLED_MS = 50;
 
 interface Entry {
   readonly bytes: Buffer;
@@ -13,24 +16,28 @@ interface Entry {
 export class FileCache {
   readonly #entries = new Map<ByteString, Entry>();
   readonly #bytesMax: number;
+  readonly #clock: Pick<Clock, "wallMs">;
   #bytes = 0;
 
-  constructor(bytesMax: number) {
+  constructor(bytesMax: number, clock: Pick<Clock, "wallMs">) {
     this.#bytesMax = bytesMax;
+    this.#clock = clock;
   }
 
   /** The bytes of a regular file; null when it cannot be read, or is larger than 32 MiB. */
   read(path: ByteString): Buffer | null {
     let fd = -1;
     try {
-      fd = openSync(bytesOf(path), "r");
+      // A fifo is not even opened: its writer would take that for its reader.
+      if (statSync(bytesOf(path), { throwIfNoEntry: false })?.isFile() !== true) return null;
+      fd = openSync(bytesOf(path), constants.O_RDONLY | constants.O_NONBLOCK);
       const stat = fstatSync(fd, { bigint: true });
       if (!stat.isFile() || stat.size > FILE_BYTES_MAX) return null;
       const stamp = `${stat.dev}:${stat.ino}:${stat.size}:${stat.mtimeNs}:${stat.ctimeNs}`;
       const known = this.#entries.get(path);
       this.#forget(path);
       const entry = known?.stamp === stamp ? known : { bytes: readFileSync(fd), stamp };
-      this.#keep(path, entry);
+      if (this.#clock.wallMs() - Number(stat.ctimeMs) > SETTLED_MS) this.#keep(path, entry);
       return entry.bytes;
     } catch {
       return null;

@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { byteStringOf, byteStringOfText, bytesOf } from "../base/byte-string.ts";
+import { SYSTEM_CLOCK } from "../base/system/clock.ts";
 import { type PathMapper, viewPathMapper } from "../core/compile/path-map.ts";
 import { PROJECT_ROOT } from "../core/compile/view.ts";
 import { escapingLookup, FolderLinks, lookupsOf } from "./include-lookups.ts";
@@ -11,7 +12,7 @@ import { escapingLookup, FolderLinks, lookupsOf } from "./include-lookups.ts";
 let base = "";
 let project = "";
 let mapper: PathMapper;
-const links = new FolderLinks();
+const links = new FolderLinks(SYSTEM_CLOCK);
 const bytes = (text: string) => byteStringOfText(text);
 
 before(() => {

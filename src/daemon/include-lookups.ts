@@ -3,6 +3,7 @@
 // be wrong. Knows folders and names, no command line. UNTRUSTED: texts and links are a checkout's.
 import { readdirSync, statSync } from "node:fs";
 import { ascii, type ByteString, byteStringOf, bytesOf } from "../base/byte-string.ts";
+import type { Clock } from "../base/clock.ts";
 import type { PathMapper } from "../core/compile/path-map.ts";
 
 /** What a text seeks: names as spelled, without their delimiters. */
@@ -54,10 +55,17 @@ interface Folder {
 }
 
 const FOLDERS_MAX = 20_000;
+/** A folder that changed so shortly before it was listed may change again and look the same. */
+const SETTLED_MS = 50;
 
 /** Names of links and folders in folders of the host, as long as these do not change. */
 export class FolderLinks {
   readonly #known = new Map<ByteString, Folder>();
+  readonly #clock: Pick<Clock, "wallMs">;
+
+  constructor(clock: Pick<Clock, "wallMs">) {
+    this.#clock = clock;
+  }
 
   /** Null when there is no such folder. */
   read(path: ByteString): Folder | null {
@@ -76,7 +84,7 @@ export class FolderLinks {
         folders: names(entries.filter((entry) => entry.isDirectory())),
       };
       if (this.#known.size >= FOLDERS_MAX) this.#known.clear();
-      this.#known.set(path, folder);
+      if (this.#clock.wallMs() - Number(stat.ctimeMs) > SETTLED_MS) this.#known.set(path, folder);
       return folder;
     } catch {
       return null;
