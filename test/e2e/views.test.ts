@@ -430,6 +430,34 @@ target_link_libraries(app part)
     });
 });
 
+test("CMake finds out about a compiler that is a link named after it, and builds with it", async () => {
+  const links = join(farm.folder, "bin");
+  mkdirSync(links);
+  for (const name of ["cc", "gcc"]) symlinkSync(HPCC, join(links, name));
+  const source = makeProject("named", {
+    "CMakeLists.txt": `cmake_minimum_required(VERSION 3.18)
+project(named C)
+include(CheckIncludeFile)
+check_include_file(assert.h HAVE_ASSERT)
+if(NOT CMAKE_SIZEOF_VOID_P EQUAL 8 OR NOT HAVE_ASSERT OR NOT CMAKE_C_COMPILER_ID STREQUAL GNU)
+  message(FATAL_ERROR "not found out")
+endif()
+add_executable(app main.c)
+`,
+    "main.c": "int main(void) { return 0; }\n",
+  });
+  const env = { ...LOCAL_ALLOWED, PATH: `${links}:${user.env["PATH"]}` };
+  const build = join(source, "build");
+  const configured = await user.run(["cmake", "-G", "Ninja", "-S", source, "-B", build], { env });
+  assert.equal(configured.code, 0, configured.stderr + configured.stdout);
+  await user.stats(true);
+  const built = await user.run(["ninja", "-C", build], { env });
+  assert.equal(built.code, 0, built.stderr + built.stdout);
+  const { jobs_sent: jobs, reasons } = await user.stats();
+  assert.deepEqual({ jobs, reasons }, { jobs: 1, reasons: { called_for_link: 1 } });
+  assert.equal((await user.run([join(build, "app")])).code, 0);
+});
+
 interface CMakeCommand {
   readonly command: string;
   readonly directory: string;

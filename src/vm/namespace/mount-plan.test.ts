@@ -49,7 +49,7 @@ const HOST = [
 ];
 
 function sources(image: Record<string, FolderEntry[]> = IMAGE, hostTop: readonly FolderEntry[] = HOST): MountSources {
-  return { rootfs: b("/images/r"), listImage: (path) => image[path] ?? null, hostTop };
+  return { rootfs: b("/images/r"), listImage: (path) => image[path] ?? null, hostTop, hostShare: [] };
 }
 
 function roots(project: string, extra: Record<string, string> = {}): MountRoots {
@@ -161,4 +161,13 @@ test("impossible roots are refused", () => {
 
 test("only what both namespaces take from the image is the image's: no mount point, no folder that the host shows", () => {
   assert.deepEqual(imageOwnedNames(sources()), ["bin", "etc", "lib", "usr"]);
+});
+
+test("the folder from which CMake compiles is the host's in `local` alone", () => {
+  const own = { ...sources(), hostShare: [b("automake-1.16"), b("cmake-3.25"), b("cmake-gui")] };
+  const local = mounts(planLocal(own, roots("/home/u/p")));
+  assert.equal(local.get("/usr/share/cmake-3.25"), "--bind /usr/share/cmake-3.25");
+  assert.equal(local.get("/usr/lib"), "--ro-bind /images/r/usr/lib");
+  assert.ok(!local.has("/usr/share/automake-1.16") && !local.has("/usr/share/cmake-gui"));
+  assert.ok(![...mounts(planStrict(own, roots("/home/u/p"))).keys()].some((path) => path.startsWith("/usr/share")));
 });

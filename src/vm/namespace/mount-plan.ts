@@ -16,6 +16,8 @@ export interface MountSources {
   readonly listImage: (path: ByteString) => readonly FolderEntry[] | null;
   /** Entries of the host's root folder, sorted. */
   readonly hostTop: readonly FolderEntry[];
+  /** Names of the host's folders below /usr/share, sorted. */
+  readonly hostShare: readonly ByteString[];
 }
 
 export interface ExtraRoot {
@@ -41,6 +43,9 @@ const HOST_FIRST: ReadonlySet<string> = new Set(["boot", "home", "media", "mnt",
 const NEVER_HOST = /^(?:bin|etc|hpcc|lib.*|sbin|usr)$/;
 /** Sources by convention; no tool searches it, so a project below it sees all of it. */
 const SOURCES_FOLDER = ascii("/usr/src");
+
+/** Of the host's /usr/share, what `local` shows: CMake compiles sources that stand there to learn about the compiler. */
+const SHARED_SOURCES = /^cmake(?:-[0-9.]+)?$/;
 
 const DEVICES = ["full", "null", "random", "urandom", "zero"];
 const DEVICE_LINKS = [
@@ -82,7 +87,9 @@ export function planLocal(sources: MountSources, roots: MountRoots): ByteString[
     else plan.push("--dev-bind-try", `/${entry.name}`, `/${entry.name}`);
   }
   const hidden = hostPaths.filter((path) => isHidden(path, imageNames));
-  for (const entry of imageTop) plan.push(...splitMount(sources, { path: `/${entry.name}`, entry, roots: hidden }));
+  const shared = imageNames.has("usr") ? sources.hostShare.filter((name) => SHARED_SOURCES.test(name)) : [];
+  const shown = [...hidden, ...shared.map((name) => `/usr/share/${name}` as ByteString)];
+  for (const entry of imageTop) plan.push(...splitMount(sources, { path: `/${entry.name}`, entry, roots: shown }));
   for (const path of hidden) if (!imageNames.has(topName(path))) plan.push("--bind", path, path);
   plan.push(...viewMounts(roots));
   plan.push("--remount-ro", "/");

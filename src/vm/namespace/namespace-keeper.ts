@@ -81,6 +81,7 @@ export class NamespaceKeeper {
       rootfs,
       listImage: (path) => listFolder((rootfs + path) as ByteString),
       hostTop: hostTop.entries,
+      hostShare: (listFolder(ascii("/usr/share")) ?? []).filter(({ t }) => t === "directory").map(({ name }) => name),
     };
     const entry: Entry = { hostTop, places, made: this.#make(sources, request) };
     this.#entries.set(key, entry);
