@@ -32,6 +32,11 @@ describe("unfaithfulText", () => {
     ["clang", '#pragma GCC dependency "x"\n', "unfaithful_preprocessing"],
     ["clang", "#if __COUNTER__ == 1\n", "unfaithful_preprocessing"],
     ["clang", "int x = __COUNTER__;\n#if 1\n", null],
+    ["gcc", "#define P(a, b) a##b\nP(__BASE_, FILE__)", "unfaithful_preprocessing"],
+    ["gcc", "#define P(a, b) a##b\nP(_, _DATE__)", "unfaithful_preprocessing"],
+    ["clang", "#define P(a, b) a##b\nP(__T, IMESTAMP__)", "unfaithful_preprocessing"],
+    ["gcc", "#define P(a, b) a##b\nint __T, __BASEMENT, FILE__, DATES__, __INLINE;", null],
+    ["clang", "/* a##b */ /* Defines __TIME*_T_TYPE macros. */", null],
     ["gcc", "", null],
   ];
   for (const [family, text, reason] of rows)

@@ -78,8 +78,42 @@ export function unfaithfulText(text: string, family: CompilerFamily, pinned: boo
   for (const trap of TRAPS)
     if ((trap.family === "both" || trap.family === family) && text.includes(trap.hint) && trap.pattern.test(text))
       return { reason: trap.reason, detail: ascii(trap.what) };
+  const pasted = pastedPart(text);
+  if (pasted !== null) return { reason: "unfaithful_preprocessing", detail: pasted };
   const date = pinned ? null : usedDate(text);
   return date === null ? null : { reason: "date_time_macro", detail: date };
+}
+
+const SPLIT_WORDS = ["__BASE_FILE__", "__INCLUDE_LEVEL__", "__TIMESTAMP__", "__DATE__", "__TIME__"];
+/** Shorter beginnings are names of their own in many headers; the end that goes with them is looked for instead. */
+const BEGINNING_MIN = 4;
+const PARTS: ReadonlySet<string> = new Set(
+  SPLIT_WORDS.flatMap((word) =>
+    Array.from({ length: word.length - 2 }, (_, at) =>
+      at + 1 < BEGINNING_MIN ? word.slice(at + 1) : word.slice(0, at + 1),
+    ),
+  ),
+);
+const PART =
+  /\b(?:__(?:BA|IN|TI|DA)\w{0,15}|_{0,2}(?:BASE_FILE|INCLUDE_LEVEL|TIMESTAMP|DATE|TIME|ASE_FILE|NCLUDE_LEVEL|IMESTAMP|ATE|IME)__)\b/g;
+
+/** A part is an operand of `##`, or an argument of a macro. */
+const OPERAND_BEFORE = /[(,#]\s*$/;
+const OPERAND_AFTER = /^\s*(?:[),]|##)/;
+
+/** A part of such a word, which `##` may make whole; null when there is none. */
+function pastedPart(text: string): ByteString | null {
+  if (!text.includes("##")) return null;
+  for (const match of text.matchAll(PART)) {
+    const end = match.index + match[0].length;
+    if (
+      PARTS.has(match[0]) &&
+      (OPERAND_BEFORE.test(text.slice(Math.max(0, match.index - 16), match.index)) ||
+        OPERAND_AFTER.test(text.slice(end, end + 16)))
+    )
+      return match[0] as ByteString;
+  }
+  return null;
 }
 
 /**
