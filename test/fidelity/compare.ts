@@ -5,6 +5,7 @@ import { type ByteString, byteStringOf, bytesOf } from "../../src/base/byte-stri
 import { diagnosticsRefusal } from "../../src/core/compile/diagnostics.ts";
 import { parseGnu } from "../../src/core/compile/gnu-parse.ts";
 import type { Argument, CompilerFamily, GnuInvocation } from "../../src/core/compile/invocation.ts";
+import { placeInjected } from "../../src/core/compile/prefix-maps.ts";
 import { rebuildTranslationUnit } from "../../src/core/compile/rebuild.ts";
 import { compileArgv, injectedFlags, preprocessArgv, twoStepRefusal } from "../../src/core/compile/two-step.ts";
 import { PROJECT_ROOT } from "../../src/core/compile/view.ts";
@@ -52,7 +53,12 @@ export function compareSteps(call: Call, client: Sandbox, guest: Sandbox): Compa
   const output = absolute(call.cwd, invocation.output);
   const injected = injectedFlags(family);
   const oneStepOf = (seed: string): Outcome =>
-    outcomeOf(client, [compiler, ...oneStepWords(invocation), ...injected, b(`-frandom-seed=${seed}`)], call, output);
+    outcomeOf(
+      client,
+      [compiler, ...oneStepArgv(oneStepWords(invocation), injected), b(`-frandom-seed=${seed}`)],
+      call,
+      output,
+    );
   const refused = (reason: string, detail: string): Compared => ({
     kind: "refused",
     reason,
@@ -130,6 +136,12 @@ function outcomeOf(sandbox: Sandbox, argv: readonly ByteString[], call: Call, ou
 function oneStepWords(invocation: GnuInvocation): ByteString[] {
   const kept = invocation.arguments.filter(({ role }: Argument) => role !== "dependency");
   return kept.flatMap(({ words }) => words);
+}
+
+/** The caller's words with the injected flags where the two steps have them. */
+function oneStepArgv(own: readonly ByteString[], injected: readonly ByteString[]): ByteString[] {
+  const { before, after } = placeInjected(own, injected);
+  return [...before, ...own, ...after];
 }
 
 function outputOf(call: Call): ByteString {
