@@ -2,6 +2,7 @@
 // tune and name an image and a policy that the user allows.
 import { type ByteString, byteStringOfText, bytesOf } from "../base/byte-string.ts";
 import { HpccError } from "../base/errors.ts";
+import { DETERMINISM_POLICIES, type DeterminismPolicy } from "../core/action/action.ts";
 import { type Digest, parseDigest } from "../core/digest/digest.ts";
 import { type HostPort, parseHostPort } from "../core/identity/host-port.ts";
 import { ISOLATIONS, type Isolation } from "../core/isolation.ts";
@@ -13,11 +14,9 @@ import { BOOLEAN, integer, listOf, oneOf, optional, PATH, tableOf, text } from "
 export const PROJECT_CONFIG = "hpcc.toml";
 
 export const FALLBACKS = ["image", "host", "none"] as const;
-export const DETERMINISM_POLICIES = ["default", "strict", "pin"] as const;
 
 /** What runs when a compile cannot be remote: the image's compiler, else the host's, or nothing (an error). */
 export type Fallback = (typeof FALLBACKS)[number];
-export type DeterminismPolicy = (typeof DETERMINISM_POLICIES)[number];
 
 export interface IdentityFiles {
   readonly certificate: string;
