@@ -29,7 +29,7 @@ export function daemonSocket(directories: Pick<Directories, "runtime">): string 
 /** What a command says that needs a daemon and finds none. */
 export function noDaemon(message: string): HpccError {
   return new HpccError("peer.unavailable", message, {
-    hint: "The next compile starts one, and so does `hpcc daemon start`.",
+    hint: "The next compile starts one, and so does `hpcc daemon start`; if none comes up, `hpcc doctor` tells why.",
   });
 }
 

@@ -4,7 +4,7 @@ import { execFile } from "node:child_process";
 import { access, constants, readFile } from "node:fs/promises";
 import { promisify } from "node:util";
 import { create } from "@bufbuild/protobuf";
-import { HpccError } from "../base/errors.ts";
+import { ERROR_TRAITS, HpccError } from "../base/errors.ts";
 import type { ClientConfig } from "../config/client.ts";
 import type { WorkerConfig } from "../config/worker.ts";
 import { formatHostPort, type HostPort } from "../core/identity/host-port.ts";
@@ -145,8 +145,7 @@ async function namespaceFix(): Promise<string> {
 
 async function config(client: ClientConfig | HpccError): Promise<CheckResult> {
   const name = "configuration";
-  if (client instanceof HpccError)
-    return { name, status: "missing", detail: client.message, fix: client.hint };
+  if (client instanceof HpccError) return { name, status: "missing", detail: client.message, fix: client.hint };
   const { image } = client;
   if (image.kind === "none")
     return {
@@ -187,8 +186,14 @@ function remote(client: ClientConfig, nowMs: number): Promise<CheckResult>[] {
 /** Whether a worker would take a compile of this project. */
 async function workers(client: ClientConfig, nowMs: number): Promise<CheckResult> {
   const name = "workers";
-  return guard(name, "see the check of the scheduler", async () => {
-    const found = await workersOf(client, credentialsOf(client, nowMs));
+  return guard(name, "see the other checks", async () => {
+    let found: Awaited<ReturnType<typeof workersOf>>;
+    try {
+      found = await workersOf(client, credentialsOf(client, nowMs));
+    } catch (error) {
+      if (!(error instanceof HpccError)) throw error;
+      return { name, status: "missing", detail: "not known, as no scheduler answers", fix: null };
+    }
     const shown = found.map(
       ({ address, identity: { name: worker }, isolation }) => `${worker} at ${formatHostPort(address)} (${isolation})`,
     );
@@ -213,23 +218,31 @@ async function identity(name: string, files: TlsFiles, kind: Identity["kind"], n
 }
 
 async function scheduler(address: HostPort, files: TlsFiles, nowMs: number): Promise<CheckResult> {
-  const name = `scheduler ${formatHostPort(address)}`;
-  return guard(name, "start it with `hpcc scheduler --config FILE`, or correct `schedulers`", async () => {
-    const own: OwnCredentials = readTlsFiles(files, nowMs);
-    const accept = (server: Identity) => server.kind === "scheduler" && sameTrustDomain(server, own.identity);
-    const client = new RpcClient({ address, tls: own.tls, accept });
-    const question = create(WatchRequestSchema, {
-      imageDigest: `sha256:${"0".repeat(64)}`,
-      isolationMin: Isolation.NAMESPACE,
-    });
-    const deadline = AbortSignal.timeout(SCHEDULER_DEADLINE_MS);
-    try {
-      for await (const _ of client.serverStream(SchedulerService.method.watch, question, { signal: deadline })) break;
-      return { name, status: "ok", detail: "it answers", fix: null };
-    } finally {
-      client.close();
-    }
-  });
+  const shown = formatHostPort(address);
+  const name = `scheduler ${shown}`;
+  const result = await guard(
+    name,
+    "start it with `hpcc scheduler --config FILE`, or correct `schedulers`",
+    async () => {
+      const own: OwnCredentials = readTlsFiles(files, nowMs);
+      const accept = (server: Identity) => server.kind === "scheduler" && sameTrustDomain(server, own.identity);
+      const client = new RpcClient({ address, tls: own.tls, accept });
+      const question = create(WatchRequestSchema, {
+        imageDigest: `sha256:${"0".repeat(64)}`,
+        isolationMin: Isolation.NAMESPACE,
+      });
+      const deadline = AbortSignal.timeout(SCHEDULER_DEADLINE_MS);
+      try {
+        for await (const _ of client.serverStream(SchedulerService.method.watch, question, { signal: deadline })) break;
+        return { name, status: "ok", detail: "it answers", fix: null };
+      } finally {
+        client.close();
+      }
+    },
+  );
+  // The name says the address already.
+  const prefix = `${shown}: `;
+  return result.detail.startsWith(prefix) ? { ...result, detail: result.detail.slice(prefix.length) } : result;
 }
 
 async function kvm(): Promise<CheckResult> {
@@ -251,11 +264,13 @@ async function guarded(check: () => Promise<CheckResult>): Promise<CheckResult> 
   return guard("check", "see the message", check);
 }
 
+/** An error is something missing; `fix` is for one that has no better hint of its own. */
 async function guard(name: string, fix: string, check: () => Promise<CheckResult>): Promise<CheckResult> {
   try {
     return await check();
   } catch (error) {
     if (!(error instanceof HpccError)) throw error;
-    return { name, status: "missing", detail: error.message, fix };
+    const own = error.hint === ERROR_TRAITS[error.code].hint ? fix : error.hint;
+    return { name, status: "missing", detail: error.message, fix: own };
   }
 }

@@ -143,12 +143,18 @@ describe("command line", () => {
     assert.match(text.out, /from a worker's cache +3 +75\.0 %/);
     assert.match(text.out, /hit rate +100\.0 %/);
     assert.match(text.out, /sources on the wire +488\.3 KiB of 3\.8 MiB +8\.0 times smaller/);
-    assert.doesNotMatch(text.out, /\u001b/);
+    assert.doesNotMatch(text.out, /\u001b|hpcc doctor/);
     assert.deepEqual(JSON.parse((await run("stats", "--json", "--zero")).out), stats);
     assert.deepEqual(asked, [
       { command: "stats", zero: false },
       { command: "stats", zero: true },
     ]);
+  });
+
+  test("stats say where to look when something is not as it should be", async () => {
+    await daemon({ calls: 1, reasons: { remote_unavailable: 1 } }, { calls: 0, launcher_fallbacks: { refused: 1 } });
+    assert.match((await run("stats")).out, /\n-> run `hpcc doctor` in the project's folder\n$/);
+    assert.match((await run("stats")).out, /\n-> run `hpcc doctor` .*HPCC_VERBOSE=1/);
   });
 
   test("a daemon that refuses, or is none, is told", async () => {

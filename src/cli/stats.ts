@@ -44,7 +44,21 @@ export function printStats(counts: Stats): string {
   if (compileMs > 0) rows.push(["time in guests' compilers", `${(compileMs / 1000).toFixed(2)} s`]);
   rows.push(...reasonRows("reasons for local compiles", counts["reasons"]));
   rows.push(...reasonRows("launchers that fell back by themselves", counts["launcher_fallbacks"]));
-  return table(rows);
+  return table(rows) + advice(counts);
+}
+
+/** Reasons that are a fault of hpcc's surroundings, not of the call. */
+const FAULTS = ["remote_unavailable", "remote_failed", "internal_error", "image_unusable", "no_image"] as const;
+
+/** Where to look when something is not as it should be; nothing else is worth a line. */
+function advice(counts: Stats): string {
+  const has = (reasons: unknown, names: readonly string[]) =>
+    isTable(reasons) && names.some((name) => number(reasons[name]) > 0);
+  const fallbacks = counts["launcher_fallbacks"];
+  const byLaunchers = isTable(fallbacks) && has(fallbacks, Object.keys(fallbacks));
+  if (!byLaunchers && !has(counts["reasons"], FAULTS)) return "";
+  const more = byLaunchers ? "; HPCC_VERBOSE=1 makes a launcher say why" : "";
+  return `-> run \`hpcc doctor\` in the project's folder${more}\n`;
 }
 
 function reasonRows(heading: string, reasons: unknown): string[][] {

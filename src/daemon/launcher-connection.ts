@@ -43,6 +43,7 @@ export interface ConnectionHandlers {
 
 // A launcher that has its answer should write it and go; what stays longer is cut off.
 const LINGER_MS = 600_000;
+const REASON_LENGTH_MAX = 1_000;
 const FIRST_FRAME_MS = 10_000;
 
 /** Serves one connection until it ends. */
@@ -103,7 +104,12 @@ export function serveLauncher(socket: Socket, handlers: ConnectionHandlers): voi
           send({ type: "run", id: runs, ...request });
         }),
     };
-    handlers.call(call).then(finish, close);
+    handlers.call(call).then(finish, (error: unknown) => {
+      if (!(error instanceof HpccError && error.code === "config.invalid") || stage !== "call") return close(error);
+      // The launcher's own fall-back is the right one, and its log then says why.
+      handlers.fault(error);
+      finish({ type: "refuse", protocolVersion: PROTOCOL_VERSION, reason: error.message.slice(0, REASON_LENGTH_MAX) });
+    });
   };
   const control = (message: ControlMessage) => {
     stage = "call";

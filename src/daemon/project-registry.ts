@@ -163,7 +163,9 @@ export class ProjectRegistry {
       rootfs = await images.rootfs(digest);
     } catch (error) {
       if (!(error instanceof HpccError)) throw error;
-      return { kind: "unusable", fallback: config.fallback, message: `${error.message} (image ${digest})` };
+      const message =
+        error.code === "image.missing" ? `${error.message}. ${error.hint}` : `${error.message} (image ${digest})`;
+      return { kind: "unusable", fallback: config.fallback, message };
     }
     const imageRoot = byteStringOfText(rootfs);
     const environment = (await images.open(digest)).environment;

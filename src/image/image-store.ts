@@ -74,7 +74,12 @@ export class ImageStore {
 
   /** Opens an image by its whole digest, without a search. */
   async open(digest: Digest): Promise<OciImage> {
-    return openImage(join(this.folder, "oci", digestHex(digest)), digest);
+    const layoutFolder = join(this.folder, "oci", digestHex(digest));
+    if ((await ifThere(layoutFolder)) === null)
+      throw new HpccError("image.missing", `image ${digest} is not on this machine: there is no ${layoutFolder}`, {
+        hint: "Make it with `hpcc image build --from-host`, or copy its layout there from a machine that has it.",
+      });
+    return openImage(layoutFolder, digest);
   }
 
   /** Opens an image by digest, start of a digest, or tag. */

@@ -1,13 +1,14 @@
 // The checks of `hpcc doctor` that need more than the command line's layers: images, guest, vsock device, a probe of KVM.
 import { existsSync } from "node:fs";
-import { mkdir, mkdtemp, rm } from "node:fs/promises";
+import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { HpccError } from "../base/errors.ts";
-import { SILENT_LOGGER } from "../base/log.ts";
+import { type Logger, SILENT_LOGGER } from "../base/log.ts";
 import { SYSTEM_CLOCK } from "../base/system/clock.ts";
 import { currentClientConfig } from "../cli/current-config.ts";
 import { type CheckResult, program } from "../cli/doctor.ts";
+import type { ProjectImage } from "../config/client.ts";
 import { type Environment, resolveDirectories } from "../config/directories.ts";
 import { loadWorkerConfig, type WorkerConfig } from "../config/worker.ts";
 import { ImageStore } from "../image/image-store.ts";
@@ -36,7 +37,13 @@ export function doctorChecks(
 
 async function imageIsHere(env: Environment, uid: number): Promise<CheckResult> {
   const name = "image";
-  const { image } = currentClientConfig(env).config;
+  let image: ProjectImage;
+  try {
+    ({ image } = currentClientConfig(env).config);
+  } catch (error) {
+    if (!(error instanceof HpccError)) throw error;
+    return { name, status: "note", detail: "not known, as the configuration cannot be read", fix: null };
+  }
   if (image.kind === "none") return { name, status: "note", detail: "no project with an image here", fix: null };
   const store = new ImageStore(resolveDirectories(env, uid).images);
   try {
@@ -50,7 +57,7 @@ async function imageIsHere(env: Environment, uid: number): Promise<CheckResult> 
       name,
       status: "missing",
       detail: error.message,
-      fix: "build it with `hpcc image build --from-host`, or copy its layout here",
+      fix: error.hint,
     };
   }
 }
@@ -71,13 +78,21 @@ async function vsockDevice(env: Environment, config: WorkerConfig): Promise<Chec
   return program("vhost-device-vsock", vsockProgram(env, config), ["--version"], "make tools", "missing");
 }
 
-/** Boots a guest under KVM for the verdict, as the worker would; slow only the first time after a boot of the host. */
+/** Boots a guest under KVM, as the worker would for its verdict. */
 async function kvmVerdict(env: Environment, config: WorkerConfig): Promise<CheckResult> {
   const name = "KVM";
   if (!existsSync("/dev/kvm"))
     return { name, status: "note", detail: "no /dev/kvm: guests run under emulation", fix: null };
-  await mkdir(config.stateDir, { recursive: true, mode: 0o700 });
   const folder = await mkdtemp(join(tmpdir(), "hpcc-doctor-"));
+  // Why KVM cannot be used is what the probe logs.
+  let why = "";
+  const logger: Logger = {
+    ...SILENT_LOGGER,
+    warn: (event, fields) => {
+      if (event === "vm.kvm.unusable") why = String(fields?.["error"] ?? "");
+    },
+    with: () => logger,
+  };
   try {
     const runtime = await openQemuRuntime(
       {
@@ -85,7 +100,9 @@ async function kvmVerdict(env: Environment, config: WorkerConfig): Promise<Check
         vmsFolder: join(folder, "vms"),
         outputsFolder: join(folder, "outputs"),
         clock: SYSTEM_CLOCK,
-        logger: SILENT_LOGGER,
+        logger,
+        // Asked anew: the machine may have been mended since the worker's verdict.
+        kvmVerdictFile: join(folder, "kvm-verdict.json"),
       },
       AbortSignal.timeout(PROBE_DEADLINE_MS),
     );
@@ -94,7 +111,9 @@ async function kvmVerdict(env: Environment, config: WorkerConfig): Promise<Check
       name,
       status: allowed ? "ok" : "missing",
       detail:
-        runtime.isolation === "qemu-kvm" ? "a guest boots under it" : "no guest boots under it, so guests are emulated",
+        runtime.isolation === "qemu-kvm"
+          ? "a guest boots under it"
+          : `no guest boots under it, so guests are emulated${why === "" ? "" : `: ${why}`}`,
       fix: allowed ? null : `add "${runtime.isolation}" to isolation.allowed, or use a machine with KVM`,
     };
   } catch (error) {

@@ -97,7 +97,10 @@ async function openRuntime(
   if (!config.isolation.allowed.includes(runtime.isolation))
     throw new HpccError(
       "config.invalid",
-      `this machine offers ${runtime.isolation}, which isolation.allowed does not name; \`hpcc doctor --worker FILE\` tells why`,
+      `this machine offers ${runtime.isolation}, which isolation.allowed does not name`,
+      {
+        hint: `\`hpcc doctor --worker FILE\` tells why it offers no more; for a trial, add "${runtime.isolation}" to isolation.allowed.`,
+      },
     );
   return runtime;
 }

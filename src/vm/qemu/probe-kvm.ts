@@ -1,7 +1,7 @@
 // Whether KVM is usable is found by booting our own guest under it, not by looking for a device file. The verdict holds until
-// the host boots again, or QEMU or the kernel of the guest changes.
+// the host boots again, or QEMU, the kernel of the guest or the rights to the device change.
 import { constants } from "node:fs";
-import { access, readFile, rename, writeFile } from "node:fs/promises";
+import { access, readFile, rename, stat, writeFile } from "node:fs/promises";
 import { isDeepStrictEqual } from "node:util";
 import { bootQemu, type QemuBootContext } from "./boot.ts";
 
@@ -18,6 +18,8 @@ export async function kvmIsUsable(
     bootId: (await readFile("/proc/sys/kernel/random/boot_id", "latin1")).trim(),
     qemu: context.programs.qemuVersion,
     kernel: context.guest.kernelDigest,
+    // Who may open the device, so that a mended right counts at the next start.
+    device: await deviceRights(),
   };
   const known = await readVerdict(verdictFile, subject);
   if (known !== null) return known;
@@ -25,6 +27,12 @@ export async function kvmIsUsable(
   await writeFile(`${verdictFile}.${process.pid}`, JSON.stringify({ subject, usable }), { mode: 0o600 });
   await rename(`${verdictFile}.${process.pid}`, verdictFile);
   return usable;
+}
+
+async function deviceRights(): Promise<string> {
+  const device = await stat("/dev/kvm").catch(() => null);
+  const self = `${process.geteuid?.()}:${process.getgroups?.().join(",")}`;
+  return device === null ? "absent" : `${device.uid}:${device.gid}:${device.mode.toString(8)} for ${self}`;
 }
 
 async function probe(context: QemuBootContext, signal: AbortSignal): Promise<boolean> {

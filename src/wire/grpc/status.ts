@@ -64,9 +64,18 @@ export function errorOfStatus(failure: Error, peerName: string): HpccError {
   const header = metadata instanceof Metadata ? metadata.get(CODE_HEADER)[0] : undefined;
   const known = typeof header === "string" ? parseErrorCode(header) : null;
   const mapped = typeof code === "number" ? CODE_OF_STATUS[code] : undefined;
-  const text = typeof details === "string" && details !== "" ? details : failure.message;
+  const text = withoutPadding(typeof details === "string" && details !== "" ? details : failure.message, peerName);
   const message = `${peerName}: ${printable(text).slice(0, MESSAGE_LENGTH_MAX)}`;
   return new HpccError(known ?? mapped ?? "peer.unavailable", message, { cause: failure });
+}
+
+const NO_CONNECTION = /^No connection established\. Last error: (?:Error: )?(.*?)\.? Resolution note: ?/s;
+
+/** What grpc-js says of a server that it cannot reach, without its frame and the address, which stands before it already. */
+function withoutPadding(text: string, peerName: string): string {
+  const said = NO_CONNECTION.exec(text)?.[1];
+  if (said === undefined) return text;
+  return said.endsWith(` ${peerName}`) ? said.slice(0, -peerName.length - 1) : said;
 }
 
 /** Replaces control characters, so that a peer's words cannot move the reader's cursor. */

@@ -1,0 +1,84 @@
+// What a person sees who has made a mistake: the build goes on or says why not, the mistake is counted, and doctor and messages
+// name the way out. No worker is needed for that.
+import assert from "node:assert/strict";
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { after, before, describe, test } from "node:test";
+import { Farm, type User } from "../support/farm.ts";
+
+const ABSENT = `sha256:${"0".repeat(64)}`;
+const FOREIGN = `sha256:${"1".repeat(64)}`;
+
+describe("a mistake", () => {
+  let farm: Farm;
+  before(async () => {
+    farm = new Farm();
+    await farm.init();
+    // Nobody listens there.
+    farm.schedulerAddress = "127.0.0.1:1";
+  });
+  after(async () => farm.close());
+
+  async function project(name: string, toml: string, extraConfig = ""): Promise<{ user: User; cwd: string }> {
+    const user = await farm.addUser(name, { images: [ABSENT], extraConfig });
+    const cwd = join(user.folder, "project");
+    mkdirSync(cwd);
+    writeFileSync(join(cwd, "hpcc.toml"), toml);
+    writeFileSync(join(cwd, "a.c"), "int a;\n");
+    return { user, cwd };
+  }
+
+  test("in the user's configuration: the build goes on, is counted, and the key is named", async () => {
+    const { user, cwd } = await project("ann", `image = "${ABSENT}"\n`, 'isolaton_min = "qemu-tcg"');
+    const named = /config\.toml: unknown key isolaton_min; did you mean isolation_min\?/;
+    const compiled = await user.hpcc(["gcc", "-c", "a.c"], { cwd, env: { HPCC_VERBOSE: "1" } });
+    assert.equal(compiled.code, 0, compiled.stderr);
+    // Without a configuration there is no daemon.
+    assert.match(compiled.stderr, /^hpcc: daemon-start: .*its log says why/m);
+    assert.match(readFileSync(join(user.folder, "state/daemon.log"), "utf8"), named);
+    assert.match(readFileSync(join(user.folder, "state/fallbacks.log"), "utf8"), /^\d+\tdaemon-start\t/m);
+    assert.ok(existsSync(join(cwd, "a.o")));
+    const doctor = await user.hpcc(["doctor"], { cwd });
+    assert.equal(doctor.code, 1);
+    assert.match(doctor.stdout, /^MISSING configuration: .*isolaton_min/m);
+    assert.match(doctor.stdout, /^1 of \d+ checks/m, "said once");
+    const shown = await user.hpcc(["config", "show"], { cwd });
+    assert.equal(shown.code, 2);
+    assert.match(shown.stderr, named);
+    assert.match((await user.hpcc(["stats"])).stderr, /no daemon runs[^]*`hpcc doctor`/);
+  });
+
+  test("in the project's: the same, and a correction counts for the next call", async () => {
+    const { user, cwd } = await project("bob", 'image = "sha256:abc"\n');
+    const compiled = await user.hpcc(["gcc", "-c", "a.c"], { cwd, env: { HPCC_VERBOSE: "1" } });
+    assert.equal(compiled.code, 0, compiled.stderr);
+    assert.match(compiled.stderr, /refused: .*hpcc\.toml: image must be a digest/);
+    const stats = await user.stats();
+    assert.deepEqual(stats.launcher_fallbacks, { refused: 1 });
+    assert.match((await user.hpcc(["stats"])).stdout, /^-> run `hpcc doctor` .*HPCC_VERBOSE=1/m);
+    rmSync(join(cwd, "hpcc.toml"));
+    assert.equal((await user.hpcc(["gcc", "-c", "a.c"], { cwd })).code, 0);
+    assert.deepEqual((await user.stats()).launcher_fallbacks, { refused: 1 });
+  });
+
+  test("an image that is not here, or not allowed: nothing of it runs, and the way out is named", async () => {
+    const { user, cwd } = await project("cay", `image = "${ABSENT}"\n`);
+    const absent = await user.hpcc(["gcc", "-c", "a.c"], { cwd });
+    assert.equal(absent.code, 1);
+    assert.match(absent.stderr, /is not on this machine: there is no .*oci\/0{64}\. Make it with `hpcc image build/);
+    writeFileSync(join(cwd, "hpcc.toml"), `image = "${FOREIGN}"\n`);
+    const foreign = await user.hpcc(["gcc", "-c", "a.c"], { cwd });
+    assert.equal(foreign.code, 1);
+    assert.match(foreign.stderr, /you have not allowed; add it to images\.allowed in .*config\.toml/);
+    assert.ok(!existsSync(join(cwd, "a.o")));
+    assert.match((await user.hpcc(["stats"])).stdout, /^ {2}image_unusable +2$[^]*^-> run `hpcc doctor`/m);
+  });
+
+  test("no scheduler there: the doctor says it once, without the library's words", async () => {
+    const { user, cwd } = await project("dee", `image = "${ABSENT}"\n`);
+    const { stdout, code } = await user.hpcc(["doctor"], { cwd });
+    assert.equal(code, 1);
+    assert.match(stdout, /^MISSING scheduler 127\.0\.0\.1:1: connect ECONNREFUSED\n {8}-> start it with/m);
+    assert.match(stdout, /^MISSING workers: not known, as no scheduler answers$/m);
+  });
+});
