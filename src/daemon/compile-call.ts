@@ -24,7 +24,7 @@ import { type CallRequest, hostDependencies, includeSearch, readCall } from "./c
 import type { FileCache } from "./file-cache.ts";
 import { escapingLookup, type FolderLinks } from "./include-lookups.ts";
 import type { CallAnswer, LauncherCall } from "./launcher-connection.ts";
-import { imageAnswer, quoted, refusalAnswer } from "./local-answer.ts";
+import { forbiddenAnswer, imageAnswer } from "./local-answer.ts";
 import type { ImageCompiler, Project } from "./project.ts";
 import { isWorkersWord, type RemoteResult, type RemoteWorker } from "./remote/remote-job.ts";
 import { collectSourceFiles, type SourceFiles } from "./source-files.ts";
@@ -81,9 +81,7 @@ export async function answerCompileCall(
     const { reason, detail } = bypassOf(error, logger);
     logger.debug("call.local", { reason, detail: detail === null ? undefined : displayText(detail) });
     if (project.config.fallback === "none" && !NOT_A_COMPILE.has(reason)) {
-      const what = detail === null ? "" : ` ${quoted(detail)}`;
-      const message = `refused, local compiles are forbidden (fallback = "none"): ${reason}${what}`;
-      return finish(refusalAnswer(message), "refused", reason);
+      return finish(forbiddenAnswer(reason, detail), "refused", reason);
     }
     return finish(await imageAnswer(call.message, project, compiler, reason !== "compiler_query"), "local", reason);
   }

@@ -8,6 +8,8 @@ import type { Logger } from "../base/log.ts";
 import { Semaphore } from "../base/semaphore.ts";
 import type { ClientConfig } from "../config/client.ts";
 import type { Directories } from "../config/directories.ts";
+import { parseGnu } from "../core/compile/gnu-parse.ts";
+import type { CompilerFamily } from "../core/compile/invocation.ts";
 import { sameTrustDomain, spiffeId } from "../core/identity/spiffe.ts";
 import { ImageStore } from "../image/image-store.ts";
 import { NamespaceKeeper } from "../vm/namespace/namespace-keeper.ts";
@@ -18,7 +20,7 @@ import { answerCompileCall, type CompileDependencies } from "./compile-call.ts";
 import { FileCache } from "./file-cache.ts";
 import { FolderLinks } from "./include-lookups.ts";
 import { type CallAnswer, type LauncherCall, serveLauncher } from "./launcher-connection.ts";
-import { hostAnswer, quoted, refusalAnswer, sandboxAnswer } from "./local-answer.ts";
+import { forbiddenAnswer, hostAnswer, quoted, refusalAnswer, sandboxAnswer } from "./local-answer.ts";
 import type { Project } from "./project.ts";
 import { ProjectRegistry } from "./project-registry.ts";
 import { RemoteCompiler } from "./remote/remote-compiler.ts";
@@ -64,6 +66,11 @@ export async function startDaemon(options: DaemonOptions): Promise<RunningDaemon
       await daemon.close();
     },
   };
+}
+
+/** Whether a call compiles one source, which a worker could do. */
+function isCompile({ argv }: CallMessage, family: CompilerFamily): boolean {
+  return parseGnu(argv, { family, readResponseFile: () => null }).kind === "compile";
 }
 
 class Daemon {
@@ -132,6 +139,10 @@ class Daemon {
       return { ...refusalAnswer(missing), exitCode: 127 };
     }
     if (!this.#sameMounts(message)) {
+      if (project.config.fallback === "none" && isCompile(message, compiler.family)) {
+        this.#counts.count("refused", "mount_namespace");
+        return forbiddenAnswer("mount_namespace", null);
+      }
       this.#counts.count("local", "mount_namespace");
       return sandboxAnswer(message, project, compiler);
     }

@@ -1,6 +1,7 @@
 // Answers that end in a compiler on this machine: the image's in the `local` namespace with the caller's own words, or the
 // host's. What is injected gives the same debug paths as the view does.
 import { ascii, type ByteString, displayText } from "../base/byte-string.ts";
+import type { BypassReason } from "../core/compile/bypass-reasons.ts";
 import type { CompilerFamily } from "../core/compile/invocation.ts";
 import { placeInjected } from "../core/compile/prefix-maps.ts";
 import { PROJECT_ROOT } from "../core/compile/view.ts";
@@ -85,6 +86,12 @@ export function refusalAnswer(message: string): OutputsMessage {
     stderr: { kind: "inline", bytes: Buffer.from(`hpcc: ${message}\n`, "utf8") },
     files: [],
   };
+}
+
+/** Ends a call that could only be compiled here, where policy forbids that. */
+export function forbiddenAnswer(reason: BypassReason, detail: ByteString | null): OutputsMessage {
+  const what = detail === null ? "" : ` ${quoted(detail)}`;
+  return refusalAnswer(`refused, local compiles are forbidden (fallback = "none"): ${reason}${what}`);
 }
 
 /** A path or word of the caller for a message. */

@@ -108,6 +108,10 @@ test("a call from another mount namespace is compiled in the image, here, and co
   assert.equal(called.outcome, "local: mount_namespace", called.stderr);
   assert.equal(called.code, 0);
   assert.ok(called.files.get(makes[0]!)?.equals(await plainObject()));
+  const refused = await compileCall(user, argv, { cwd: project, prefix, makes });
+  assert.equal(refused.outcome, "refused: mount_namespace");
+  const asked = await compileCall(user, ["gcc", "--version"], { cwd: project, prefix });
+  assert.equal(asked.code, 0, "what compiles nothing is not refused");
 });
 
 describe("a launcher of another version", () => {
