@@ -123,7 +123,8 @@ async function userNamespaces(): Promise<CheckResult> {
     await run("bwrap", asRoot, { timeout: PROGRAM_DEADLINE_MS });
     return { name, status: "ok", detail: "a mount namespace can be made", fix: null };
   } catch (error) {
-    const { stderr = "", message } = error as Error & { stderr?: string };
+    const { stderr = "", message, code } = error as NodeJS.ErrnoException & { stderr?: string };
+    if (code === "ENOENT") return { name, status: "missing", detail: "not known without bubblewrap", fix: null };
     const detail = (stderr || message).trim().split("\n")[0] ?? "";
     return { name, status: "missing", detail, fix: await namespaceFix() };
   }
@@ -202,7 +203,10 @@ async function workers(client: ClientConfig, nowMs: number): Promise<CheckResult
       name,
       status: "missing",
       detail: `no worker offers the project's image with isolation ${client.isolationMin} or better`,
-      fix: "start one whose images.layouts holds the image, or lower isolation_min (qemu-tcg is no boundary)",
+      fix:
+        client.isolationMin === "qemu-tcg" || client.isolationMin === "namespace"
+          ? "start one whose images.layouts holds the image; a worker just started needs a moment"
+          : "start one whose images.layouts holds the image, or lower isolation_min (qemu-tcg is no boundary)",
     };
   });
 }

@@ -14,6 +14,7 @@ import { loadWorkerConfig, type WorkerConfig } from "../config/worker.ts";
 import { ImageStore } from "../image/image-store.ts";
 import { loadGuestFiles } from "../vm/guest-files.ts";
 import { openQemuRuntime } from "../vm/qemu/runtime.ts";
+import { openLayoutImages } from "../worker/images.ts";
 import { installedProgram, libraryFolder } from "./installation.ts";
 
 const PROBE_DEADLINE_MS = 60_000;
@@ -29,6 +30,7 @@ export function doctorChecks(
   const { config } = loadWorkerConfig(env, workerFile);
   return [
     ...client,
+    async () => offeredImages(config),
     async () => guest(env, config),
     async () => vsockDevice(env, config),
     async () => kvmVerdict(env, config),
@@ -59,6 +61,19 @@ async function imageIsHere(env: Environment, uid: number): Promise<CheckResult> 
       detail: error.message,
       fix: error.hint,
     };
+  }
+}
+
+async function offeredImages(config: WorkerConfig): Promise<CheckResult> {
+  const name = "offered images";
+  const fix = "name layout folders in images.layouts; `hpcc image show NAME` prints them";
+  try {
+    const { digests } = await openLayoutImages({ layoutFolders: config.imageLayouts, imageFolder: config.imageDir });
+    if (digests.length === 0) return { name, status: "missing", detail: "none, so nobody is sent here", fix };
+    return { name, status: "ok", detail: digests.join(", "), fix: null };
+  } catch (error) {
+    if (!(error instanceof HpccError)) throw error;
+    return { name, status: "missing", detail: error.message, fix };
   }
 }
 

@@ -57,6 +57,7 @@ export async function runWorker(
     clock: SYSTEM_CLOCK,
     logger,
   });
+  if (images.digests.length === 0) logger.warn("worker.images.none", { key: "images.layouts" });
   logger.info("worker.started", {
     host: worker.address.host,
     port: worker.address.port,

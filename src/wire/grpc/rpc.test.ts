@@ -282,7 +282,7 @@ describe("gRPC over mutual TLS", () => {
 
   test("a port in use is told", async () => {
     const second = new RpcServer({ tls: user, logger: SILENT_LOGGER });
-    await assert.rejects(second.listen(address), (error) => String(error).includes(formatHostPort(address)));
+    await assert.rejects(second.listen(address), /cannot listen on [^ ]+: EADDRINUSE$/);
     await second.close(0);
   });
 });

@@ -86,8 +86,7 @@ export class RpcServer {
   async listen(address: HostPort): Promise<HostPort> {
     const port = await new Promise<number>((resolve, reject) => {
       this.#server.bindAsync(formatHostPort(address), this.#credentials, (error, bound) => {
-        if (error)
-          reject(new HpccError("peer.unavailable", `cannot listen on ${formatHostPort(address)}: ${error.message}`));
+        if (error) reject(cannotListen(address, error));
         else resolve(bound);
       });
     });
@@ -207,4 +206,18 @@ async function pour(
     if (signal.aborted) return;
     if (!call.write(response)) await once(call, "drain", { signal }).catch(() => {});
   }
+}
+
+/** Why an address cannot be bound, without what the library says around it. */
+function cannotListen(address: HostPort, error: Error): HpccError {
+  const why = /\b(EADDRINUSE|EADDRNOTAVAIL|EACCES)\b/.exec(error.message)?.[1];
+  const hints: Readonly<Record<string, string>> = {
+    EADDRINUSE: "Another program listens there: end it, or set another `listen`.",
+    EADDRNOTAVAIL: "No interface of this machine has that address: correct `listen`.",
+    EACCES: "This user may not listen on that port: set another `listen`.",
+  };
+  const hint = why === undefined ? "Correct `listen`." : hints[why]!;
+  return new HpccError("peer.unavailable", `cannot listen on ${formatHostPort(address)}: ${why ?? error.message}`, {
+    hint,
+  });
 }
