@@ -108,8 +108,8 @@ test("of two daemons that wait for one object one leaves, and the other gets it 
   const before = (await jobRows(worker)).length;
   const idle = cpuMs(vm);
   const leave = new AbortController();
-  const [program, ...args] = ["gcc", "-O1", "-c", "-o", "slow.o", "slow.c"];
-  const left = user.run([HPCC, program!, ...args], { cwd: leaving.root, signal: leave.signal });
+  const argv = [HPCC, "gcc", "-O1", "-c", "-o", "slow.o", "slow.c"];
+  const left = user.run(argv, { cwd: leaving.root, signal: leave.signal });
   await until("the first compile is under way", () => cpuMs(vm) > idle + UNDER_WAY_CPU_MS);
   const stayed = staying.make();
   await until("the second has asked", async () => (await second.stats()).jobs_sent === 1);
