@@ -224,11 +224,17 @@ async function identity(name: string, files: TlsFiles, kind: Identity["kind"], n
 async function scheduler(address: HostPort, files: TlsFiles, nowMs: number): Promise<CheckResult> {
   const shown = formatHostPort(address);
   const name = `scheduler ${shown}`;
+  let own: OwnCredentials;
+  try {
+    own = readTlsFiles(files, nowMs);
+  } catch (error) {
+    if (!(error instanceof HpccError)) throw error;
+    return { name, status: "missing", detail: "not asked, as the certificate cannot be used", fix: null };
+  }
   const result = await guard(
     name,
     "start it with `hpcc scheduler --config FILE`, or correct `schedulers`",
     async () => {
-      const own: OwnCredentials = readTlsFiles(files, nowMs);
       const accept = (server: Identity) => server.kind === "scheduler" && sameTrustDomain(server, own.identity);
       const client = new RpcClient({ address, tls: own.tls, accept });
       const question = create(WatchRequestSchema, {
@@ -246,7 +252,9 @@ async function scheduler(address: HostPort, files: TlsFiles, nowMs: number): Pro
   );
   // The name says the address already.
   const prefix = `${shown}: `;
-  return result.detail.startsWith(prefix) ? { ...result, detail: result.detail.slice(prefix.length) } : result;
+  const detail = result.detail.startsWith(prefix) ? result.detail.slice(prefix.length) : result.detail;
+  const fix = /certificate/.test(detail) ? "both sides need certificates of the CA that identity.ca names" : result.fix;
+  return { ...result, detail, fix };
 }
 
 async function kvm(): Promise<CheckResult> {

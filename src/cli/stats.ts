@@ -43,7 +43,9 @@ export function printStats(counts: Stats): string {
   const compileMs = number(counts["compile_us"]) / 1000;
   if (compileMs > 0) rows.push(["time in guests' compilers", `${(compileMs / 1000).toFixed(2)} s`]);
   rows.push(...reasonRows("reasons for local compiles", counts["reasons"]));
-  rows.push(...reasonRows("launchers that fell back by themselves", counts["launcher_fallbacks"]));
+  rows.push(
+    ...reasonRows("launchers that fell back by themselves, since the last --zero", counts["launcher_fallbacks"]),
+  );
   return table(rows) + advice(counts);
 }
 

@@ -1,7 +1,7 @@
 // What a person sees who has made a mistake: the build goes on or says why not, the mistake is counted, and doctor and messages
 // name the way out. No worker is needed for that.
 import assert from "node:assert/strict";
-import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { Farm, type User } from "../support/farm.ts";
@@ -72,6 +72,15 @@ describe("a mistake", () => {
     assert.match(foreign.stderr, /you have not allowed; add it to images\.allowed in .*config\.toml/);
     assert.ok(!existsSync(join(cwd, "a.o")));
     assert.match((await user.hpcc(["stats"])).stdout, /^ {2}image_unusable +2$[^]*^-> run `hpcc doctor`/m);
+  });
+
+  test("a key that others can read: one fault, one way out", async () => {
+    const { user, cwd } = await project("eve", `image = "${ABSENT}"\n`);
+    chmodSync(join(user.folder, "identity/key.pem"), 0o644);
+    const { stdout } = await user.hpcc(["doctor"], { cwd });
+    assert.match(stdout, /^MISSING certificate: .*key\.pem can be read by others\n {8}-> chmod 600 .*key\.pem$/m);
+    assert.match(stdout, /^MISSING scheduler 127\.0\.0\.1:1: not asked, as the certificate cannot be used$/m);
+    assert.equal(stdout.match(/can be read by others/g)?.length, 1);
   });
 
   test("no scheduler there: the doctor says it once, without the library's words", async () => {

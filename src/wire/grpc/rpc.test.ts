@@ -7,7 +7,7 @@ import { create } from "@bufbuild/protobuf";
 import { TestAuthority, testIdentity } from "../../../test/support/certificates.ts";
 import { HpccError } from "../../base/errors.ts";
 import { SILENT_LOGGER } from "../../base/log.ts";
-import { formatHostPort, type HostPort } from "../../core/identity/host-port.ts";
+import type { HostPort } from "../../core/identity/host-port.ts";
 import { spiffeId } from "../../core/identity/spiffe.ts";
 import { SchedulerService, WatchRequestSchema, WatchResponseSchema } from "../../gen/hpcc/scheduler/v1/scheduler_pb.js";
 import {
