@@ -42,11 +42,12 @@ export function printStats(counts: Stats): string {
   rows.push(...wireRow("results", counts, "result_bytes", "result_wire_bytes"));
   const compileMs = number(counts["compile_us"]) / 1000;
   if (compileMs > 0) rows.push(["time in guests' compilers", `${(compileMs / 1000).toFixed(2)} s`]);
-  rows.push(...reasonRows("reasons for local compiles", counts["reasons"]));
-  rows.push(
-    ...reasonRows("launchers that fell back by themselves, since the last --zero", counts["launcher_fallbacks"]),
-  );
-  return table(rows) + advice(counts);
+  return [
+    table(rows),
+    reasonTable("reasons for local compiles", counts["reasons"]),
+    reasonTable("launchers that fell back by themselves, since the last --zero", counts["launcher_fallbacks"]),
+    advice(counts),
+  ].join("");
 }
 
 /** Reasons that are a fault of hpcc's surroundings, not of the call. */
@@ -63,12 +64,12 @@ function advice(counts: Stats): string {
   return `-> run \`hpcc doctor\` in the project's folder${more}\n`;
 }
 
-function reasonRows(heading: string, reasons: unknown): string[][] {
+function reasonTable(heading: string, reasons: unknown): string {
   const rows = (isTable(reasons) ? Object.entries(reasons) : [])
     .map(([reason, count]) => [number(count), printable(reason)] as const)
     .sort((a, b) => b[0] - a[0])
     .map(([count, reason]) => [`  ${reason}`, String(count)]);
-  return rows.length > 0 ? [[heading], ...rows] : [];
+  return rows.length > 0 ? `${heading}\n${table(rows)}` : "";
 }
 
 function wireRow(label: string, counts: Stats, plainKey: string, wireKey: string): string[][] {
