@@ -7,7 +7,7 @@ import { byteStringOf, byteStringOfText, bytesOf } from "../base/byte-string.ts"
 import { SYSTEM_CLOCK } from "../base/system/clock.ts";
 import { type PathMapper, viewPathMapper } from "../core/compile/path-map.ts";
 import { PROJECT_ROOT } from "../core/compile/view.ts";
-import { escapingLookup, FolderLinks, lookupsOf } from "./include-lookups.ts";
+import { escapingLookup, FolderLinks, lookupsOf, precompiledHeader } from "./include-lookups.ts";
 
 let base = "";
 let project = "";
@@ -119,4 +119,23 @@ test("a link that appears later is seen", () => {
   assert.equal(escaping({ text }), null);
   symlinkSync(join(base, "outside.h"), join(project, "inc/later.h"));
   assert.equal(escaping({ text }), join(project, "inc/later.h"));
+});
+
+test("a precompiled header beside a file that was read, or before it on the include path", () => {
+  const at = (name: string) => bytes(join(project, "pch", name));
+  mkdirSync(join(project, "pch/early"), { recursive: true });
+  mkdirSync(join(project, "pch/late/all.h.gch"), { recursive: true });
+  writeFileSync(join(project, "pch/early/other.h.gch"), "");
+  const find = (read: string, folders: string[], forced: string[] = []) =>
+    precompiledHeader({
+      reads: [{ path: at(read), bytes: new Uint8Array() }],
+      folders: folders.map(at),
+      forced: forced.map(bytes),
+      cwd: bytes(project),
+      links,
+    });
+  assert.equal(find("late/all.h", []), at("late/all.h.gch"));
+  assert.equal(find("late/x.h", ["early"]), null);
+  assert.equal(find("late/other.h", ["early/"]), at("early/other.h.gch"));
+  assert.equal(find("late/x.h", ["early"], ["other.h"]), at("early/other.h.gch"));
 });

@@ -52,8 +52,11 @@ interface Folder {
   readonly stamp: string;
   readonly links: ReadonlySet<string>;
   readonly folders: ReadonlySet<string>;
+  /** Names of precompiled headers, be they files or folders. */
+  readonly precompiled: readonly ByteString[];
 }
 
+const PRECOMPILED = /\.(?:gch|pch)$/;
 const FOLDERS_MAX = 20_000;
 /** A folder that changed so shortly before it was listed may change again and look the same. */
 const SETTLED_MS = 50;
@@ -82,6 +85,7 @@ export class FolderLinks {
         stamp,
         links: names(entries.filter((entry) => entry.isSymbolicLink())),
         folders: names(entries.filter((entry) => entry.isDirectory())),
+        precompiled: entries.map(({ name }) => byteStringOf(name)).filter((name) => PRECOMPILED.test(name)),
       };
       if (this.#known.size >= FOLDERS_MAX) this.#known.clear();
       if (this.#clock.wallMs() - Number(stat.ctimeMs) > SETTLED_MS) this.#known.set(path, folder);
@@ -123,6 +127,19 @@ export function escapingLookup(question: LookupQuestion): ByteString | null {
     const escaping = check(folder, folders.includes(folder) ? names : question.forced);
     if (escaping !== null) return escaping;
   }
+  return null;
+}
+
+/** A precompiled header that a one-step compile may take in the place of a file that preprocessing read; null for none. */
+export function precompiledHeader(
+  question: Pick<LookupQuestion, "reads" | "folders" | "cwd" | "forced" | "links">,
+): ByteString | null {
+  const paths = [...question.reads.map(({ path }) => path), ...question.forced];
+  const names = new Set<string>(paths.map((path) => path.slice(path.lastIndexOf("/") + 1)));
+  const beside = question.reads.map(({ path }) => path.slice(0, path.lastIndexOf("/")) as ByteString);
+  for (const folder of new Set([...beside, ...question.folders.map(withoutSlashes), question.cwd]))
+    for (const name of question.links.read(folder)?.precompiled ?? [])
+      if (names.has(name.replace(PRECOMPILED, ""))) return `${folder}/${name}` as ByteString;
   return null;
 }
 

@@ -100,6 +100,7 @@ const FOLDERS: Readonly<Record<string, Omit<Row, "folder">>> = {
   "pragma-once-main": { gcc: "preprocessor_output", clang: "preprocessor_output" },
   "pragma-poison": { clang: "preprocessor_error" },
   "pragma-push-macro-operator": { gcc: "unfaithful_preprocessing" },
+  "pragma-target": { gcc: "unfaithful_preprocessing" },
   "predefined-macros": { gcc: "unfaithful_diagnostics" },
   "raw-strings-c": { clang: "preprocessor_output" },
   "redefined-macro": { gcc: "preprocessor_output", clang: "preprocessor_output" },

@@ -75,6 +75,10 @@ export function restoreDirectives(text: ByteString, request: DirectivesOnlyReque
 const DONE_PRAGMAS: ReadonlySet<string> = new Set(["once", "GCC system_header", "GCC dependency"]);
 /** Pragmas that the first step carries out and takes away, and that the second must carry out as well. */
 const AGAIN_PRAGMAS: ReadonlySet<string> = new Set(["push_macro", "pop_macro", "GCC poison"]);
+/** In one step these change predefined macros (`__AVX2__`, `__OPTIMIZE__`) for the conditions below them; the first step does not know. */
+const MACRO_PRAGMA = /^\s*#\s*pragma\s+GCC\s+(?:target|optimize|push_options|pop_options|reset_options)\b/;
+const MACRO_PRAGMA_OPERATOR = /_Pragma\s*\(\s*L?"\s*GCC\s+(?:target|optimize|push_options|pop_options|reset_options)\b/;
+const MACRO_PRAGMA_FOUND = "a pragma that changes predefined macros";
 const FRAGILE = "a pragma that the compiler may lose in this mode";
 
 const NOWHERE: Origin = { path: "" as ByteString, lines: null, sent: false };
@@ -112,6 +116,8 @@ class Walk {
 
   run(): Refusal | null {
     const scanner = this.#scanner;
+    if (this.#text.includes("_Pragma") && MACRO_PRAGMA_OPERATOR.test(this.#text))
+      return new Refusal("unfaithful_preprocessing", MACRO_PRAGMA_FOUND);
     while (scanner.advance()) {
       const refusal = scanner.blank ? this.#blankLine() : scanner.hash ? this.#hashLine() : this.#codeLine();
       if (refusal !== null) return refusal;
@@ -232,6 +238,8 @@ class Walk {
       this.#step();
       return null;
     }
+    // The image's own headers know of it, and test no such macro below.
+    if (sent && MACRO_PRAGMA.test(line)) return this.#refuse("unfaithful_preprocessing", MACRO_PRAGMA_FOUND);
     const start = lines.start(place.line);
     if (start < 0) return this.#refuse("modified_input_file", "it has fewer lines than the text");
     let last = place.line;
