@@ -1,0 +1,285 @@
+// What has gone wrong in compiler caches: each call is made through hpcc, as a miss and as a hit, and by the image's own compiler, and
+// must leave the same files, words and exit code. The worker's guests are sandboxes here: this is about the client, not the VM.
+import assert from "node:assert/strict";
+import { mkdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { after, before, describe, test } from "node:test";
+import { Differential, type Scenario } from "../support/differential.ts";
+import { HPCC, IMAGE_FOLDER, runCommand } from "../support/farm.ts";
+import { QuickFarm } from "../support/quick-farm.ts";
+
+type Files = Scenario["files"];
+type More = Omit<Partial<Scenario>, "name" | "argv" | "files"> & {
+  /** The reason of a local compile; absent for a remote one. */
+  readonly expect?: string;
+  readonly only?: "gcc" | "clang";
+  /** A script after which the call is made again. */
+  readonly mutate?: string;
+};
+type Row = readonly [name: string, argv: string | readonly string[], files?: Files, more?: More];
+
+const SIMPLE = { "a.c": "int f(int x){return x+1;}\n" };
+const WARNS = {
+  "a.c": '#include "h.h"\nint f(int a){int u; return a;}\n',
+  "h.h": "static int g(int x){int q;return 0;}\n",
+};
+const NAMES = {
+  "a.c": '#include "h h.h"\n#include <stdio.h>\n#include "d$/x#y.h"\nint main(){return printf("%d",H+X);}\n',
+  "h h.h": "#define H 1\n",
+  "d$/x#y.h": "#define X 3\n",
+};
+const PLACES = { "src/a.c": "const char*f=__FILE__;int z;\n" };
+const SEARCH = {
+  "a.c": '#include <k.h>\n#include "l.h"\n#if __has_include("opt.h")\n#include "opt.h"\n#endif\nint a=K+L;\n',
+  "y/k.h": "#define K 1\n",
+  "l.h": "#define L 1\n",
+  "x/other.h": "",
+};
+const SEARCHING = "-c a.c -o a.o -MD -Ix -Iy -Iz -g -gdwarf-4";
+const K_MACRO = { "a.c": "#ifdef K\nint a=K;\n#else\nint a=0;\n#endif\n" };
+const both = (what: string) => `echo old > a.o; echo old > a.d; ${what}`;
+
+const OUTPUTS: readonly Row[] = [
+  ["no -o", "-c a.c"],
+  ["two -o", "-c a.c -o x.o -o y.o"],
+  ["umask 077", "-c a.c -MD", SIMPLE, { umask: "077" }],
+  ["read-only outputs", "-c a.c -MD", SIMPLE, { prepare: both("chmod 444 a.o a.d") }],
+  ["empty outputs of another mode", "-c a.c -MD", SIMPLE, { prepare: "touch a.o a.d; chmod 640 a.o a.d" }],
+  ["linked outputs", "-c a.c -MD", SIMPLE, { prepare: "echo x > t.o; echo x > t.d; ln -s t.o a.o; ln -s t.d a.d" }],
+  ["links to nothing", "-c a.c -MD", SIMPLE, { prepare: "ln -s t.o a.o; ln -s t.d a.d" }],
+  ["hard-linked outputs", "-c a.c -MD", SIMPLE, { prepare: "echo x > t.o; echo x > t.d; ln t.o a.o; ln t.d a.d" }],
+  ["a folder for an output", "-c a.c -MD", SIMPLE, { prepare: "mkdir a.o" }],
+  ["no folder for an output", "-c a.c -o no/a.o -MD"],
+  ["-o is the source by another name", "-c a.c -o @ROOT@/a.c", SIMPLE, { expect: "bad_output_file" }],
+  ["-o is a link to the source", "-c a.c -o l.c", SIMPLE, { prepare: "ln -s a.c l.c", expect: "bad_output_file" }],
+  ["-MF is -o by another name", "-c a.c -o x.o -MD -MF @ROOT@/x.o", SIMPLE, { expect: "bad_output_file" }],
+  ["-MF /dev/null", "-c a.c -MD -MF /dev/null", SIMPLE, { expect: "bad_output_file" }],
+  ["a large object", "-c a.c", { "a.c": "char big[2000000]={1};\n" }],
+];
+const DEPENDENCIES: readonly Row[] = [
+  ...["-MD", "-MMD -MP -MF x.d", "-MD -MT a$b -MQ a$b", "-MD -MQ a#b -MT x -MT y", "-Wp,-MMD,w.d -MP"].map(
+    (flags): Row => [flags, `-c a.c -o out.o ${flags}`, NAMES],
+  ),
+  ["an odd name for the object", ["-c", "a.c", "-MD", "-o", "o o$#.o"], NAMES],
+  ["absolute names from a build folder", "-c @ROOT@/a.c -MD -I@ROOT@ -o o.o", NAMES, { cwd: "build" }],
+  [
+    "a line end in a name",
+    ["-c", "a\nb.c", "-MD"],
+    { "a\nb.c": "int f;\n" },
+    { expect: "unsupported_dependency_file" },
+  ],
+];
+const WORDS: readonly Row[] = [
+  ["macros with quotes", ["-c", "a.c", '-DS="a b\\"c"', "-D", "V="], { "a.c": "const char*s=S;V" }],
+  ["response files", "@args", { ...SIMPLE, args: '-c a.c\n\'-DX="a b"\' -o "o o.o" @more', more: "-O1 -MD" }],
+  ["-Wp,-D", "-c a.c -Wp,-DK=3", K_MACRO],
+  ["-Wp,-U", "-c a.c -DK -Wp,-UK", K_MACRO],
+  ["-include by an absolute name", "-c a.c -MD -include @ROOT@/h.h", { "a.c": "int a=H;", "h.h": "#define H 1\n" }],
+  ["-x c -x none", "-x c -x none -c a.c"],
+  ["the seed of the caller", "-c a.c -frandom-seed=abc"],
+  ["warnings in order", "-c a.c -Wall -Wextra", WARNS],
+  ["-Werror", "-c a.c -Wall -Werror", WARNS, { expect: "compile_failed" }],
+  ["colours", "-c a.c -Wall -fdiagnostics-color=always", WARNS],
+  ["messages in C", "-c a.c -Wall", WARNS, { env: { LC_ALL: "C" } }],
+  ["stdin", "-c -x c - -o a.o", SIMPLE, { shell: "< a.c", expect: "standard_input" }],
+  ["-Wa,-g names a temporary file", "-S a.c -Wa,-g", SIMPLE, { expect: "unsupported_compiler_option" }],
+  [
+    "DEPENDENCIES_OUTPUT",
+    "-c a.c",
+    SIMPLE,
+    {
+      env: { DEPENDENCIES_OUTPUT: "dep.txt" },
+      expect: "unsupported_environment_variable",
+    },
+  ],
+  ["-save-temps", "-c a.c -save-temps", SIMPLE, { expect: "side_outputs" }],
+];
+const TEXTS: readonly Row[] = [
+  [
+    "a date",
+    "-c a.c",
+    { "a.c": "const char*d=__DATE__;\n" },
+    {
+      env: { SOURCE_DATE_EPOCH: "0" },
+      expect: "date_time_macro",
+    },
+  ],
+  [
+    "a date by -D, without warnings",
+    "-w -c a.c -DNOW=__TIMESTAMP__",
+    { "a.c": "const char*d=NOW;\n" },
+    {
+      expect: "date_time_macro",
+    },
+  ],
+  [
+    "-DNOW=__BASE_FILE__",
+    "-c a.c -DB=__BASE_FILE__",
+    { "a.c": "const char*b=B;\n" },
+    {
+      expect: "unfaithful_preprocessing",
+    },
+  ],
+  ["__COUNTER__", "-c a.c", { "a.c": '#include "h.h"\nint a=__COUNTER__;', "h.h": "int z=__COUNTER__;\n" }],
+  [
+    "#pragma once and equal files",
+    "-c a.c",
+    {
+      "a.c": '#include "x/o.h"\n#include "y/o.h"\nint v=sizeof(struct o);',
+      "x/o.h": "#pragma once\nstruct o{int a;};\n",
+      "y/o.h": "#pragma once\nstruct o{int a;};\n",
+    },
+    { only: "gcc" },
+  ],
+  [
+    ".incbin in two literals",
+    "-c a.c",
+    { "a.c": '__asm__(".inc" "bin \\"b\\"\\n");\n', b: "xyz" },
+    {
+      expect: "unsupported_code_directive",
+    },
+  ],
+  [
+    "#line with a path of the host",
+    "-c a.c -Wall",
+    {
+      "a.c": '#line 1 "@ROOT@/y.y"\nint f(void){int u;}\nconst char *p=__FILE__;\n',
+      "y.y": "int f(void){int u;} // grammar\n",
+    },
+    { expect: "unfaithful_preprocessing" },
+  ],
+  [
+    "#pragma GCC target",
+    "-c a.c",
+    { "a.c": '#pragma GCC target("avx2")\n#ifdef __AVX2__\nint wide;\n#endif\n' },
+    {
+      only: "gcc",
+      expect: "unfaithful_preprocessing",
+    },
+  ],
+  [
+    "a source that is a link",
+    "-c l/a.c -MD",
+    {
+      "real/a.c": '#include "h.h"\nint a=H;',
+      "real/h.h": "#define H 1\n",
+      "l/h.h": "#define H 2\n",
+    },
+    { prepare: "ln -s ../real/a.c l/a.c" },
+  ],
+  [
+    "bytes that are not UTF-8",
+    ["-c", "\xe9 a.c", "-MD", "-g", "-gdwarf-4"],
+    {
+      "\xe9 a.c": '#include "\xff.h"\nint a=Q;const char*f=__FILE__;',
+      "\xff.h": "#define Q 1\n",
+    },
+  ],
+];
+/** With the kinds of maps that hpcc adds: all but those in which the caller maps the whole project himself. */
+const MAPS: readonly Row[] = (
+  [
+    ["-fmacro-prefix-map=@ROOT@=/src", ["debug"]],
+    ["-fdebug-prefix-map=@ROOT@=/src", ["macro"]],
+    ["-ffile-prefix-map=@ROOT@=/src", []],
+    ["-fmacro-prefix-map=@ROOT@/src=S", ["debug", "macro"]],
+    ["-fdebug-prefix-map=@ROOT@/src=S", ["debug", "macro"]],
+    ["-fdebug-prefix-map=src=S", ["debug", "macro"]],
+  ] as const
+).map(([flag, maps]): Row => [flag, `-c @ROOT@/src/a.c -o a.o -g -gdwarf-4 ${flag}`, PLACES, { maps }]);
+const MUTATIONS: readonly Row[] = (
+  [
+    ["a header appears before it on the path", "echo '#define K 7' > x/k.h"],
+    ["a folder of the path appears", "mkdir z; echo '#define Z' > z/k.h"],
+    ["what __has_include asks for appears", "echo 'int q=2;' > opt.h"],
+    [
+      "another content of the same size and time",
+      "touch -r y/k.h s; echo '#define K 2' > y/k.h; touch -r s y/k.h; rm s",
+    ],
+    ["a folder is replaced", "mv y old; mkdir y; echo '#define K 5' > y/k.h"],
+    ["the source goes on", "echo 'int more;' >> a.c"],
+  ] as const
+).map(([name, mutate]): Row => [name, SEARCHING, SEARCH, { mutate }]);
+
+let farm: QuickFarm;
+let differential: Differential;
+let image: string;
+
+before(async () => {
+  const env = { PATH: process.env["PATH"], HOME: IMAGE_FOLDER, HPCC_IMAGE_DIR: IMAGE_FOLDER };
+  const compilers = ["--compiler", "gcc", "--compiler", "clang"];
+  const argv = [HPCC, "image", "build", "--from-host", "--tag", "e2e-both", "--quiet", ...compilers];
+  const built = await runCommand(argv, { env });
+  assert.equal(built.code, 0, built.stderr);
+  image = built.stdout.trim();
+  farm = await QuickFarm.start({ imageFolder: IMAGE_FOLDER, images: [image] });
+  differential = new Differential(farm, image, "project");
+});
+
+after(async () => {
+  await farm?.close();
+});
+
+function expectedOutcome({ expect, mutate }: More): RegExp {
+  if (expect !== undefined) return new RegExp(`^local: ${expect}$`);
+  return mutate === undefined ? /^remote_compiled/ : /^remote_/;
+}
+
+function run(title: string, rows: readonly Row[]): void {
+  describe(title, () => {
+    for (const [name, words, files = SIMPLE, more = {}] of rows)
+      for (const compiler of ["gcc", "clang"] as const) {
+        if (more.only !== undefined && more.only !== compiler) continue;
+        const own = typeof words === "string" ? words.split(" ") : words;
+        const scenario = { ...more, name: `${compiler} ${name}`, argv: [compiler, ...own], files };
+        test(scenario.name, async () => {
+          const { mutate } = more;
+          const compared = await (mutate === undefined
+            ? differential.compare(scenario)
+            : differential.compareAfter(scenario, mutate));
+          assert.deepEqual(compared.what, []);
+          assert.match(compared.outcomes[0], expectedOutcome(more));
+        });
+      }
+  });
+}
+
+run("outputs", OUTPUTS);
+run("dependency files", DEPENDENCIES);
+run("words and surroundings", WORDS);
+run("texts", TEXTS);
+run("prefix maps of the caller", MAPS);
+run("inputs that change between two calls", MUTATIONS);
+
+test("a project that is another folder now is compiled from that one", async () => {
+  const name = "replaced";
+  const root = join(farm.folder, name);
+  for (const compiler of ["gcc", "clang"]) {
+    rmSync(root, { recursive: true, force: true });
+    const first = new Differential(farm, image, name);
+    const scenario = { name: `${compiler} old`, argv: [compiler, "-c", "a.c", "-Iinc"], files: SEARCH };
+    const include = { ...SEARCH, "inc/k.h": "#define K 1\n" };
+    await first.compare({ ...scenario, files: include });
+    renameSync(root, `${root}-${compiler}`);
+    const second = new Differential(farm, image, name);
+    const changed = { ...include, "inc/k.h": "#define K 2\n", "opt.h": "int opt;\n" };
+    const compared = await second.compare({ ...scenario, name: `${compiler} new`, files: changed });
+    assert.deepEqual(compared.what, []);
+    assert.equal(compared.outcomes[0], "remote_compiled");
+  }
+});
+
+test("a fifo of the project holds nobody up", async () => {
+  const root = join(farm.folder, "fifo");
+  mkdirSync(root);
+  writeFileSync(join(root, "hpcc.toml"), `image = "${image}"\n`);
+  writeFileSync(join(root, "a.c"), "int a;\n");
+  await runCommand(["mkfifo", join(root, "args")]);
+  const env = { ...farm.env };
+  const waiting = new AbortController();
+  const blocked = runCommand([HPCC, "clang", "@args"], { cwd: root, env, signal: waiting.signal });
+  const other = await runCommand([HPCC, "gcc", "-c", "a.c"], { cwd: root, env, timeoutMs: 8_000 });
+  assert.equal(other.code, 0, other.stderr);
+  waiting.abort();
+  await blocked;
+});

@@ -1,0 +1,187 @@
+// A whole hpcc in this process but for the launcher: scheduler, a worker whose guests are sandboxes, and a user's daemon, all from the
+// sources. For tests of what calls come to, thousands of them if need be; the farm of farm.ts shows the installed programs and VMs.
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { type Logger, SILENT_LOGGER } from "../../src/base/log.ts";
+import { SYSTEM_CLOCK } from "../../src/base/system/clock.ts";
+import { loadClientConfig } from "../../src/config/client.ts";
+import { type Directories } from "../../src/config/directories.ts";
+import { type Digest, parseDigest } from "../../src/core/digest/digest.ts";
+import { parseIdentityName } from "../../src/core/identity/spiffe.ts";
+import { startDaemon } from "../../src/daemon/daemon.ts";
+import { ImageStore } from "../../src/image/image-store.ts";
+import { rootfsPath } from "../../src/image/rootfs.ts";
+import { startScheduler } from "../../src/scheduler/scheduler.ts";
+import type { TlsMaterial } from "../../src/wire/grpc/tls.ts";
+import { inspectTls } from "../../src/wire/grpc/tls-files.ts";
+import { startRegistration } from "../../src/worker/registration.ts";
+import { startWorker } from "../../src/worker/worker.ts";
+import { TEST_TRUST_DOMAIN, TestAuthority } from "./certificates.ts";
+import { SandboxPool } from "./sandbox-pool.ts";
+
+const NAMES = { certificate: "certificate", key: "key", ca: "ca" };
+
+export interface QuickFarmOptions {
+  /** Where images are: their layouts and unpacked root file systems. */
+  readonly imageFolder: string;
+  readonly images: readonly string[];
+  readonly logger?: Logger;
+  readonly fallback?: "image" | "none";
+}
+
+export class QuickFarm {
+  readonly folder = mkdtempSync(join(tmpdir(), "hq-"));
+  /** Environment of the user's calls. */
+  readonly env: Readonly<Record<string, string>>;
+  pool: SandboxPool | null = null;
+  readonly #ends: (() => Promise<unknown>)[] = [];
+  readonly #options: QuickFarmOptions;
+
+  private constructor(options: QuickFarmOptions) {
+    this.#options = options;
+    const { folder } = this;
+    this.env = {
+      PATH: process.env["PATH"] ?? "",
+      HOME: folder,
+      LANG: "C.UTF-8",
+      HPCC_RUNTIME_DIR: join(folder, "run"),
+      HPCC_STATE_DIR: join(folder, "state"),
+      HPCC_CONFIG: join(folder, "config.toml"),
+      HPCC_IMAGE_DIR: options.imageFolder,
+    };
+  }
+
+  static async start(options: QuickFarmOptions): Promise<QuickFarm> {
+    const farm = new QuickFarm(options);
+    try {
+      await farm.#start();
+      return farm;
+    } catch (error) {
+      await farm.close();
+      throw error;
+    }
+  }
+
+  rootfs(image: string): string {
+    return rootfsPath(this.#options.imageFolder, { digest: image as Digest });
+  }
+
+  async close(): Promise<void> {
+    for (const end of this.#ends.toReversed()) await end();
+    rmSync(this.folder, { recursive: true, force: true });
+  }
+
+  async #start(): Promise<void> {
+    const { folder } = this;
+    const { imageFolder, logger = SILENT_LOGGER } = this.#options;
+    const images = this.#options.images.map((image) => parseDigest(image, "image"));
+    const store = new ImageStore(imageFolder);
+    for (const image of images) await store.rootfs(image);
+    const authority = await TestAuthority.create();
+    const clock = SYSTEM_CLOCK;
+    const inspect = (tls: TlsMaterial) => inspectTls(tls, Date.now(), NAMES);
+    const scheduler = await startScheduler(
+      {
+        listen: { host: "127.0.0.1", port: 0 },
+        heartbeatIntervalMs: 500,
+        expiryMs: 5000,
+        workersMax: 8,
+        watchersMax: 8,
+        watchersPerUserMax: 8,
+      },
+      { credentials: inspect(await authority.issue("scheduler/s1")), logger, clock },
+    );
+    this.#ends.push(() => scheduler.close());
+    const workerTls = await authority.issue("worker/w1");
+    const credentials = inspect(workerTls);
+    const worker = await startWorker(
+      {
+        listen: { host: "127.0.0.1", port: 0 },
+        name: parseIdentityName("w1", "the worker"),
+        trustDomain: TEST_TRUST_DOMAIN,
+        version: "0.1.0",
+        stateFolder: join(folder, "worker"),
+        isolationMin: "qemu-tcg",
+        slots: 4,
+        jobsPerStreamMax: 64,
+        limits: {
+          blobBytesMax: 256 * 1024 * 1024,
+          sourceBytesMax: 512 * 1024 * 1024,
+          execution: {
+            wallMs: 60_000,
+            memoryBytes: 1024 * 1024 * 1024,
+            pids: 64,
+            outputBytes: 256 * 1024 * 1024,
+            stdioBytes: 16 * 1024 * 1024,
+          },
+        },
+        cacheBytesMax: null,
+      },
+      {
+        clock,
+        logger,
+        tls: workerTls,
+        images: {
+          digests: images,
+          has: (digest) => images.includes(digest),
+          rootfs: async (digest) => rootfsPath(imageFolder, { digest }),
+        },
+        isolation: "qemu-tcg",
+        createPool: (events) => {
+          this.pool = new SandboxPool(events);
+          return this.pool;
+        },
+      },
+    );
+    this.#ends.push(() => worker.close(100));
+    const { identity } = credentials;
+    if (identity.kind !== "worker") throw new Error("bug: no worker's certificate");
+    const registration = startRegistration({
+      schedulers: [scheduler.address],
+      credentials: () => credentials,
+      offer: () => ({
+        identity,
+        caDigest: credentials.caDigest,
+        address: worker.address,
+        images,
+        isolation: "qemu-tcg",
+        slots: 4,
+        version: "0.1.0",
+      }),
+      load: () => worker.load(),
+      clock,
+      logger,
+    });
+    this.#ends.push(() => registration.close());
+    const user = await authority.issue("tenant/acme/user/ann");
+    for (const [name, bytes] of Object.entries(user))
+      writeFileSync(join(folder, `${name}.pem`), bytes as Uint8Array, { mode: 0o600 });
+    writeFileSync(
+      join(folder, "config.toml"),
+      `schedulers = ["127.0.0.1:${scheduler.address.port}"]
+fallback = "${this.#options.fallback ?? "image"}"
+isolation_min = "qemu-tcg"
+[identity]
+certificate = "${folder}/certificate.pem"
+key = "${folder}/key.pem"
+ca = "${folder}/ca.pem"
+[images]
+allowed = [${images.map((image) => JSON.stringify(image)).join(", ")}]
+[daemon]
+idle_ms = 0
+`,
+    );
+    mkdirSync(join(folder, "run"), { mode: 0o700 });
+    const directories: Directories = {
+      runtime: join(folder, "run"),
+      state: join(folder, "state"),
+      images: imageFolder,
+      userConfig: join(folder, "config.toml"),
+      systemConfig: join(folder, "none.toml"),
+    };
+    const { config } = loadClientConfig({ env: {}, projectRoot: null, directories });
+    const daemon = await startDaemon({ config, directories, logger, clock, version: "0.1.0" });
+    this.#ends.push(() => daemon.close());
+  }
+}
