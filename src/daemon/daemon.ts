@@ -2,6 +2,7 @@
 // no compiler itself. UNTRUSTED: any process of this user may connect.
 import { readFileSync, rmSync, statSync } from "node:fs";
 import { join } from "node:path";
+import type { ByteString } from "../base/byte-string.ts";
 import type { Clock } from "../base/clock.ts";
 import { HpccError } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
@@ -20,7 +21,15 @@ import { answerCompileCall, type CompileDependencies } from "./compile-call.ts";
 import { FileCache } from "./file-cache.ts";
 import { FolderLinks } from "./include-lookups.ts";
 import { type CallAnswer, type LauncherCall, serveLauncher } from "./launcher-connection.ts";
-import { forbiddenAnswer, hostAnswer, quoted, refusalAnswer, sandboxAnswer } from "./local-answer.ts";
+import {
+  forbiddenAnswer,
+  hostAnswer,
+  ownProgram,
+  ownProgramAnswer,
+  quoted,
+  refusalAnswer,
+  sandboxAnswer,
+} from "./local-answer.ts";
 import type { Project } from "./project.ts";
 import { ProjectRegistry } from "./project-registry.ts";
 import { RemoteCompiler } from "./remote/remote-compiler.ts";
@@ -131,6 +140,8 @@ class Daemon {
     }
     const { project } = state;
     const name = message.argv[0]!;
+    const own = ownProgram(message, project);
+    if (own !== null) return this.#ownProgram(message, project, own);
     const compiler = project.compiler(name);
     if (compiler === null) {
       const missing = `${quoted(name)} is not a compiler of image ${project.imageDigest}`;
@@ -147,6 +158,16 @@ class Daemon {
       return sandboxAnswer(message, project, compiler);
     }
     return answerCompileCall(call, project, compiler, this.#dependencies(project));
+  }
+
+  async #ownProgram(message: CallMessage, project: Project, program: ByteString): Promise<CallAnswer> {
+    if (project.config.fallback === "none" && isCompile(message, "gcc")) {
+      this.#counts.count("refused", "own_program");
+      return forbiddenAnswer("own_program", program);
+    }
+    if (!this.#sameMounts(message)) return this.#host("own_program", null);
+    this.#counts.count("local", "own_program");
+    return ownProgramAnswer(project, program);
   }
 
   #host(reason: string, warning: string | null): CallAnswer {

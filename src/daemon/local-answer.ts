@@ -1,6 +1,7 @@
 // Answers that end in a compiler on this machine: the image's in the `local` namespace with the caller's own words, or the
 // host's. What is injected gives the same debug paths as the view does.
-import { ascii, type ByteString, displayText } from "../base/byte-string.ts";
+import { statSync } from "node:fs";
+import { ascii, type ByteString, bytesOf, displayText } from "../base/byte-string.ts";
 import type { BypassReason } from "../core/compile/bypass-reasons.ts";
 import type { CompilerFamily } from "../core/compile/invocation.ts";
 import { placeInjected } from "../core/compile/prefix-maps.ts";
@@ -58,6 +59,35 @@ export function sandboxAnswer(call: CallMessage, project: Project, compiler: Ima
       compiler.path,
       ...withInjected(project, compiler, call.argv.slice(1)),
     ],
+    environment: null,
+    cwd: null,
+    warning: null,
+  };
+}
+
+/** Paths of the machine's own programs: called by one of these, a compiler means the image's of that name. */
+const SYSTEM_FOLDERS = /^\/(?:usr|bin|sbin)\//;
+
+/**
+ * The program of a call that names one by a path of the caller's: a wrapper in the project, a toolchain of his own. It is no compiler
+ * of the image, whatever its name is. Null for all other calls.
+ */
+export function ownProgram({ argv, cwd }: CallMessage, { view }: Pick<Project, "view">): ByteString | null {
+  const name = argv[0] ?? ascii("");
+  if (!name.includes("/")) return null;
+  const path = name.startsWith("/") ? name : (`${cwd}/${name}` as ByteString);
+  const inRoot = view.roots.some(({ host }) => path.startsWith(`${host}/`));
+  if (!inRoot && SYSTEM_FOLDERS.test(path)) return null;
+  return statSync(bytesOf(path), { throwIfNoEntry: false })?.isFile() === true ? path : null;
+}
+
+/** Becomes the caller's own program, the image's tools around it. */
+export async function ownProgramAnswer(project: Project, program: ByteString): Promise<ExecMessage> {
+  return {
+    type: "exec",
+    namespace: await project.localNamespace(),
+    program: { kind: "path", path: program },
+    argv: null,
     environment: null,
     cwd: null,
     warning: null,

@@ -269,6 +269,15 @@ test("a project that is another folder now is compiled from that one", async () 
   }
 });
 
+test("a compiler named by a path of the caller's own is that program, not the image's of its name", async () => {
+  const wrapper = '#!/bin/sh\nexec /usr/bin/gcc -DK=3 "$@"\n';
+  const files = { ...K_MACRO, "tools/gcc": wrapper };
+  const scenario = { name: "own program", argv: ["./tools/gcc", "-c", "a.c"], files, prepare: "chmod +x tools/gcc" };
+  const compared = await differential.compare(scenario);
+  assert.deepEqual(compared.outcomes, ["local: own_program", "local: own_program"]);
+  assert.deepEqual(compared.what, []);
+});
+
 test("a fifo of the project holds nobody up", async () => {
   const root = join(farm.folder, "fifo");
   mkdirSync(root);

@@ -43,6 +43,8 @@ export const BYPASS_REASONS = {
   outside_view: "A path leads to neither the project, nor its extra roots, nor the image.",
   no_project_root: "No project root was found above the working directory.",
   no_image: "The project is bound to no image.",
+  own_program:
+    "The compiler is called by a path outside of the image's folders: a wrapper or a toolchain of the caller's own.",
   mount_namespace: "The call comes from another mount namespace than the daemon's, where paths may mean other files.",
   // The preprocessing step.
   date_time_macro: "The source uses `__DATE__`, `__TIME__` or `__TIMESTAMP__`.",
