@@ -11,7 +11,7 @@ import { SmallProject } from "../support/small-project.ts";
 
 const QEMU = "qemu";
 /** Some seconds in the guest. */
-const SLOW = 40;
+const SLOW = 60;
 const QUICK = 2;
 const FILES = QUICK + 1;
 /** Guest's time for one compile; the host waits 20 s more before it destroys the VM. */
