@@ -1,6 +1,6 @@
 // The daemon: one per user. Answers launchers' calls and the commands' questions, keeps namespaces and the streams to workers. Runs
 // no compiler itself. UNTRUSTED: any process of this user may connect.
-import { readFileSync, rmSync, statSync } from "node:fs";
+import { mkdirSync, readFileSync, rmSync, statSync } from "node:fs";
 import { join } from "node:path";
 import type { ByteString } from "../base/byte-string.ts";
 import type { Clock } from "../base/clock.ts";
@@ -58,15 +58,27 @@ const FALLBACK_LOG_BYTES_MAX = 1024 * 1024;
 /** Starts the daemon. Throws `argument.invalid` when one runs already, `config.invalid` for an unsafe runtime folder. */
 export async function startDaemon(options: DaemonOptions): Promise<RunningDaemon> {
   prepareRuntimeFolder(options.directories.runtime, process.getuid?.() ?? 0);
-  const daemon = new Daemon(options);
-  const server = await listenForLaunchers(options.directories.runtime, (socket) =>
-    serveLauncher(socket, {
-      call: (call) => daemon.answer(call),
-      done: (message) => daemon.done(message?.result.kind === "fell-back" ? message.result.reason : null),
-      control: (request) => daemon.control(request),
-      fault: (error) => daemon.fault(error),
-    }),
-  );
+  const ready = Promise.withResolvers<Daemon>();
+  // Whoever calls before the daemon stands waits in the socket.
+  const server = await listenForLaunchers(options.directories.runtime, (socket) => {
+    void ready.promise.then((daemon) =>
+      serveLauncher(socket, {
+        call: (call) => daemon.answer(call),
+        done: (message) => daemon.done(message?.result.kind === "fell-back" ? message.result.reason : null),
+        control: (request) => daemon.control(request),
+        fault: (error) => daemon.fault(error),
+      }),
+    );
+  });
+  // Only now is it sure that no other daemon lives here, whose files this one would take away.
+  let daemon: Daemon;
+  try {
+    daemon = new Daemon(options);
+  } catch (error) {
+    server.close();
+    throw error;
+  }
+  ready.resolve(daemon);
   options.logger.info("daemon.started", { pid: process.pid, runtime: options.directories.runtime });
   return {
     ended: daemon.ended,
@@ -113,6 +125,8 @@ class Daemon {
     });
     // What an earlier daemon left of its calls is nobody's.
     rmSync(join(directories.runtime, "calls"), { recursive: true, force: true });
+    // Made now, so that a runtime folder that fills up later costs a local compile and not the project's binding.
+    mkdirSync(join(directories.runtime, "calls"), { recursive: true, mode: 0o700 });
     this.#rest();
   }
 

@@ -217,5 +217,10 @@ test("a runtime folder that takes no more files: the same, also when there is no
     runtime.free();
   }
   await comeBack();
-  await assertCounts({ outcomes: { remote_compiled: 1 }, launchers: FILES });
+  // What holds the old daemon's folder lets go of it when it likes; the files that this frees may suffice for a daemon, which then
+  // lacks room for its calls. Either way each of them is local once.
+  const { outcomes, launcher_fallbacks } = await user.stats();
+  const fellBack = Object.values(launcher_fallbacks).reduce((sum, count) => sum + count, 0);
+  assert.equal(fellBack + (outcomes["local"] ?? 0), FILES);
+  assert.equal(outcomes["remote_compiled"], 1);
 });
