@@ -24,7 +24,7 @@ import { type CallRequest, hostDependencies, includeSearch, readCall } from "./c
 import type { FileCache } from "./file-cache.ts";
 import { escapingLookup, type FolderLinks, precompiledHeader } from "./include-lookups.ts";
 import type { CallAnswer, LauncherCall } from "./launcher-connection.ts";
-import { forbiddenAnswer, imageAnswer } from "./local-answer.ts";
+import { forbiddenAnswer, imageAnswer, PINNED_EPOCH } from "./local-answer.ts";
 import type { ImageCompiler, Project } from "./project.ts";
 import { isWorkersWord, type RemoteResult, type RemoteWorker } from "./remote/remote-job.ts";
 import { collectSourceFiles, type SourceFiles } from "./source-files.ts";
@@ -167,7 +167,7 @@ async function preprocess(
       compiler: compiler.path,
       output: inView("text"),
       dependencyFile: inView("dependencies"),
-      injected: injectedFlags(compiler.family),
+      injected: injectedFlags(compiler.family, pinsDates(project, compiler)),
     }),
     environment: joined([
       ...stepEnvironment(request.plan, { includePaths: request.includePaths, ...epoch(project, request) }),
@@ -193,7 +193,7 @@ async function preprocess(
     text,
     cwd: request.cwd,
     source: mapped.source,
-    pinned: project.config.determinism === "pin",
+    pinned: pinsDates(project, compiler),
     hostRoots: project.view.roots.map(({ host }) => host),
     readFile: (path) => files.read(hostFile(path, project)),
   });
@@ -241,7 +241,7 @@ function prepareJob(
       sourcePath: rebuilt.mainName,
       outputPath: OBJECT_PATH,
       randomSeed: source.randomSeed,
-      injected: injectedFlags(compiler.family),
+      injected: injectedFlags(compiler.family, pinsDates(project, compiler)),
     }),
     environment: joined(stepEnvironment(request.plan, epoch(project, request))),
     cwd: request.cwd,
@@ -307,10 +307,15 @@ function countTraffic({ traffic, compileUs, outcome }: RemoteResult, counts: Cal
   if (outcome === "compiled") counts.add("compile_us", compileUs);
 }
 
+/** Whether dates are pinned rather than refused: by the policy, with a compiler that takes SOURCE_DATE_EPOCH. */
+function pinsDates(project: Project, compiler: ImageCompiler): boolean {
+  return project.config.determinism === "pin" && compiler.family === "gcc";
+}
+
 /** SOURCE_DATE_EPOCH of both steps under the policy that pins time. */
 function epoch(project: Project, { plan }: CallRequest): { pinnedEpoch?: ByteString } {
   if (project.config.determinism !== "pin") return {};
-  return { pinnedEpoch: plan.sourceDateEpoch ?? ascii("0") };
+  return { pinnedEpoch: plan.sourceDateEpoch ?? PINNED_EPOCH };
 }
 
 function joined(variables: readonly (readonly [name: ByteString, value: ByteString])[]): ByteString[] {

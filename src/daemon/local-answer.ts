@@ -2,24 +2,49 @@
 // host's. What is injected gives the same debug paths as the view does.
 import { statSync } from "node:fs";
 import { ascii, type ByteString, bytesOf, displayText } from "../base/byte-string.ts";
+import type { DeterminismPolicy } from "../core/action/action.ts";
 import type { BypassReason } from "../core/compile/bypass-reasons.ts";
 import type { CompilerFamily } from "../core/compile/invocation.ts";
 import { placeInjected } from "../core/compile/prefix-maps.ts";
-import { PROJECT_ROOT } from "../core/compile/view.ts";
+import { PROJECT_ROOT, type View } from "../core/compile/view.ts";
 import type { CallMessage, ExecMessage, OutputsMessage } from "../wire/launcher/messages.ts";
 import type { ImageCompiler, Project } from "./project.ts";
 
-/** Flags of every compile of a project that runs with host paths: what `/hpcc/project=.` is to the view. */
-export function localInjectedFlags(project: Pick<Project, "view">, family: CompilerFamily): ByteString[] {
-  const maps = project.view.roots.map(
+/** SOURCE_DATE_EPOCH under the policy `pin`, unless the caller sets it. */
+export const PINNED_EPOCH = ascii("0");
+
+/**
+ * Flags of every compile of a project that runs with host paths: what `/hpcc/project=.` is to the view, and under the policy
+ * `strict` the refusal of dates.
+ */
+export function localInjectedFlags(
+  { view, determinism }: { readonly view: View; readonly determinism: DeterminismPolicy },
+  family: CompilerFamily,
+): ByteString[] {
+  const maps = view.roots.map(
     (root) => `-ffile-prefix-map=${root.host}=${root.guest === PROJECT_ROOT ? "." : root.guest}` as ByteString,
   );
-  return family === "gcc" ? [...maps, ascii("-gno-record-gcc-switches")] : maps;
+  return [
+    ...maps,
+    ...(family === "gcc" ? [ascii("-gno-record-gcc-switches")] : []),
+    ...(determinism === "strict" ? [ascii("-Werror=date-time")] : []),
+  ];
+}
+
+function policyOf({ view, config }: Project): { view: View; determinism: DeterminismPolicy } {
+  return { view, determinism: config.determinism };
+}
+
+/** The caller's environment, with the date pinned where the policy says so; null when it is the caller's own. */
+function pinnedEnvironment(call: CallMessage, project: Project): readonly ByteString[] | null {
+  const own = call.environment.some((entry) => entry.startsWith("SOURCE_DATE_EPOCH="));
+  if (project.config.determinism !== "pin" || own) return null;
+  return [...call.environment, `SOURCE_DATE_EPOCH=${PINNED_EPOCH}` as ByteString];
 }
 
 /** The caller's words with those flags, prefix maps of the caller's own last. */
 function withInjected(project: Project, compiler: ImageCompiler, own: readonly ByteString[]): ByteString[] {
-  const { before, after } = placeInjected(own, localInjectedFlags(project, compiler.family));
+  const { before, after } = placeInjected(own, localInjectedFlags(policyOf(project), compiler.family));
   return [...before, ...after, ...own];
 }
 
@@ -37,7 +62,7 @@ export async function imageAnswer(
     program: { kind: "path", path: compiler.path },
     // GCC seeks its own files beside argv[0]: a link named after it, by its path or on PATH, would lead it astray.
     argv: [compiler.path, ...(inject ? withInjected(project, compiler, rest) : rest)],
-    environment: null,
+    environment: inject ? pinnedEnvironment(call, project) : null,
     cwd: null,
     warning: null,
   };
@@ -59,7 +84,7 @@ export function sandboxAnswer(call: CallMessage, project: Project, compiler: Ima
       compiler.path,
       ...withInjected(project, compiler, call.argv.slice(1)),
     ],
-    environment: null,
+    environment: pinnedEnvironment(call, project),
     cwd: null,
     warning: null,
   };

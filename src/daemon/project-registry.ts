@@ -271,7 +271,7 @@ function imagePlan(
       if (compilers.size >= PLAN_COMPILERS_LISTED_MAX || compilers.has(name)) continue;
       const compiler = familyOfProgram(name) === null ? null : toolchain.find(ascii(name));
       if (compiler === null) continue;
-      const injected = localInjectedFlags({ view }, compiler.family);
+      const injected = localInjectedFlags({ view, determinism: config.determinism }, compiler.family);
       compilers.set(name, { name: ascii(name), path: compiler.path, arguments: injected });
     }
   return {

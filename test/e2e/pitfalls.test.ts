@@ -105,6 +105,12 @@ const TEXTS: readonly Row[] = [
     },
   ],
   [
+    "a date under the policy that pins it",
+    "-c a.c",
+    { "a.c": "const char*d=__DATE__;\n" },
+    { env: { SOURCE_DATE_EPOCH: "86400", HPCC_DETERMINISM: "pin" }, only: "gcc" },
+  ],
+  [
     "a date by -D, without warnings",
     "-w -c a.c -DNOW=__TIMESTAMP__",
     { "a.c": "const char*d=NOW;\n" },
@@ -291,4 +297,19 @@ test("a fifo of the project holds nobody up", async () => {
   assert.equal(other.code, 0, other.stderr);
   waiting.abort();
   await blocked;
+});
+
+test("under the policy strict a date fails the compile, wherever it runs", async () => {
+  const root = join(farm.folder, "strict");
+  mkdirSync(root);
+  writeFileSync(join(root, "hpcc.toml"), `image = "${image}"\n`);
+  writeFileSync(join(root, "a.c"), "const char*d=__DATE__;\n");
+  for (const compiler of ["gcc", "clang"]) {
+    const call = (policy: string) =>
+      runCommand([HPCC, compiler, "-c", "a.c"], { cwd: root, env: { ...farm.env, HPCC_DETERMINISM: policy } });
+    const strict = await call("strict");
+    assert.equal(strict.code, 1);
+    assert.match(strict.stderr, /-Werror[=,a-z-]*date-time/);
+    assert.equal((await call("default")).code, 0);
+  }
 });

@@ -155,8 +155,10 @@ function dependencyWords({ dependencies }: GnuInvocation, file: ByteString | nul
   ];
 }
 
-/** What hpcc adds to every compile, and `hpcc inspect` shows; the seed comes on top. */
-export function injectedFlags(family: CompilerFamily): ByteString[] {
-  const both = words("-Werror=date-time -ffile-prefix-map=/hpcc/project=.");
+/** What hpcc adds to every compile, and `hpcc inspect` shows; the seed comes on top. `pinned` under the policy that pins the date. */
+export function injectedFlags(family: CompilerFamily, pinned = false): ByteString[] {
+  // GCC takes a pinned date from SOURCE_DATE_EPOCH; Clang may not, so there a date stays an error.
+  const dates = pinned && family === "gcc" ? [] : words("-Werror=date-time");
+  const both = [...dates, ...words("-ffile-prefix-map=/hpcc/project=.")];
   return [...both, ...(family === "gcc" ? words("-gno-record-gcc-switches") : [])];
 }
