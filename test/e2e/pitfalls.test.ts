@@ -309,7 +309,7 @@ test("under the policy strict a date fails the compile, wherever it runs", async
       runCommand([HPCC, compiler, "-c", "a.c"], { cwd: root, env: { ...farm.env, HPCC_DETERMINISM: policy } });
     const strict = await call("strict");
     assert.equal(strict.code, 1);
-    assert.match(strict.stderr, /-Werror[=,a-z-]*date-time/);
+    assert.match(strict.stderr, /-W(?:error=|error,-W)date-time/);
     assert.equal((await call("default")).code, 0);
   }
 });
