@@ -191,6 +191,8 @@ for (const { name, plain, skip } of USERS) {
       assert.match(byPath.stdout, /^image -injected -c a\.c\n/);
       const hostPath = await call('exec "$HPCC" /usr/bin/gcc -c a.c');
       assert.match(hostPath.stdout, /^image -injected -c a\.c\n/);
+      const wrapper = await call('mkdir -p tools && cp /bin/echo tools/gcc && exec "$HPCC" ./tools/gcc wrapper');
+      assert.equal(wrapper.stdout, "wrapper\n");
       const ownProgram = await call('exec "$HPCC" /bin/echo own');
       assert.equal(ownProgram.stdout, "own\n");
     } finally {

@@ -121,26 +121,38 @@ fn run_image_compiler(caller: &Caller, image: &PlanImage) -> ! {
     sys::exit(EXIT_NO_IMAGE)
 }
 
-/// The compiler's path in the image and the plan's arguments for it. A path of the host means the image's compiler of that name, as it does to
-/// the daemon; one whose name the plan does not know is the caller's own program, run as it is.
+/// Folders of the machine's own programs: called by a path below one of these, a compiler means the image's of that name.
+const SYSTEM_FOLDERS: [&[u8]; 3] = [b"/usr/", b"/bin/", b"/sbin/"];
+
+/// The compiler's path in the image and the plan's arguments for it. A path of the machine's own programs means the image's
+/// compiler of that name; any other path that is not one of the image's compilers, such as that of a wrapper in the project,
+/// is the caller's own program, run as it is. So it is to the daemon.
 fn image_program<'a>(caller: &Caller, image: &'a PlanImage) -> (Option<Vec<u8>>, &'a [Vec<u8>]) {
+    let name = caller.name();
     let find = |matches: &dyn Fn(&PlanCompiler) -> bool| {
         image.compilers.iter().find(|compiler| matches(compiler))
     };
-    let name = caller.name();
+    let own = own_program(caller);
+    let is_system = |path: &Vec<u8>| SYSTEM_FOLDERS.iter().any(|folder| path.starts_with(folder));
+    let by_name = own.as_ref().is_none_or(is_system);
     let found = find(&|compiler| compiler.path == name)
-        .or_else(|| find(&|compiler| compiler.name == sys::base_name(name)));
-    if let Some(compiler) = found {
-        return (Some(compiler.path.clone()), &compiler.arguments);
+        .or_else(|| find(&|compiler| by_name && compiler.name == sys::base_name(name)));
+    match found {
+        Some(compiler) => (Some(compiler.path.clone()), &compiler.arguments),
+        None => (own, &[]),
     }
-    let is_own_program =
-        name.contains(&b'/') && (caller.own.is_none() || FileId::of(name) != caller.own);
-    let program = match name.first() {
-        _ if !is_own_program => None,
+}
+
+/// The program that the call names by a path, unless it is the launcher itself.
+fn own_program(caller: &Caller) -> Option<Vec<u8>> {
+    let name = caller.name();
+    if !name.contains(&b'/') || (caller.own.is_some() && FileId::of(name) == caller.own) {
+        return None;
+    }
+    match name.first() {
         Some(b'/') => Some(name.to_vec()),
         _ => sys::current_folder().ok().map(|folder| join(&folder, name)),
-    };
-    (program, &[])
+    }
 }
 
 /// Becomes the host's compiler of the call's name.
