@@ -46,7 +46,19 @@ const gateTally = (output: string): Tally => ({
   skipped: 0,
 });
 
-function nodeTests(name: string, patterns: readonly string[], concurrency: number, deadlineMinutes: number): Group {
+/** Most a test may take where it compiles in an emulated machine. */
+const EMULATED_TEST_MS_MAX = 600_000;
+/** Elsewhere; less than a group's deadline, so that a test that hangs is named. */
+const TEST_MS_MAX = 180_000;
+
+interface NodeTestOptions {
+  readonly concurrency: number;
+  readonly deadlineMinutes: number;
+  readonly testMsMax: number;
+}
+
+function nodeTests(name: string, patterns: readonly string[], options: NodeTestOptions): Group {
+  const { concurrency, deadlineMinutes, testMsMax } = options;
   const files = patterns.flatMap((pattern) => globSync(pattern, { cwd: root })).sort();
   return {
     name,
@@ -55,8 +67,7 @@ function nodeTests(name: string, patterns: readonly string[], concurrency: numbe
       "--test",
       "--test-reporter=spec",
       `--test-concurrency=${concurrency}`,
-      // One test may take minutes: it compiles in an emulated machine.
-      "--test-timeout=600000",
+      `--test-timeout=${testMsMax}`,
       ...files,
     ],
     count: (output) => (files.length === 0 ? { passed: 0, failed: 1, skipped: 0 } : nodeTally(output)),
@@ -73,10 +84,18 @@ const groups: readonly Group[] = [
     count: cargoTally,
     deadlineMinutes: 10,
   },
-  nodeTests("unit", ["src/**/*.test.ts"], 2, 10),
-  nodeTests("parts", ["test/{agent,docs,launcher,fidelity,golden,fuzz}/**/*.test.ts"], 1, 15),
-  nodeTests("vm", ["test/vm/**/*.test.ts"], 1, 15),
-  nodeTests("end to end", ["test/e2e/**/*.test.ts"], 1, 30),
+  nodeTests("unit", ["src/**/*.test.ts"], { concurrency: 2, deadlineMinutes: 10, testMsMax: TEST_MS_MAX }),
+  nodeTests("parts", ["test/{agent,docs,launcher,fidelity,golden,fuzz}/**/*.test.ts"], {
+    concurrency: 1,
+    deadlineMinutes: 15,
+    testMsMax: EMULATED_TEST_MS_MAX,
+  }),
+  nodeTests("vm", ["test/vm/**/*.test.ts"], { concurrency: 1, deadlineMinutes: 15, testMsMax: EMULATED_TEST_MS_MAX }),
+  nodeTests("end to end", ["test/e2e/**/*.test.ts"], {
+    concurrency: 1,
+    deadlineMinutes: 30,
+    testMsMax: EMULATED_TEST_MS_MAX,
+  }),
 ];
 
 function run(group: Group): Promise<{ tally: Tally; seconds: number }> {

@@ -5,6 +5,7 @@ import { describe, test } from "node:test";
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { TestWorker } from "../../test/support/test-worker.ts";
 import type { HpccError } from "../base/errors.ts";
+import { sha256 } from "../core/digest/digest.ts";
 import type { RemoteJob } from "../daemon/remote/remote-job.ts";
 import { SessionRequestSchema, type SessionResponse, WorkerService } from "../gen/hpcc/worker/v1/worker_pb.js";
 import { RpcClient } from "../wire/grpc/client.ts";
@@ -29,11 +30,32 @@ function jobMessage(job: RemoteJob, jobId: bigint): Message {
   return { case: "job", value };
 }
 
+interface Breach {
+  readonly script: readonly (Message | { readonly wait: string })[];
+  /** Jobs that began, each of which leaves a row. */
+  readonly jobs: number;
+}
+
 const hello: Message = { case: "hello", value: { protocolVersion: 1, clientVersion: "0.1.0" } };
 const chunk = (jobId: bigint, blobIndex = 0, size = 100, last = false): Message => ({
   case: "chunk",
   value: { jobId, blobIndex, data: Buffer.alloc(size), last },
 });
+
+/** The chunks of a job's only blob, whole, as a client sends them that does not wait for credit. */
+async function frameChunks(job: RemoteJob): Promise<Message[]> {
+  const frame = await job.openBlob(sha256(LARGE.content));
+  assert.ok(frame instanceof Uint8Array);
+  const bytes = Buffer.from(frame);
+  assert.ok(bytes.length > INITIAL_CREDIT_BYTES, "the frame needs more than the credit");
+  const chunks = Array.from({ length: Math.ceil(bytes.length / CHUNK_BYTES_MAX) }, (_, i) =>
+    bytes.subarray(i * CHUNK_BYTES_MAX, (i + 1) * CHUNK_BYTES_MAX),
+  );
+  return chunks.map((data, i) => ({
+    case: "chunk",
+    value: { jobId: 1n, blobIndex: 0, data, last: i === chunks.length - 1 },
+  }));
+}
 
 /** Sends messages, each once the worker has sent a message of the kind that is waited for; returns how the stream ended. */
 async function speak(
@@ -67,10 +89,12 @@ describe("a client that breaks the protocol loses its stream and nobody else's",
     const honest = await at.client();
     const small = await at.job({ files: [{ path: "/hpcc/project/s.c", content: "int s;\n" }] });
     const large = await at.job({ files: [LARGE] });
+    // The true frame: a job whose blob is rubbish fails at once, and what comes for it later is no breach.
+    const frame = await frameChunks(large);
     at.pool.gate = Promise.withResolvers<void>().promise;
     const many = Array.from({ length: 5 }, (_, i) => jobMessage(large, BigInt(i + 1)));
     const needed = [hello, jobMessage(large, 1n), { wait: "need" }] as const;
-    const breaches: Record<string, { script: (Message | { readonly wait: string })[]; jobs: number }> = {
+    const breaches: Record<string, Breach> = {
       "no hello": { script: [jobMessage(small, 1n)], jobs: 0 },
       "another version": { script: [{ case: "hello", value: { protocolVersion: 2 } }], jobs: 0 },
       "two hellos": { script: [hello, hello], jobs: 0 },
@@ -85,10 +109,8 @@ describe("a client that breaks the protocol loses its stream and nobody else's",
       "a chunk of another blob": { script: [...needed, chunk(1n, 1)], jobs: 1 },
       "an empty chunk": { script: [...needed, chunk(1n, 0, 0)], jobs: 1 },
       "a chunk too large": { script: [...needed, chunk(1n, 0, CHUNK_BYTES_MAX + 1)], jobs: 1 },
-      "chunks beyond the credit": {
-        script: [...needed, ...Array.from({ length: 64 }, () => chunk(1n, 0, CHUNK_BYTES_MAX))],
-        jobs: 1,
-      },
+      // A worker that is quick enough may grant the credit meanwhile; that it holds a sender to it is shown in blob-transfer.test.ts.
+      "chunks beyond the credit, then a second hello": { script: [...needed, ...frame, hello], jobs: 1 },
       "too many jobs": { script: [hello, ...many], jobs: 4 },
     };
     let jobs = 0;

@@ -32,8 +32,8 @@ const STATUS_OF_CODE: Readonly<Partial<Record<ErrorCode, status>>> = {
   "hash.unknown": status.NOT_FOUND,
 };
 
+/** CANCELLED is not among them: who gave a call up knows that; to others it means that the peer reset the stream. */
 const CODE_OF_STATUS: Readonly<Record<number, ErrorCode | undefined>> = {
-  [status.CANCELLED]: "job.cancelled",
   [status.INVALID_ARGUMENT]: "peer.protocol",
   [status.DEADLINE_EXCEEDED]: "peer.deadline",
   [status.NOT_FOUND]: "peer.protocol",
