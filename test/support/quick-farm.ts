@@ -13,6 +13,7 @@ import { startDaemon } from "../../src/daemon/daemon.ts";
 import { ImageStore } from "../../src/image/image-store.ts";
 import { rootfsPath } from "../../src/image/rootfs.ts";
 import { startScheduler } from "../../src/scheduler/scheduler.ts";
+import type { VmEventSink, VmPool } from "../../src/vm/pool.ts";
 import type { TlsMaterial } from "../../src/wire/grpc/tls.ts";
 import { inspectTls } from "../../src/wire/grpc/tls-files.ts";
 import { startRegistration } from "../../src/worker/registration.ts";
@@ -28,6 +29,8 @@ export interface QuickFarmOptions {
   readonly images: readonly string[];
   readonly logger?: Logger;
   readonly fallback?: "image" | "none";
+  /** In place of sandboxes. */
+  readonly createPool?: (events: VmEventSink) => VmPool;
 }
 
 export class QuickFarm {
@@ -129,6 +132,7 @@ export class QuickFarm {
         },
         isolation: "qemu-tcg",
         createPool: (events) => {
+          if (this.#options.createPool) return this.#options.createPool(events);
           this.pool = new SandboxPool(events);
           return this.pool;
         },

@@ -1,0 +1,58 @@
+// A runtime whose machines are fake agents behind the worker's own session: a guest that breaks the contract, as its worker meets it.
+import { randomBytes } from "node:crypto";
+import { SYSTEM_CLOCK } from "../../src/base/system/clock.ts";
+import { dialGuest } from "../../src/vm/agent/dial.ts";
+import { AGENT_PORT, type AgentDeadlines } from "../../src/vm/agent/limits.ts";
+import { openSession } from "../../src/vm/agent/session.ts";
+import type { BootSpec, Machine, MachineEnd, Runtime } from "../../src/vm/runtime.ts";
+import { type Behaviour, FakeAgent } from "./fake-agent.ts";
+
+export interface FakeAgentRuntimeOptions {
+  readonly behaviour: Behaviour;
+  readonly deadlines: AgentDeadlines;
+  /** For larger outputs. */
+  readonly folder: string;
+}
+
+export class FakeAgentRuntime implements Runtime {
+  readonly isolation = "qemu-tcg";
+  /** How machines ended, in order. */
+  readonly ends: MachineEnd[] = [];
+  booted = 0;
+  readonly #options: FakeAgentRuntimeOptions;
+
+  constructor(options: FakeAgentRuntimeOptions) {
+    this.#options = options;
+  }
+
+  async boot(_spec: BootSpec, signal: AbortSignal): Promise<Machine> {
+    const { behaviour, deadlines, folder } = this.#options;
+    const agent = await FakeAgent.start(behaviour);
+    const clock = SYSTEM_CLOCK;
+    const socket = await dialGuest({ socketPath: agent.socketPath, port: AGENT_PORT, clock, signal });
+    const session = await openSession(socket, { clock, deadlines, folder, randomBytes }, signal);
+    this.booted += 1;
+    const ended = session.ended.then(async (end): Promise<MachineEnd> => {
+      await agent[Symbol.asyncDispose]();
+      const last: MachineEnd = end.t === "closed" ? { t: "destroyed" } : end;
+      this.ends.push(last);
+      return last;
+    });
+    const none = { vmm: "fake", kernelDigest: "-", initramfsDigest: "-", agentDigest: "-" };
+    return {
+      id: `vm-fake-${this.booted}`,
+      isolation: this.isolation,
+      versions: { ...none, kernelRelease: session.ready.kernelRelease, agentVersion: session.ready.agentVersion },
+      bootMs: 1,
+      session,
+      get alive() {
+        return session.alive;
+      },
+      ended,
+      async destroy() {
+        session.close();
+        await ended;
+      },
+    };
+  }
+}
