@@ -86,17 +86,27 @@ test("two checkouts of two users share every source digest, of one principal eve
   const other = await build(plain, checkout(plain, "three"));
   assert.equal(other.stats.outcomes["remote_compiled"], OBJECTS.length, "another principal shares no result");
 
-  for (const { objects, stderr } of [second, other]) {
+  // Two users of the machine who are one principal, as a person on two machines is.
+  const carol = await farm.addUser("carol", {
+    images: [imageDigest],
+    fallback: "none",
+    uid: PLAIN_UID,
+    principal: "alice",
+  });
+  const same = await build(carol, checkout(carol, "four"));
+  assert.equal(same.stats.outcomes["remote_hit"], OBJECTS.length, "one principal shares every object with himself");
+
+  for (const { objects, stderr } of [second, other, same]) {
     assert.equal(stderr, first.stderr);
     for (const [at, object] of objects.entries()) assert.ok(object.equals(first.objects[at]!), OBJECTS[at]);
   }
   const rows = await jobRows(worker);
-  assert.equal(rows.length, 3 * OBJECTS.length);
+  assert.equal(rows.length, 4 * OBJECTS.length);
   for (const at of OBJECTS.keys()) {
-    const same = [rows[at]!, rows[at + OBJECTS.length]!, rows[at + 2 * OBJECTS.length]!];
-    assert.equal(new Set(same.map(({ sourceDigest }) => sourceDigest)).size, 1, OBJECTS[at]);
-    assert.equal(new Set(same.map(({ outputDigest }) => outputDigest)).size, 1, OBJECTS[at]);
-    assert.equal(new Set(same.map(({ flags }) => flags)).size, 1, OBJECTS[at]);
+    const equal = [0, 1, 2, 3].map((build) => rows[at + build * OBJECTS.length]!);
+    assert.equal(new Set(equal.map(({ sourceDigest }) => sourceDigest)).size, 1, OBJECTS[at]);
+    assert.equal(new Set(equal.map(({ outputDigest }) => outputDigest)).size, 1, OBJECTS[at]);
+    assert.equal(new Set(equal.map(({ flags }) => flags)).size, 1, OBJECTS[at]);
   }
   assert.equal(new Set(rows.map(({ sourceDigest }) => sourceDigest)).size, OBJECTS.length);
 });

@@ -165,6 +165,8 @@ export type UserFallback = "image" | "host" | "none";
 
 export interface UserOptions {
   readonly tenant?: string;
+  /** Whose certificate it is; the user's own name when absent. */
+  readonly principal?: string;
   readonly fallback?: UserFallback;
   /** Digests that the user allows. */
   readonly images: readonly string[];
@@ -321,7 +323,7 @@ ${options.tables ?? ""}
     const folder = this.#path("users", name);
     mkdirSync(folder, { recursive: true });
     const identity = await this.#issue(
-      ["--tenant", options.tenant ?? "acme", "--user", name],
+      ["--tenant", options.tenant ?? "acme", "--user", options.principal ?? name],
       join(folder, "identity"),
     );
     const allowed = options.images.map((digest) => JSON.stringify(digest)).join(", ");
@@ -356,6 +358,9 @@ ${options.tables ?? ""}
   /** Builds the host's image once for all tests; returns its digest and layout. */
   async image(tag: string, args: readonly string[] = []): Promise<{ digest: string; layout: string }> {
     const layoutOf = (digest: string) => join(IMAGE_FOLDER, "oci", digest.slice("sha256:".length));
+    // A root's daemon would make it for root alone, and a plain user's test runs on the same images.
+    mkdirSync(join(IMAGE_FOLDER, "rootfs"), { recursive: true });
+    chmodSync(join(IMAGE_FOLDER, "rootfs"), 0o755);
     const known = knownImage(args);
     const before = existsSync(known) ? readFileSync(known, "utf8") : "";
     if (before !== "" && existsSync(layoutOf(before))) return { digest: before, layout: layoutOf(before) };
