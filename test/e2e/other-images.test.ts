@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { existsSync, mkdirSync, readFileSync, utimesSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
+import { compileCall } from "../support/compile-call.ts";
 import { extendImage } from "../support/extended-image.ts";
 import { Farm, HPCC, IMAGE_FOLDER, type User } from "../support/farm.ts";
 
@@ -100,6 +101,13 @@ test("gcc with headers that the host lacks: dependency files name them where mak
     assert.ok(existsSync(unpacked + path));
   }
   assert.match(readFileSync(join(project, "main.d"), "utf8"), / \/usr\/include\/stdio\.h/);
+  // The host's compiler could not do this: a local compile is the image's.
+  const argv = ["gcc", "-g3", "-c", "part.c", "-o", "part.o"];
+  const local = await compileCall(user, argv, { cwd: project, env: { HPCC_FALLBACK: "image" } });
+  assert.deepEqual([local.outcome, local.code], ["local: macro_debug_info", 0], local.stderr);
+  // Nor when the launcher is alone: the plan names the image.
+  const alone = await user.run([HPCC, ...argv], { cwd: project, env: { HPCC_DISABLE: "1" } });
+  assert.equal(alone.code, 0, alone.stderr);
 });
 
 test("clang of an image of its own", async () => {

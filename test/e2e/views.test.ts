@@ -2,6 +2,7 @@
 // compile's, what is not is the image's own compile here under its named reason; never a wrong object.
 import assert from "node:assert/strict";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, utimesSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { injectedFlags } from "../../src/core/compile/two-step.ts";
@@ -229,23 +230,30 @@ describe("in view", () => {
     assert.match(files.get(join(cwd, "s\xfc.d"))!.toString("latin1"), /\.\.\/i\xe9\/p\xe4\.h/);
   });
 
-  test("a project below /usr/src", async () => {
-    const parent = mkdtempSync("/usr/src/hpcc-test-");
-    try {
-      const project = makeProject("p", { "src/a.c": WARNS, "include/part.h": PART }, parent);
-      const argv = ["gcc", `-I${project}/include`, ...FLAGS, "-MD", "-c", "src/a.c", "-o", "a.o"];
-      await assertRemoteAsOneStep(argv, { project, cwd: project, makes: [join(project, "a.o"), join(project, "a.d")] });
-      put(parent, { "far/far.h": "#define FAR 1\n" });
-      await assertLocal(
-        "outside_view",
-        ["gcc", `-I${project}/include`, `-I${parent}/far`, ...FLAGS, "-c", "src/a.c", "-o", "a.o"],
-        project,
-        { cwd: project, makes: [join(project, "a.o")] },
-      );
-    } finally {
-      rmSync(parent, { recursive: true });
-    }
-  });
+  for (const below of ["/usr/src", "/tmp"])
+    test(`a project below ${below}`, async () => {
+      const parent = mkdtempSync(`${below}/hpcc-test-`);
+      try {
+        const project = makeProject("p", { "src/a.c": WARNS, "include/part.h": PART }, parent);
+        // With a macro of its own, so that it is no hit.
+        const own = `-DBELOW="${below}"`;
+        const argv = ["gcc", `-I${project}/include`, own, ...FLAGS, "-MD", "-c", "src/a.c", "-o", "a.o"];
+        await assertRemoteAsOneStep(argv, {
+          project,
+          cwd: project,
+          makes: [join(project, "a.o"), join(project, "a.d")],
+        });
+        put(parent, { "far/far.h": "#define FAR 1\n" });
+        await assertLocal(
+          "outside_view",
+          ["gcc", `-I${project}/include`, `-I${parent}/far`, ...FLAGS, "-c", "src/a.c", "-o", "a.o"],
+          project,
+          { cwd: project, makes: [join(project, "a.o")] },
+        );
+      } finally {
+        rmSync(parent, { recursive: true });
+      }
+    });
 });
 
 describe("out of view", () => {
@@ -278,6 +286,23 @@ describe("out of view", () => {
       cwd: project,
       makes: [join(project, "a.o")],
     });
+  });
+
+  test("a working directory in a build tree that no project holds: the host's compiler, counted", async () => {
+    const project = makeProject("sep", { "src/a.c": WARNS, "include/part.h": PART });
+    const build = mkdtempSync(join(tmpdir(), "hpcc-build-"));
+    try {
+      put(build, { "gen/part.h": PART });
+      const argv = ["gcc", `-I${build}/gen`, ...FLAGS, "-MD", "-c", join(project, "src/a.c"), "-o", "a.o"];
+      const options = { cwd: build, makes: [join(build, "a.o"), join(build, "a.d")] };
+      const called = await compileCall(user, argv, options);
+      assert.equal(called.outcome, "host: no_image");
+      const script = `cd ${shellWord(build)} && exec ${argv.map(shellWord).join(" ")}`;
+      const plain = await runCommand(["/bin/sh", "-c", script], { env: { PATH: "/usr/bin:/bin", LC_ALL: "C.UTF-8" } });
+      assertAsPlain(called, { ...called, ...plain, files: takeFiles(options.makes) });
+    } finally {
+      rmSync(build, { recursive: true });
+    }
   });
 
   test("a header that is a link out of the project", async () => {

@@ -41,7 +41,6 @@ export const BYPASS_REASONS = {
   unsupported_environment_variable: "The environment holds a variable that changes what the compiler does.",
   unsupported_locale: "The locale of messages is neither C nor C.UTF-8.",
   outside_view: "A path leads to neither the project, nor its extra roots, nor the image.",
-  no_project_root: "No project root was found above the working directory.",
   no_image: "The project is bound to no image.",
   own_program:
     "The compiler is called by a path outside of the image's folders: a wrapper or a toolchain of the caller's own.",
