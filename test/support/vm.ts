@@ -41,6 +41,7 @@ export class VmFolders implements Disposable {
 
 export interface TestRuntimeOptions {
   readonly guestFolder?: string;
+  readonly qemuProgram?: string;
   readonly logger?: Logger;
   readonly accelerator?: "auto" | "kvm" | "tcg";
 }
@@ -50,13 +51,11 @@ function testAccelerator(): "auto" | "kvm" | "tcg" {
   return wanted === "kvm" || wanted === "auto" ? wanted : "tcg";
 }
 
-export function openTestRuntime(
-  folders: VmFolders,
-  { guestFolder = GUEST_FOLDER, logger = SILENT_LOGGER, accelerator = testAccelerator() }: TestRuntimeOptions = {},
-): Promise<Runtime> {
+export function openTestRuntime(folders: VmFolders, options: TestRuntimeOptions = {}): Promise<Runtime> {
+  const { guestFolder = GUEST_FOLDER, logger = SILENT_LOGGER, accelerator = testAccelerator() } = options;
   return openQemuRuntime(
     {
-      qemuProgram: "qemu-system-x86_64",
+      qemuProgram: options.qemuProgram ?? "qemu-system-x86_64",
       vsockDeviceProgram: join(installed, "vhost-device-vsock"),
       guestFolder,
       vmsFolder: folders.vms,

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, mkdirSync, readdirSync, readFileSync, readlinkSync, writeFileSync } from "node:fs";
+import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, readlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import { type ErrorCode, HpccError } from "../../src/base/errors.ts";
@@ -161,6 +161,24 @@ describe("the choice of the accelerator", () => {
     writeFileSync(folders.kvmVerdict, turned.replace(/"bootId":"[^"]+"/, '"bootId":"another"'));
     const third = await openTestRuntime(folders, { accelerator: "auto" });
     assert.equal(third.isolation, first.isolation, "a verdict of another boot of the host does not count");
+  });
+});
+
+describe("a guest that hangs under KVM", { skip: existsSync("/dev/kvm") ? false : "no /dev/kvm" }, () => {
+  it("is given up in time, and guests are emulated", async () => {
+    using own = new VmFolders();
+    chmodSync(own.root, 0o755);
+    const qemu = join(own.root, "qemu");
+    const mark = join(own.root, "hung");
+    writeFileSync(mark, "");
+    chmodSync(mark, 0o666);
+    const script = `#!/bin/sh\n[ "$1" = --version ] && exec qemu-system-x86_64 --version\necho $* >${mark}; exec sleep 1000\n`;
+    writeFileSync(qemu, script, { mode: 0o755 });
+    const runtime = await openTestRuntime(own, { accelerator: "auto", qemuProgram: qemu });
+    assert.equal(runtime.isolation, "qemu-tcg");
+    assert.match(readFileSync(mark, "utf8"), /-accel kvm/);
+    assert.match(readFileSync(own.kvmVerdict, "utf8"), /"usable":false/);
+    assert.deepEqual(own.leftovers(), []);
   });
 });
 
