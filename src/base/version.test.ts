@@ -7,3 +7,7 @@ test("programs and package say the same version", () => {
   const manifest: unknown = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8"));
   assert.equal((manifest as { version: string }).version, VERSION);
 });
+
+test("the pinned Node has long-term support", () => {
+  assert.ok(process.release.lts, `${process.version} has none`);
+});
