@@ -1,10 +1,10 @@
 // The corpus of small programs that warn or fail, through a whole hpcc. With local compiles refused, exit code and stderr are those
 // of a one-step compile, or the call is refused for the listed reason; with local compiles allowed, they are in every case.
 import assert from "node:assert/strict";
-import { mkdirSync, readdirSync, rmSync, utimesSync, writeFileSync } from "node:fs";
+import { mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { after, before, describe, test } from "node:test";
-import { type ByteString, bytesOf } from "../../src/base/byte-string.ts";
+import { ascii, type ByteString, bytesOf } from "../../src/base/byte-string.ts";
 import type { CompilerFamily } from "../../src/core/compile/invocation.ts";
 import { injectedFlags } from "../../src/core/compile/two-step.ts";
 import { type CorpusCase, corpusCases, ROOT } from "../corpus/cases.ts";
@@ -15,6 +15,7 @@ import { OneStep, type OneStepRan } from "../support/one-step.ts";
 
 const FAMILIES: readonly CompilerFamily[] = ["gcc", "clang"];
 const VIEW = "/hpcc/project";
+const EDIT_MS = 5;
 const MADE = ["main.o", "main.s"];
 /** What hpcc's injected flags do not change here: they only forbid dates, for which a local compile has no need. */
 const LOCAL_INJECTED: Readonly<Record<CompilerFamily, readonly string[]>> = {
@@ -148,16 +149,32 @@ describe("exit code and stderr are those of a one-step compile", { concurrency: 
     });
 });
 
-test("a header that changes while it is preprocessed is compiled in one step, here", async () => {
+test("a header that is edited all the while is compiled in one step, here", async () => {
   const track = tracks.get("gcc")!;
+  const versions = ["a", "b"].map((name) => `static int h(int ${name}) { char c = ${name}; return c; }\n`);
   const [entry] = cases.filter(({ name }) => name.startsWith("include-chain gcc"));
-  await track.try(entry!);
-  const header = entry!.files.find(({ path }) => path.endsWith(".h"))!;
-  const soon = new Date(Date.now() + 3_600_000);
-  utimesSync(join(track.project, header.path), soon, soon);
-  const argv = entry!.argv.map((word) => word.replaceAll(ROOT, track.project));
-  const called = await compileCall(track.user, argv, { cwd: join(track.project, entry!.cwd) });
-  assert.equal(called.outcome, "refused: modified_input_file");
+  await track.try({ ...entry!, files: [{ path: ascii("main.c"), bytes: Buffer.from('#include "h.h"\n') }] });
+  const header = join(track.project, "h.h");
+  let edits = 0;
+  const edit = () => {
+    writeFileSync(`${header}.new`, versions[edits++ % 2]!);
+    renameSync(`${header}.new`, header);
+  };
+  edit();
+  const argv = ["gcc", "-Wconversion", "-c", "main.c", "-o", "main.o"];
+  const timer = setInterval(edit, EDIT_MS);
+  const call = (fallback: string) =>
+    compileCall(track.user, argv, { cwd: track.project, env: { HPCC_FALLBACK: fallback } });
+  try {
+    assert.equal((await call("none")).outcome, "refused: modified_input_file");
+    const local = await call("image");
+    assert.equal(local.outcome, "local: modified_input_file");
+    assert.equal(local.code, 0, local.stderr);
+    assert.match(local.stderr, /^h\.h:1:32: warning: .*\[-Wconversion\]$/m);
+  } finally {
+    clearInterval(timer);
+  }
+  assert.ok(edits > 10, `${edits} edits`);
 });
 
 test("the corpus was seen, and each job has its row", async () => {

@@ -90,6 +90,8 @@ test("the five-minute start works, command by command", { timeout: START_MS + 30
     assert.match(stdout, /^ {2}called_for_link +1$/m);
     assert.match(stdout, /^row +\d+, hit$/m);
     assert.match(stdout, /^row +\d+, compile$/m);
+    assert.match(stdout, /^command +\/usr\/bin\/gcc -c -O2 -Wall /m);
+    assert.match(stdout, /^injected .*-ffile-prefix-map=\/hpcc\/project=\. .*-frandom-seed=[0-9a-f]{16} /m);
     assert.match(stdout, /^principal +spiffe:\/\/hpcc\.local\/tenant\/acme\/user\/ann$/m);
     const rows = stdout.split("\n").filter((line) => line.split("\t").length === 9);
     assert.equal(rows.length, 3, said);
