@@ -50,6 +50,11 @@ describe("command line", () => {
       },
       doctorChecks: async () => [
         async () => ({ name: "extra", status: "missing", detail: "broken\u001b[2J", fix: "mend it" }),
+        async () => [
+          { name: "SMT", status: "warn", detail: "on", fix: "turn it off" },
+          { name: "cgroup v2", status: "fail", detail: "not mounted", fix: null },
+          { name: "microcode", status: "unknown", detail: "0x1", fix: null },
+        ],
       ],
       inspectState: async () => {
         throw new Error("something unforeseen");
@@ -175,8 +180,16 @@ describe("command line", () => {
     assert.equal(code, 1);
     assert.match(out, /^ok +node: /m);
     assert.match(out, /^MISSING extra: broken\ufffd\[2J\n +-> mend it$/m);
+    assert.match(out, /^warn {4}SMT: on\n +-> turn it off\nFAIL {4}cgroup v2: not mounted\nunknown microcode: 0x1\n/m);
+    assert.match(out, /\n\d+ of \d+ checks found something missing or wrong\n$/);
     const results = JSON.parse((await run("doctor", "--json")).out) as { name: string; status: string }[];
-    assert.ok(results.length >= 6);
+    assert.ok(results.length >= 9);
+    const host = results.slice(-3).map(({ name, status }) => [name, status]);
+    assert.deepEqual(host, [
+      ["SMT", "warn"],
+      ["cgroup v2", "fail"],
+      ["microcode", "unknown"],
+    ]);
   });
 
   test("config show prints each value and where it came from", async () => {

@@ -9,7 +9,7 @@ import { VERSION } from "../base/version.ts";
 import { type Environment, resolveDirectories } from "../config/directories.ts";
 import { parseIdentityName, parseTenantId, parseTrustDomain } from "../core/identity/spiffe.ts";
 import type { ImageStore } from "../image/image-store.ts";
-import type { CheckResult } from "./doctor.ts";
+import type { DoctorCheck } from "./doctor.ts";
 import type { Inspection } from "./inspect.ts";
 import { exitCodeOf, json, type Output, printError, table } from "./output.ts";
 
@@ -27,7 +27,7 @@ export interface CliHost {
   runScheduler(configFile: string, flags: Readonly<Record<string, string>>): Promise<void>;
   images(): Promise<ImageStore>;
   /** Checks of `hpcc doctor` that need other layers. */
-  doctorChecks(workerConfigFile: string | null): Promise<readonly (() => Promise<CheckResult>)[]>;
+  doctorChecks(workerConfigFile: string | null): Promise<readonly DoctorCheck[]>;
   inspectState(stateFolder: string, hash: string): Promise<Inspection>;
 }
 

@@ -60,6 +60,17 @@ export interface WorkerConfig {
     readonly blobBytesMax: number;
     readonly sourceBytesMax: number;
   };
+  /** What the root process was started with (docs/operations/worker.md), for checks of the host alone. */
+  readonly host: {
+    /** Names on PATH or paths. */
+    readonly firecracker: string;
+    readonly jailer: string;
+    /** Its --base and --snapshots; null where there is no such process, or where they are not told. */
+    readonly baseDir: string | null;
+    readonly snapshotsDir: string | null;
+    /** Its --cgroup; null for the worker's own group. */
+    readonly cgroup: string | null;
+  };
   /** The disk cache's size at which the oldest entries go. */
   readonly storeBytesMax: number;
   readonly logLevel: "debug" | "info" | "warn" | "error";
@@ -70,6 +81,10 @@ const DEFAULT_ISOLATIONS: readonly Isolation[] = ["qemu-kvm", "firecracker"];
 const NO_ADDRESSES: readonly HostPort[] = [];
 const NO_PATHS: readonly string[] = [];
 const PROGRAM = text("a program's name or path", (value) => value);
+const CGROUP = text("a control group, like /hpcc", (value) => {
+  if (!/^\/[^\0\n]{0,1023}$/.test(value)) throw new HpccError("config.invalid", "no path of a control group");
+  return value;
+});
 
 export const WORKER_SCHEMA = {
   listen: { kind: ADDRESS, fallback: DEFAULT_LISTEN, variable: "HPCC_WORKER_LISTEN" },
@@ -95,6 +110,11 @@ export const WORKER_SCHEMA = {
   "vms.queue_per_tenant_max": { kind: integer(1, 100_000), fallback: 1_000 },
   "vms.idle_ms": { kind: integer(1_000, 86_400_000), fallback: 600_000 },
   "vms.tenure_ms": { kind: integer(0, 3_600_000), fallback: 10_000 },
+  "host.firecracker": { kind: PROGRAM, fallback: "firecracker", variable: "HPCC_FIRECRACKER" },
+  "host.jailer": { kind: PROGRAM, fallback: "jailer", variable: "HPCC_JAILER" },
+  "host.base_dir": { kind: optional(PATH), fallback: null },
+  "host.snapshots_dir": { kind: optional(PATH), fallback: null },
+  "host.cgroup": { kind: optional(CGROUP), fallback: null },
   slots: { kind: integer(1, 4_096), fallback: 4, variable: "HPCC_WORKER_SLOTS" },
   "execution.wall_ms": { kind: integer(1_000, 3_600_000), fallback: 300_000 },
   "execution.memory_mib": { kind: integer(32, 65_536), fallback: 768 },
@@ -169,6 +189,13 @@ export function loadWorkerConfig(
       perClientMax: values["jobs.per_client_max"],
       blobBytesMax: values["jobs.blob_mib_max"] * MIB,
       sourceBytesMax: values["jobs.source_mib_max"] * MIB,
+    },
+    host: {
+      firecracker: values["host.firecracker"],
+      jailer: values["host.jailer"],
+      baseDir: values["host.base_dir"],
+      snapshotsDir: values["host.snapshots_dir"],
+      cgroup: values["host.cgroup"],
     },
     storeBytesMax: values["store.gib_max"] * GIB,
     logLevel: values.log_level,

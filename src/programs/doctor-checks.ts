@@ -7,7 +7,7 @@ import { HpccError } from "../base/errors.ts";
 import { type Logger, SILENT_LOGGER } from "../base/log.ts";
 import { SYSTEM_CLOCK } from "../base/system/clock.ts";
 import { currentClientConfig } from "../cli/current-config.ts";
-import { type CheckResult, program } from "../cli/doctor.ts";
+import { type CheckResult, type DoctorCheck, program } from "../cli/doctor.ts";
 import type { ProjectImage } from "../config/client.ts";
 import { type Environment, resolveDirectories } from "../config/directories.ts";
 import { loadWorkerConfig, type WorkerConfig } from "../config/worker.ts";
@@ -16,16 +16,13 @@ import { loadGuestFiles } from "../vm/guest-files.ts";
 import { openQemuRuntime } from "../vm/qemu/runtime.ts";
 import { openLayoutImages } from "../worker/images.ts";
 import { installedProgram, libraryFolder } from "./installation.ts";
+import { hostChecks } from "./worker-host.ts";
 
 const PROBE_DEADLINE_MS = 60_000;
 
 /** The checks; with a worker's file also those of a worker. */
-export function doctorChecks(
-  env: Environment,
-  uid: number,
-  workerFile: string | null,
-): readonly (() => Promise<CheckResult>)[] {
-  const client = [async () => imageIsHere(env, uid)];
+export function doctorChecks(env: Environment, uid: number, workerFile: string | null): readonly DoctorCheck[] {
+  const client: DoctorCheck[] = [async () => imageIsHere(env, uid)];
   if (workerFile === null) return client;
   const { config } = loadWorkerConfig(env, workerFile);
   return [
@@ -34,6 +31,7 @@ export function doctorChecks(
     async () => guest(env, config),
     async () => vsockDevice(env, config),
     async () => kvmVerdict(env, config),
+    async () => hostChecks(config),
   ];
 }
 
