@@ -79,8 +79,15 @@ async function guest(env: Environment, config: WorkerConfig): Promise<CheckResul
   const name = "guest";
   const folder = guestFolder(env, config);
   try {
-    const { kernelDigest } = await loadGuestFiles(folder);
-    return { name, status: "ok", detail: `${folder}, kernel ${kernelDigest}`, fix: null };
+    const { kernelDigest, kernelPackage, locked } = await loadGuestFiles(folder);
+    const detail = `${folder}, kernel ${kernelDigest} of ${kernelPackage ?? "a package that it does not name"}`;
+    if (locked) return { name, status: "ok", detail, fix: null };
+    return {
+      name,
+      status: "note",
+      detail: `${detail}, which is not the pinned one`,
+      fix: "scripts/guest/build.sh --update pins what Debian has now (docs/guest-kernel.md)",
+    };
   } catch (error) {
     if (!(error instanceof HpccError)) throw error;
     return { name, status: "missing", detail: error.message, fix: "make guest" };
