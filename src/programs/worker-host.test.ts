@@ -1,6 +1,6 @@
 // What the host was at a worker's start: checked as the configuration says, kept in the audit log, found again.
 import assert from "node:assert/strict";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, describe, test } from "node:test";
@@ -75,6 +75,11 @@ describe("the row of a worker's host", () => {
   });
 });
 
+/** A folder that everybody writes. */
+const OPEN = join(folder, "open");
+mkdirSync(OPEN);
+chmodSync(OPEN, 0o777);
+
 describe("a worker's configuration decides what is asked of its host", () => {
   test("without a root process nothing that only Firecracker needs fails", async () => {
     const checks = await hostChecks(config('host = { firecracker = "/no/firecracker", jailer = "/no/jailer" }'));
@@ -91,7 +96,7 @@ describe("a worker's configuration decides what is asked of its host", () => {
   });
 
   test("with one it does, and its folders are looked at", async () => {
-    const options = `host = { firecracker = "/no/firecracker", base_dir = "${folder}", snapshots_dir = "/dev/shm", cgroup = "/no/such" }`;
+    const options = `host = { firecracker = "/no/firecracker", base_dir = "${OPEN}", snapshots_dir = "/dev/shm", cgroup = "/no/such" }`;
     const checks = await hostChecks(config(options));
     const status = new Map(checks.map((check) => [check.name, check.status]));
     for (const name of ["firecracker", "jail folder", "snapshot folder", "snapshot encryption", "cgroup v2"])
@@ -104,7 +109,7 @@ describe("a worker's configuration decides what is asked of its host", () => {
       ...SILENT_LOGGER,
       warn: (event: string, fields?: Record<string, unknown>) => void events.push(["warn", event, fields?.["fail"]]),
     };
-    await reportWorkerHost(config(`host = { firecracker = "/no/such", base_dir = "${folder}" }`), logger);
+    await reportWorkerHost(config(`host = { firecracker = "/no/such", base_dir = "${OPEN}" }`), logger);
     assert.equal(events.length, 1);
     assert.match(String(events[0]), /^warn,worker\.host,firecracker, .*jail folder/);
   });

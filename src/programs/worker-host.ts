@@ -2,6 +2,7 @@
 import type { Logger } from "../base/log.ts";
 import type { CheckResult } from "../cli/doctor.ts";
 import type { WorkerConfig } from "../config/worker.ts";
+import { digestHex } from "../core/digest/digest.ts";
 import { type HostReport, namesWith, reportHost } from "../vm/host/host-report.ts";
 import type { HostSubject } from "../vm/host/read-host-facts.ts";
 
@@ -14,6 +15,7 @@ export function hostSubject({ host }: WorkerConfig): HostSubject {
     jailsFolder: host.baseDir,
     snapshotsFolder: host.snapshotsDir,
     cgroup: host.cgroup,
+    knownReleases: host.knownReleases.map(digestHex),
   };
 }
 

@@ -14,11 +14,11 @@ import { flawOfPath } from "./storage-findings.ts";
 const GET = `take a release of ${formatVersion(FIRECRACKER_VERSION_MIN)} or later and verify it: ${HOST_GUIDE}, Firecracker`;
 
 export function judgeFirecracker(facts: HostFacts): HostFinding {
-  return judgeProgram("firecracker", facts.firecracker, facts.firecrackerWanted);
+  return judgeProgram("firecracker", facts.firecracker, facts);
 }
 
 export function judgeJailer(facts: HostFacts): HostFinding {
-  const finding = judgeProgram("jailer", facts.jailer, facts.firecrackerWanted);
+  const finding = judgeProgram("jailer", facts.jailer, facts);
   if (finding.status === "fail") return finding;
   const [own, other] = [versionOf(facts.jailer), versionOf(facts.firecracker)];
   if (own === null || other === null || formatVersion(own) === formatVersion(other)) return finding;
@@ -34,7 +34,8 @@ function versionOf({ version }: ProgramFacts): Version | null {
   return version.t === "text" ? parseProgramVersion(version.text) : null;
 }
 
-function judgeProgram(name: "firecracker" | "jailer", facts: ProgramFacts, wanted: boolean): HostFinding {
+function judgeProgram(name: "firecracker" | "jailer", facts: ProgramFacts, host: HostFacts): HostFinding {
+  const wanted = host.firecrackerWanted;
   const bad = wanted ? "fail" : "warn";
   if (facts.file === null)
     return {
@@ -67,11 +68,13 @@ function judgeProgram(name: "firecracker" | "jailer", facts: ProgramFacts, wante
     return { name, status: "fail", found: `${shown} is a glibc build, whose seccomp filters are empty`, advice: GET };
   const release = facts.sha256 === null ? undefined : KNOWN_RELEASES[facts.sha256];
   if (release?.program === name) return { name, status: "ok", found: `${shown}, a known release`, advice: null };
+  if (facts.sha256 !== null && host.knownReleases.includes(facts.sha256))
+    return { name, status: "ok", found: `${shown}, which host.known_releases names`, advice: null };
   return {
     name,
     status: "warn",
     found: `${shown} is no release that hpcc knows; a debug build's seccomp filters are empty, and nothing shows it at run time`,
-    advice: `compare \`sha256sum ${facts.file.path}\` with the release's SHA256SUMS (${HOST_GUIDE}, Firecracker)`,
+    advice: `compare \`sha256sum ${facts.file.path}\` with the release's SHA256SUMS, then name it in host.known_releases (${HOST_GUIDE}, Firecracker)`,
   };
 }
 

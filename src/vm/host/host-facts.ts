@@ -38,7 +38,7 @@ export interface ProgramFacts {
 }
 
 export interface CgroupFacts {
-  /** Path below the mount; null when this process is in no group of cgroup v2 and none was named. */
+  /** Path below the mount; null when none was named that lies there, and this process is in none. */
   readonly group: string | null;
   /** Where cgroup v2 is mounted; null for nowhere. */
   readonly mountPoint: string | null;
@@ -72,6 +72,8 @@ export interface SnapshotFolderFacts {
 export interface HostFacts {
   /** Whether this worker is meant to run Firecracker, so that what it lacks for that is a failure. */
   readonly firecrackerWanted: boolean;
+  /** SHA-256 in hex of programs whose origin the operator has checked. */
+  readonly knownReleases: readonly string[];
   readonly kernel: FileText;
   readonly cpuModels: readonly string[];
   /** Microcode revisions of its processors, each once. */

@@ -32,6 +32,7 @@ const crypt = (kind: string, below: BlockLayer = disk): BlockLayer => ({
 /** A host in good order. */
 const GOOD: HostFacts = {
   firecrackerWanted: true,
+  knownReleases: [],
   kernel: text("6.18.3-amd64"),
   cpuModels: ["Model X"],
   microcodes: ["0x2b000643"],
@@ -174,6 +175,21 @@ table("firecracker", [
     "fail",
     /mode 0775/,
   ],
+  [
+    "bytes that the operator vouches for",
+    { ...firecracker("Firecracker v1.17.0", { sha256: "ab".repeat(32) }), knownReleases: ["ab".repeat(32)] },
+    "ok",
+    /host\.known_releases/,
+  ],
+  [
+    "a glibc build that the operator vouches for",
+    {
+      ...firecracker("Firecracker v1.17.0", { sha256: "ab".repeat(32), dynamic: true }),
+      knownReleases: ["ab".repeat(32)],
+    },
+    "fail",
+    /filters are empty/,
+  ],
 ]);
 
 table("jailer", [
@@ -198,7 +214,7 @@ const cgroup = (fields: Partial<HostFacts["cgroup"]>): Partial<HostFacts> => ({
 });
 table("cgroup v2", [
   ["not mounted", cgroup({ mountPoint: null }), "fail", /not mounted/],
-  ["no group", cgroup({ group: null }), "fail", /no group/],
+  ["no group", cgroup({ group: null }), "fail", /no such group/],
   ["no such group", cgroup({ controllers: ABSENT }), "fail", /not there/],
   [
     "hybrid: controllers are elsewhere",
@@ -295,6 +311,12 @@ table("jail folder", [
     jails({ ...open, steps: open.steps.map((step) => (step.path === "/srv" ? { ...step, mode: 0o777 } : step)) }),
     "fail",
     /^\/srv has mode 0777/,
+  ],
+  [
+    "in a folder of all, with the sticky bit",
+    jails({ ...open, steps: open.steps.map((step) => (step.path === "/srv" ? { ...step, mode: 0o1777 } : step)) }),
+    "ok",
+    /all the way up/,
   ],
   [
     "through a link",

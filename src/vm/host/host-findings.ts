@@ -58,7 +58,7 @@ function judgeCgroup({ cgroup, firecrackerWanted }: HostFacts): HostFinding {
   const bad = firecrackerWanted ? "fail" : "warn";
   const advice = `boot with systemd.unified_cgroup_hierarchy=1 and delegate ${CONTROLLERS_NEEDED.join(", ")}, io: Delegate=yes (${HOST_GUIDE})`;
   if (cgroup.mountPoint === null) return { name, status: bad, found: "not mounted", advice };
-  if (cgroup.group === null) return { name, status: bad, found: "this process is in no group of it", advice };
+  if (cgroup.group === null) return { name, status: bad, found: "there is no such group below its mount", advice };
   const { controllers, group } = cgroup;
   if (controllers.t === "absent")
     return { name, status: bad, found: `${group} is not there, nor what it would be made in`, advice };

@@ -57,6 +57,7 @@ const subject = (fields: Partial<HostSubject> = {}): HostSubject => ({
   jailer: join(root, "jailer"),
   jailsFolder: null,
   snapshotsFolder: "/snapshots",
+  knownReleases: [],
   cgroup: null,
   ...fields,
 });
@@ -119,9 +120,12 @@ describe("control groups", () => {
   it("get what their parent passes on when they are still to be made", async () => {
     put("/sys/fs/cgroup/cgroup.controllers", "cpu memory pids io\n");
     put("/sys/fs/cgroup/cgroup.subtree_control", "cpu pids\n");
-    const { cgroup } = await readHostFacts(subject({ cgroup: "/hpcc" }));
+    const { cgroup } = await readHostFacts(subject({ cgroup: "/sys/fs/cgroup/hpcc" }));
     assert.deepEqual(cgroup.controllers, { t: "text", text: "cpu pids" });
-    assert.deepEqual((await readHostFacts(subject({ cgroup: "/a/b" }))).cgroup.controllers, { t: "absent" });
+    assert.deepEqual((await readHostFacts(subject({ cgroup: "/sys/fs/cgroup/a/b" }))).cgroup.controllers, {
+      t: "absent",
+    });
+    assert.equal((await readHostFacts(subject({ cgroup: "/sys/fs/cgroup2/hpcc" }))).cgroup.group, null);
   });
 });
 

@@ -17,7 +17,9 @@ export interface HostSubject {
   /** The root process' folders; null where they are not known. */
   readonly jailsFolder: string | null;
   readonly snapshotsFolder: string | null;
-  /** Control group of the machines, below the mount of cgroup v2; null for this process' own. */
+  /** SHA-256 in hex of programs whose origin the operator has checked. */
+  readonly knownReleases: readonly string[];
+  /** Folder of the machines' control group; null for this process' own group. */
   readonly cgroup: string | null;
 }
 
@@ -30,6 +32,7 @@ export async function readHostFacts(subject: HostSubject): Promise<HostFacts> {
   const cpuinfo = await text("/proc/cpuinfo");
   return {
     firecrackerWanted: subject.firecrackerWanted,
+    knownReleases: subject.knownReleases,
     kernel: await text("/proc/sys/kernel/osrelease"),
     cpuModels: eachOnce(cpuinfo, "model name"),
     microcodes: eachOnce(cpuinfo, "microcode"),
@@ -97,7 +100,7 @@ async function readVulnerabilities(folder: string): Promise<HostFacts["vulnerabi
 async function readCgroup(root: string, named: string | null): Promise<CgroupFacts> {
   const mounts = await readMounts(root);
   const mountPoint = mounts.find(({ fileSystem }) => fileSystem === "cgroup2")?.mountPoint ?? null;
-  const group = named === null ? await ownGroup(root) : resolve("/", named);
+  const group = named === null ? await ownGroup(root) : below(mountPoint, resolve("/", named));
   if (group === null || mountPoint === null) return { group, mountPoint, controllers: { t: "absent" } };
   const folder = join(root, mountPoint, group);
   const own = await readFact(join(folder, "cgroup.controllers"));
@@ -105,6 +108,12 @@ async function readCgroup(root: string, named: string | null): Promise<CgroupFac
   const controllers =
     own.t === "absent" && group !== "/" ? await readFact(join(folder, "..", "cgroup.subtree_control")) : own;
   return { group, mountPoint, controllers };
+}
+
+/** The path of a folder below a mount; null when it lies elsewhere. */
+function below(mountPoint: string | null, folder: string): string | null {
+  if (folder === mountPoint) return "/";
+  return mountPoint !== null && folder.startsWith(`${mountPoint}/`) ? folder.slice(mountPoint.length) : null;
 }
 
 /** This process' group of cgroup v2. */

@@ -3,6 +3,7 @@ import { type BlockLayer, FACT_DEPTH_MAX, type PathFacts, type PathStep, type St
 import { HOST_GUIDE, type HostFinding } from "./host-finding.ts";
 
 const GROUP_OR_OTHERS_WRITE = 0o022;
+const STICKY = 0o1000;
 const OTHERS = 0o077;
 const ENCRYPT = `put them on a volume whose key lives only in memory: ${HOST_GUIDE}, Snapshots`;
 
@@ -12,19 +13,21 @@ interface Flaw {
 }
 
 /** What lets somebody other than root change or exchange a path: the first such name on the way; null for nothing. */
-export function flawOfPath({ steps }: PathFacts): Flaw | null {
+export function flawOfPath({ steps, path }: PathFacts): Flaw | null {
   for (const step of steps) {
-    const flaw = flawOfStep(step);
+    const flaw = flawOfStep(step, step.path === path);
     if (flaw !== null) return flaw;
   }
   return null;
 }
 
-function flawOfStep({ path, kind, uid, mode }: PathStep): Flaw | null {
+function flawOfStep({ path, kind, uid, mode }: PathStep, isLast: boolean): Flaw | null {
   if (kind === "link") return { found: `${path} is a link`, advice: "name the path that it leads to" };
   if (kind === "other") return { found: `${path} is neither file nor folder`, advice: `look at ${path}` };
   if (uid !== 0) return { found: `${path} belongs to uid ${uid}`, advice: `chown root:root ${path}` };
-  if ((mode & GROUP_OR_OTHERS_WRITE) !== 0)
+  // In a sticky folder nobody exchanges what is root's.
+  const sticky = kind === "folder" && !isLast && (mode & STICKY) !== 0;
+  if ((mode & GROUP_OR_OTHERS_WRITE) !== 0 && !sticky)
     return {
       found: `${path} has mode ${octal(mode)}: others can write it`,
       advice: `chmod go-w ${path}, or choose another place`,
