@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { createServer, type Server } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -91,6 +91,9 @@ describe("command line", () => {
       assert.equal(code, 0);
       for (const word of ["stats", "daemon", "doctor", "inspect", "worker", "scheduler", "image", "ca", "config"])
         assert.match(out, new RegExp(`^  ${word} `, "m"), word);
+      for (const [page] of out.matchAll(/\b[a-z]+\.md\b/g))
+        assert.ok(existsSync(new URL(`../../docs/operations/${page}`, import.meta.url)), page);
+      assert.match(out, /docs\/operations\/client\.md, worker\.md/);
     }
     assert.deepEqual(await run("version"), { code: 0, out: `hpcc ${VERSION}\n`, error: "" });
     assert.match((await run("help", "ca")).out, /issue/);

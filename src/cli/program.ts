@@ -31,6 +31,9 @@ export interface CliHost {
   inspectState(stateFolder: string, hash: string): Promise<Inspection>;
 }
 
+const HELP_END = `
+Where to read on: README.md; for who runs it docs/operations/client.md, worker.md (and the host that it
+needs), scheduler.md, ca.md and configuration.md.`;
 const DEFAULT_TRUST_DOMAIN = "hpcc.local";
 
 /** Runs a command line (without the program's name) to its end; resolves to its exit code. */
@@ -59,6 +62,7 @@ function buildProgram(host: CliHost, setExitCode: (code: number) => void): Comma
     )
     .version(VERSION, "-V, --version", "print the version")
     .helpCommand("help [command]", "explain a command")
+    .addHelpText("after", HELP_END)
     .showHelpAfterError("(see `hpcc help`)")
     .exitOverride()
     .configureOutput({ writeOut: (text) => output.out(text), writeErr: (text) => output.error(text) });

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
 import { describe, it } from "node:test";
 import type { BlockLayer, FileText, HostFacts, PathFacts, ProgramFacts } from "./host-facts.ts";
 import { judgeHost } from "./host-findings.ts";
@@ -88,6 +89,12 @@ it("says ok of everything of a host in good order, each thing once", () => {
   );
   assert.equal(findings.length, 13);
   assert.equal(new Set(findings.map(({ name }) => name)).size, findings.length);
+});
+
+it("has a step in the operator's guide for each check", () => {
+  const page = readFileSync(new URL("../../../docs/operations/worker.md", import.meta.url), "utf8");
+  for (const { name } of judgeHost(GOOD)) assert.ok(page.includes(`\`${name}\``), name);
+  for (const heading of ["Firecracker", "Snapshots"]) assert.ok(page.includes(`\n### ${heading}\n`), heading);
 });
 
 it("says unknown, not ok, of a host that tells nothing", () => {
