@@ -85,7 +85,8 @@ export function parseFacts(text: string): Map<string, string> {
   const facts = new Map<string, string>();
   for (const [, line = ""] of text.matchAll(/^kernel:(.*)$/gm))
     for (const word of line.trim().split(" ")) {
-      const [name = "", value] = [word.slice(0, word.indexOf("=")), word.slice(word.indexOf("=") + 1)];
+      const at = word.indexOf("=");
+      const [name, value] = [word.slice(0, Math.max(at, 0)), word.slice(at + 1)];
       if (name === "" || value === "" || facts.has(name)) throw new Error(`the probe said ${word}`);
       facts.set(name, value);
     }
