@@ -113,7 +113,11 @@ function main(kept: string, agentPath: string, out: string): void {
   const initramfs = packCpio(entries);
 
   const control = readFileSync(join(kept, "control"), "utf8");
-  const field = (name: string): string => new RegExp(`^${name}: (.*)$`, "m").exec(control)?.[1] ?? "";
+  const field = (name: string): string => {
+    const value = new RegExp(`^${name}: (.*)$`, "m").exec(control)?.[1];
+    if (value === undefined) throw new Error(`${kept}/control has no ${name}; remove ${kept} and build again`);
+    return value;
+  };
   const description = {
     format: 1,
     kernel: {
@@ -121,6 +125,9 @@ function main(kept: string, agentPath: string, out: string): void {
       digest: digestOf(kernel),
       release,
       package: `${field("Package")} ${field("Version")}`,
+      packageDigest: `sha256:${field("SHA256")}`,
+      /** Whether it is the package that kernel.lock pins. */
+      locked: field("Locked") === "yes",
     },
     agent: { digest: digestOf(agent) },
     initramfs: { file: "initramfs.img", digest: digestOf(initramfs) },

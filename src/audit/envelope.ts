@@ -6,9 +6,10 @@ import { ISOLATIONS, type Isolation } from "../core/isolation.ts";
 
 /**
  * `compile`: compiled for this job. `hit`: found in the cache, or (note "joined") compiled for an equal job at the same
- * time. `denied`: refused before anything ran. `failed`: ended without a result. `vm`: a VM's life. `log`: the log itself.
+ * time. `denied`: refused before anything ran. `failed`: ended without a result. `vm`: a VM's life. `host`: what
+ * the machine was when the worker started. `log`: the log itself.
  */
-export const AUDIT_KINDS = ["compile", "hit", "denied", "failed", "vm", "log"] as const;
+export const AUDIT_KINDS = ["compile", "hit", "denied", "failed", "vm", "host", "log"] as const;
 export type AuditKind = (typeof AUDIT_KINDS)[number];
 
 /** Everything of an envelope that the caller of the log knows. */

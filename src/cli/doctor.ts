@@ -15,8 +15,11 @@ import { type OwnCredentials, readTlsFiles, type TlsFiles } from "../wire/grpc/t
 import { credentialsOf, workersOf } from "./current-config.ts";
 import { printable } from "./output.ts";
 
-/** `missing` stops what was asked for; `note` does not. */
-export type CheckStatus = "ok" | "note" | "missing";
+/**
+ * `missing` stops what was asked for; `note` does not. Of a worker's host: `fail` is a promise that does not hold there, `warn` a
+ * weakness, `unknown` what the host does not say.
+ */
+export type CheckStatus = "ok" | "note" | "missing" | "warn" | "fail" | "unknown";
 
 export interface CheckResult {
   readonly name: string;
@@ -26,6 +29,9 @@ export interface CheckResult {
   readonly fix: string | null;
 }
 
+/** Looks at something; some see several things at once. */
+export type DoctorCheck = () => Promise<CheckResult | readonly CheckResult[]>;
+
 export interface DoctorSubject {
   /** The client's configuration in the current folder, or why it cannot be read. */
   readonly client: ClientConfig | HpccError;
@@ -33,7 +39,7 @@ export interface DoctorSubject {
   readonly worker: WorkerConfig | null;
   readonly nowMs: number;
   /** Checks that need other layers. */
-  readonly more: readonly (() => Promise<CheckResult>)[];
+  readonly more: readonly DoctorCheck[];
 }
 
 const run = promisify(execFile);
@@ -46,7 +52,7 @@ const NODE_MAJOR_MIN = 24;
 export async function doctor(subject: DoctorSubject): Promise<CheckResult[]> {
   const { client, worker, nowMs } = subject;
   const forWorker = worker !== null;
-  const checks: Promise<CheckResult>[] = [
+  const checks: ReturnType<DoctorCheck>[] = [
     node(),
     program("bubblewrap", "bwrap", ["--version"], "apt-get install bubblewrap", "missing"),
     userNamespaces(),
@@ -62,22 +68,33 @@ export async function doctor(subject: DoctorSubject): Promise<CheckResult[]> {
       identity("worker's certificate", worker.identity, "worker", nowMs),
     );
   }
-  return Promise.all([...checks, ...subject.more.map(guarded)]);
+  return (await Promise.all([...checks, ...subject.more.map(guarded)])).flat();
 }
 
-/** True when nothing is missing. */
+const BAD: readonly CheckStatus[] = ["missing", "fail"];
+
+/** True when nothing is missing and nothing fails. */
 export function isHealthy(results: readonly CheckResult[]): boolean {
-  return results.every(({ status }) => status !== "missing");
+  return results.every(({ status }) => !BAD.includes(status));
 }
 
 export function printDoctor(results: readonly CheckResult[]): string {
-  const marks = { ok: "ok     ", note: "note   ", missing: "MISSING" } as const;
+  const marks = {
+    ok: "ok     ",
+    note: "note   ",
+    missing: "MISSING",
+    warn: "warn   ",
+    fail: "FAIL   ",
+    unknown: "unknown",
+  } as const;
   const lines = results.flatMap(({ name, status, detail, fix }) => [
     `${marks[status]} ${name}: ${printable(detail)}`,
     ...(fix === null ? [] : [`        -> ${printable(fix)}`]),
   ]);
-  const missing = results.filter(({ status }) => status === "missing").length;
-  lines.push(missing === 0 ? "nothing is missing" : `${missing} of ${results.length} checks found something missing`);
+  const missing = results.filter(({ status }) => BAD.includes(status)).length;
+  lines.push(
+    missing === 0 ? "nothing is missing" : `${missing} of ${results.length} checks found something missing or wrong`,
+  );
   return `${lines.join("\n")}\n`;
 }
 
@@ -231,7 +248,7 @@ async function scheduler(address: HostPort, files: TlsFiles, nowMs: number): Pro
     if (!(error instanceof HpccError)) throw error;
     return { name, status: "missing", detail: "not asked, as the certificate cannot be used", fix: null };
   }
-  const result = await guard(
+  const result = await guard<CheckResult>(
     name,
     "start it with `hpcc scheduler --config FILE`, or correct `schedulers`",
     async () => {
@@ -272,12 +289,12 @@ async function kvm(): Promise<CheckResult> {
   }
 }
 
-async function guarded(check: () => Promise<CheckResult>): Promise<CheckResult> {
-  return guard("check", "see the message", check);
+async function guarded(check: DoctorCheck): Promise<CheckResult | readonly CheckResult[]> {
+  return guard<CheckResult | readonly CheckResult[]>("check", "see the message", check);
 }
 
 /** An error is something missing; `fix` is for one that has no better hint of its own. */
-async function guard(name: string, fix: string, check: () => Promise<CheckResult>): Promise<CheckResult> {
+async function guard<T>(name: string, fix: string, check: () => Promise<T>): Promise<T | CheckResult> {
   try {
     return await check();
   } catch (error) {

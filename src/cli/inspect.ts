@@ -103,6 +103,7 @@ function printRow(line: string, envelopeLine: string | null): string {
       ["start", new Date(envelope.startMs).toISOString()],
       ["principal", envelope.principal ?? "-"],
     );
+    if (envelope.kind === "host") rows.push(...Object.entries(envelope.versions));
     if (envelope.actionKey !== null) rows.push(["action_key", envelope.actionKey]);
     if (envelope.resultDigest !== null) rows.push(["result_digest", envelope.resultDigest]);
   }

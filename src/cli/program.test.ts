@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { createServer, type Server } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -50,6 +50,11 @@ describe("command line", () => {
       },
       doctorChecks: async () => [
         async () => ({ name: "extra", status: "missing", detail: "broken\u001b[2J", fix: "mend it" }),
+        async () => [
+          { name: "SMT", status: "warn", detail: "on", fix: "turn it off" },
+          { name: "cgroup v2", status: "fail", detail: "not mounted", fix: null },
+          { name: "microcode", status: "unknown", detail: "0x1", fix: null },
+        ],
       ],
       inspectState: async () => {
         throw new Error("something unforeseen");
@@ -86,6 +91,9 @@ describe("command line", () => {
       assert.equal(code, 0);
       for (const word of ["stats", "daemon", "doctor", "inspect", "worker", "scheduler", "image", "ca", "config"])
         assert.match(out, new RegExp(`^  ${word} `, "m"), word);
+      for (const [page] of out.matchAll(/\b[a-z]+\.md\b/g))
+        assert.ok(existsSync(new URL(`../../docs/operations/${page}`, import.meta.url)), page);
+      assert.match(out, /docs\/operations\/client\.md, worker\.md/);
     }
     assert.deepEqual(await run("version"), { code: 0, out: `hpcc ${VERSION}\n`, error: "" });
     assert.match((await run("help", "ca")).out, /issue/);
@@ -175,8 +183,16 @@ describe("command line", () => {
     assert.equal(code, 1);
     assert.match(out, /^ok +node: /m);
     assert.match(out, /^MISSING extra: broken\ufffd\[2J\n +-> mend it$/m);
+    assert.match(out, /^warn {4}SMT: on\n +-> turn it off\nFAIL {4}cgroup v2: not mounted\nunknown microcode: 0x1\n/m);
+    assert.match(out, /\n\d+ of \d+ checks found something missing or wrong\n$/);
     const results = JSON.parse((await run("doctor", "--json")).out) as { name: string; status: string }[];
-    assert.ok(results.length >= 6);
+    assert.ok(results.length >= 9);
+    const host = results.slice(-3).map(({ name, status }) => [name, status]);
+    assert.deepEqual(host, [
+      ["SMT", "warn"],
+      ["cgroup v2", "fail"],
+      ["microcode", "unknown"],
+    ]);
   });
 
   test("config show prints each value and where it came from", async () => {

@@ -9,7 +9,7 @@ import { VERSION } from "../base/version.ts";
 import { type Environment, resolveDirectories } from "../config/directories.ts";
 import { parseIdentityName, parseTenantId, parseTrustDomain } from "../core/identity/spiffe.ts";
 import type { ImageStore } from "../image/image-store.ts";
-import type { CheckResult } from "./doctor.ts";
+import type { DoctorCheck } from "./doctor.ts";
 import type { Inspection } from "./inspect.ts";
 import { exitCodeOf, json, type Output, printError, table } from "./output.ts";
 
@@ -27,10 +27,13 @@ export interface CliHost {
   runScheduler(configFile: string, flags: Readonly<Record<string, string>>): Promise<void>;
   images(): Promise<ImageStore>;
   /** Checks of `hpcc doctor` that need other layers. */
-  doctorChecks(workerConfigFile: string | null): Promise<readonly (() => Promise<CheckResult>)[]>;
+  doctorChecks(workerConfigFile: string | null): Promise<readonly DoctorCheck[]>;
   inspectState(stateFolder: string, hash: string): Promise<Inspection>;
 }
 
+const HELP_END = `
+Where to read on: README.md; for who runs it docs/operations/client.md, worker.md (and the host that it
+needs), scheduler.md, ca.md and configuration.md.`;
 const DEFAULT_TRUST_DOMAIN = "hpcc.local";
 
 /** Runs a command line (without the program's name) to its end; resolves to its exit code. */
@@ -59,6 +62,7 @@ function buildProgram(host: CliHost, setExitCode: (code: number) => void): Comma
     )
     .version(VERSION, "-V, --version", "print the version")
     .helpCommand("help [command]", "explain a command")
+    .addHelpText("after", HELP_END)
     .showHelpAfterError("(see `hpcc help`)")
     .exitOverride()
     .configureOutput({ writeOut: (text) => output.out(text), writeErr: (text) => output.error(text) });

@@ -1,5 +1,6 @@
 // A worker's configuration.
 import { HpccError } from "../base/errors.ts";
+import { type Digest, parseDigest } from "../core/digest/digest.ts";
 import type { HostPort } from "../core/identity/host-port.ts";
 import { ISOLATIONS, type Isolation } from "../core/isolation.ts";
 import { ADDRESS, type IdentityFiles, identityFiles } from "./client.ts";
@@ -60,6 +61,19 @@ export interface WorkerConfig {
     readonly blobBytesMax: number;
     readonly sourceBytesMax: number;
   };
+  /** What the root process was started with (docs/operations/worker.md), for checks of the host alone. */
+  readonly host: {
+    /** Names on PATH or paths. */
+    readonly firecracker: string;
+    readonly jailer: string;
+    /** Its --base; null where there is no such process, or where it is not told. The others follow from it as they do there. */
+    readonly baseDir: string | null;
+    readonly snapshotsDir: string | null;
+    /** Its --cgroup; null for the worker's own group. */
+    readonly cgroup: string | null;
+    /** Its --known-release. */
+    readonly knownReleases: readonly Digest[];
+  };
   /** The disk cache's size at which the oldest entries go. */
   readonly storeBytesMax: number;
   readonly logLevel: "debug" | "info" | "warn" | "error";
@@ -69,7 +83,11 @@ const DEFAULT_LISTEN: HostPort = { host: "127.0.0.1", port: 9441 };
 const DEFAULT_ISOLATIONS: readonly Isolation[] = ["qemu-kvm", "firecracker"];
 const NO_ADDRESSES: readonly HostPort[] = [];
 const NO_PATHS: readonly string[] = [];
+const NO_DIGESTS: readonly Digest[] = [];
+/** Where the root process makes its groups when it is told nothing else. */
+const DEFAULT_CGROUP = "/sys/fs/cgroup/hpcc";
 const PROGRAM = text("a program's name or path", (value) => value);
+const DIGEST = text("a digest, sha256:...", (value) => parseDigest(value, "the digest"));
 
 export const WORKER_SCHEMA = {
   listen: { kind: ADDRESS, fallback: DEFAULT_LISTEN, variable: "HPCC_WORKER_LISTEN" },
@@ -95,6 +113,12 @@ export const WORKER_SCHEMA = {
   "vms.queue_per_tenant_max": { kind: integer(1, 100_000), fallback: 1_000 },
   "vms.idle_ms": { kind: integer(1_000, 86_400_000), fallback: 600_000 },
   "vms.tenure_ms": { kind: integer(0, 3_600_000), fallback: 10_000 },
+  "host.firecracker": { kind: PROGRAM, fallback: "firecracker", variable: "HPCC_FIRECRACKER" },
+  "host.jailer": { kind: PROGRAM, fallback: "jailer", variable: "HPCC_JAILER" },
+  "host.base_dir": { kind: optional(PATH), fallback: null },
+  "host.snapshots_dir": { kind: optional(PATH), fallback: null },
+  "host.cgroup": { kind: optional(PATH), fallback: null },
+  "host.known_releases": { kind: listOf(DIGEST), fallback: NO_DIGESTS },
   slots: { kind: integer(1, 4_096), fallback: 4, variable: "HPCC_WORKER_SLOTS" },
   "execution.wall_ms": { kind: integer(1_000, 3_600_000), fallback: 300_000 },
   "execution.memory_mib": { kind: integer(32, 65_536), fallback: 768 },
@@ -131,6 +155,7 @@ export function loadWorkerConfig(
     throw invalid("vms.vm_memory_mib must not be above vms.memory_mib_max");
   if (values["execution.memory_mib"] > values["vms.vm_memory_mib"])
     throw invalid("execution.memory_mib must not be above vms.vm_memory_mib");
+  const baseDir = values["host.base_dir"];
   const config: WorkerConfig = {
     listen: values.listen,
     advertise: values.advertise,
@@ -169,6 +194,14 @@ export function loadWorkerConfig(
       perClientMax: values["jobs.per_client_max"],
       blobBytesMax: values["jobs.blob_mib_max"] * MIB,
       sourceBytesMax: values["jobs.source_mib_max"] * MIB,
+    },
+    host: {
+      firecracker: values["host.firecracker"],
+      jailer: values["host.jailer"],
+      baseDir,
+      snapshotsDir: values["host.snapshots_dir"] ?? (baseDir === null ? null : `${baseDir}/snapshots`),
+      cgroup: values["host.cgroup"] ?? (baseDir === null ? null : DEFAULT_CGROUP),
+      knownReleases: values["host.known_releases"],
     },
     storeBytesMax: values["store.gib_max"] * GIB,
     logLevel: values.log_level,

@@ -7,7 +7,7 @@ import { HpccError } from "../base/errors.ts";
 import { type Logger, SILENT_LOGGER } from "../base/log.ts";
 import { SYSTEM_CLOCK } from "../base/system/clock.ts";
 import { currentClientConfig } from "../cli/current-config.ts";
-import { type CheckResult, program } from "../cli/doctor.ts";
+import { type CheckResult, type DoctorCheck, program } from "../cli/doctor.ts";
 import type { ProjectImage } from "../config/client.ts";
 import { type Environment, resolveDirectories } from "../config/directories.ts";
 import { loadWorkerConfig, type WorkerConfig } from "../config/worker.ts";
@@ -16,16 +16,13 @@ import { loadGuestFiles } from "../vm/guest-files.ts";
 import { openQemuRuntime } from "../vm/qemu/runtime.ts";
 import { openLayoutImages } from "../worker/images.ts";
 import { installedProgram, libraryFolder } from "./installation.ts";
+import { hostChecks } from "./worker-host.ts";
 
 const PROBE_DEADLINE_MS = 60_000;
 
 /** The checks; with a worker's file also those of a worker. */
-export function doctorChecks(
-  env: Environment,
-  uid: number,
-  workerFile: string | null,
-): readonly (() => Promise<CheckResult>)[] {
-  const client = [async () => imageIsHere(env, uid)];
+export function doctorChecks(env: Environment, uid: number, workerFile: string | null): readonly DoctorCheck[] {
+  const client: DoctorCheck[] = [async () => imageIsHere(env, uid)];
   if (workerFile === null) return client;
   const { config } = loadWorkerConfig(env, workerFile);
   return [
@@ -34,6 +31,7 @@ export function doctorChecks(
     async () => guest(env, config),
     async () => vsockDevice(env, config),
     async () => kvmVerdict(env, config),
+    async () => hostChecks(config),
   ];
 }
 
@@ -81,8 +79,15 @@ async function guest(env: Environment, config: WorkerConfig): Promise<CheckResul
   const name = "guest";
   const folder = guestFolder(env, config);
   try {
-    const { kernelDigest } = await loadGuestFiles(folder);
-    return { name, status: "ok", detail: `${folder}, kernel ${kernelDigest}`, fix: null };
+    const { kernelDigest, kernelPackage, locked } = await loadGuestFiles(folder);
+    const detail = `${folder}, kernel ${kernelDigest} of ${kernelPackage ?? "a package that it does not name"}`;
+    if (locked) return { name, status: "ok", detail, fix: null };
+    return {
+      name,
+      status: "note",
+      detail: `${detail}, which is not the pinned one`,
+      fix: "scripts/guest/build.sh --update pins what Debian has now (docs/guest-kernel.md)",
+    };
   } catch (error) {
     if (!(error instanceof HpccError)) throw error;
     return { name, status: "missing", detail: error.message, fix: "make guest" };

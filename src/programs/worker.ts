@@ -18,6 +18,7 @@ import { startRegistration } from "../worker/registration.ts";
 import { type RunningWorker, startWorker } from "../worker/worker.ts";
 import { qemuOptions } from "./doctor-checks.ts";
 import { programLogger, serveUntilSignal } from "./process.ts";
+import { reportWorkerHost } from "./worker-host.ts";
 
 type WorkerIdentity = Identity & { readonly kind: "worker" };
 
@@ -47,6 +48,7 @@ export async function runWorker(
     tls: own.tls,
     images,
     isolation: runtime.isolation,
+    host: await reportWorkerHost(config, logger),
     createPool: (events) => new WarmVmPool({ runtime, limits: config.vms, events, clock: SYSTEM_CLOCK, logger }),
   });
   const registration = startRegistration({

@@ -12,6 +12,10 @@ export interface GuestFiles {
   readonly kernelDigest: Digest;
   readonly initramfsDigest: Digest;
   readonly agentDigest: Digest;
+  /** Name, version and digest of the package that the kernel was taken from; null when the builder did not say. */
+  readonly kernelPackage: string | null;
+  /** Whether that is the package that the source tree pins. */
+  readonly locked: boolean;
 }
 
 /** Reads the guest in `folder`; throws `vm.boot` when it is not there or not what its description says. */
@@ -22,6 +26,8 @@ export async function loadGuestFiles(folder: string): Promise<GuestFiles> {
   const parsed = parse(description, folder);
   const checked = async (part: unknown, what: string): Promise<{ path: string; digest: Digest }> => {
     const { file, digest } = entry(part, what);
+    if (file === "" || file.includes("/") || file.includes("\0"))
+      throw new HpccError("vm.boot", `${folder}/guest.json names no file of its folder as ${what}`);
     const path = join(folder, file);
     if ((await digestOfFile(path)) !== digest)
       throw new HpccError("vm.boot", `${path} is not what guest.json says; \`make guest\` builds it again`);
@@ -35,14 +41,26 @@ export async function loadGuestFiles(folder: string): Promise<GuestFiles> {
     kernelDigest: kernel.digest,
     initramfsDigest: initramfs.digest,
     agentDigest: entry(parsed["agent"], "agent").digest,
+    ...packageOf(parsed["kernel"]),
   };
 }
 
 function parse(text: string, folder: string): Record<string, unknown> {
-  const value: unknown = JSON.parse(text);
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch (cause) {
+    throw new HpccError("vm.boot", `${folder}/guest.json is no JSON; \`make guest\` builds it again`, { cause });
+  }
   if (typeof value !== "object" || value === null || !("format" in value) || value.format !== 1)
-    throw new HpccError("vm.boot", `${folder}/guest.json has another format`);
+    throw new HpccError("vm.boot", `${folder}/guest.json has another format; \`make guest\` builds it again`);
   return { ...value };
+}
+
+function packageOf(kernel: unknown): Pick<GuestFiles, "kernelPackage" | "locked"> {
+  const { package: name, packageDigest, locked } = { ...(kernel as object) } as Record<string, unknown>;
+  const known = typeof name === "string" && typeof packageDigest === "string";
+  return { kernelPackage: known ? `${name} ${packageDigest}` : null, locked: known && locked === true };
 }
 
 function entry(value: unknown, what: string): { file: string; digest: Digest } {
@@ -54,6 +72,10 @@ function entry(value: unknown, what: string): { file: string; digest: Digest } {
 
 async function digestOfFile(path: string): Promise<Digest> {
   const hash = createHash("sha256");
-  for await (const chunk of createReadStream(path)) hash.update(chunk as Buffer);
+  try {
+    for await (const chunk of createReadStream(path)) hash.update(chunk as Buffer);
+  } catch (cause) {
+    throw new HpccError("vm.boot", `${path} cannot be read; \`make guest\` builds it`, { cause });
+  }
   return `sha256:${hash.digest("hex")}` as Digest;
 }

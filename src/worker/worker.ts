@@ -11,9 +11,11 @@ import { type Isolation, isolationAtLeast } from "../core/isolation.ts";
 import { InspectResponseSchema, WorkerService } from "../gen/hpcc/worker/v1/worker_pb.js";
 import type { WriteAt } from "../store/disk/disk-files.ts";
 import { DiskStore, type DiskStoreCounters } from "../store/disk/disk-store.ts";
+import type { HostReport } from "../vm/host/host-report.ts";
 import type { VmEventSink, VmPool } from "../vm/pool.ts";
 import { RpcServer } from "../wire/grpc/server.ts";
 import type { TlsMaterial } from "../wire/grpc/tls.ts";
+import { hostRow } from "./host-row.ts";
 import type { WorkerImages } from "./images.ts";
 import { Inspector } from "./inspection.ts";
 import { type JobCounters, type JobLimits, JobRunner } from "./job-runner.ts";
@@ -51,6 +53,8 @@ export interface WorkerDeps {
   readonly isolation: Isolation;
   /** Makes the pool; each event must be awaited before its VM runs anything. */
   readonly createPool: (events: VmEventSink) => VmPool;
+  /** What the host was found to be; it becomes a row before the worker answers anybody. */
+  readonly host?: HostReport;
   /** A test's places for faults of the disk. */
   readonly faults?: { readonly log?: LogDisk; readonly write?: WriteAt };
 }
@@ -91,6 +95,7 @@ export async function startWorker(config: WorkerConfig, deps: WorkerDeps): Promi
     logger,
     ...(faults.log ? { disk: faults.log } : {}),
   });
+  if (deps.host) await log.append(...hostRow(deps.host, { worker: config.name, isolation, nowMs: clock.wallMs() }));
   const disk = await DiskStore.open({
     root: folders.store,
     clock,

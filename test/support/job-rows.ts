@@ -33,7 +33,7 @@ async function auditLines({ state }: Pick<RunningWorker, "state">): Promise<Line
 /** The rows of jobs (not of VMs), oldest first. */
 export async function jobRows(worker: Pick<RunningWorker, "state">): Promise<JobRow[]> {
   return (await auditLines(worker))
-    .filter(({ kind }) => kind !== "vm" && kind !== "log")
+    .filter(({ kind }) => !["vm", "host", "log"].includes(kind))
     .map(({ row, ...line }) => {
       const columns = decodeRow(row);
       if (columns.flags === null) throw new Error(`a job's row without a command: ${row}`);

@@ -170,7 +170,7 @@ export class TestWorker {
 
   /** Records of jobs alone. */
   async jobRows(): Promise<AuditRecord[]> {
-    return (await this.rows()).filter(({ envelope }) => envelope.kind !== "vm" && envelope.kind !== "log");
+    return (await this.rows()).filter(({ envelope }) => !["vm", "host", "log"].includes(envelope.kind));
   }
 
   /** Ends clients and worker, keeping the folder. */

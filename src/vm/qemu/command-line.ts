@@ -27,6 +27,8 @@ const KERNEL_COMMAND_LINE = [
   "i8042.nokbd",
   "cryptomgr.notests",
   "random.trust_cpu=on",
+  // What a compile leaves in freed pages is cleared.
+  "init_on_free=1",
   `hpcc.port=${AGENT_PORT}`,
 ];
 

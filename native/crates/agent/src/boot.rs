@@ -84,7 +84,7 @@ const SETTINGS: [(&str, &str); 20] = [
     ("kernel/kexec_load_disabled", "1"),
     ("kernel/modules_disabled", "1"),
     ("kernel/sysrq", "0"),
-    ("kernel/core_pattern", ""),
+    ("kernel/core_pattern", "\n"),
     ("kernel/yama/ptrace_scope", "3"),
     ("kernel/keys/maxkeys", "1"),
     ("kernel/printk", "3 4 1 3"),
