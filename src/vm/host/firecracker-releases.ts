@@ -15,7 +15,10 @@ export const FIRECRACKER_VERSION_MIN: Version = { major: 1, minor: 16, patch: 1,
 /** Host kernels that Firecracker's authors test with. */
 export const FIRECRACKER_HOST_KERNELS = ["5.10", "6.1", "6.18"] as const;
 
-/** SHA-256 of the x86-64 programs in the archives of Firecracker's releases, as their SHA256SUMS names them. */
+/**
+ * SHA-256 of the x86-64 programs in the archives of Firecracker's releases, as unrelated public projects that pin them agree on.
+ * An operator holds his own against the release's SHA256SUMS, as the guide says.
+ */
 export const KNOWN_RELEASES: Readonly<
   Record<string, { readonly program: "firecracker" | "jailer"; readonly version: string }>
 > = {
