@@ -103,6 +103,8 @@ function printRow(line: string, envelopeLine: string | null): string {
       ["start", new Date(envelope.startMs).toISOString()],
       ["principal", envelope.principal ?? "-"],
     );
+    if (envelope.isolation !== null) rows.push(["isolation", envelope.isolation]);
+    if (envelope.life !== null) rows.push(["life", envelope.life]);
     if (envelope.actionKey !== null) rows.push(["action_key", envelope.actionKey]);
     if (envelope.resultDigest !== null) rows.push(["result_digest", envelope.resultDigest]);
   }

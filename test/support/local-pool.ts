@@ -63,7 +63,7 @@ export class LocalPool implements VmPool {
     aborted.catch(() => {});
     await Promise.race([this.gate, aborted]);
     if (this.failure !== null) throw this.failure;
-    return { vm, result: await Promise.race([run(request, signal), aborted]) };
+    return { vm, life: key.trust, result: await Promise.race([run(request, signal), aborted]) };
   }
 
   async close(): Promise<void> {}
@@ -89,8 +89,8 @@ export class LocalPool implements VmPool {
       agentVersion: "0.0.0",
     };
     const vm: VmIdentity = { id, isolation: "qemu-tcg", versions };
-    const spec = { rootfs, memoryBytes: 1, vcpus: 1 };
-    await this.#events({ t: "booted", vm, key, spec, bootMs: 1 });
+    const spec = { rootfs, memoryBytes: 1, vcpus: 1, goldenOwner: null };
+    await this.#events({ t: "booted", vm, owner: key, spec, origin: "boot", bootMs: 1 });
     return vm;
   }
 }

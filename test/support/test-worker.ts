@@ -93,6 +93,7 @@ export class TestWorker {
             stdioBytes: 16 * 1024 * 1024,
           },
         },
+        tenants: new Map(),
         cacheBytesMax: null,
         ...overrides,
       },
