@@ -1,5 +1,6 @@
 // The pool: one VM per key of the `session` life, parked when idle and restored on demand; and for the `clean` life one VM for
-// each job, with spares started ahead of the next. Tenants are served in turn; when nothing is free, eviction.ts says who leaves.
+// each job, with spares started ahead of the next. The tenant that has had least of the places comes first; when nothing is free,
+// eviction.ts says who leaves.
 import type { Clock, Timer } from "../base/clock.ts";
 import { HpccError } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
@@ -8,6 +9,7 @@ import type { ExecuteOptions, ExecutionRequest } from "./execution.ts";
 import { mayPark, overQuota } from "./parked-vms.ts";
 import type { PooledExecution, VmEventSink, VmPool, VmPoolLimits } from "./pool.ts";
 import type { PoolKey } from "./pool-key.ts";
+import { PlaceTime } from "./place-time.ts";
 import { fits, minus, type Room, roomHeld, roomOfLimits, sumOf } from "./pool-room.ts";
 import { identityOf, PooledVm, type PooledVmDeps } from "./pooled-vm.ts";
 import type { BootSpec, Machine, Runtime } from "./runtime.ts";
@@ -48,6 +50,7 @@ export class WarmVmPool implements VmPool {
   readonly #sessions = new Map<string, PooledVm>();
   readonly #queue: WaitQueue<Waiting>;
   readonly #spares: SpareDemand;
+  readonly #placeTime: PlaceTime;
   #roomTimer: Timer | null = null;
   #closed = false;
   #emptied: (() => void) | null = null;
@@ -60,6 +63,7 @@ export class WarmVmPool implements VmPool {
       throw new HpccError("config.invalid", "the memory or the processors for VMs do not hold one of them");
     this.#queue = new WaitQueue(limits.queuePerTenantMax);
     this.#spares = new SpareDemand(limits.idleMs);
+    this.#placeTime = new PlaceTime(clock.monotonicMs());
   }
 
   async execute(
@@ -111,12 +115,15 @@ export class WarmVmPool implements VmPool {
   /** Serves who can be served, and makes room for who cannot. To be called after every change. */
   #serve(): void {
     if (this.#closed) return;
+    this.#placeTime.advance(this.#options.clock.monotonicMs());
     const round: Round = { lacking: new Map(), expecting: new Map() };
-    this.#queue.serve((waiting) =>
-      waiting.key.trust === "clean" ? this.#tryClean(waiting, round) : this.#trySession(waiting, round),
+    this.#queue.serve(
+      (waiting) => (waiting.key.trust === "clean" ? this.#tryClean(waiting, round) : this.#trySession(waiting, round)),
+      (tenant) => this.#placeTime.usedMs(tenant),
     );
     this.#makeRoom([...round.lacking.values()]);
     if (round.lacking.size === 0) this.#startSpares(round);
+    this.#placeTime.hold([...this.#vms].filter((vm) => vm.holdsPlace).map((vm) => vm.key.tenant));
   }
 
   #trySession(waiting: Waiting, { lacking }: Round): Service {
