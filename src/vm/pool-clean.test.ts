@@ -1,7 +1,14 @@
 // Clean lives: one machine that has run nothing for each job, started ahead of demand; and how they share a worker with sessions.
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { HELD_LIMITS, type HeldKeyParts, heldKey, heldPool, rejectsWith, settle } from "../../test/support/held-pool.ts";
+import {
+  HELD_LIMITS,
+  type HeldKeyParts,
+  heldKey,
+  heldPool,
+  rejectsWith,
+  settle,
+} from "../../test/support/held-pool.ts";
 import { HpccError } from "../base/errors.ts";
 import type { PoolKey } from "./pool-key.ts";
 
@@ -112,7 +119,9 @@ describe("spares", () => {
     await runOne(A);
     await runOne(clean("a", { user: "bob" }));
     await settle();
-    const users = events.map((event) => `${event.t} ${event.t === "boot-failed" ? "" : event.vm.id} ${event.owner.user}`);
+    const users = events.map(
+      (event) => `${event.t} ${event.t === "boot-failed" ? "" : event.vm.id} ${event.owner.user}`,
+    );
     assert.ok(users.includes("booted vm-1 null"));
     assert.ok(users.includes("destroyed vm-1 bob"));
     await pool.close();
@@ -208,9 +217,9 @@ describe("a tenant with clean lives and one with sessions", () => {
       ...users.map((user) => ["clean", clean("a", { user })] as const),
       ...users.map((user) => ["sessions", heldKey("b", { user })] as const),
     ];
-    let over = false;
+    const over = new AbortController();
     const loops = keys.map(async ([name, key]) => {
-      while (!over)
+      while (!over.signal.aborted)
         await execute(key).then(
           () => (done[name] = (done[name] ?? 0) + 1),
           () => undefined,
@@ -221,7 +230,7 @@ describe("a tenant with clean lives and one with sessions", () => {
       for (const machine of runtime.alive) machine.finishAll();
       clock.advance(1_000);
     }
-    over = true;
+    over.abort();
     await pool.close();
     await Promise.all(loops);
     return done;
@@ -240,12 +249,10 @@ describe("a tenant with clean lives and one with sessions", () => {
     const flood = Array.from({ length: 20 }, () => execute(A));
     for (const job of flood) job.catch(() => undefined);
     await settle();
-    let served = false;
-    const session = execute(heldKey("b")).then(() => {
-      served = true;
-    });
+    const served = new AbortController();
+    const session = execute(heldKey("b")).then(() => served.abort());
     let jobs = 0;
-    for (; !served && jobs < 20; jobs += 1) {
+    for (; !served.signal.aborted && jobs < 20; jobs += 1) {
       for (const machine of runtime.alive) machine.finishAll();
       clock.advance(1_000);
       await settle();

@@ -229,7 +229,9 @@ describe("the hard limit of a session", () => {
   for (const kind of ["park", "restore"] as const)
     it(`comes in the middle of a ${kind}`, async () => {
       const { clock, runtime, pool, execute, told } =
-        kind === "park" ? heldPool({ limits: { idleMs: sessionMs - 10 } }) : await withOneParked({ limits: { parkedMs: sessionMs * 2 } });
+        kind === "park"
+          ? heldPool({ limits: { idleMs: sessionMs - 10 } })
+          : await withOneParked({ limits: { parkedMs: sessionMs * 2 } });
       if (kind === "park") {
         const job = execute(A);
         await settle();

@@ -289,14 +289,9 @@ export class PooledVm {
 
   #timerOfState(): Timer | null {
     const { clock, times } = this.#deps;
-    switch (this.#state.t) {
-      case "warm":
-        return clock.after(times.idleMs, () => this.#watcher.idle(this));
-      case "parked":
-        return clock.after(times.parkedMs, () => this.destroy("idle"));
-      default:
-        return null;
-    }
+    const { t } = this.#state;
+    if (t === "warm") return clock.after(times.idleMs, () => this.#watcher.idle(this));
+    return t === "parked" ? clock.after(times.parkedMs, () => this.destroy("idle")) : null;
   }
 
   #tell(event: VmEvent): void {

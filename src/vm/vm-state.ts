@@ -67,9 +67,7 @@ export function transition(state: VmState, change: VmChange): VmState {
 function executionEnded(state: VmState, nowMs: number): VmState {
   switch (state.t) {
     case "busy":
-      return state.executions > 1
-        ? { t: "busy", executions: state.executions - 1 }
-        : { t: "warm", sinceMs: nowMs };
+      return state.executions > 1 ? { t: "busy", executions: state.executions - 1 } : { t: "warm", sinceMs: nowMs };
     case "draining":
       return state.executions > 1
         ? { ...state, executions: state.executions - 1 }

@@ -69,7 +69,7 @@ export function heldPool({ limits = {}, runtime = new HeldRuntime(), onEvent }: 
     execute: (key: PoolKey, signal = new AbortController().signal) =>
       pool.execute(key, `/rootfs/${key.image}`, heldRequest(key.text), { signal }),
     /** Runs one execution from its begin to its end, in a machine that is there or comes. */
-    async runOne(key: PoolKey): Promise<string> {
+    runOne: async (key: PoolKey): Promise<string> => {
       const running = pool.execute(key, `/rootfs/${key.image}`, heldRequest(key.text), {
         signal: new AbortController().signal,
       });

@@ -132,6 +132,11 @@ export class HeldRuntime implements Runtime {
     return this.standing.reduce((sum, { diskBytes }) => sum + diskBytes, 0);
   }
 
+  /** Ends well what waits for the test now. */
+  finishPending(): void {
+    for (const operation of this.pending.splice(0)) operation.finish();
+  }
+
   /** Waits for the test where it holds this kind, and fails where it says so. */
   async step(kind: HeldKind, signal: AbortSignal | null): Promise<void> {
     const failure = this.failures.get(kind);
@@ -228,7 +233,7 @@ export class HeldMachine implements Machine {
       if (!this.alive) throw new HpccError("vm.lost", "it is not there");
     } catch (error) {
       const breach = error instanceof HpccError && error.code === "vm.breach";
-      this.die({ t: breach ? "breach" : "lost", detail: String((error as Error).message) });
+      this.die({ t: breach ? "breach" : "lost", detail: (error as Error).message });
       throw error;
     }
     this.alive = false;
@@ -294,7 +299,7 @@ export class HeldParked implements ParkedMachine {
       this.#leave({ t: "parked" });
       return machine;
     } catch (cause) {
-      this.#leave({ t: "lost", detail: String((cause as Error).message) });
+      this.#leave({ t: "lost", detail: (cause as Error).message });
       throw new HpccError("vm.boot", "it does not come back", { cause });
     }
   }
