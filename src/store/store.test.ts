@@ -59,7 +59,13 @@ async function read(blobs: BlobStore, digest: Digest): Promise<Uint8Array | null
 
 const text = Buffer.from("int main(void) { return 0; }\n".repeat(400));
 const noise = randomBytes(700_000);
-const cached: CachedAction = { result: Buffer.from("result"), isolation: "qemu-tcg", life: "clean", compileUs: 1234, vm: "vm-1" };
+const cached: CachedAction = {
+  result: Buffer.from("result"),
+  isolation: "qemu-tcg",
+  life: "clean",
+  compileUs: 1234,
+  vm: "vm-1",
+};
 
 for (const [name, backend] of Object.entries(BACKENDS))
   describe(`the ${name} store keeps the contract`, () => {

@@ -71,10 +71,11 @@ export class LocalPool implements VmPool {
   async [Symbol.asyncDispose](): Promise<void> {}
 
   async #vm(key: PoolKey, rootfs: string): Promise<VmIdentity> {
-    let vm = this.#vms.get(key.text);
+    const slot = key.trust === "clean" ? `clean ${this.#vms.size}` : key.text;
+    let vm = this.#vms.get(slot);
     if (vm === undefined) {
       vm = this.#boot(key, rootfs, `vm-${this.#vms.size + 1}`);
-      this.#vms.set(key.text, vm);
+      this.#vms.set(slot, vm);
     }
     return vm;
   }
