@@ -167,6 +167,14 @@ describe("a session that cannot be parked or restored", () => {
     await pool.close();
   });
 
+  it("breaks the contract while it comes back", async () => {
+    const { runtime, pool, runOne, told } = await withOneParked();
+    runtime.failures.set("restore", new HpccError("vm.breach", "its agent did not answer"));
+    assert.equal(await runOne(A), "vm-1");
+    assert.ok(told().includes("destroyed vm-0 breach"));
+    await pool.close();
+  });
+
   it("neither comes back nor boots: the job fails", async () => {
     const { runtime, pool, execute } = await withOneParked();
     runtime.failures.set("restore", new HpccError("vm.boot", "no"));

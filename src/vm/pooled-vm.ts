@@ -234,7 +234,8 @@ export class PooledVm {
       if (this.#state.t !== "destroying") logger.warn("vm.restore.failed", { vm: parked.id, error: message });
       this.#change({ t: "destroy", reason: "restore-failed" });
       await parked.destroy();
-      this.#ended({ t: "lost", detail: message });
+      const end = await parked.ended;
+      this.#ended(end.t === "breach" ? end : { t: "lost", detail: message });
       return;
     }
     try {

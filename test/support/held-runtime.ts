@@ -299,7 +299,8 @@ export class HeldParked implements ParkedMachine {
       this.#leave({ t: "parked" });
       return machine;
     } catch (cause) {
-      this.#leave({ t: "lost", detail: (cause as Error).message });
+      const breach = cause instanceof HpccError && cause.code === "vm.breach";
+      this.#leave({ t: breach ? "breach" : "lost", detail: (cause as Error).message });
       throw new HpccError("vm.boot", "it does not come back", { cause });
     }
   }
