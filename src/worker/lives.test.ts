@@ -41,6 +41,16 @@ test("each tenant's jobs live as its policy says, and answers, rows and inspect 
   );
 });
 
+test("the pool is told whose golden snapshot a tenant's VMs may come from", async (t) => {
+  const at = await TestWorker.start(t, { tenants: new Map([["acme", { life: "session", golden: "own" }]]) });
+  for (const client of [await at.client(), await at.client(EVE)])
+    await client.compile(await at.job({ files: [HELLO] }), NEVER);
+  assert.deepEqual(
+    at.pool.keys.map(({ tenant, golden }) => `${tenant} ${golden}`),
+    ["acme own", "other shared"],
+  );
+});
+
 test("two clean jobs name two VMs, two of a session one", async (t) => {
   const at = await TestWorker.start(t, { tenants: CLEAN });
   for (const [client, vms] of [

@@ -39,6 +39,8 @@ export class LocalPool implements VmPool {
   gate: Promise<void> = Promise.resolve();
   /** Set it to make each execution fail. */
   failure: HpccError | null = null;
+  /** Of all executions, in order. */
+  readonly keys: PoolKey[] = [];
   readonly #events: VmEventSink;
   readonly #vms = new Map<string, Promise<VmIdentity>>();
 
@@ -54,6 +56,7 @@ export class LocalPool implements VmPool {
   ): Promise<PooledExecution> {
     const vm = await this.#vm(key, rootfs);
     this.executions++;
+    this.keys.push(key);
     const aborted = new Promise<never>((_, reject) => {
       signal.addEventListener("abort", () => {
         this.cancelled++;
