@@ -104,6 +104,8 @@ function printRow(line: string, envelopeLine: string | null): string {
       ["principal", envelope.principal ?? "-"],
     );
     if (envelope.kind === "host") rows.push(...Object.entries(envelope.versions));
+    if (envelope.isolation !== null) rows.push(["isolation", envelope.isolation]);
+    if (envelope.life !== null) rows.push(["life", envelope.life]);
     if (envelope.actionKey !== null) rows.push(["action_key", envelope.actionKey]);
     if (envelope.resultDigest !== null) rows.push(["result_digest", envelope.resultDigest]);
   }

@@ -157,7 +157,7 @@ describe("configuration", () => {
       ['schedulers = ["unix:/x"]', /host:port/],
       ['schedulers = "a:1"', /a list/],
       ['image = "latest"', /digest/],
-      ["extra_roots = {Bad = '/x'}", /table/],
+      ["extra_roots = {Bad = '/x'}", /is no name/],
       ["extra_roots = {x = 1}", /table/],
       ['identity.key = ""', /path/],
       ["limits = 1", /unknown key limits/],
@@ -240,7 +240,34 @@ describe("configuration", () => {
     assert.throws(() => read(`state_dir = "s"\nlisten = "0.0.0.0:1"\n${identity}`), invalid(/advertise is required/));
     assert.throws(() => read(`state_dir = "s"\nvms.vm_memory_mib = 8192\n${identity}`), invalid(/memory_mib_max/));
     assert.throws(() => read(`state_dir = "s"\nexecution.memory_mib = 2048\n${identity}`), invalid(/vm_memory_mib/));
+    assert.throws(() => read(`state_dir = "s"\nvms.vcpus_max = 1\n${identity}`), invalid(/vm_vcpus .*vcpus_max/));
     assert.throws(() => loadWorkerConfig({}, join(folder, "none.toml")), invalid(/cannot read/));
+    assert.equal(config.vms.vcpusMax, 8, "those of all VMs");
+  });
+
+  test("a worker's tenants", () => {
+    const file = join(folder, "tenants.toml");
+    const read = (content: string) => {
+      writeFileSync(file, `state_dir = "s"\n${content}\n[identity]\ncertificate = "c"\nkey = "k"\nca = "a"\n`);
+      return loadWorkerConfig({}, file).config.tenants;
+    };
+    assert.deepEqual(read(""), new Map());
+    assert.deepEqual(
+      read('[tenants.acme]\nlife = "clean"\n[tenants."b.c"]\ngolden = "own"'),
+      new Map([
+        ["acme", { life: "clean", golden: "shared" }],
+        ["b.c", { life: "session", golden: "own" }],
+      ]),
+    );
+    for (const [content, message] of [
+      ['[tenants.acme]\nlive = "clean"', /tenants\.acme\.live is no known key; did you mean life\?$/],
+      ['[tenants.acme]\nlife = "warm"', /tenants\.acme\.life must be "session", "clean"$/],
+      ["[tenants.acme]\ngolden = true", /tenants\.acme\.golden must be "shared", "own"$/],
+      ["tenants.acme = 1", /tenants must be a table from names/],
+      ['[tenants.Acme]\nlife = "clean"', /tenants\.Acme is no name/],
+      ['[tenant.acme]\nlife = "clean"', /unknown key tenant\.acme\.life; did you mean tenants\?$/],
+    ] as const)
+      assert.throws(() => read(content), invalid(message));
   });
 
   test("a scheduler's file", () => {

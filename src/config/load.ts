@@ -82,8 +82,11 @@ function read(name: string, key: Key<unknown>, layer: Layer): { value: unknown; 
   if (!layer.values.has(name)) return [];
   const origin = layer.origin(name);
   const value = key.kind.parse(layer.values.get(name), layer.folder);
-  if (value === undefined)
-    throw new HpccError("config.invalid", `${describeOrigin(origin)}: ${name} must be ${key.kind.expected}`);
+  if (value === undefined) {
+    const said = key.kind.complaint?.(layer.values.get(name));
+    const { at, problem } = said ?? { at: "", problem: `must be ${key.kind.expected}` };
+    throw new HpccError("config.invalid", `${describeOrigin(origin)}: ${(name + at).slice(0, 80)} ${problem}`);
+  }
   return [{ value, origin }];
 }
 
@@ -177,7 +180,8 @@ function firstLeaf(name: string, table: Readonly<Record<string, unknown>>): stri
 }
 
 function unknownKey(where: string, name: string, known: readonly string[]): HpccError {
-  const near = nearest(name, known);
+  const [table = name] = name.split(".");
+  const near = nearest(name, known) ?? nearest(table, known);
   const advice = near === null ? "" : `; did you mean ${near}?`;
   return new HpccError("config.invalid", `${where}: unknown key ${name.slice(0, 80)}${advice}`);
 }

@@ -2,6 +2,7 @@
 import { isAbsolute, resolve } from "node:path";
 import { HpccError } from "../base/errors.ts";
 import { formatHostPort, type HostPort } from "../core/identity/host-port.ts";
+import { nearest } from "./nearest.ts";
 
 /** How one kind of value is read. `fail` throws an error that names the key and its source. */
 export interface ValueKind<T> {
@@ -9,8 +10,16 @@ export interface ValueKind<T> {
   readonly expected: string;
   /** Reads a TOML value; undefined when it does not fit. `folder` is that of the file, null without one. */
   parse(value: unknown, folder: string | null): T | undefined;
+  /** Which part of a value does not fit and why, where that says more than what is expected. */
+  complaint?(value: unknown): Complaint | null;
   /** Reads the text of a variable or flag into what `parse` takes. */
   fromText(text: string): unknown;
+}
+
+/** `at` is appended to the key's name (".acme.life"), `problem` goes on from there ("must be ..."). */
+export interface Complaint {
+  readonly at: string;
+  readonly problem: string;
 }
 
 const asIs = (text: string): unknown => text;
@@ -100,12 +109,53 @@ export function tableOf<T>(namePattern: RegExp, kind: ValueKind<T>): ValueKind<R
       }
       return result;
     },
+    complaint(value) {
+      if (!isTable(value)) return null;
+      for (const [name, item] of Object.entries(value)) {
+        if (!namePattern.test(name)) return { at: `.${name}`, problem: `is no name (${namePattern.source})` };
+        const inner = kind.complaint?.(item);
+        if (inner) return { at: `.${name}${inner.at}`, problem: inner.problem };
+      }
+      return null;
+    },
     fromText(text) {
       if (text.trim() === "") return {};
       const pairs = text.split(",").map((pair) => pair.split("="));
       if (pairs.some((pair) => pair.length !== 2)) return text;
       return Object.fromEntries(pairs.map(([name, item]) => [name!.trim(), kind.fromText(item!.trim())]));
     },
+  };
+}
+
+type Members = Readonly<Record<string, { readonly kind: ValueKind<unknown>; readonly fallback: unknown }>>;
+type RecordOf<M extends Members> = {
+  readonly [K in keyof M]: M[K] extends { readonly kind: ValueKind<infer T> } ? T : never;
+};
+
+/** A table of known members, each with a value when it is not set. */
+export function recordOf<const M extends Members>(members: M): ValueKind<RecordOf<M>> {
+  return {
+    expected: `a table of ${Object.keys(members).join(", ")}`,
+    parse(value, folder) {
+      if (!isTable(value) || Object.keys(value).some((name) => !Object.hasOwn(members, name))) return undefined;
+      const entries = Object.entries(members).map(([name, { kind, fallback }]) => [
+        name,
+        Object.hasOwn(value, name) ? kind.parse(value[name], folder) : fallback,
+      ]);
+      return entries.some(([, item]) => item === undefined) ? undefined : Object.fromEntries(entries);
+    },
+    complaint(value) {
+      if (!isTable(value)) return null;
+      for (const [name, item] of Object.entries(value)) {
+        const member = Object.hasOwn(members, name) ? members[name] : undefined;
+        const near = nearest(name, Object.keys(members));
+        if (!member) return { at: `.${name}`, problem: `is no known key${near ? `; did you mean ${near}?` : ""}` };
+        if (member.kind.parse(item, null) === undefined)
+          return { at: `.${name}`, problem: `must be ${member.kind.expected}` };
+      }
+      return null;
+    },
+    fromText: asIs,
   };
 }
 

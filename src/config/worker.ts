@@ -3,10 +3,11 @@ import { HpccError } from "../base/errors.ts";
 import { type Digest, parseDigest } from "../core/digest/digest.ts";
 import type { HostPort } from "../core/identity/host-port.ts";
 import { ISOLATIONS, type Isolation } from "../core/isolation.ts";
+import { LIVES, type Life } from "../core/life.ts";
 import { ADDRESS, type IdentityFiles, identityFiles } from "./client.ts";
 import type { Environment } from "./directories.ts";
 import { type Loaded, loadConfig } from "./load.ts";
-import { integer, listOf, oneOf, optional, PATH, text } from "./value.ts";
+import { integer, listOf, oneOf, optional, PATH, recordOf, tableOf, text } from "./value.ts";
 
 const KIB = 1024;
 const MIB = 1024 * 1024;
@@ -40,13 +41,21 @@ export interface WorkerConfig {
   readonly vms: {
     readonly vmsMax: number;
     readonly memoryBytesMax: number;
+    readonly vcpusMax: number;
     readonly vmMemoryBytes: number;
     readonly vmVcpus: number;
     readonly executionsPerVmMax: number;
     readonly queuePerTenantMax: number;
     readonly idleMs: number;
     readonly tenureMs: number;
+    readonly parkedMs: number;
+    readonly parkedMax: number;
+    readonly parkedDiskBytesMax: number;
+    readonly sessionMs: number;
+    readonly sparesMax: number;
   };
+  /** How tenants' VMs live, by name; others have the default. */
+  readonly tenants: ReadonlyMap<string, { readonly life: Life; readonly golden: "shared" | "own" }>;
   /** Compiles at the same time, as told to schedulers. */
   readonly slots: number;
   readonly execution: {
@@ -83,6 +92,12 @@ const DEFAULT_LISTEN: HostPort = { host: "127.0.0.1", port: 9441 };
 const DEFAULT_ISOLATIONS: readonly Isolation[] = ["qemu-kvm", "firecracker"];
 const NO_ADDRESSES: readonly HostPort[] = [];
 const NO_PATHS: readonly string[] = [];
+const NO_TENANTS: WorkerConfig["tenants"] = new Map();
+const TENANT_NAME = /^[a-z0-9][a-z0-9_-]{0,62}(\.[a-z0-9_-]{1,63}){0,3}$/;
+const TENANT = recordOf({
+  life: { kind: oneOf(LIVES), fallback: "session" },
+  golden: { kind: oneOf(["shared", "own"]), fallback: "shared" },
+});
 const NO_DIGESTS: readonly Digest[] = [];
 /** Where the root process makes its groups when it is told nothing else. */
 const DEFAULT_CGROUP = "/sys/fs/cgroup/hpcc";
@@ -107,12 +122,19 @@ export const WORKER_SCHEMA = {
   "qemu.boot_deadline_ms": { kind: integer(1_000, 600_000), fallback: 60_000 },
   "vms.max": { kind: integer(1, 1_000), fallback: 4 },
   "vms.memory_mib_max": { kind: integer(128, 1024 * 1024), fallback: 4_096 },
+  "vms.vcpus_max": { kind: optional(integer(1, 65_536)), fallback: null },
   "vms.vm_memory_mib": { kind: integer(128, 65_536), fallback: 1_024 },
   "vms.vm_vcpus": { kind: integer(1, 64), fallback: 2 },
   "vms.executions_per_vm_max": { kind: integer(1, 256), fallback: 2 },
   "vms.queue_per_tenant_max": { kind: integer(1, 100_000), fallback: 1_000 },
   "vms.idle_ms": { kind: integer(1_000, 86_400_000), fallback: 600_000 },
   "vms.tenure_ms": { kind: integer(0, 3_600_000), fallback: 10_000 },
+  "vms.parked_max": { kind: integer(0, 1_000), fallback: 16 },
+  "vms.parked_ms": { kind: integer(1_000, 604_800_000), fallback: 3_600_000 },
+  "vms.parked_disk_mib_max": { kind: integer(0, 16 * 1024 * 1024), fallback: 16_384 },
+  "vms.session_ms": { kind: integer(1_000, 604_800_000), fallback: 28_800_000 },
+  "vms.spares_max": { kind: integer(0, 64), fallback: 2 },
+  tenants: { kind: tableOf(TENANT_NAME, TENANT), fallback: NO_TENANTS },
   "host.firecracker": { kind: PROGRAM, fallback: "firecracker", variable: "HPCC_FIRECRACKER" },
   "host.jailer": { kind: PROGRAM, fallback: "jailer", variable: "HPCC_JAILER" },
   "host.base_dir": { kind: optional(PATH), fallback: null },
@@ -153,6 +175,8 @@ export function loadWorkerConfig(
     throw invalid("advertise is required with a listen address that nobody can dial");
   if (values["vms.vm_memory_mib"] > values["vms.memory_mib_max"])
     throw invalid("vms.vm_memory_mib must not be above vms.memory_mib_max");
+  const vcpusMax = values["vms.vcpus_max"] ?? values["vms.max"] * values["vms.vm_vcpus"];
+  if (values["vms.vm_vcpus"] > vcpusMax) throw invalid("vms.vm_vcpus must not be above vms.vcpus_max");
   if (values["execution.memory_mib"] > values["vms.vm_memory_mib"])
     throw invalid("execution.memory_mib must not be above vms.vm_memory_mib");
   const baseDir = values["host.base_dir"];
@@ -175,13 +199,20 @@ export function loadWorkerConfig(
     vms: {
       vmsMax: values["vms.max"],
       memoryBytesMax: values["vms.memory_mib_max"] * MIB,
+      vcpusMax,
       vmMemoryBytes: values["vms.vm_memory_mib"] * MIB,
       vmVcpus: values["vms.vm_vcpus"],
       executionsPerVmMax: values["vms.executions_per_vm_max"],
       queuePerTenantMax: values["vms.queue_per_tenant_max"],
       idleMs: values["vms.idle_ms"],
       tenureMs: values["vms.tenure_ms"],
+      parkedMs: values["vms.parked_ms"],
+      parkedMax: values["vms.parked_max"],
+      parkedDiskBytesMax: values["vms.parked_disk_mib_max"] * MIB,
+      sessionMs: values["vms.session_ms"],
+      sparesMax: values["vms.spares_max"],
     },
+    tenants: values.tenants,
     slots: values.slots,
     execution: {
       wallMs: values["execution.wall_ms"],

@@ -123,6 +123,7 @@ function settings(config: WorkerConfig, identity: WorkerIdentity) {
       sourceBytesMax: config.jobs.sourceBytesMax,
       execution: config.execution,
     },
+    tenants: config.tenants,
     cacheBytesMax: config.storeBytesMax,
   } as const;
 }

@@ -2,6 +2,7 @@
 // `store.io`.
 import type { Digest } from "../core/digest/digest.ts";
 import type { Isolation } from "../core/isolation.ts";
+import type { Life } from "../core/life.ts";
 import type { BlobStore } from "./blob-store.ts";
 
 export interface CachedAction {
@@ -9,6 +10,8 @@ export interface CachedAction {
   readonly result: Uint8Array;
   /** Isolation under which it was compiled. */
   readonly isolation: Isolation;
+  /** Life of the VM that compiled it. */
+  readonly life: Life;
   /** Time in the compiler in microseconds. */
   readonly compileUs: number;
   /** The VM that compiled it, as its audit row names it. */

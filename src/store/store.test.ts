@@ -1,6 +1,6 @@
 // One contract for every backend, then what only the disk can get wrong.
 import assert from "node:assert/strict";
-import { randomBytes } from "node:crypto";
+import { createHash, randomBytes } from "node:crypto";
 import { mkdtemp, readdir, readFile, rm, truncate, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -8,6 +8,7 @@ import { describe, test } from "node:test";
 import { zstdCompressSync } from "node:zlib";
 import { ManualClock } from "../base/clock.ts";
 import { SILENT_LOGGER } from "../base/log.ts";
+import { FieldWriter } from "../core/action/fields.ts";
 import { type Digest, digestHex, sha256 } from "../core/digest/digest.ts";
 import { parseTenantId } from "../core/identity/spiffe.ts";
 import type { CachedAction, TenantStore } from "./action-cache.ts";
@@ -59,7 +60,13 @@ async function read(blobs: BlobStore, digest: Digest): Promise<Uint8Array | null
 
 const text = Buffer.from("int main(void) { return 0; }\n".repeat(400));
 const noise = randomBytes(700_000);
-const cached: CachedAction = { result: Buffer.from("result"), isolation: "qemu-tcg", compileUs: 1234, vm: "vm-1" };
+const cached: CachedAction = {
+  result: Buffer.from("result"),
+  isolation: "qemu-tcg",
+  life: "clean",
+  compileUs: 1234,
+  vm: "vm-1",
+};
 
 for (const [name, backend] of Object.entries(BACKENDS))
   describe(`the ${name} store keeps the contract`, () => {
@@ -196,6 +203,27 @@ describe("the disk store", () => {
       assert.deepEqual(await actions.get(key), { kind: "miss" });
       assert.deepEqual(await actions.get(other), { kind: "miss" });
       assert.equal(disk.counters.quarantined, 2);
+    }));
+
+  test("reads an action from before lives were kept as one of a session, and none of a later schema", async () =>
+    withFolder(async (folder) => {
+      const disk = await openDisk(folder);
+      const { actions } = disk.tenant(TENANT);
+      const key = sha256(Buffer.from("key"));
+      await actions.put(key, cached);
+      const entry = (schema: string): Buffer => {
+        const fields = new FieldWriter().ascii(1, schema).digest(2, key).bytes(3, cached.result).u32(4, 2);
+        const body = fields.u64(5, cached.compileUs).ascii(6, cached.vm).finish();
+        return Buffer.concat([body, createHash("sha256").update(body).digest()]);
+      };
+      await writeFile(entryPath(folder, "actions", key), entry("hpcc.cached.v1"));
+      const found = await actions.get(key);
+      assert.deepEqual(found.kind === "hit" && { ...found.action, result: Buffer.from(found.action.result) }, {
+        ...cached,
+        life: "session",
+      });
+      await writeFile(entryPath(folder, "actions", key), entry("hpcc.cached.v3"));
+      assert.deepEqual(await actions.get(key), { kind: "miss" });
     }));
 
   test("a full disk fails the put, leaves no file, and serves what is there", async () =>

@@ -1,12 +1,16 @@
-// The key of a VM: whose code it may run, and on which toolchain. Only makePoolKey makes one, from parts that are named,
-// so that no string that happens to be at hand can stand in for it.
+// The key of a VM: whose code it may run, on which toolchain, and how it lives. Only makePoolKey makes one, from parts that
+// are named, so that no string that happens to be at hand can stand in for it.
 import type { Digest } from "../core/digest/digest.ts";
 import type { IdentityName, Principal, TenantId } from "../core/identity/spiffe.ts";
+import type { Life } from "../core/life.ts";
 
 declare const poolKeyBrand: unique symbol;
 
-/** `session`: stays warm across the executions of one principal. */
-export type TrustTier = "session";
+/** `session`: stays across the executions of one principal. `clean`: has run nothing, runs one execution, is destroyed. */
+export type TrustTier = Life;
+
+/** Which golden snapshot a VM may come from: the one that all tenants share, or its tenant's own. */
+export type GoldenPolicy = "shared" | "own";
 
 export interface PoolKey {
   readonly [poolKeyBrand]: true;
@@ -14,18 +18,36 @@ export interface PoolKey {
   readonly user: IdentityName;
   readonly image: Digest;
   readonly trust: TrustTier;
+  readonly golden: GoldenPolicy;
   /** One string per key, for maps and logs; fields are length-prefixed, so that no two keys share one. */
   readonly text: string;
+  /** One string for all users of the tenant: as long as a clean VM has run nothing, it may become any of theirs. */
+  readonly spareText: string;
+}
+
+/** Whose a VM is, as its rows say. A clean one belongs to its tenant until a job gets it, and has no user before. */
+export interface VmOwner {
+  readonly tenant: TenantId;
+  readonly user: IdentityName | null;
+  readonly image: Digest;
+  readonly trust: TrustTier;
 }
 
 export interface PoolKeyParts {
   readonly principal: Principal;
   readonly image: Digest;
   readonly trust: TrustTier;
+  /** By default `shared`. */
+  readonly golden?: GoldenPolicy;
 }
 
-export function makePoolKey({ principal, image, trust }: PoolKeyParts): PoolKey {
+export function makePoolKey({ principal, image, trust, golden = "shared" }: PoolKeyParts): PoolKey {
   const { trustDomain, tenant, user } = principal;
-  const text = [trustDomain, tenant, user, image, trust].map((field) => `${field.length}:${field}`).join("");
-  return Object.freeze({ tenant, user, image, trust, text }) as PoolKey;
+  const text = joined([trustDomain, tenant, user, image, trust, golden]);
+  const spareText = joined([trustDomain, tenant, image, golden]);
+  return Object.freeze({ tenant, user, image, trust, golden, text, spareText }) as PoolKey;
+}
+
+function joined(fields: readonly string[]): string {
+  return fields.map((field) => `${field.length}:${field}`).join("");
 }

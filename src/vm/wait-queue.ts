@@ -1,4 +1,4 @@
-// Who waits for a VM: a line per tenant, tenants served in turn. It knows nothing of VMs.
+// Who waits for a VM: a line per tenant, tenants served in turn, or by a rank that the caller knows. It knows nothing of VMs.
 import { HpccError } from "../base/errors.ts";
 
 interface Waiter<T> {
@@ -44,13 +44,13 @@ export class WaitQueue<T> {
 
   /**
    * Serves until nothing more can be: in a round each tenant gets one thing, served or begun for the first of his line whom
-   * `tryServe` can help, and goes behind the others.
+   * `tryServe` can help. The tenant of the lowest rank comes first; of equal ones, who was served longest ago.
    */
-  serve(tryServe: (item: T) => Service): void {
+  serve(tryServe: (item: T) => Service, rank: (tenant: string) => number = () => 0): void {
     for (let progress = true; progress; ) {
       progress = false;
       const served = (tenant: string): number => this.#served.get(tenant) ?? 0;
-      const round = [...this.#lines].sort(([a], [b]) => served(a) - served(b));
+      const round = [...this.#lines].sort(([a], [b]) => rank(a) - rank(b) || served(a) - served(b));
       for (const [tenant, line] of round) {
         let service: Service = "not";
         const waiter = line.find(({ item }) => {

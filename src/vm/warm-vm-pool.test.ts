@@ -1,173 +1,14 @@
-// The pool on a runtime that is real but trivial: its machines hold executions until the test ends them. Time is moved by hand.
+// The pool and the life of a session on a runtime that is real but trivial. Time is moved by hand.
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { ascii } from "../base/byte-string.ts";
-import { ManualClock } from "../base/clock.ts";
+import { heldKey, heldPool, rejectsWith, settle } from "../../test/support/held-pool.ts";
+import { heldRequest } from "../../test/support/held-runtime.ts";
 import { HpccError } from "../base/errors.ts";
-import { SILENT_LOGGER } from "../base/log.ts";
-import { sha256 } from "../core/digest/digest.ts";
-import { parseSpiffeId } from "../core/identity/spiffe.ts";
-import type { ExecutionRequest, ExecutionResult, ReceivedBytes } from "./execution.ts";
 import type { VmPoolLimits } from "./pool.ts";
-import { makePoolKey, type PoolKey } from "./pool-key.ts";
-import type { BootSpec, Machine, MachineEnd, Runtime } from "./runtime.ts";
-import type { VmEvent } from "./vm-event.ts";
-import { WarmVmPool } from "./warm-vm-pool.ts";
+import type { PoolKey } from "./pool-key.ts";
 
-const EMPTY: ReceivedBytes = {
-  sizeBytes: 0,
-  async *chunks() {},
-  bytes: () => Promise.resolve(new Uint8Array()),
-};
-const RESULT: ExecutionResult = {
-  exit: { kind: "code", code: 0 },
-  stdout: EMPTY,
-  stderr: EMPTY,
-  outputs: [],
-  wallUs: 1,
-  cpuUs: 1,
-  memoryPeakBytes: 1,
-  [Symbol.asyncDispose]: () => Promise.resolve(),
-};
-const REQUEST: ExecutionRequest = {
-  argv: [ascii("/usr/bin/cc")],
-  environment: [],
-  cwd: ascii("/"),
-  inputs: [],
-  outputs: [],
-  limits: { wallMs: 1, memoryBytes: 1, pids: 1, outputBytes: 1, stdioBytes: 1 },
-  terminalColumns: 0,
-};
-
-class HeldMachine implements Machine {
-  readonly isolation = "namespace";
-  readonly versions = {
-    vmm: "none",
-    kernelDigest: "",
-    initramfsDigest: "",
-    agentDigest: "",
-    kernelRelease: "",
-    agentVersion: "",
-  };
-  readonly bootMs = 1;
-  readonly id: string;
-  readonly ended: Promise<MachineEnd>;
-  alive = true;
-  /** Ends the execution that began first. */
-  readonly running: { readonly finish: () => void; readonly fail: (error: Error) => void }[] = [];
-  #end!: (end: MachineEnd) => void;
-
-  constructor(id: string) {
-    this.id = id;
-    this.ended = new Promise((resolve) => {
-      this.#end = resolve;
-    });
-  }
-
-  readonly session = {
-    execute: (_request: ExecutionRequest, { signal }: { signal: AbortSignal }): Promise<ExecutionResult> =>
-      new Promise((resolve, reject) => {
-        const run = {
-          finish: () => {
-            this.running.splice(this.running.indexOf(run), 1);
-            resolve(RESULT);
-          },
-          fail: (error: Error) => {
-            this.running.splice(this.running.indexOf(run), 1);
-            reject(error);
-          },
-        };
-        this.running.push(run);
-        signal.addEventListener("abort", () => run.fail(new HpccError("job.cancelled", "cancelled")));
-      }),
-  };
-
-  finishAll(): void {
-    while (this.running[0]) this.running[0].finish();
-  }
-
-  die(end: MachineEnd): void {
-    this.alive = false;
-    const error = new HpccError(end.t === "breach" ? "vm.breach" : "vm.lost", "gone");
-    while (this.running[0]) this.running[0].fail(error);
-    this.#end(end);
-  }
-
-  async destroy(): Promise<void> {
-    this.die({ t: "destroyed" });
-    await this.ended;
-  }
-}
-
-class HeldRuntime implements Runtime {
-  readonly isolation = "namespace";
-  readonly machines: HeldMachine[] = [];
-  /** While set, boots wait for it. */
-  gate: Promise<void> = Promise.resolve();
-  refuse: Error | null = null;
-
-  async boot(_spec: BootSpec, signal: AbortSignal): Promise<Machine> {
-    await this.gate;
-    signal.throwIfAborted();
-    if (this.refuse) throw this.refuse;
-    const machine = new HeldMachine(`vm-${this.machines.length}`);
-    this.machines.push(machine);
-    return machine;
-  }
-
-  get alive(): readonly HeldMachine[] {
-    return this.machines.filter((machine) => machine.alive);
-  }
-}
-
-function key(tenant: string, user = "ann", image = "gcc"): PoolKey {
-  const principal = parseSpiffeId(`spiffe://example.org/tenant/${tenant}/user/${user}`);
-  assert.ok(principal.kind === "user");
-  return makePoolKey({ principal, image: sha256(Buffer.from(image)), trust: "session" });
-}
-
-const LIMITS: VmPoolLimits = {
-  vmsMax: 2,
-  memoryBytesMax: 2 ** 30,
-  vmMemoryBytes: 2 ** 28,
-  vmVcpus: 1,
-  executionsPerVmMax: 2,
-  queuePerTenantMax: 4,
-  idleMs: 60_000,
-  tenureMs: 10_000,
-};
-
-function fixture(limits: Partial<VmPoolLimits> = {}) {
-  const runtime = new HeldRuntime();
-  const clock = new ManualClock();
-  const events: VmEvent[] = [];
-  const pool = new WarmVmPool({
-    runtime,
-    limits: { ...LIMITS, ...limits },
-    events: (event) => {
-      events.push(event);
-      return Promise.resolve();
-    },
-    clock,
-    logger: SILENT_LOGGER,
-  });
-  return {
-    runtime,
-    clock,
-    events,
-    pool,
-    execute: (of: PoolKey, signal = new AbortController().signal) => pool.execute(of, "/rootfs", REQUEST, { signal }),
-  };
-}
-
-/** Lets all that is due happen. */
-async function settle(): Promise<void> {
-  for (let turn = 0; turn < 3; turn += 1) await new Promise((resolve) => setImmediate(resolve));
-}
-
-function rejectsWith(code: string) {
-  return (error: unknown): boolean => error instanceof HpccError && error.code === code;
-}
+const key = (tenant: string, user = "ann", image = "gcc"): PoolKey => heldKey(tenant, { user, image });
+const fixture = (limits: Partial<VmPoolLimits> = {}) => heldPool({ limits });
 
 describe("the pool", () => {
   it("boots one VM per key, and keeps it for the next execution", async () => {
@@ -215,8 +56,8 @@ describe("the pool", () => {
     await pool.close();
   });
 
-  it("destroys a VM that has been idle for too long", async () => {
-    const { runtime, clock, events, pool, execute } = fixture();
+  it("destroys a VM that has been idle for too long where none may be parked", async () => {
+    const { runtime, clock, events, pool, execute } = fixture({ parkedMax: 0 });
     const one = execute(key("a"));
     await settle();
     runtime.machines[0]?.running[0]?.finish();
@@ -349,9 +190,9 @@ describe("the pool", () => {
 
   it("fails all who wait for a boot that fails, and boots again for the next", async () => {
     const { runtime, events, pool, execute } = fixture();
-    runtime.refuse = new HpccError("vm.boot", "no");
+    runtime.failures.set("boot", new HpccError("vm.boot", "no"));
     await Promise.all([1, 2].map(() => assert.rejects(execute(key("a")), rejectsWith("vm.boot"))));
-    runtime.refuse = null;
+    runtime.failures.clear();
     const next = execute(key("a"));
     await settle();
     runtime.machines[0]?.running[0]?.finish();
@@ -364,16 +205,9 @@ describe("the pool", () => {
   });
 
   it("runs nothing in a VM whose boot could not be recorded", async () => {
-    const runtime = new HeldRuntime();
-    const pool = new WarmVmPool({
-      runtime,
-      limits: LIMITS,
-      events: () => Promise.reject(new HpccError("audit.io", "disk full")),
-      clock: new ManualClock(),
-      logger: SILENT_LOGGER,
-    });
+    const { runtime, pool } = heldPool({ onEvent: () => Promise.reject(new HpccError("audit.io", "disk full")) });
     const { signal } = new AbortController();
-    await assert.rejects(pool.execute(key("a"), "/rootfs", REQUEST, { signal }), rejectsWith("audit.io"));
+    await assert.rejects(pool.execute(key("a"), "/rootfs", heldRequest("x"), { signal }), rejectsWith("audit.io"));
     assert.equal(runtime.alive.length, 0);
     await pool.close();
   });
@@ -383,12 +217,10 @@ describe("the pool", () => {
     const running = execute(key("a"));
     await settle();
     const waiting = execute(key("a"));
-    const gate = Promise.withResolvers<void>();
-    runtime.gate = gate.promise;
+    runtime.hold.add("boot");
     const booting = execute(key("b"));
     await settle();
     const closed = pool.close();
-    gate.resolve();
     for (const one of [running, waiting, booting]) await assert.rejects(one, rejectsWith("vm.lost"));
     await closed;
     assert.equal(runtime.alive.length, 0);

@@ -1,16 +1,20 @@
-// The pool: one VM per key kept warm, within a capacity. When it is full, the VM that was idle longest gives its place to
-// another key; when none is idle, the one that has held its place longest, beyond its tenure, takes no more work and leaves,
-// unless its tenant has no more VMs than who waits.
+// The pool: one VM per key of the `session` life, parked when idle and restored on demand; and for the `clean` life one VM for
+// each job, with spares started ahead of the next. The tenant that has had least of the places comes first; when nothing is free,
+// eviction.ts says who leaves.
 import type { Clock, Timer } from "../base/clock.ts";
-import { type ErrorCode, HpccError } from "../base/errors.ts";
+import { HpccError } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
+import { chooseVictims, type Demand } from "./eviction.ts";
 import type { ExecuteOptions, ExecutionRequest } from "./execution.ts";
+import { mayPark, overQuota } from "./parked-vms.ts";
+import { PlaceTime } from "./place-time.ts";
 import type { PooledExecution, VmEventSink, VmPool, VmPoolLimits } from "./pool.ts";
 import type { PoolKey } from "./pool-key.ts";
-import type { BootSpec, Machine, MachineEnd, Runtime } from "./runtime.ts";
-import type { DestroyReason, VmEvent, VmIdentity } from "./vm-event.ts";
-import { transition, type VmChange, type VmState } from "./vm-state.ts";
-import { WaitQueue } from "./wait-queue.ts";
+import { fits, minus, type Room, roomHeld, roomOfLimits, sumOf } from "./pool-room.ts";
+import { identityOf, PooledVm, type PooledVmDeps } from "./pooled-vm.ts";
+import type { BootSpec, Machine, Runtime } from "./runtime.ts";
+import { SpareDemand } from "./spare-demand.ts";
+import { type Service, WaitQueue } from "./wait-queue.ts";
 
 export interface WarmVmPoolOptions {
   readonly runtime: Runtime;
@@ -18,22 +22,6 @@ export interface WarmVmPoolOptions {
   readonly events: VmEventSink;
   readonly clock: Clock;
   readonly logger: Logger;
-}
-
-/** Between two compiles of one build a VM is idle for a moment; it is not taken away then. */
-const IDLE_BEFORE_EVICTION_MS = 1_000;
-
-/** A place in the pool, from the start of a boot until nothing is left of the VM. */
-interface Slot {
-  readonly key: PoolKey;
-  readonly spec: BootSpec;
-  readonly abortBoot: AbortController;
-  state: VmState;
-  machine: Machine | null;
-  /** When it could first be used; its tenure counts from here. */
-  bootedMs: number;
-  executionsEnded: number;
-  idleTimer: Timer | null;
 }
 
 interface Waiting {
@@ -44,25 +32,38 @@ interface Waiting {
 }
 
 interface Lease {
-  readonly slot: Slot;
+  readonly vm: PooledVm;
   readonly machine: Machine;
+}
+
+/** One round of serving: who lacks room, and which clean VMs that boot are spoken for. */
+interface Round {
+  readonly lacking: Map<Waiting | string, Demand>;
+  readonly expecting: Map<string, Set<Waiting>>;
 }
 
 export class WarmVmPool implements VmPool {
   readonly #options: WarmVmPoolOptions;
-  readonly #vmsMax: number;
-  readonly #slots = new Map<string, Slot>();
+  readonly #vmDeps: PooledVmDeps;
+  readonly #vms = new Set<PooledVm>();
+  /** Those of the `session` life, by the text of their key. */
+  readonly #sessions = new Map<string, PooledVm>();
   readonly #queue: WaitQueue<Waiting>;
+  readonly #spares: SpareDemand;
+  readonly #placeTime: PlaceTime;
   #roomTimer: Timer | null = null;
   #closed = false;
   #emptied: (() => void) | null = null;
 
   constructor(options: WarmVmPoolOptions) {
-    const { vmsMax, memoryBytesMax, vmMemoryBytes, queuePerTenantMax } = options.limits;
+    const { limits, runtime, events, clock, logger } = options;
     this.#options = options;
-    this.#vmsMax = Math.min(vmsMax, Math.floor(memoryBytesMax / vmMemoryBytes));
-    if (this.#vmsMax < 1) throw new HpccError("config.invalid", "the memory for VMs does not hold one of them");
-    this.#queue = new WaitQueue(queuePerTenantMax);
+    this.#vmDeps = { runtime, events, times: limits, clock, logger };
+    if (!fits(this.#roomOfOne(), roomOfLimits(limits)))
+      throw new HpccError("config.invalid", "the memory or the processors for VMs do not hold one of them");
+    this.#queue = new WaitQueue(limits.queuePerTenantMax);
+    this.#spares = new SpareDemand(limits.idleMs);
+    this.#placeTime = new PlaceTime(clock.monotonicMs());
   }
 
   async execute(
@@ -71,16 +72,18 @@ export class WarmVmPool implements VmPool {
     request: ExecutionRequest,
     options: ExecuteOptions,
   ): Promise<PooledExecution> {
-    const { slot, machine } = await this.#acquire(key, rootfs, options.signal);
+    const { vm, machine } = await this.#acquire(key, rootfs, options.signal);
     try {
       const result = await machine.session.execute(request, options);
-      return { vm: identityOf(machine), result };
+      return { vm: identityOf(machine), life: key.trust, result };
     } catch (error) {
       if (!(error instanceof HpccError)) throw error;
-      if (error.code === "vm.breach" || error.code === "vm.lost") this.#destroy(slot, reasonOf(error.code));
+      if (error.code === "vm.breach") vm.destroy("breach");
+      if (error.code === "vm.lost") vm.destroy("lost");
       throw new HpccError(error.code, error.message, { cause: error, details: { ...error.details, vm: machine.id } });
     } finally {
-      this.#release(slot);
+      vm.end();
+      this.#serve();
     }
   }
 
@@ -88,8 +91,8 @@ export class WarmVmPool implements VmPool {
     this.#closed = true;
     this.#roomTimer?.cancel();
     for (const waiting of this.#queue.takeAll(() => true)) waiting.fail(closedError());
-    for (const slot of this.#slots.values()) this.#destroy(slot, "closed");
-    if (this.#slots.size > 0)
+    for (const vm of this.#vms) vm.destroy("closed");
+    if (this.#vms.size > 0)
       await new Promise<void>((resolve) => {
         this.#emptied = resolve;
       });
@@ -112,187 +115,162 @@ export class WarmVmPool implements VmPool {
   /** Serves who can be served, and makes room for who cannot. To be called after every change. */
   #serve(): void {
     if (this.#closed) return;
-    const lacking = new Map<string, PoolKey>();
-    this.#queue.serve((waiting) => {
-      const { key } = waiting;
-      const slot = this.#slots.get(key.text);
-      if (!slot) {
-        if (this.#slots.size < this.#vmsMax) {
-          this.#boot(key, waiting.rootfs);
-          return "begun";
-        }
-        lacking.set(key.text, key);
+    this.#placeTime.advance(this.#options.clock.monotonicMs());
+    const round: Round = { lacking: new Map(), expecting: new Map() };
+    this.#queue.serve(
+      (waiting) => (waiting.key.trust === "clean" ? this.#tryClean(waiting, round) : this.#trySession(waiting, round)),
+      (tenant) => this.#placeTime.usedMs(tenant),
+    );
+    this.#makeRoom([...round.lacking.values()]);
+    if (round.lacking.size === 0) this.#startSpares(round);
+    this.#placeTime.hold([...this.#vms].filter((vm) => vm.holdsPlace).map((vm) => vm.key.tenant));
+  }
+
+  #trySession(waiting: Waiting, { lacking }: Round): Service {
+    const { key, rootfs } = waiting;
+    const vm = this.#sessions.get(key.text);
+    if (vm === undefined || vm.state.t === "parked") {
+      const room = vm?.roomToRestore ?? this.#roomOfOne();
+      if (!fits(room, this.#free())) {
+        lacking.set(key.text, { tenant: key.tenant, room });
         return "not";
       }
-      if (!slot.machine?.alive || !this.#hasRoom(slot)) return "not";
-      this.#change(slot, { t: "began" });
-      waiting.serve({ slot, machine: slot.machine });
+      if (vm === undefined) this.#boot(key, rootfs);
+      else vm.restore();
+      return "begun";
+    }
+    const { state } = vm;
+    const full = state.t === "busy" && state.executions >= this.#options.limits.executionsPerVmMax;
+    if (!vm.usable || full) return "not";
+    waiting.serve({ vm, machine: vm.begin(key) });
+    return "served";
+  }
+
+  #tryClean(waiting: Waiting, { lacking, expecting }: Round): Service {
+    const { key, rootfs } = waiting;
+    const alike = [...this.#vms].filter((vm) => vm.key.trust === "clean" && vm.key.spareText === key.spareText);
+    const ready = alike.find((vm) => vm.usable);
+    if (ready) {
+      this.#spares.note(key, rootfs, this.#options.clock.monotonicMs());
+      expecting.get(key.spareText)?.delete(waiting);
+      waiting.serve({ vm: ready, machine: ready.begin(key) });
       return "served";
-    });
-    this.#makeRoom([...lacking.values()]);
+    }
+    const expected = expecting.get(key.spareText) ?? new Set();
+    expecting.set(key.spareText, expected);
+    if (expected.has(waiting)) return "not";
+    if (expected.size < alike.filter((vm) => vm.state.t === "booting").length) {
+      expected.add(waiting);
+      return "not";
+    }
+    const room = this.#roomOfOne();
+    if (!fits(room, this.#free())) {
+      lacking.set(waiting, { tenant: key.tenant, room });
+      return "not";
+    }
+    this.#boot(key, rootfs);
+    expected.add(waiting);
+    return "begun";
   }
 
-  #hasRoom({ state }: Slot): boolean {
-    return state.t === "warm" || (state.t === "busy" && state.executions < this.#options.limits.executionsPerVmMax);
-  }
-
-  /** Sees to it that a place becomes free for each of these keys, now or when a VM's tenure ends. */
-  #makeRoom(lacking: readonly PoolKey[]): void {
-    const { clock } = this.#options;
-    const coming = this.#count(({ state }) => state.t === "destroying" || state.t === "draining");
-    for (const key of lacking.slice(coming)) {
-      const nowMs = clock.monotonicMs();
-      const candidates = [...this.#slots.values()].map((slot) => ({ slot, fromMs: this.#evictableFromMs(slot, key) }));
-      const due = candidates.filter(({ fromMs }) => fromMs <= nowMs).map(({ slot }) => slot);
-      // Idle ones first, the one idle longest before the others; then the busy one that has been there longest.
-      const [victim] = due.sort((a, b) => warmSinceMs(a) - warmSinceMs(b) || a.bootedMs - b.bootedMs);
-      if (victim) {
-        if (victim.state.t === "warm") this.#destroy(victim, "evicted");
-        else this.#change(victim, { t: "drain" });
-        continue;
+  /** Starts clean VMs for jobs to come, where nobody who waits needs the room. */
+  #startSpares({ expecting }: Round): void {
+    const { clock, limits } = this.#options;
+    for (const { key, rootfs } of this.#spares.wanted(clock.monotonicMs())) {
+      const ready = [...this.#vms].filter(
+        ({ key: other, state }) =>
+          other.trust === "clean" && other.spareText === key.spareText && (state.t === "booting" || state.t === "warm"),
+      );
+      let spares = ready.length - (expecting.get(key.spareText)?.size ?? 0);
+      while (spares < limits.sparesMax && fits(this.#roomOfOne(), this.#free())) {
+        this.#boot(key, rootfs);
+        spares += 1;
       }
-      const nextMs = Math.min(...candidates.map(({ fromMs }) => fromMs));
-      this.#roomTimer?.cancel();
-      if (nextMs < Number.POSITIVE_INFINITY) this.#roomTimer = clock.after(nextMs - nowMs, () => this.#serve());
-      return;
+      if (spares >= limits.sparesMax) this.#spares.settle(key);
     }
   }
 
-  /** When a VM may be taken from its key for another one; infinity for never. */
-  #evictableFromMs({ state, bootedMs, key }: Slot, wanted: PoolKey): number {
-    const tenureEndMs = bootedMs + this.#options.limits.tenureMs;
-    switch (state.t) {
-      case "warm":
-        return Math.min(state.sinceMs + IDLE_BEFORE_EVICTION_MS, tenureEndMs);
-      case "busy": {
-        const held = (tenant: string): number => this.#count((slot) => slot.key.tenant === tenant);
-        const fair = key.tenant === wanted.tenant || held(key.tenant) > held(wanted.tenant);
-        return fair ? tenureEndMs : Number.POSITIVE_INFINITY;
-      }
-      case "booting":
-      case "draining":
-      case "destroying":
-        return Number.POSITIVE_INFINITY;
-    }
-    throw new Error("bug: unknown state of a VM");
+  /** Sees to it that room becomes free for each demand, now or when a VM's tenure ends. */
+  #makeRoom(demands: readonly Demand[]): void {
+    const { clock, limits } = this.#options;
+    this.#roomTimer?.cancel();
+    if (demands.length === 0) return;
+    const nowMs = clock.monotonicMs();
+    const view = { vms: [...this.#vms], tenureMs: limits.tenureMs, nowMs };
+    const { victims, nextMs } = chooseVictims(demands, this.#free(), view);
+    for (const victim of victims)
+      if (victim.state.t === "busy") victim.drain("evicted");
+      else victim.destroy("evicted");
+    if (nextMs < Number.POSITIVE_INFINITY) this.#roomTimer = clock.after(nextMs - nowMs, () => this.#serve());
   }
 
-  #count(matches: (slot: Slot) => boolean): number {
-    return [...this.#slots.values()].filter(matches).length;
+  #free(): Room {
+    return minus(roomOfLimits(this.#options.limits), sumOf([...this.#vms].map((vm) => vm.room)));
+  }
+
+  #roomOfOne(): Room {
+    const { vmMemoryBytes: memoryBytes, vmVcpus: vcpus } = this.#options.limits;
+    return roomHeld("all", { rootfs: "", memoryBytes, vcpus, goldenOwner: null });
   }
 
   #boot(key: PoolKey, rootfs: string): void {
-    const { vmMemoryBytes, vmVcpus } = this.#options.limits;
-    const slot: Slot = {
-      key,
-      spec: { rootfs, memoryBytes: vmMemoryBytes, vcpus: vmVcpus },
-      abortBoot: new AbortController(),
-      state: { t: "booting" },
-      machine: null,
-      bootedMs: 0,
-      executionsEnded: 0,
-      idleTimer: null,
-    };
-    this.#slots.set(key.text, slot);
-    this.#bootSlot(slot).catch((error: unknown) => this.#bootFailed(slot, asError(error)));
+    const { vmMemoryBytes: memoryBytes, vmVcpus: vcpus } = this.#options.limits;
+    const goldenOwner = key.golden === "own" ? key.tenant : null;
+    const spec: BootSpec = { rootfs, memoryBytes, vcpus, goldenOwner };
+    const vm = new PooledVm(key, spec, this.#vmDeps, {
+      changed: () => this.#changed(),
+      idle: (idle) => this.#idle(idle),
+      gone: (gone, bootError) => this.#gone(gone, bootError),
+    });
+    this.#vms.add(vm);
+    if (key.trust === "session") this.#sessions.set(key.text, vm);
   }
 
-  async #bootSlot(slot: Slot): Promise<void> {
-    const { runtime, events, clock } = this.#options;
-    const machine = await runtime.boot(slot.spec, slot.abortBoot.signal);
-    try {
-      const { key, spec } = slot;
-      await events({ t: "booted", vm: identityOf(machine), key, spec, bootMs: machine.bootMs });
-    } catch (error) {
-      await machine.destroy();
-      throw error;
-    }
-    slot.machine = machine;
-    slot.bootedMs = clock.monotonicMs();
-    void machine.ended.then((end) => this.#ended(slot, machine, end));
-    if (slot.state.t === "destroying") {
-      await machine.destroy();
+  #changed(): void {
+    this.#keepQuota(0);
+    this.#serve();
+  }
+
+  #idle(vm: PooledVm): void {
+    const { runtime, limits } = this.#options;
+    if (vm.key.trust === "clean" || !vm.usable || !mayPark(this.#scrubbing, runtime.parking, limits)) {
+      vm.destroy("idle");
       return;
     }
-    this.#change(slot, { t: "booted", nowMs: slot.bootedMs });
+    this.#keepQuota(1);
+    vm.park();
+  }
+
+  /** Destroys parked VMs until `more` can be parked within the quota. */
+  #keepQuota(more: number): void {
+    const { runtime, limits } = this.#options;
+    for (const vm of overQuota(this.#vms, this.#scrubbing + more, runtime.parking, limits)) vm.destroy("quota");
+  }
+
+  get #scrubbing(): number {
+    return [...this.#vms].filter(({ state }) => state.t === "scrubbing").length;
+  }
+
+  #gone(vm: PooledVm, bootError: HpccError | null): void {
+    this.#vms.delete(vm);
+    if (this.#sessions.get(vm.key.text) === vm) this.#sessions.delete(vm.key.text);
+    if (bootError !== null) this.#failWaiting(vm.key, bootError);
+    if (this.#vms.size === 0) this.#emptied?.();
     this.#serve();
   }
 
-  #bootFailed(slot: Slot, error: Error): void {
-    const { key, spec } = slot;
-    if (slot.state.t !== "destroying") this.#tell({ t: "boot-failed", key, spec, error });
-    this.#remove(slot);
-    const failure = error instanceof HpccError ? error : new HpccError("vm.boot", error.message, { cause: error });
-    for (const waiting of this.#queue.takeAll((other) => other.key.text === key.text)) waiting.fail(failure);
-    this.#serve();
+  /** A boot has failed: those who waited for it fail, too, unless another one boots for them. */
+  #failWaiting(key: PoolKey, error: HpccError): void {
+    if (key.trust === "session") {
+      for (const waiting of this.#queue.takeAll((other) => other.key.text === key.text)) waiting.fail(error);
+      return;
+    }
+    this.#spares.settle(key);
+    const alike = (other: PoolKey): boolean => other.trust === "clean" && other.spareText === key.spareText;
+    let booting = [...this.#vms].filter((vm) => alike(vm.key) && vm.state.t === "booting").length;
+    const unserved = (other: Waiting): boolean => alike(other.key) && --booting < 0;
+    for (const waiting of this.#queue.takeAll(unserved)) waiting.fail(error);
   }
-
-  #release(slot: Slot): void {
-    slot.executionsEnded += 1;
-    this.#change(slot, { t: "ended", nowMs: this.#options.clock.monotonicMs() });
-    if (slot.state.t === "destroying") void slot.machine?.destroy();
-    this.#serve();
-  }
-
-  #destroy(slot: Slot, reason: DestroyReason): void {
-    this.#change(slot, { t: "destroy", reason });
-    slot.abortBoot.abort(closedError());
-    void slot.machine?.destroy();
-  }
-
-  /** Nothing is left of the machine. */
-  #ended(slot: Slot, machine: Machine, end: MachineEnd): void {
-    // What the machine knows of its end comes before what the pool thought of it.
-    const reason: DestroyReason =
-      end.t !== "destroyed" ? end.t : slot.state.t === "destroying" ? slot.state.reason : "lost";
-    this.#change(slot, { t: "destroy", reason });
-    this.#remove(slot);
-    this.#tell({
-      t: "destroyed",
-      vm: identityOf(machine),
-      key: slot.key,
-      reason,
-      detail: end.t === "destroyed" ? "" : end.detail,
-      executions: slot.executionsEnded,
-      lifeMs: this.#options.clock.monotonicMs() - slot.bootedMs,
-    });
-    this.#serve();
-  }
-
-  #remove(slot: Slot): void {
-    if (this.#slots.get(slot.key.text) === slot) this.#slots.delete(slot.key.text);
-    if (this.#slots.size === 0) this.#emptied?.();
-  }
-
-  #change(slot: Slot, change: VmChange): void {
-    slot.state = transition(slot.state, change);
-    slot.idleTimer?.cancel();
-    slot.idleTimer =
-      slot.state.t === "warm"
-        ? this.#options.clock.after(this.#options.limits.idleMs, () => this.#destroy(slot, "idle"))
-        : null;
-  }
-
-  #tell(event: VmEvent): void {
-    const { events, logger } = this.#options;
-    events(event).catch((error: unknown) => logger.error("vm.event.lost", { event: event.t, error: String(error) }));
-  }
-}
-
-function warmSinceMs({ state }: Slot): number {
-  return state.t === "warm" ? state.sinceMs : Number.MAX_SAFE_INTEGER;
-}
-
-function identityOf({ id, isolation, versions }: Machine): VmIdentity {
-  return { id, isolation, versions };
-}
-
-function reasonOf(code: ErrorCode): DestroyReason {
-  return code === "vm.breach" ? "breach" : "lost";
-}
-
-function asError(error: unknown): Error {
-  return error instanceof Error ? error : new Error(String(error));
 }
 
 function closedError(): HpccError {

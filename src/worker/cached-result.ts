@@ -7,6 +7,7 @@ import {
 } from "../core/action/result-manifest.ts";
 import type { Digest } from "../core/digest/digest.ts";
 import { type Isolation, isolationAtLeast } from "../core/isolation.ts";
+import { type Life, lifeSuffices } from "../core/life.ts";
 import type { TenantStore } from "../store/action-cache.ts";
 import type { BlobStore, StoredFrame } from "../store/blob-store.ts";
 import type { RecordedResult } from "./job-record.ts";
@@ -52,13 +53,20 @@ export async function openResult(recorded: RecordedResult, blobs: BlobStore): Pr
   }
 }
 
-/** Looks a key up; null for a miss, also when the entry is of a weaker isolation or its blobs are gone. */
-export async function lookUp(key: Digest, isolationMin: Isolation, store: TenantStore): Promise<OpenResult | null> {
+/** What an entry must be at least, to be an answer. */
+export interface WantedResult {
+  readonly isolationMin: Isolation;
+  readonly life: Life;
+}
+
+/** Looks a key up; null for a miss, also when the entry is of a weaker isolation or life, or its blobs are gone. */
+export async function lookUp(key: Digest, wanted: WantedResult, store: TenantStore): Promise<OpenResult | null> {
   const found = await store.actions.get(key);
-  if (found.kind === "miss" || !isolationAtLeast(found.action.isolation, isolationMin)) return null;
-  const { result, isolation, compileUs, vm } = found.action;
+  if (found.kind === "miss") return null;
+  const { result, isolation, life, compileUs, vm } = found.action;
+  if (!isolationAtLeast(isolation, wanted.isolationMin) || !lifeSuffices(life, wanted.life)) return null;
   const manifest = decodeResultManifest(result);
-  const origin = { vm, isolation, compileUs, versions: {} };
+  const origin = { vm, isolation, life, compileUs, versions: {} };
   return openResult({ manifest, resultDigest: resultDigest(result), origin }, store.blobs);
 }
 

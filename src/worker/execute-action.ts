@@ -12,6 +12,7 @@ import {
 } from "../core/action/result-manifest.ts";
 import type { SourceEntry, SourceManifest } from "../core/action/source-manifest.ts";
 import { type Digest, sha256 } from "../core/digest/digest.ts";
+import type { Life } from "../core/life.ts";
 import type { TenantStore } from "../store/action-cache.ts";
 import type { BlobStore } from "../store/blob-store.ts";
 import type { ExecutionInput, ExecutionLimits, ExecutionResult, ReceivedBytes } from "../vm/execution.ts";
@@ -48,7 +49,7 @@ export async function executeAction(parts: ExecuteActionParts, signal: AbortSign
     limits,
     terminalColumns: action.terminalColumns ?? 0,
   };
-  const { vm, result } = await pool.execute(poolKey, rootfs, request, { signal });
+  const { vm, life, result } = await pool.execute(poolKey, rootfs, request, { signal });
   let manifest: ResultManifest;
   try {
     manifest = await keepResult(action, result, limits, store.blobs);
@@ -57,13 +58,13 @@ export async function executeAction(parts: ExecuteActionParts, signal: AbortSign
   }
   const encoded = encodeResultManifest(manifest);
   await store.blobs.putBytes(encoded, "kept", encoded.length);
-  const origin = originOf(vm, result);
+  const origin = originOf(vm, life, result);
   if (manifest.exitCode === 0) await remember(parts, encoded, origin);
   return { manifest, resultDigest: resultDigest(encoded), origin };
 }
 
-function originOf(vm: VmIdentity, result: ExecutionResult): Origin {
-  return { vm: vm.id, isolation: vm.isolation, compileUs: result.wallUs, versions: versionsForRows(vm) };
+function originOf(vm: VmIdentity, life: Life, result: ExecutionResult): Origin {
+  return { vm: vm.id, isolation: vm.isolation, life, compileUs: result.wallUs, versions: versionsForRows(vm) };
 }
 
 /** A VM's versions, bounded: some are the guest's word. */
@@ -132,9 +133,9 @@ async function keep(content: ReceivedBytes, blobs: BlobStore, sizeMax: number): 
 }
 
 async function remember({ store, actionKey, logger }: ExecuteActionParts, result: Uint8Array, origin: Origin) {
-  const { isolation, compileUs, vm } = origin;
+  const { isolation, life, compileUs, vm } = origin;
   try {
-    await store.actions.put(actionKey, { result, isolation, compileUs, vm });
+    await store.actions.put(actionKey, { result, isolation, life, compileUs, vm });
   } catch (error) {
     // The result stands; it is compiled again the next time.
     logger.warn("worker.cache.put_failed", { error: String(error) });

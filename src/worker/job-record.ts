@@ -1,7 +1,7 @@
 // What is known of one job so far, from which its one audit row is made, whatever becomes of it.
 
 import type { AppendedRow, AuditLog } from "../audit/audit-log.ts";
-import type { AuditKind } from "../audit/envelope.ts";
+import type { AuditKind, EnvelopeBody } from "../audit/envelope.ts";
 import { encodeFlags } from "../audit/flags.ts";
 import { INLINE_FLAGS_LENGTH_MAX } from "../audit/row.ts";
 import type { Clock } from "../base/clock.ts";
@@ -11,12 +11,14 @@ import { objectOf, type ResultManifest } from "../core/action/result-manifest.ts
 import { type Digest, sha256 } from "../core/digest/digest.ts";
 import { type Principal, spiffeId } from "../core/identity/spiffe.ts";
 import type { Isolation } from "../core/isolation.ts";
+import type { Life } from "../core/life.ts";
 import type { BlobStore } from "../store/blob-store.ts";
 
 /** Which VM made a result, and on what. */
 export interface Origin {
   readonly vm: string;
   readonly isolation: Isolation;
+  readonly life: Life;
   readonly compileUs: number;
   readonly versions: Readonly<Record<string, string>>;
 }
@@ -25,6 +27,11 @@ export interface RecordedResult {
   readonly manifest: ResultManifest;
   readonly resultDigest: Digest;
   readonly origin: Origin;
+}
+
+/** A life as the log's envelopes name it. */
+export function lifeForRows(life: Life): NonNullable<EnvelopeBody["life"]> {
+  return life === "clean" ? "clean" : "warm";
 }
 
 const FLAGS_BYTES_MAX = 8 * 1024 * 1024;
@@ -85,7 +92,7 @@ export class JobRecord {
         startMs: this.#startMs,
         endMs: this.#clock.wallMs(),
         isolation: result?.origin.isolation ?? null,
-        life: result === undefined ? null : "warm",
+        life: result === undefined ? null : lifeForRows(result.origin.life),
         actionKey: this.#actionKey,
         resultDigest: result?.resultDigest ?? null,
         compileUs: result?.origin.compileUs ?? null,

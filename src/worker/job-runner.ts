@@ -21,7 +21,7 @@ import type { JobHeader } from "../gen/hpcc/worker/v1/worker_pb.js";
 import type { TenantStore } from "../store/action-cache.ts";
 import type { ExecutionLimits } from "../vm/execution.ts";
 import type { VmPool } from "../vm/pool.ts";
-import { makePoolKey } from "../vm/pool-key.ts";
+import { makePoolKey, type PoolKey } from "../vm/pool-key.ts";
 import { actionOfMessage, isolationOfNumber } from "../wire/worker/action-codec.ts";
 import { DEADLINE_MS_MAX } from "../wire/worker/limits.ts";
 import { lookUp, type OpenResult, openResult } from "./cached-result.ts";
@@ -30,6 +30,7 @@ import { Flights } from "./flights.ts";
 import type { WorkerImages } from "./images.ts";
 import { JobRecord, type RecordedResult } from "./job-record.ts";
 import { type JobClient, receiveSource } from "./receive-source.ts";
+import { policyOf, type TenantPolicies } from "./tenant-policy.ts";
 
 export interface JobLimits {
   /** Largest blob of a source, uncompressed. */
@@ -43,6 +44,7 @@ export interface JobRunnerOptions {
   readonly worker: string;
   readonly isolation: Isolation;
   readonly images: WorkerImages;
+  readonly policies: TenantPolicies;
   readonly store: (tenant: TenantId) => TenantStore;
   readonly log: AuditLog;
   readonly pool: VmPool;
@@ -79,6 +81,8 @@ interface Admitted {
   readonly source: SourceManifest;
   readonly key: Digest;
   readonly isolationMin: Isolation;
+  /** Where it runs; its trust is the life that the tenant's policy wants. */
+  readonly poolKey: PoolKey;
   readonly deadlineMs: number;
 }
 
@@ -129,7 +133,7 @@ export class JobRunner {
   }
 
   #admit({ record, principal }: Running, header: JobHeader): Admitted {
-    const { images, isolation, limits } = this.#options;
+    const { images, isolation, limits, policies } = this.#options;
     const source = sourceDigest(header.sourceManifest);
     record.source(source);
     const action = actionOfMessage(header.action);
@@ -148,12 +152,14 @@ export class JobRunner {
       throw new HpccError("isolation.weak", `this worker offers ${isolation}, and the job asks for ${isolationMin}`);
     if (!images.has(action.imageDigest))
       throw new HpccError("image.missing", `this worker has no image ${action.imageDigest}`);
+    const { life: trust, golden } = policyOf(policies, principal.tenant);
     return {
       action,
       encodedSource: header.sourceManifest,
       source: manifest,
       key,
       isolationMin,
+      poolKey: makePoolKey({ principal, image: action.imageDigest, trust, golden }),
       deadlineMs: header.deadlineMs,
     };
   }
@@ -172,9 +178,9 @@ export class JobRunner {
   }
 
   /** A cache that fails is a miss. */
-  async #lookUp({ store }: Running, { key, isolationMin }: Admitted): Promise<OpenResult | null> {
+  async #lookUp({ store }: Running, { key, isolationMin, poolKey }: Admitted): Promise<OpenResult | null> {
     try {
-      return await lookUp(key, isolationMin, store);
+      return await lookUp(key, { isolationMin, life: poolKey.trust }, store);
     } catch (error) {
       this.#options.logger.warn("worker.cache.lookup_failed", { key, error: String(error) });
       return null;
@@ -188,7 +194,7 @@ export class JobRunner {
       action: job.action,
       source: job.source,
       actionKey: job.key,
-      poolKey: makePoolKey({ principal: running.principal, image: imageDigest, trust: "session" }),
+      poolKey: job.poolKey,
       rootfs: await images.rootfs(imageDigest),
       limits: limits.execution,
       pool,

@@ -10,7 +10,7 @@ import type { RemoteJob } from "../daemon/remote/remote-job.ts";
 import { SessionRequestSchema, type SessionResponse, WorkerService } from "../gen/hpcc/worker/v1/worker_pb.js";
 import { RpcClient } from "../wire/grpc/client.ts";
 import { actionToMessage } from "../wire/worker/action-codec.ts";
-import { CHUNK_BYTES_MAX, INITIAL_CREDIT_BYTES } from "../wire/worker/limits.ts";
+import { CHUNK_BYTES_MAX, INITIAL_CREDIT_BYTES, PROTOCOL_VERSION } from "../wire/worker/limits.ts";
 
 const NEVER = { signal: new AbortController().signal };
 const HELLO = { path: "/hpcc/project/hello.c", content: "int answer(void) { return 42; }\n" };
@@ -36,7 +36,7 @@ interface Breach {
   readonly jobs: number;
 }
 
-const hello: Message = { case: "hello", value: { protocolVersion: 1, clientVersion: "0.1.0" } };
+const hello: Message = { case: "hello", value: { protocolVersion: PROTOCOL_VERSION, clientVersion: "0.1.0" } };
 const chunk = (jobId: bigint, blobIndex = 0, size = 100, last = false): Message => ({
   case: "chunk",
   value: { jobId, blobIndex, data: Buffer.alloc(size), last },
@@ -96,7 +96,7 @@ describe("a client that breaks the protocol loses its stream and nobody else's",
     const needed = [hello, jobMessage(large, 1n), { wait: "need" }] as const;
     const breaches: Record<string, Breach> = {
       "no hello": { script: [jobMessage(small, 1n)], jobs: 0 },
-      "another version": { script: [{ case: "hello", value: { protocolVersion: 2 } }], jobs: 0 },
+      "another version": { script: [{ case: "hello", value: { protocolVersion: PROTOCOL_VERSION + 1 } }], jobs: 0 },
       "two hellos": { script: [hello, hello], jobs: 0 },
       "an empty message": { script: [hello, { case: undefined }], jobs: 0 },
       "job 0": { script: [hello, jobMessage(small, 0n)], jobs: 0 },

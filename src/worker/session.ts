@@ -10,6 +10,7 @@ import {
   type ClientHello,
   type JobHeader,
   JobState,
+  Life,
   Outcome,
   ResultBlobKind,
   type SessionRequest,
@@ -54,6 +55,7 @@ const STATES: Record<JobProgress, JobState> = {
   queued: JobState.QUEUED,
   running: JobState.RUNNING,
 };
+const LIVES = { session: Life.SESSION, clean: Life.CLEAN } as const;
 const OUTCOMES = { compiled: Outcome.COMPILED, hit: Outcome.HIT, joined: Outcome.JOINED } as const;
 const BLOB_KINDS = {
   output: ResultBlobKind.OUTPUT,
@@ -251,6 +253,7 @@ class Session {
           rowDigest: row.digest,
           isolation: isolationToNumber(origin.isolation),
           compileUs: BigInt(origin.compileUs),
+          life: LIVES[origin.life],
         },
       });
       const blobs = result.parts.flatMap(({ frame }, index) =>

@@ -21,6 +21,7 @@ import { Inspector } from "./inspection.ts";
 import { type JobCounters, type JobLimits, JobRunner } from "./job-runner.ts";
 import { serveSession } from "./session.ts";
 import { stateFolders } from "./state-folders.ts";
+import type { TenantPolicies } from "./tenant-policy.ts";
 import { vmRows } from "./vm-rows.ts";
 
 export interface WorkerConfig {
@@ -40,6 +41,8 @@ export interface WorkerConfig {
   /** Jobs that a client may have open. */
   readonly jobsPerStreamMax: number;
   readonly limits: JobLimits;
+  /** How tenants' VMs live, where it is not the default. */
+  readonly tenants: TenantPolicies;
   /** Largest size of results and cached actions; null for no limit. */
   readonly cacheBytesMax: number | null;
 }
@@ -107,7 +110,18 @@ export async function startWorker(config: WorkerConfig, deps: WorkerDeps): Promi
   const store = disk.tenant.bind(disk);
   const { limits } = config;
   const { images } = deps;
-  const runner = new JobRunner({ worker: config.name, isolation, images, store, log, pool, limits, clock, logger });
+  const runner = new JobRunner({
+    worker: config.name,
+    isolation,
+    images,
+    policies: config.tenants,
+    store,
+    log,
+    pool,
+    limits,
+    clock,
+    logger,
+  });
   const session = {
     runner,
     version: config.version,

@@ -1,4 +1,5 @@
 // A worker's audit rows as the tests read them: through `hpcc audit rows`, with the command decoded.
+import { decodeEnvelope } from "../../src/audit/envelope.ts";
 import { type Command, decodeFlags } from "../../src/audit/flags.ts";
 import { type AuditRow, decodeRow } from "../../src/audit/row.ts";
 import { sha256 } from "../../src/core/digest/digest.ts";
@@ -44,6 +45,23 @@ export async function jobRows(worker: Pick<RunningWorker, "state">): Promise<Job
 /** What happened to VMs, oldest first. */
 export async function vmNotes(worker: Pick<RunningWorker, "state">): Promise<string[]> {
   return (await auditLines(worker)).filter(({ kind }) => kind === "vm").map(({ note }) => note);
+}
+
+export interface VmRow {
+  readonly vm: string;
+  readonly tenant: string;
+  readonly note: string;
+  readonly life: string | null;
+}
+
+/** The rows of VMs' lives, oldest first. */
+export async function vmLives(worker: Pick<RunningWorker, "state">): Promise<VmRow[]> {
+  return (await auditLines(worker))
+    .filter(({ kind }) => kind === "vm")
+    .map(({ row, note, envelope }) => {
+      const { vm, tenant } = decodeRow(row);
+      return { vm: vm ?? "", tenant, note, life: decodeEnvelope(envelope).life };
+    });
 }
 
 /** The first row whose job made these bytes. */

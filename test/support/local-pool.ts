@@ -39,6 +39,8 @@ export class LocalPool implements VmPool {
   gate: Promise<void> = Promise.resolve();
   /** Set it to make each execution fail. */
   failure: HpccError | null = null;
+  /** Of all executions, in order. */
+  readonly keys: PoolKey[] = [];
   readonly #events: VmEventSink;
   readonly #vms = new Map<string, Promise<VmIdentity>>();
 
@@ -54,6 +56,7 @@ export class LocalPool implements VmPool {
   ): Promise<PooledExecution> {
     const vm = await this.#vm(key, rootfs);
     this.executions++;
+    this.keys.push(key);
     const aborted = new Promise<never>((_, reject) => {
       signal.addEventListener("abort", () => {
         this.cancelled++;
@@ -63,7 +66,7 @@ export class LocalPool implements VmPool {
     aborted.catch(() => {});
     await Promise.race([this.gate, aborted]);
     if (this.failure !== null) throw this.failure;
-    return { vm, result: await Promise.race([run(request, signal), aborted]) };
+    return { vm, life: key.trust, result: await Promise.race([run(request, signal), aborted]) };
   }
 
   async close(): Promise<void> {}
@@ -71,10 +74,11 @@ export class LocalPool implements VmPool {
   async [Symbol.asyncDispose](): Promise<void> {}
 
   async #vm(key: PoolKey, rootfs: string): Promise<VmIdentity> {
-    let vm = this.#vms.get(key.text);
+    const slot = key.trust === "clean" ? `clean ${this.#vms.size}` : key.text;
+    let vm = this.#vms.get(slot);
     if (vm === undefined) {
       vm = this.#boot(key, rootfs, `vm-${this.#vms.size + 1}`);
-      this.#vms.set(key.text, vm);
+      this.#vms.set(slot, vm);
     }
     return vm;
   }
@@ -89,8 +93,8 @@ export class LocalPool implements VmPool {
       agentVersion: "0.0.0",
     };
     const vm: VmIdentity = { id, isolation: "qemu-tcg", versions };
-    const spec = { rootfs, memoryBytes: 1, vcpus: 1 };
-    await this.#events({ t: "booted", vm, key, spec, bootMs: 1 });
+    const spec = { rootfs, memoryBytes: 1, vcpus: 1, goldenOwner: null };
+    await this.#events({ t: "booted", vm, owner: key, spec, origin: "boot", bootMs: 1 });
     return vm;
   }
 }

@@ -119,6 +119,7 @@ export class QuickFarm {
             stdioBytes: 16 * 1024 * 1024,
           },
         },
+        tenants: new Map(),
         cacheBytesMax: null,
       },
       {

@@ -59,7 +59,7 @@ export class SandboxPool implements VmPool {
     }
     const booted = await vm;
     this.executed.push(request);
-    return { vm: booted, result: await run(rootfs, request, signal) };
+    return { vm: booted, life: key.trust, result: await run(rootfs, request, signal) };
   }
 
   async close(): Promise<void> {}
@@ -76,7 +76,14 @@ export class SandboxPool implements VmPool {
       agentVersion: "0.0.0",
     };
     const vm: VmIdentity = { id, isolation: "qemu-tcg", versions };
-    await this.#events({ t: "booted", vm, key, spec: { rootfs, memoryBytes: 1, vcpus: 1 }, bootMs: 1 });
+    await this.#events({
+      t: "booted",
+      vm,
+      owner: key,
+      spec: { rootfs, memoryBytes: 1, vcpus: 1, goldenOwner: null },
+      origin: "boot",
+      bootMs: 1,
+    });
     return vm;
   }
 }

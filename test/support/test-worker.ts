@@ -1,5 +1,5 @@
 // A worker and its clients on loopback with mutual TLS, compiling in local processes.
-import { mkdir, mkdtemp, rm } from "node:fs/promises";
+import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { readLog } from "../../src/audit/read-log.ts";
@@ -48,7 +48,6 @@ export class TestWorker {
   readonly #clients: WorkerClient[] = [];
   /** Blobs that clients were asked for, in order. */
   readonly sent: Digest[] = [];
-  #jobs = 0;
 
   private constructor(parts: { folder: string; worker: RunningWorker; pool: LocalPool; authority: TestAuthority }) {
     this.folder = parts.folder;
@@ -93,6 +92,7 @@ export class TestWorker {
             stdioBytes: 16 * 1024 * 1024,
           },
         },
+        tenants: new Map(),
         cacheBytesMax: null,
         ...overrides,
       },
@@ -146,8 +146,7 @@ export class TestWorker {
     });
     const source = options.files[0]!.path;
     const argv = options.argv ?? ["/usr/bin/gcc", "-c", "-x", "c", source, "-o", "/hpcc/out/object.o"];
-    const outputFolder = join(this.folder, `job-${++this.#jobs}`);
-    await mkdir(outputFolder);
+    const outputFolder = await mkdtemp(join(this.folder, "job-"));
     return {
       action: testAction(argv.map(byteStringOfText), options),
       manifest: encodeSourceManifest(sourceManifest(entries)),

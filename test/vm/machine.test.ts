@@ -196,6 +196,12 @@ describe("the pool with real machines", () => {
         queuePerTenantMax: 8,
         idleMs: 60_000,
         tenureMs: 60_000,
+        vcpusMax: MACHINE.vcpus,
+        parkedMs: 60_000,
+        parkedMax: 0,
+        parkedDiskBytesMax: 0,
+        sessionMs: 3_600_000,
+        sparesMax: 0,
       },
       events: (event) => {
         events.push(event);

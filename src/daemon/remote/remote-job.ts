@@ -4,6 +4,7 @@ import { type ErrorCode, HpccError } from "../../base/errors.ts";
 import type { Action, OutputKind } from "../../core/action/action.ts";
 import type { Digest } from "../../core/digest/digest.ts";
 import type { Isolation } from "../../core/isolation.ts";
+import type { Life } from "../../core/life.ts";
 
 /** A zstd frame: in memory, or read while it is sent. */
 export type Frame = Uint8Array | AsyncIterable<Uint8Array> | Iterable<Uint8Array>;
@@ -52,6 +53,8 @@ export interface RemoteResult {
   readonly rowDigest: Digest;
   readonly isolation: Isolation;
   readonly compileUs: number;
+  /** What else the VM that compiled it may have run. */
+  readonly life: Life;
   /** What this job moved: payload as compressed frames, and what they hold. */
   readonly traffic: Traffic;
 }

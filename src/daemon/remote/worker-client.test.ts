@@ -17,6 +17,7 @@ import { encodeSourceManifest, sourceManifest } from "../../core/action/source-m
 import { sha256 } from "../../core/digest/digest.ts";
 import {
   InspectResponseSchema,
+  Life,
   Outcome,
   ResultBlobKind,
   type SessionRequest,
@@ -24,7 +25,7 @@ import {
   WorkerService,
 } from "../../gen/hpcc/worker/v1/worker_pb.js";
 import { RpcServer } from "../../wire/grpc/server.ts";
-import { HELLO_TIMEOUT_MS, JOB_SILENCE_MS_MAX } from "../../wire/worker/limits.ts";
+import { HELLO_TIMEOUT_MS, JOB_SILENCE_MS_MAX, PROTOCOL_VERSION } from "../../wire/worker/limits.ts";
 import type { RemoteJob } from "./remote-job.ts";
 import { WorkerClient } from "./worker-client.ts";
 
@@ -53,11 +54,18 @@ interface ResultInit {
   rowDigest: string;
   isolation: number;
   compileUs: bigint;
+  life: Life;
 }
 
 const hello = {
   case: "hello",
-  value: { protocolVersion: 1, workerVersion: "9", initialCreditBytes: 1000, jobsMax: 2, blobSizeMax: 1000n },
+  value: {
+    protocolVersion: PROTOCOL_VERSION,
+    workerVersion: "9",
+    initialCreditBytes: 1000,
+    jobsMax: 2,
+    blobSizeMax: 1000n,
+  },
 } as const satisfies Reply;
 
 function resultOf(jobId: bigint, change: Partial<ResultInit> = {}) {
@@ -80,6 +88,7 @@ function resultOf(jobId: bigint, change: Partial<ResultInit> = {}) {
     rowDigest: sha256(Buffer.from(ROW)),
     isolation: 2,
     compileUs: 5n,
+    life: Life.CLEAN,
     ...change,
   };
   return { case: "result", value } as const;
@@ -180,8 +189,8 @@ test("an honest answer is taken", async (t) => {
   const result = await client.compile(worker.job(), NEVER);
   assert.deepEqual(await readFile(result.outputs[0]!.file), OBJECT);
   assert.deepEqual(
-    [result.outcome, result.isolation, result.compileUs, result.auditRow],
-    ["compiled", "qemu-tcg", 5, ROW],
+    [result.outcome, result.isolation, result.life, result.compileUs, result.auditRow],
+    ["compiled", "qemu-tcg", "clean", 5, ROW],
   );
   client.close();
 });
@@ -206,6 +215,7 @@ describe("a lie is refused", () => {
     "no outcome": (id) => [resultOf(id, { outcome: Outcome.UNSPECIFIED })],
     "an exit code of 256": (id) => [resultOf(id, { exitCode: 256 })],
     "another exit code": (id) => [{ case: "result", value: { ...resultOf(id).value, exitCode: 1 } }],
+    "no life": (id) => [resultOf(id, { life: Life.UNSPECIFIED })],
     "weaker isolation": (id) => [resultOf(id, { isolation: 1 })],
     "another row's digest": (id) => [resultOf(id, { auditRow: "another row" })],
     "no row": (id) => [resultOf(id, { auditRow: "", rowDigest: EMPTY })],
@@ -238,7 +248,7 @@ describe("a lie is refused", () => {
   test("a hello that makes no sense", async (t) => {
     const value = hello.value;
     for (const change of [
-      { protocolVersion: 2 },
+      { protocolVersion: PROTOCOL_VERSION + 1 },
       { initialCreditBytes: 0 },
       { initialCreditBytes: 2 ** 31 },
       { jobsMax: 0 },

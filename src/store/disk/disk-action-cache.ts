@@ -6,11 +6,14 @@ import { HpccError } from "../../base/errors.ts";
 import { FieldReader, FieldWriter } from "../../core/action/fields.ts";
 import { type Digest, digestHex } from "../../core/digest/digest.ts";
 import { ISOLATIONS } from "../../core/isolation.ts";
+import { LIVES } from "../../core/life.ts";
 import type { ActionCache, ActionLookup, CachedAction } from "../action-cache.ts";
 import type { StoreObserver } from "./disk-blob-store.ts";
 import { type DiskFiles, isMissing, storeError } from "./disk-files.ts";
 
-const SCHEMA = "hpcc.cached.v1";
+const SCHEMA = "hpcc.cached.v2";
+/** Entries of this schema have no life: every VM was one of a session. */
+const SCHEMA_WITHOUT_LIFE = "hpcc.cached.v1";
 const CHECKSUM_BYTES = 32;
 const AREA = "actions";
 
@@ -63,6 +66,7 @@ function encode(key: Digest, action: CachedAction): Uint8Array {
     .u32(4, ISOLATIONS.indexOf(action.isolation) + 1)
     .u64(5, action.compileUs)
     .ascii(6, action.vm)
+    .u32(7, LIVES.indexOf(action.life) + 1)
     .finish();
   return Buffer.concat([fields, checksum(fields)]);
 }
@@ -73,14 +77,17 @@ function decode(key: Digest, entry: Buffer): CachedAction | string {
   if (!checksum(body).equals(entry.subarray(body.length))) return "its checksum is wrong";
   try {
     const fields = new FieldReader(body, "the cached action");
-    if (fields.byteString(1) !== SCHEMA) return "its schema is another";
+    const schema = fields.byteString(1);
+    if (schema !== SCHEMA && schema !== SCHEMA_WITHOUT_LIFE) return "its schema is another";
     if (fields.digest(2) !== key) return "it belongs to another key";
     const result = Uint8Array.from(fields.bytes(3));
     const isolation = ISOLATIONS[fields.u32(4) - 1];
     if (isolation === undefined) return "its isolation is unknown";
-    const action = { result, isolation, compileUs: fields.u64(5), vm: String(fields.byteString(6)) };
+    const made = { result, isolation, compileUs: fields.u64(5), vm: String(fields.byteString(6)) };
+    const life = schema === SCHEMA ? LIVES[fields.u32(7) - 1] : "session";
+    if (life === undefined) return "its life is unknown";
     fields.end();
-    return action;
+    return { ...made, life };
   } catch (error) {
     if (error instanceof HpccError) return error.message;
     throw error;

@@ -1,6 +1,6 @@
 // Limits of the worker's contract that both ends keep (docs/specs/worker-protocol.md).
 
-export const PROTOCOL_VERSION = 1;
+export const PROTOCOL_VERSION = 2;
 /** Largest payload of one chunk. */
 export const CHUNK_BYTES_MAX = 128 * 1024;
 /** Chunk payload that a side may send on a job before it gets credit. */

@@ -608,6 +608,13 @@ export declare type JobResult = Message<"hpcc.worker.v1.JobResult"> & {
    * @generated from field: uint64 compile_us = 9;
    */
   compileUs: bigint;
+
+  /**
+   * Life of the microVM that compiled it, then, when it is a hit.
+   *
+   * @generated from field: hpcc.worker.v1.Life life = 10;
+   */
+  life: Life;
 };
 
 /**
@@ -921,6 +928,39 @@ export enum JobState {
  * Describes the enum hpcc.worker.v1.JobState.
  */
 export declare const JobStateSchema: GenEnum<JobState>;
+
+/**
+ * What else a microVM has run.
+ *
+ * @generated from enum hpcc.worker.v1.Life
+ */
+export enum Life {
+  /**
+   * Not said.
+   *
+   * @generated from enum value: LIFE_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * Perhaps other jobs of the same principal.
+   *
+   * @generated from enum value: LIFE_SESSION = 1;
+   */
+  SESSION = 1,
+
+  /**
+   * Nothing before this job, and nothing after it.
+   *
+   * @generated from enum value: LIFE_CLEAN = 2;
+   */
+  CLEAN = 2,
+}
+
+/**
+ * Describes the enum hpcc.worker.v1.Life.
+ */
+export declare const LifeSchema: GenEnum<Life>;
 
 /**
  * How a result was come by.

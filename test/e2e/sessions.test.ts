@@ -1,0 +1,106 @@
+// How VMs live, through the installed programs: a session that is idle is parked and comes back for its principal alone, a clean
+// tenant's jobs have VMs of their own, and the audit rows tell it.
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { decodeEnvelope } from "../../src/audit/envelope.ts";
+import { Farm, type RunningWorker, type User, until } from "../support/farm.ts";
+import { type JobRow, jobRows, vmLives } from "../support/job-rows.ts";
+import { childrenOf } from "../support/processes.ts";
+import { SmallProject } from "../support/small-project.ts";
+
+const TABLES = `
+[vms]
+idle_ms = 3000
+spares_max = 1
+[tenants.careful]
+life = "clean"
+`;
+
+const PARKED = "parked: stopped, in memory";
+
+let farm: Farm;
+let worker: RunningWorker;
+let image: { digest: string; layout: string };
+
+before(async () => {
+  farm = new Farm();
+  await farm.init();
+  image = await farm.image("e2e");
+  await farm.startScheduler();
+  worker = await farm.startWorker("w", { layouts: [image.layout], tables: TABLES });
+});
+
+after(async () => {
+  await farm?.close();
+});
+
+const addUser = (name: string, tenant?: string): Promise<User> =>
+  farm.addUser(name, { images: [image.digest], fallback: "none", ...(tenant !== undefined && { tenant }) });
+
+/** Builds a project that nobody built before; gives its rows. */
+async function build(user: User, name: string, files: number): Promise<JobRow[]> {
+  const before = (await jobRows(worker)).length;
+  const project = new SmallProject(user, { name, imageDigest: image.digest, quick: files });
+  const made = await project.make();
+  assert.equal(made.code, 0, made.stderr);
+  project.assertRight();
+  const rows = (await jobRows(worker)).slice(before);
+  assert.deepEqual(
+    rows.map(({ kind }) => kind),
+    Array.from({ length: files }, () => "compile"),
+  );
+  return rows;
+}
+
+const vmsOf = (rows: readonly JobRow[]): string[] => [...new Set(rows.map(({ vm }) => vm ?? "-"))];
+
+async function notesOf(vm: string): Promise<string[]> {
+  return (await vmLives(worker)).filter((row) => row.vm === vm).map(({ note }) => note);
+}
+
+test("a session that is idle is parked, and restored for its principal alone", async () => {
+  const [alice, bob] = [await addUser("alice"), await addUser("bob")];
+  const [vm, ...others] = vmsOf(await build(alice, "first", 2));
+  assert.ok(vm !== undefined);
+  assert.deepEqual(others, []);
+  const isParked = async () => (await notesOf(vm)).at(-1) === PARKED;
+  await until("the VM is parked", isParked);
+  assert.notEqual(childrenOf(worker.service.pid, "qemu").length, 0, "it stands still");
+
+  const [bobs] = vmsOf(await build(bob, "bobs", 1));
+  assert.notEqual(bobs, vm, "another user of the tenant has another VM");
+  const told = await notesOf(vm);
+  assert.equal(told.at(-1), PARKED, "and the parked one stays so");
+
+  assert.deepEqual(vmsOf(await build(alice, "second", 2)), [vm]);
+  assert.equal((await notesOf(vm))[told.length], "restored");
+  await until("it is parked again", isParked);
+  assert.deepEqual(vmsOf(await build(alice, "third", 1)), [vm]);
+});
+
+test("each job of a clean tenant has a VM that has run nothing, and its row says so", async () => {
+  const carol = await addUser("carol", "careful");
+  const rows = await build(carol, "clean", 3);
+  assert.equal(vmsOf(rows).length, 3);
+  for (const row of rows) {
+    assert.equal(decodeEnvelope(row.envelope).life, "clean");
+    const vm = row.vm ?? "-";
+    await until("the VM is destroyed", async () => (await notesOf(vm)).length === 2);
+    assert.deepEqual(await notesOf(vm), ["booted", "destroyed: one-job after 1 executions"]);
+  }
+  const inspected = await carol.hpcc(["inspect", "--worker", worker.address, rows[0]!.digest]);
+  assert.equal(inspected.code, 0, inspected.stderr);
+  assert.match(inspected.stdout, /^life +clean$/m);
+});
+
+test("when the worker ends, parked, warm and clean ones are destroyed, and each has all of its rows", async () => {
+  await worker.service.stop();
+  const lives = new Map<string, string[]>();
+  for (const { vm, note } of await vmLives(worker))
+    lives.set(vm, [...(lives.get(vm) ?? []), note.replace(/[: ].*/, "")]);
+  assert.ok(lives.size >= 5, `only ${lives.size} VMs`);
+  for (const [vm, life] of lives)
+    assert.match(life.join(" "), /^booted( parked restored)*( parked)? destroyed$/, `the rows of ${vm}`);
+  const reasons = (await vmLives(worker)).map(({ note }) => note);
+  assert.ok(reasons.some((note) => note.startsWith("destroyed: closed")));
+});
