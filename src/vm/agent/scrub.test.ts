@@ -113,8 +113,12 @@ function onScrub(rest: (requests: Requests) => AsyncIterable<Answer>): Behaviour
 }
 
 /** Says nothing until the worker goes. */
-async function* silence(requests: Requests): AsyncIterable<Answer> {
-  while (!(await requests.next()).done);
+function silence(requests: Requests): AsyncIterable<Answer> {
+  const untilTheEnd = async (): Promise<IteratorResult<Answer>> => {
+    while (!(await requests.next()).done);
+    return { done: true, value: undefined };
+  };
+  return { [Symbol.asyncIterator]: () => ({ next: untilTheEnd }) };
 }
 
 function withCode(code: string, pattern: RegExp) {

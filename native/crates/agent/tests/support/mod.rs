@@ -142,7 +142,64 @@ impl Harness {
         }
     }
 
-    /// Dials once.
+    /// Dials once and says nothing.
+    pub fn dial(&self) -> std::os::unix::net::UnixStream {
+        let mut stream = std::os::unix::net::UnixStream::connect(&self.socket).unwrap();
+        if self.is_guest() {
+            use std::io::{Read, Write};
+            stream
+                .write_all(format!("CONNECT {GUEST_PORT}\n").as_bytes())
+                .unwrap();
+            let mut byte = [0];
+            while byte != *b"\n" {
+                stream.read_exact(&mut byte).unwrap();
+            }
+        }
+        stream
+    }
+
+    /// What a worker sends in a session that carries out a job and scrubs.
+    pub async fn record(&self, job: Job) -> Vec<u8> {
+        let (worker, mut relay) = tokio::io::duplex(1 << 20);
+        let stream = self.dial();
+        stream.set_nonblocking(true).unwrap();
+        let agent = tokio::net::UnixStream::from_std(stream).unwrap();
+        let relaying = tokio::spawn(async move {
+            let (mut from_agent, mut to_agent) = agent.into_split();
+            let (mut from_worker, mut to_worker) = tokio::io::split(&mut relay);
+            let mut recorded = Vec::new();
+            let record = async {
+                let mut bytes = vec![0; 1 << 16];
+                while let Ok(count @ 1..) = from_worker.read(&mut bytes).await {
+                    recorded.extend_from_slice(&bytes[..count]);
+                    if to_agent.write_all(&bytes[..count]).await.is_err() {
+                        return;
+                    }
+                }
+            };
+            tokio::select! {
+                () = record => {}
+                _ = tokio::io::copy(&mut from_agent, &mut to_worker) => {}
+            }
+            recorded
+        });
+        let mut worker = Some(hyper_util::rt::TokioIo::new(worker));
+        let connector = tower::service_fn(move |_| {
+            let worker = worker.take();
+            async move { worker.ok_or_else(|| std::io::Error::other("dialled twice")) }
+        });
+        let channel = Endpoint::from_static("http://agent")
+            .connect_with_connector(connector)
+            .await
+            .unwrap();
+        let mut client = AgentServiceClient::new(channel);
+        let mut session = Session::open(&mut client).await.unwrap();
+        session.run(job).await.ok();
+        session.scrub().await.unwrap();
+        relaying.await.unwrap()
+    }
+
+    /// Dials once and opens a channel.
     pub async fn client(&self) -> Result<AgentServiceClient<Channel>, Status> {
         let (socket, guest) = (self.socket.clone(), self.is_guest());
         let connector = tower::service_fn(move |_| {
@@ -213,6 +270,9 @@ fn children(pid: u32) -> Vec<u32> {
         .map(|pid| pid.parse().unwrap())
         .collect()
 }
+
+/// What an HTTP/2 client says first.
+pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Whether a stream failed because its connection was closed, and not by an answer.
 pub fn is_closed(status: &Status) -> bool {

@@ -4,21 +4,31 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <mqueue.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/inotify.h>
 #include <sys/ioctl.h>
+#include <sys/ipc.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
+#include <sys/msg.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/resource.h>
+#include <sys/sem.h>
+#include <sys/shm.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
+#include <sys/un.h>
 #include <sys/utsname.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 static void answer(const char *name, long result) {
@@ -99,6 +109,86 @@ static void plant(void) {
   for (;;) pause();
 }
 
+#define PLANTED_KEY 0x68706363
+#define PLANTED_QUEUE "/hpcc-planted"
+
+/* Objects that outlive processes, where the filter lets it. */
+static void plant_objects(void) {
+  answer("shm", shmget(PLANTED_KEY, 4096, IPC_CREAT | 0666));
+  answer("sem", semget(PLANTED_KEY, 1, IPC_CREAT | 0666));
+  answer("msg", msgget(PLANTED_KEY, IPC_CREAT | 0666));
+  struct mq_attr one = {.mq_maxmsg = 1, .mq_msgsize = 8};
+  answer("mq", mq_open(PLANTED_QUEUE, O_RDWR | O_CREAT, 0666, &one));
+}
+
+static void find_objects(void) {
+  answer("shm", shmget(PLANTED_KEY, 0, 0));
+  answer("sem", semget(PLANTED_KEY, 0, 0));
+  answer("msg", msgget(PLANTED_KEY, 0));
+  answer("mq", mq_open(PLANTED_QUEUE, O_RDWR));
+}
+
+static struct sockaddr_un abstract_address = {AF_UNIX, "\0hpcc-planted"};
+
+/* Plants all that an execution might leave for another one; with "hold" it stays. */
+static void leave(int hold) {
+  plant();
+  plant_objects();
+  answer("key", syscall(SYS_add_key, "user", "hpcc-planted", "x", 1, -4 /* the user's keyring */));
+  answer("keyring", syscall(SYS_keyctl, 1 /* join a session keyring */, 0));
+  int listener = socket(AF_UNIX, SOCK_STREAM, 0);
+  bind(listener, (struct sockaddr *)&abstract_address, sizeof abstract_address);
+  answer("abstract", listen(listener, 5));
+  struct timespec time = {1000000000, 0};
+  struct timeval old = {1000000000, 0};
+  answer("clock", clock_settime(CLOCK_REALTIME, &time));
+  answer("timeofday", settimeofday(&old, 0));
+  answer("time-namespace", unshare(0x80));
+  answer("hostname", sethostname("planted", 7));
+  answer("domainname", setdomainname("planted", 7));
+  answer("inotify", inotify_init1(0));
+  answer("posix-shm", open("/dev/shm/hpcc-planted", O_RDWR | O_CREAT, 0666));
+  answer("tmp", open("/tmp/hpcc-planted", O_RDWR | O_CREAT, 0666));
+  answer("project", open("/hpcc/project/hpcc-planted", O_RDWR | O_CREAT, 0666));
+  answer("toolchain", open("/usr/bin/hpcc-planted", O_RDWR | O_CREAT, 0666));
+  answer("own-ptrace", ptrace(PTRACE_ATTACH, getppid(), 0, 0));
+  fflush(stdout);
+  while (hold) pause();
+}
+
+/* Looks for all of it. */
+static void find(void) {
+  find_objects();
+  answer("key", syscall(SYS_request_key, "user", "hpcc-planted", 0, 0));
+  int peer = socket(AF_UNIX, SOCK_STREAM, 0);
+  answer("abstract", connect(peer, (struct sockaddr *)&abstract_address, sizeof abstract_address));
+  answer("posix-shm", open("/dev/shm/hpcc-planted", O_RDONLY));
+  answer("tmp", open("/tmp/hpcc-planted", O_RDONLY));
+  answer("project", open("/hpcc/project/hpcc-planted", O_RDONLY));
+  answer("toolchain", open("/usr/bin/hpcc-planted", O_RDONLY));
+  int reached = 0;
+  for (int pid = 3; pid < 300; pid++)
+    if (kill(pid, 0) == 0 || errno != ESRCH) reached++;
+  printf("processes %d\n", reached);
+  struct utsname name;
+  uname(&name);
+  printf("names %s %s\n", name.nodename, name.domainname);
+  printf("time %ld\n", (long)time(0));
+}
+
+/* As root in the agent's own namespaces, beside it: what a session that was taken over might leave. */
+static void plant_beside(void) {
+  plant_objects();
+  answer("mount", mount("none", "/sandbox", "tmpfs", 0, ""));
+  answer("mount-over", mount("none", "/sandbox", "tmpfs", 0, ""));
+  if (fork()) return;
+  setsid();
+  prctl(PR_SET_NAME, "hpcc-beside");
+  for (int fd = 0; fd < 64; fd++) close(fd);
+  signal(SIGTERM, SIG_IGN);
+  for (;;) pause();
+}
+
 static void grow_file(const char *path, long long bytes) {
   static char block[1 << 20];
   int file = open(path, O_WRONLY | O_CREAT, 0644);
@@ -118,6 +208,10 @@ int main(int argc, char **argv) {
   else if (!strcmp(action, "ls")) for (int i = 2; i < argc; i++) list(argv[i]);
   else if (!strcmp(action, "escape")) escape_files();
   else if (!strcmp(action, "plant")) plant();
+  else if (!strcmp(action, "leave")) leave(argc > 2);
+  else if (!strcmp(action, "find")) find();
+  else if (!strcmp(action, "plant-beside")) plant_beside();
+  else if (!strcmp(action, "find-objects")) find_objects();
   else if (!strcmp(action, "exit")) return atoi(argv[2]);
   else if (!strcmp(action, "raise")) raise(atoi(argv[2]));
   else if (!strcmp(action, "abort")) abort();
@@ -137,7 +231,8 @@ int main(int argc, char **argv) {
   else if (!strcmp(action, "grow")) grow_file(argv[2], atoll(argv[3]));
   else if (!strcmp(action, "eat")) {
     size_t bytes = atoll(argv[2]);
-    volatile char *memory = malloc(bytes);
+    volatile char *memory =
+        mmap(0, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     for (size_t at = 0; at < bytes; at += 4096) memory[at] = 1;
   }
   else if (!strcmp(action, "chatter")) for (long i = 0;; i++) printf("%ld\n", i);
