@@ -12,7 +12,8 @@ import { GUEST_FOLDER, INSTALLED, testAccelerator, VmFolders } from "./vm.ts";
 const UID_FIRST = 0x70000000;
 const NETWORK = /netdev|virtio-net|vhost-net|e1000|rtl8139|\btap\b|\bslirp\b|hostfwd/;
 
-export function qemuDriver(accelerator = testAccelerator()): DriverUnderTest {
+export function driverUnderTest(): DriverUnderTest {
+  const accelerator = testAccelerator();
   return {
     name: `qemu, ${accelerator}`,
     parking: "stopped",
@@ -24,7 +25,7 @@ export function qemuDriver(accelerator = testAccelerator()): DriverUnderTest {
 
 async function open(
   accelerator: "auto" | "kvm" | "tcg",
-  { guestFolder = GUEST_FOLDER, deadlines = {}, scrubDeadlineMs, logger = SILENT_LOGGER }: OpenOptions,
+  { guestFolder = GUEST_FOLDER, deadlines = {}, logger = SILENT_LOGGER }: OpenOptions,
 ): Promise<OpenedDriver> {
   const folders = new VmFolders();
   const runtime = await openQemuRuntime(
@@ -37,7 +38,6 @@ async function open(
       kvmVerdictFile: folders.kvmVerdict,
       accelerator,
       deadlines: { ...DEFAULT_AGENT_DEADLINES, ...deadlines },
-      ...(scrubDeadlineMs === undefined ? {} : { scrubDeadlineMs }),
       clock: SYSTEM_CLOCK,
       logger,
     },
@@ -67,6 +67,8 @@ async function open(
     },
     memoryFiles: async (id) => memoryOf(qemuOf(id).pid),
     async [Symbol.asyncDispose]() {
+      // There are some only when a test has failed.
+      for (const { pid } of processesWithin(folders.vms)) process.kill(pid, "SIGKILL");
       folders[Symbol.dispose]();
     },
   };

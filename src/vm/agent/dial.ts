@@ -67,6 +67,9 @@ function dialOnce({ socketPath, port, signal }: DialOptions): Promise<Attempt> {
         if (answer.length > ANSWER_BYTES_MAX) settle({ t: "breach", detail: "the vsock device's answer has no end" });
         return;
       }
+      // The agent's first bytes say that it has taken the connection. Until then nothing is sent: vhost-device-vsock forgets to end the
+      // host's side of a connection that the guest closes while bytes for it are on their way.
+      if (answer.length === end + 1) return;
       const line = answer.toString("latin1", 0, Math.min(end, ANSWER_BYTES_MAX));
       if (!/^OK \d{1,10}$/.test(line)) {
         settle({ t: "breach", detail: `the vsock device answered ${JSON.stringify(line)}` });

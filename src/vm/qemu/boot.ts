@@ -39,8 +39,6 @@ export interface QemuBootContext {
   /** Folder for larger outputs of executions. */
   readonly outputsFolder: string;
   readonly bootDeadlineMs: number;
-  /** For a scrub until the guest has answered on its new stream. */
-  readonly scrubDeadlineMs: number;
   readonly deadlines: AgentDeadlines;
   readonly clock: Clock;
   readonly logger: Logger;

@@ -3,18 +3,15 @@
 import { randomBytes } from "node:crypto";
 import { open } from "node:fs/promises";
 import type { Duplex } from "node:stream";
-import { pause } from "../../base/clock.ts";
-import { HpccError } from "../../base/errors.ts";
 import { dialGuest } from "../agent/dial.ts";
 import { AGENT_PORT } from "../agent/limits.ts";
-import { type OpenSession, openSession, type SessionOptions } from "../agent/session.ts";
+import { dialSession } from "../agent/scrub.ts";
+import type { OpenSession, SessionOptions } from "../agent/session.ts";
 import type { Child } from "../child.ts";
 import type { MachineVersions } from "../runtime.ts";
 import type { VmFolder } from "../vm-folder.ts";
 import type { QemuBootContext } from "./boot.ts";
 import { DEVICE_SOCKET, VSOCK_SOCKET } from "./command-line.ts";
-
-const REDIAL_MS = 10;
 
 export class Hull {
   readonly id: string;
@@ -27,8 +24,6 @@ export class Hull {
   #dismantled: Promise<string> | null = null;
   readonly #lost = Promise.withResolvers<string>();
   readonly #flooded = Promise.withResolvers<string>();
-  /** Aborts when a process has ended. */
-  readonly #over = new AbortController();
 
   constructor(context: QemuBootContext, id: string, folder: VmFolder) {
     this.context = context;
@@ -52,11 +47,7 @@ export class Hull {
 
   add(child: Child): void {
     this.children.push(child);
-    void child.ended.then((how) => {
-      const detail = `process ${child.pid} of the microVM ${how}`;
-      this.#over.abort(new HpccError("vm.lost", detail));
-      this.#lost.resolve(detail);
-    });
+    void child.ended.then((how) => this.#lost.resolve(`process ${child.pid} of the microVM ${how}`));
   }
 
   /** Takes its sockets away: from now on nobody but this hull dials, and QEMU finds no other device. */
@@ -65,7 +56,7 @@ export class Hull {
     await this.folder.removeShared(DEVICE_SOCKET);
   }
 
-  /** Dials the guest's agent; throws the signal's reason when it aborts, `vm.lost` when a process ends first. */
+  /** Dials the guest's agent; rejects with the signal's reason when it aborts. */
   async dial(signal: AbortSignal): Promise<Duplex> {
     // Through the folder's descriptor the socket's name is short wherever the folder is: the limit is 108 bytes.
     const folder = await open(this.folder.path, "r");
@@ -74,23 +65,16 @@ export class Hull {
         socketPath: `/proc/self/fd/${folder.fd}/${VSOCK_SOCKET}`,
         port: AGENT_PORT,
         clock: this.context.clock,
-        signal: AbortSignal.any([signal, this.#over.signal]),
+        signal,
       });
     } finally {
       await folder.close();
     }
   }
 
-  /** Dials and opens a stream, again while the agent closes the connection: it clears away what the stream before left. */
-  async openSession(signal: AbortSignal): Promise<OpenSession> {
-    for (;;) {
-      try {
-        return await openSession(await this.dial(signal), this.sessionOptions, signal);
-      } catch (error) {
-        if (this.#over.signal.aborted || !(error instanceof HpccError) || error.code !== "vm.lost") throw error;
-        await pause(this.context.clock, REDIAL_MS, signal);
-      }
-    }
+  /** Opens a stream, as soon as the agent has cleared away what the one before left. The signal ends it, also when a process is lost. */
+  openSession(signal: AbortSignal): Promise<OpenSession> {
+    return dialSession((redial) => this.dial(redial), this.sessionOptions, signal);
   }
 
   get sessionOptions(): SessionOptions {

@@ -97,15 +97,9 @@ export class QemuMachine implements Machine {
    */
   async #clear(signal: AbortSignal): Promise<void> {
     if (!this.alive || this.#state.t !== "running") throw this.#gone();
-    const { clock, scrubDeadlineMs } = this.#hull.context;
-    const deadline = new AbortController();
-    const timer = clock.after(scrubDeadlineMs, () =>
-      deadline.abort(new HpccError("vm.breach", `the guest was not scrubbed within ${scrubDeadlineMs} ms`)),
-    );
-    const during = AbortSignal.any([signal, deadline.signal, this.#over.signal]);
+    const during = AbortSignal.any([signal, this.#over.signal]);
     this.#state = { t: "clearing" };
     try {
-      during.throwIfAborted();
       const session = await scrubGuest(
         this.#session,
         (redial) => this.#hull.dial(redial),
@@ -116,12 +110,9 @@ export class QemuMachine implements Machine {
       void session.ended.then((end) => this.#sessionEnded(session, end));
       during.throwIfAborted();
     } catch (cause) {
-      const reason: unknown = deadline.signal.aborted ? deadline.signal.reason : cause;
-      this.#end(signal.aborted ? { t: "destroyed" } : endBy(reason));
+      this.#end(signal.aborted ? { t: "destroyed" } : endBy(cause));
       await this.ended;
       throw signal.aborted ? signal.reason : this.#gone();
-    } finally {
-      timer.cancel();
     }
   }
 
@@ -187,6 +178,7 @@ export class QemuMachine implements Machine {
 
 /** How a machine ends whose scrub or stop failed so. A guest that does not do what it is told has broken the contract. */
 function endBy(cause: unknown): MachineEnd {
-  const detail = cause instanceof Error ? cause.message : String(cause);
+  const said = cause instanceof Error ? cause.message : String(cause);
+  const detail = said.replace(/^the guest broke its contract: /, "");
   return { t: cause instanceof HpccError && cause.code === "vm.lost" ? "lost" : "breach", detail };
 }

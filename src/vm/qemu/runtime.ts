@@ -18,8 +18,6 @@ import { kvmIsUsable } from "./probe-kvm.ts";
 
 /** Boots under emulation on a busy machine take seconds. */
 export const DEFAULT_BOOT_DEADLINE_MS = 60_000;
-/** Killing what runs takes milliseconds; a guest under emulation on a busy machine takes seconds. */
-export const DEFAULT_SCRUB_DEADLINE_MS = 30_000;
 const VERSION_DEADLINE_MS = 10_000;
 
 export interface QemuRuntimeOptions {
@@ -36,7 +34,6 @@ export interface QemuRuntimeOptions {
   /** `auto`: KVM where it boots, else TCG. */
   readonly accelerator: Accelerator | "auto";
   readonly bootDeadlineMs?: number;
-  readonly scrubDeadlineMs?: number;
   readonly deadlines?: AgentDeadlines;
   readonly clock: Clock;
   readonly logger: Logger;
@@ -65,7 +62,6 @@ export async function openQemuRuntime(options: QemuRuntimeOptions, signal: Abort
     vmsFolder: options.vmsFolder,
     outputsFolder: options.outputsFolder,
     bootDeadlineMs: options.bootDeadlineMs ?? DEFAULT_BOOT_DEADLINE_MS,
-    scrubDeadlineMs: options.scrubDeadlineMs ?? DEFAULT_SCRUB_DEADLINE_MS,
     deadlines: options.deadlines ?? DEFAULT_AGENT_DEADLINES,
     clock,
     logger,

@@ -5,9 +5,11 @@ import { createHash } from "node:crypto";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { after, before, describe, it } from "node:test";
+import { after, afterEach, before, beforeEach, describe, it } from "node:test";
 import { ascii } from "../../../src/base/byte-string.ts";
 import type { BootSpec, Machine, ParkedMachine } from "../../../src/vm/runtime.ts";
+import { findCanaries, type Search } from "../../support/canary.ts";
+import { makeRootedGuest, plantedMarkers } from "../../support/rooted-guest.ts";
 import { request } from "../../support/vm.ts";
 import { makeToolchain } from "../../support/vm-toolchain.ts";
 import type { DriverUnderTest, OpenedDriver } from "./driver.ts";
@@ -18,6 +20,11 @@ const PARK_CYCLES = 100;
 const CLOCK_OFF_MS_MAX = 10;
 const CANCEL_MS_MAX = 2_000;
 const BIG_BYTES = 48 * 2 ** 20;
+/** Deadlines of guests that hang: long enough for a scrub under emulation on a busy machine. */
+const SCRUB_MS = 8_000;
+const GRACE_MS = 2_000;
+/** From a deadline until nothing is left. */
+const LEAVE_MS_MAX = 5_000;
 
 const signal = new AbortController().signal;
 
@@ -166,11 +173,14 @@ export function runtimeContract(driver: DriverUnderTest): void {
       });
 
       it(`and a restore work ${PARK_CYCLES} times, with an execution after each`, async () => {
+        const drawn = new Set<string>();
         for (let cycle = 0; cycle < PARK_CYCLES; cycle += 1) {
           machine = await (await machine.park(signal)).restore(signal);
-          const [line = ""] = await stdoutOf(machine, ["/usr/bin/probe", "time"]);
-          assert.match(line, /^\d{19}$/, `cycle ${cycle}`);
+          const [random = ""] = await stdoutOf(machine, ["/usr/bin/probe", "random"]);
+          assert.match(random, /^[0-9a-f]{32}$/);
+          drawn.add(random);
         }
+        assert.equal(drawn.size, PARK_CYCLES, "no random number twice");
         await runsOn(machine);
       });
 
@@ -225,6 +235,85 @@ export function runtimeContract(driver: DriverUnderTest): void {
         await machine.destroy();
         assert.deepEqual(await machine.ended, { t: "destroyed" });
         assert.deepEqual(await opened.leaks(), []);
+      });
+    });
+
+    describe("a guest whose root is the tenant's", () => {
+      let rooted: OpenedDriver;
+      let own: Machine;
+
+      before(async () => {
+        rooted = await driver.open({
+          guestFolder: makeRootedGuest(folder),
+          deadlines: { exitGraceMs: GRACE_MS, scrubMs: SCRUB_MS },
+        });
+      });
+
+      after(async () => {
+        assert.deepEqual(await rooted.leaks(), []);
+        await rooted[Symbol.asyncDispose]();
+      });
+
+      beforeEach(async () => {
+        own = await rooted.runtime.boot(spec, signal);
+      });
+
+      afterEach(() => own.destroy());
+
+      const ask = (what: string, wallMs = 30_000) =>
+        own.session.execute(request(["/usr/bin/probe", "ask-root", what], { limits: { wallMs } }), { signal });
+
+      it("keeps nothing through a scrub that the agent can clear away", async () => {
+        {
+          await using asked = await ask("plant");
+          assert.deepEqual(asked.exit, { kind: "code", code: 0 });
+        }
+        const markers = plantedMarkers();
+        const names = (search: Search) => [...new Set(search.findings.map(({ canary }) => canary))].sort();
+        const before = await findCanaries(await rooted.memoryFiles(own.id), markers);
+        assert.deepEqual(names(before), markers.map(({ name }) => name).sort(), "all are planted");
+        await own.scrub(signal);
+        const after = await findCanaries(await rooted.memoryFiles(own.id), markers);
+        assert.deepEqual(names(after), []);
+        assert.ok(after.pagesInUse > 0);
+        await assert.rejects(ask("plant", 2_000), limitedBy("wall"), "nobody is left who answers");
+        await runsOn(own);
+      });
+
+      it("is never parked with what the agent cannot clear away", async () => {
+        await (await ask("plant-below"))[Symbol.asyncDispose]();
+        await assert.rejects(own.park(signal), failsWith("vm.breach"));
+        assert.equal((await own.ended).t, "breach");
+        assert.deepEqual(await rooted.leaks(), []);
+      });
+
+      it("is destroyed within the deadline when its scrub hangs, and not parked", async () => {
+        await (await ask("freeze"))[Symbol.asyncDispose]();
+        const startedMs = performance.now();
+        await assert.rejects(own.park(signal), failsWith("vm.breach"));
+        assert.ok(performance.now() - startedMs < SCRUB_MS + LEAVE_MS_MAX);
+        assert.equal((await own.ended).t, "breach");
+        assert.deepEqual(await rooted.leaks(), []);
+      });
+
+      it("is destroyed for a breach, and not parked", async () => {
+        await assert.rejects(ask("stop-all", 500), failsWith("vm.breach"));
+        await assert.rejects(own.park(signal), failsWith("vm.breach"));
+        assert.equal((await own.ended).t, "breach");
+        assert.deepEqual(await rooted.leaks(), []);
+      });
+
+      it("is lost when its kernel panics", async () => {
+        await assert.rejects(ask("panic"), failsWith("vm.lost"));
+        assert.equal((await own.ended).t, "lost");
+        await assert.rejects(own.park(signal), failsWith("vm.lost"));
+        assert.deepEqual(await rooted.leaks(), []);
+      });
+
+      it("is lost when its agent's session is killed", async () => {
+        await assert.rejects(ask("kill-all"), failsWith("vm.lost"));
+        assert.equal((await own.ended).t, "lost");
+        assert.deepEqual(await rooted.leaks(), []);
       });
     });
 

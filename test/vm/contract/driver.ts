@@ -25,8 +25,6 @@ export interface OpenOptions {
   readonly guestFolder?: string;
   /** Silences that a guest is allowed, for tests of guests that hang. */
   readonly deadlines?: Partial<AgentDeadlines>;
-  /** How long a scrub may take. */
-  readonly scrubDeadlineMs?: number;
   readonly logger?: Logger;
 }
 

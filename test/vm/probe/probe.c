@@ -9,7 +9,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
+#include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -144,6 +146,24 @@ static int tell_time(void) {
   return 0;
 }
 
+static int random_bytes(void) {
+  unsigned char bytes[16];
+  if (getrandom(bytes, sizeof bytes, 0) != sizeof bytes) return 1;
+  for (size_t i = 0; i < sizeof bytes; i++) printf("%02x", bytes[i]);
+  printf("\n");
+  return 0;
+}
+
+/** Writes a variable to stderr, maps a file, and stays. */
+static int hold(const char *path) {
+  struct stat status;
+  int fd = open(path, O_RDONLY);
+  if (fd < 0 || fstat(fd, &status) != 0) return 1;
+  if (mmap(NULL, (size_t)status.st_size, PROT_READ, MAP_PRIVATE | MAP_POPULATE, fd, 0) == MAP_FAILED) return 1;
+  fprintf(stderr, "%s\n", getenv("CANARY_ON_STDERR"));
+  for (;;) pause();
+}
+
 /** Asks the rooted guest's process (rooted.c), which finds it by its command line, and waits for its signal. */
 static int ask_root(void) {
   sigset_t set;
@@ -160,7 +180,9 @@ int main(int argc, char **argv) {
       {"sockets", sockets},     {"interfaces", interfaces}, {"toolchain", toolchain},   {"plant", plant},
       {"look", look},           {"fork-bomb", fork_bomb},   {"spin", spin},             {"fill-memory", fill_memory},
       {"big-output", big_output}, {"big-stderr", big_stderr}, {"fill-output", fill_output}, {"time", tell_time},
+      {"random", random_bytes},
   };
+  if (argc >= 3 && !strcmp(argv[1], "hold")) return hold(argv[2]);
   if (argc == 3 && !strcmp(argv[1], "ask-root")) return ask_root();
   for (size_t i = 0; argc == 2 && i < sizeof all / sizeof *all; i++)
     if (!strcmp(argv[1], all[i].name)) return all[i].run();
