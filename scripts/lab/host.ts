@@ -1,7 +1,7 @@
 // The lab's host side: runs as PID 1 of PID and mount namespaces of its own, where it packs the initramfs, starts virtiofsd and
 // QEMU, and ends with QEMU. Its files are in a tmpfs that nobody else sees.
 import { execFileSync, spawn } from "node:child_process";
-import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, truncateSync, writeFileSync } from "node:fs";
 import { basename, join } from "node:path";
 import { hostTscKhz } from "../../src/vm/qemu/host-tsc.ts";
 import { type CpioEntry, packCpio } from "../guest/newc.ts";
@@ -18,12 +18,15 @@ const project = join(import.meta.dirname, "../..");
 /** An empty folder here: the tmpfs of each lab that runs hides it from that lab alone. */
 const base = join(project, ".cache/lab");
 const hostRoot = join(base, "host");
+const disk = join(base, "disk");
 const vmlinux = join(project, "out/lib/hpcc/guest/vmlinux");
 
 /** Debian's, of QEMU's own package and of the package virtiofsd. */
 const VIRTIOFSD = ["/usr/lib/qemu/virtiofsd", "/usr/libexec/virtiofsd"];
 /** What init.c needs to reach the root, where the other modules are. */
 const INITRAMFS_MODULES = ["virtio_pci", "virtiofs", "overlay"];
+/** A disk that is a sparse file in the tmpfs. */
+const DISK_BYTES = 8 * 2 ** 30;
 const SOCKET_DEADLINE_MS = 10_000;
 /** Code that TCG keeps translated: Node, compilers and the guests' own. */
 const TRANSLATION_BUFFER_MIB = 1024;
@@ -139,6 +142,8 @@ async function qemuCommandLine(spec: LabSpec, socket: string): Promise<string[]>
     ...["-object", `memory-backend-memfd,id=ram,size=${spec.memoryMib}M,share=on`],
     ...["-kernel", vmlinux, "-initrd", join(base, "initramfs"), "-append", append.join(" ")],
     ...["-chardev", `socket,id=host,path=${socket}`, "-device", "vhost-user-fs-pci,chardev=host,tag=host"],
+    ...["-blockdev", `driver=raw,node-name=disk,discard=unmap,file.driver=file,file.filename=${disk}`],
+    ...["-device", "virtio-blk-pci,drive=disk"],
     ...["-object", "rng-random,id=random,filename=/dev/urandom", "-device", "virtio-rng-pci,rng=random"],
     // The command's output is a byte stream of its own; the console has what the kernel and guest.sh say when they fail.
     ...["-device", "virtio-serial-pci", "-chardev", "stdio,id=output,signal=off"],
@@ -156,6 +161,8 @@ packInitramfs(spec);
 mountHostRoot(spec.shared);
 const socket = join(base, "s");
 await startVirtiofsd(socket);
+writeFileSync(disk, "");
+truncateSync(disk, DISK_BYTES);
 const consolePipe = join(base, "console");
 run("mkfifo", consolePipe);
 spawn("cat", [consolePipe], { stdio: ["ignore", process.stderr.fd, "inherit"] });
