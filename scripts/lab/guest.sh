@@ -1,5 +1,6 @@
 # Second program of the KVM lab, run by init.c with bash of the host's root. host.ts puts before it what this run is about:
 # MODULES and RELEASE (of the kernel), SHARED (folders), CWD, ENVIRONMENT and COMMAND. "$1" is the host's root without the overlay.
+# The kernel's modules and the tools are the host's: kmod, mount, e2fsprogs.
 set -eu
 trap 'echo "lab: line $LINENO of guest.sh failed"; echo o >/proc/sysrq-trigger; sleep 10' ERR
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
@@ -43,7 +44,7 @@ done
 cd "$CWD"
 {
   code=0
-  env -i "${ENVIRONMENT[@]}" "${COMMAND[@]}" </dev/null || code=$?
+  env -i "${ENVIRONMENT[@]}" "${COMMAND[@]}" </dev/null 3<&- 4<&- || code=$?
   sync
   printf '\0lab exit %d\0' "$code"
   # The host ends the machine when it has read that.
