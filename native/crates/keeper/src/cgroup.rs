@@ -35,7 +35,10 @@ impl fmt::Display for Error {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Error::Io(fault) => fault.fmt(formatter),
-            Error::NoCgroup2 => write!(formatter, "no cgroup2 file system is mounted; boot with cgroup v2"),
+            Error::NoCgroup2 => write!(
+                formatter,
+                "no cgroup2 file system is mounted; boot with cgroup v2"
+            ),
             Error::Elsewhere(path, mount) => write!(
                 formatter,
                 "--cgroup {}: must lie below {}, the first cgroup2 mount of /proc/mounts",
@@ -53,7 +56,11 @@ impl fmt::Display for Error {
                 path.display()
             ),
             Error::NoKill(path) => {
-                write!(formatter, "{}: has no cgroup.kill; Linux 5.14 or newer is needed", path.display())
+                write!(
+                    formatter,
+                    "{}: has no cgroup.kill; Linux 5.14 or newer is needed",
+                    path.display()
+                )
             }
             Error::Stuck(path) => write!(formatter, "{}: its processes do not end", path.display()),
         }
@@ -118,10 +125,16 @@ impl KeeperGroup {
         let Ok(below) = parent.strip_prefix(&mount) else {
             return Err(Error::Elsewhere(parent.into(), mount));
         };
-        if below.components().any(|part| !matches!(part, std::path::Component::Normal(_))) {
+        if below
+            .components()
+            .any(|part| !matches!(part, std::path::Component::Normal(_)))
+        {
             return Err(Error::Elsewhere(parent.into(), mount));
         }
-        let wanted: Vec<&str> = NEEDED.into_iter().chain(io_max.is_some().then_some("io")).collect();
+        let wanted: Vec<&str> = NEEDED
+            .into_iter()
+            .chain(io_max.is_some().then_some("io"))
+            .collect();
         if !parent.exists() {
             fs::create_dir(parent).doing(|| format!("make {}", parent.display()))?;
             if let Some(above) = parent.parent() {
@@ -187,7 +200,9 @@ impl KeeperGroup {
         }
         if has("cpu") {
             // One processor more than the guest has, for the VMM's own work.
-            let quota = limits.cpu_quota_us.unwrap_or((limits.vcpus + 1) * PERIOD_US);
+            let quota = limits
+                .cpu_quota_us
+                .unwrap_or((limits.vcpus + 1) * PERIOD_US);
             write(group, "cpu.max", &format!("{quota} {PERIOD_US}"))?;
         }
         if let (true, Some(line)) = (has("io"), &self.io_max) {
@@ -200,10 +215,15 @@ impl KeeperGroup {
 /// Enables the controllers that are there for the groups below; gives those.
 fn enable(group: &Path, wanted: &[&str]) -> Result<Vec<String>, Error> {
     let available = available(group)?;
-    for name in wanted.iter().filter(|name| available.iter().any(|other| other == *name)) {
+    for name in wanted
+        .iter()
+        .filter(|name| available.iter().any(|other| other == *name))
+    {
         match fs::write(group.join("cgroup.subtree_control"), format!("+{name}")) {
             Ok(()) => {}
-            Err(error) if error.raw_os_error() == Some(libc::EBUSY) => return Err(Error::Busy(group.into())),
+            Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
+                return Err(Error::Busy(group.into()));
+            }
             other => other.doing(|| format!("enable {name} in {}", group.display()))?,
         }
     }
@@ -226,12 +246,14 @@ impl MachineGroup {
     /// A descriptor; a process that writes "0" to it moves itself in.
     pub fn entrance(&self) -> Result<OwnedFd, IoFault> {
         let path = self.path.join("cgroup.procs");
-        openat(CWD, &path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()).doing(|| format!("open {}", path.display()))
+        openat(CWD, &path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
+            .doing(|| format!("open {}", path.display()))
     }
 
     /// Whether a process is in it.
     pub fn holds(&self, pid: rustix::process::Pid) -> bool {
-        let text = fs::read_to_string(format!("/proc/{}/cgroup", pid.as_raw_nonzero())).unwrap_or_default();
+        let text = fs::read_to_string(format!("/proc/{}/cgroup", pid.as_raw_nonzero()))
+            .unwrap_or_default();
         text.lines()
             .filter_map(|line| line.strip_prefix("0::/"))
             .any(|path| Path::new(path).ends_with(&self.relative))
@@ -259,7 +281,10 @@ pub fn empty(group: &Path, deadline: Instant) -> Result<(), Error> {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
             other => other.doing(|| format!("kill {}", group.display()))?,
         }
-        if wait_unpopulated(group, deadline.min(Instant::now() + Duration::from_millis(500)))? {
+        if wait_unpopulated(
+            group,
+            deadline.min(Instant::now() + Duration::from_millis(500)),
+        )? {
             return Ok(());
         }
         if Instant::now() >= deadline {
@@ -280,11 +305,15 @@ pub fn remove(group: &Path, deadline: Instant) -> Result<(), Error> {
         match fs::remove_dir(group) {
             Ok(()) => return Ok(()),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-            Err(error) if error.raw_os_error() == Some(libc::EBUSY) && Instant::now() < deadline => {
+            Err(error)
+                if error.raw_os_error() == Some(libc::EBUSY) && Instant::now() < deadline =>
+            {
                 // The kernel still clears the last process away, or one has entered.
                 std::thread::sleep(Duration::from_millis(2));
             }
-            Err(error) if error.raw_os_error() == Some(libc::EBUSY) => return Err(Error::Stuck(group.into())),
+            Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
+                return Err(Error::Stuck(group.into()));
+            }
             other => other.doing(|| format!("remove {}", group.display()))?,
         }
     }
@@ -299,7 +328,9 @@ fn wait_unpopulated(group: &Path, deadline: Instant) -> Result<bool, Error> {
     };
     loop {
         let mut text = String::new();
-        let read = events.seek(SeekFrom::Start(0)).and_then(|_| events.read_to_string(&mut text));
+        let read = events
+            .seek(SeekFrom::Start(0))
+            .and_then(|_| events.read_to_string(&mut text));
         match read {
             Err(error) if error.raw_os_error() == Some(libc::ENODEV) => return Ok(true),
             other => other.doing(|| format!("read {}", path.display()))?,

@@ -89,7 +89,12 @@ impl Hasher {
     }
 
     /// Hashes what it copies; gives the number of bytes, and stops once that is over `bytes_max`.
-    pub fn copy(&mut self, from: &mut File, to: &mut impl Write, bytes_max: u64) -> io::Result<u64> {
+    pub fn copy(
+        &mut self,
+        from: &mut File,
+        to: &mut impl Write,
+        bytes_max: u64,
+    ) -> io::Result<u64> {
         let mut piece = vec![0u8; PIECE_BYTES];
         let mut total = 0u64;
         loop {
@@ -116,7 +121,14 @@ mod tests {
         let text = "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
         assert_eq!(hasher.finish().to_string(), text);
         assert_eq!(Digest::parse(text).unwrap().to_string(), text);
-        for bad in ["", "sha256:", &text[1..], &text[..70], &text.to_uppercase(), &text.replace('b', "g")] {
+        for bad in [
+            "",
+            "sha256:",
+            &text[1..],
+            &text[..70],
+            &text.to_uppercase(),
+            &text.replace('b', "g"),
+        ] {
             assert_eq!(Digest::parse(bad), None, "{bad}");
         }
     }

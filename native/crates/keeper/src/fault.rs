@@ -95,8 +95,12 @@ impl std::error::Error for IoFault {}
 
 impl From<IoFault> for Fault {
     fn from(fault: IoFault) -> Fault {
-        let full = fault.errno == rustix::io::Errno::NOSPC || fault.errno == rustix::io::Errno::DQUOT;
-        Fault::new(if full { Code::NoSpace } else { Code::Io }, fault.to_string())
+        let full =
+            fault.errno == rustix::io::Errno::NOSPC || fault.errno == rustix::io::Errno::DQUOT;
+        Fault::new(
+            if full { Code::NoSpace } else { Code::Io },
+            fault.to_string(),
+        )
     }
 }
 
@@ -107,7 +111,10 @@ pub trait Doing<T> {
 
 impl<T> Doing<T> for Result<T, rustix::io::Errno> {
     fn doing(self, what: impl FnOnce() -> String) -> Result<T, IoFault> {
-        self.map_err(|errno| IoFault { what: what(), errno })
+        self.map_err(|errno| IoFault {
+            what: what(),
+            errno,
+        })
     }
 }
 

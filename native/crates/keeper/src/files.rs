@@ -31,11 +31,20 @@ impl fmt::Display for Error {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Error::Io(fault) => fault.fmt(formatter),
-            Error::NotOpened(path, errno) => write!(formatter, "the worker's user cannot open {path}: {errno}"),
+            Error::NotOpened(path, errno) => {
+                write!(formatter, "the worker's user cannot open {path}: {errno}")
+            }
             Error::NotAFile(path) => write!(formatter, "{path} is not a regular file"),
-            Error::TooLarge(path, bytes_max) => write!(formatter, "{path} is over {bytes_max} bytes"),
-            Error::Different(path, digest) => write!(formatter, "{path} is {digest}, not what was asked for"),
-            Error::Missing(digest) => write!(formatter, "{digest} has not been admitted, or was dropped for want of space"),
+            Error::TooLarge(path, bytes_max) => {
+                write!(formatter, "{path} is over {bytes_max} bytes")
+            }
+            Error::Different(path, digest) => {
+                write!(formatter, "{path} is {digest}, not what was asked for")
+            }
+            Error::Missing(digest) => write!(
+                formatter,
+                "{digest} has not been admitted, or was dropped for want of space"
+            ),
             Error::Thread => write!(formatter, "no thread"),
         }
     }
@@ -101,8 +110,17 @@ impl FileStore {
             let _ = self.folder.remove(&temporary);
         }
         let bytes = taken?;
-        renameat(&self.folder.fd, &temporary, &self.folder.fd, digest.file_name()).doing(|| format!("keep {path}"))?;
-        let mut entries = self.entries.lock().unwrap_or_else(|poison| poison.into_inner());
+        renameat(
+            &self.folder.fd,
+            &temporary,
+            &self.folder.fd,
+            digest.file_name(),
+        )
+        .doing(|| format!("keep {path}"))?;
+        let mut entries = self
+            .entries
+            .lock()
+            .unwrap_or_else(|poison| poison.into_inner());
         entries.insert(
             digest,
             Entry {
@@ -110,8 +128,14 @@ impl FileStore {
                 used: self.tick(),
             },
         );
-        while entries.len() > 1 && entries.values().map(|entry| entry.bytes).sum::<u64>() > self.bytes_max {
-            let Some(oldest) = entries.iter().min_by_key(|(_, entry)| entry.used).map(|(digest, _)| *digest) else {
+        while entries.len() > 1
+            && entries.values().map(|entry| entry.bytes).sum::<u64>() > self.bytes_max
+        {
+            let Some(oldest) = entries
+                .iter()
+                .min_by_key(|(_, entry)| entry.used)
+                .map(|(digest, _)| *digest)
+            else {
                 break;
             };
             self.folder.remove(&oldest.file_name())?;
@@ -146,9 +170,16 @@ impl FileStore {
         if stat.st_size as u64 > bytes_max {
             return Err(Error::TooLarge(path.into(), bytes_max));
         }
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let flags =
+            OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mut copy = File::from(
-            openat(&self.folder.fd, temporary, flags, Mode::from_raw_mode(0o600)).doing(|| format!("copy {path}"))?,
+            openat(
+                &self.folder.fd,
+                temporary,
+                flags,
+                Mode::from_raw_mode(0o600),
+            )
+            .doing(|| format!("copy {path}"))?,
         );
         let mut hasher = Hasher::new();
         // A clone shares blocks with the source and is nevertheless its own: what is hashed then is what was kept.
@@ -191,7 +222,10 @@ impl FileStore {
     }
 
     fn touch(&self, digest: &Digest) -> bool {
-        let mut entries = self.entries.lock().unwrap_or_else(|poison| poison.into_inner());
+        let mut entries = self
+            .entries
+            .lock()
+            .unwrap_or_else(|poison| poison.into_inner());
         match entries.get_mut(digest) {
             Some(entry) => {
                 entry.used = self.tick();
@@ -214,6 +248,10 @@ mod tests {
     use std::path::Path;
 
     fn store(folder: &Path, bytes_max: u64) -> FileStore {
+        assert!(
+            rustix::process::geteuid().is_root(),
+            "rights of other users need root"
+        );
         let user = User {
             name: "4000".into(),
             uid: 4000,
@@ -221,7 +259,11 @@ mod tests {
             home: "/".into(),
             groups: vec![4000],
         };
-        FileStore::new(Folder::open(&folder.join("files"), 0o700).unwrap(), user, bytes_max)
+        FileStore::new(
+            Folder::open(&folder.join("files"), 0o700).unwrap(),
+            user,
+            bytes_max,
+        )
     }
 
     fn digest_of(bytes: &[u8]) -> Digest {
@@ -230,37 +272,48 @@ mod tests {
         hasher.finish()
     }
 
-    fn skip() -> bool {
-        !rustix::process::geteuid().is_root()
-    }
-
     #[test]
     fn a_file_is_copied_read_only_and_its_digest_checked() {
-        if skip() {
-            return;
-        }
         let folder = tempfile::tempdir().unwrap();
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let store = store(folder.path(), 1 << 20);
         let path = folder.path().join("kernel");
         fs::write(&path, "kernel").unwrap();
         let path = path.to_str().unwrap();
-        assert!(matches!(store.admit(path, digest_of(b"other"), 100), Err(Error::Different(..))));
-        assert!(matches!(store.admit(path, digest_of(b"kernel"), 5), Err(Error::TooLarge(..))));
-        assert!(matches!(store.open(&digest_of(b"kernel")), Err(Error::Missing(_))));
-        assert_eq!(fs::read_dir(folder.path().join("files")).unwrap().count(), 0);
+        assert!(matches!(
+            store.admit(path, digest_of(b"other"), 100),
+            Err(Error::Different(..))
+        ));
+        assert!(matches!(
+            store.admit(path, digest_of(b"kernel"), 5),
+            Err(Error::TooLarge(..))
+        ));
+        assert!(matches!(
+            store.open(&digest_of(b"kernel")),
+            Err(Error::Missing(_))
+        ));
+        assert_eq!(
+            fs::read_dir(folder.path().join("files")).unwrap().count(),
+            0
+        );
         store.admit(path, digest_of(b"kernel"), 100).unwrap();
         fs::write(path, "changed").unwrap();
         store.admit(path, digest_of(b"kernel"), 100).unwrap();
-        let kept = fs::metadata(folder.path().join("files").join(digest_of(b"kernel").file_name())).unwrap();
-        assert_eq!((kept.mode() & 0o7777, kept.uid(), kept.nlink()), (0o444, 0, 1));
+        let kept = fs::metadata(
+            folder
+                .path()
+                .join("files")
+                .join(digest_of(b"kernel").file_name()),
+        )
+        .unwrap();
+        assert_eq!(
+            (kept.mode() & 0o7777, kept.uid(), kept.nlink()),
+            (0o444, 0, 1)
+        );
     }
 
     #[test]
     fn a_file_that_the_worker_cannot_read_is_refused_though_root_could() {
-        if skip() {
-            return;
-        }
         let folder = tempfile::tempdir().unwrap();
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let store = store(folder.path(), 1 << 20);
@@ -271,7 +324,10 @@ mod tests {
         symlink(&secret, &link).unwrap();
         for path in [&secret, &link] {
             let admitted = store.admit(path.to_str().unwrap(), digest_of(b"secret"), 100);
-            assert!(matches!(admitted, Err(Error::NotOpened(_, Errno::ACCESS))), "{admitted:?}");
+            assert!(
+                matches!(admitted, Err(Error::NotOpened(_, Errno::ACCESS))),
+                "{admitted:?}"
+            );
         }
         // Root's own rights are those of other threads still.
         assert!(fs::read(&secret).is_ok());
@@ -279,38 +335,49 @@ mod tests {
 
     #[test]
     fn what_is_no_regular_file_is_refused_without_waiting() {
-        if skip() {
-            return;
-        }
         let folder = tempfile::tempdir().unwrap();
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let store = store(folder.path(), 1 << 20);
         let fifo = folder.path().join("fifo");
         rustix::fs::mkfifoat(CWD, &fifo, Mode::from_raw_mode(0o644)).unwrap();
-        for path in [fifo.to_str().unwrap(), folder.path().to_str().unwrap(), "/dev/zero"] {
+        for path in [
+            fifo.to_str().unwrap(),
+            folder.path().to_str().unwrap(),
+            "/dev/zero",
+        ] {
             let admitted = store.admit(path, digest_of(b""), 100);
-            assert!(matches!(admitted, Err(Error::NotAFile(_))), "{path}: {admitted:?}");
+            assert!(
+                matches!(admitted, Err(Error::NotAFile(_))),
+                "{path}: {admitted:?}"
+            );
         }
     }
 
     #[test]
     fn a_store_over_its_size_drops_what_was_used_least_recently() {
-        if skip() {
-            return;
-        }
         let folder = tempfile::tempdir().unwrap();
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let store = store(folder.path(), 10);
         let path = folder.path().join("file");
         for text in ["aaaa", "bbbb"] {
             fs::write(&path, text).unwrap();
-            store.admit(path.to_str().unwrap(), digest_of(text.as_bytes()), 100).unwrap();
+            store
+                .admit(path.to_str().unwrap(), digest_of(text.as_bytes()), 100)
+                .unwrap();
         }
         store.open(&digest_of(b"aaaa")).unwrap();
         fs::write(&path, "cccc").unwrap();
-        store.admit(path.to_str().unwrap(), digest_of(b"cccc"), 100).unwrap();
+        store
+            .admit(path.to_str().unwrap(), digest_of(b"cccc"), 100)
+            .unwrap();
         assert!(store.open(&digest_of(b"aaaa")).is_ok());
-        assert!(matches!(store.open(&digest_of(b"bbbb")), Err(Error::Missing(_))));
-        assert_eq!(fs::read_dir(folder.path().join("files")).unwrap().count(), 2);
+        assert!(matches!(
+            store.open(&digest_of(b"bbbb")),
+            Err(Error::Missing(_))
+        ));
+        assert_eq!(
+            fs::read_dir(folder.path().join("files")).unwrap().count(),
+            2
+        );
     }
 }

@@ -11,8 +11,9 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{
-    DumpableBehavior, Pid, PidfdFlags, Resource, Rlimit, Signal, WaitOptions, getpid, getppid, pidfd_open, pidfd_send_signal,
-    set_dumpable_behavior, set_parent_process_death_signal, setrlimit, waitpid,
+    DumpableBehavior, Pid, PidfdFlags, Resource, Rlimit, Signal, WaitOptions, getpid, getppid,
+    pidfd_open, pidfd_send_signal, set_dumpable_behavior, set_parent_process_death_signal,
+    setrlimit, waitpid,
 };
 
 use crate::cgroup::{self, KeeperGroup};
@@ -53,7 +54,10 @@ pub enum Error {
 impl fmt::Display for Error {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Error::NotRoot => write!(formatter, "must be started as root; it gives root up for the worker itself"),
+            Error::NotRoot => write!(
+                formatter,
+                "must be started as root; it gives root up for the worker itself"
+            ),
             Error::Io(error) => error.fmt(formatter),
             Error::Place(error) => error.fmt(formatter),
             Error::Programs(error) => error.fmt(formatter),
@@ -95,8 +99,8 @@ pub fn run(options: &Options) -> Result<i32, Error> {
     // Nothing of this process, its key above all, is to be in a core file or in a debugger's reach.
     set_dumpable_behavior(DumpableBehavior::NotDumpable).doing(|| "hide from debuggers".into())?;
     let no_core = Rlimit {
-        current: Some(0),
-        maximum: Some(0),
+        current: Some(1),
+        maximum: Some(1),
     };
     setrlimit(Resource::Core, no_core).doing(|| "forbid core files".into())?;
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
@@ -119,7 +123,14 @@ struct Running {
 
 fn start(options: &Options, place: &Place) -> Result<Running, Error> {
     let (means, host) = prepare(options, place)?;
-    let pair = || socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None);
+    let pair = || {
+        socketpair(
+            AddressFamily::UNIX,
+            SocketType::STREAM,
+            SocketFlags::CLOEXEC,
+            None,
+        )
+    };
     let (keepers, workers) = pair().doing(|| "make a socket".into())?;
     let (lifeline, other_end) = pair().doing(|| "make a socket".into())?;
     let keeper = match sys::fork().doing(|| "fork".into())? {
@@ -173,7 +184,11 @@ fn prepare(options: &Options, place: &Place) -> Result<(Means, Host), Error> {
     let group = KeeperGroup::make(&parent, &keeper, options.io_max.clone())?;
     let chroots = base.child("jails", 0o700, 0)?;
     let jails = chroots.child("firecracker", 0o700, 0)?;
-    let files = FileStore::new(base.child("files", 0o700, 0)?, options.user.clone(), options.files_bytes);
+    let files = FileStore::new(
+        base.child("files", 0o700, 0)?,
+        options.user.clone(),
+        options.files_bytes,
+    );
     let snapshots = SnapshotStore::new(place.snapshots()?, options.quota_bytes)?;
     let means = Means {
         run: base.child("run", 0o711, 0)?,
@@ -193,7 +208,8 @@ fn prepare(options: &Options, place: &Place) -> Result<(Means, Host), Error> {
 /// A name that no other keeper has or will have.
 fn new_name() -> Result<String, Error> {
     let mut bytes = [0u8; 8];
-    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty()).doing(|| "get random bytes".into())?;
+    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
+        .doing(|| "get random bytes".into())?;
     Ok(hex(&bytes))
 }
 
@@ -244,8 +260,11 @@ fn start_worker(options: &Options, socket: OwnedFd) -> Result<(Child, OwnedFd), 
         }
         Ok(())
     });
-    let worker = command.spawn().doing(|| format!("run {}", program.to_string_lossy()))?;
-    let fd = pidfd_open(Pid::from_child(&worker), PidfdFlags::empty()).doing(|| "hold the worker".into())?;
+    let worker = command
+        .spawn()
+        .doing(|| format!("run {}", program.to_string_lossy()))?;
+    let fd = pidfd_open(Pid::from_child(&worker), PidfdFlags::empty())
+        .doing(|| "hold the worker".into())?;
     Ok((worker, fd))
 }
 
@@ -265,7 +284,10 @@ fn watch(mut running: Running, signals: &OwnedFd, place: &Place) -> Result<i32, 
             forward(signals, &running.worker_fd);
         }
         if worker {
-            let status = running.worker.wait().doing(|| "wait for the worker".into())?;
+            let status = running
+                .worker
+                .wait()
+                .doing(|| "wait for the worker".into())?;
             end_keeper(running.keeper, &running.keeper_fd, running.lifeline);
             return Ok(exit_code(status));
         }
@@ -316,10 +338,15 @@ fn end_worker(mut worker: Child, fd: &OwnedFd, signals: &OwnedFd) -> i32 {
 
 fn ended_within(fd: &OwnedFd, time: Duration) -> bool {
     let timeout = Timespec::try_from(time).unwrap_or_default();
-    matches!(poll(&mut [PollFd::new(fd, PollFlags::IN)], Some(&timeout)), Ok(1..))
+    matches!(
+        poll(&mut [PollFd::new(fd, PollFlags::IN)], Some(&timeout)),
+        Ok(1..)
+    )
 }
 
 fn exit_code(status: std::process::ExitStatus) -> i32 {
     use std::os::unix::process::ExitStatusExt;
-    status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
+    status
+        .code()
+        .unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
 }

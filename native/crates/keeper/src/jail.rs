@@ -83,7 +83,8 @@ impl Jail {
 
     /// Links a file of root's in. It stays root's.
     pub fn link_in(&self, file: BorrowedFd<'_>, name: &str) -> Result<(), IoFault> {
-        linkat(file, "", &self.root, name, AtFlags::EMPTY_PATH).doing(|| format!("link {name} into a jail"))
+        linkat(file, "", &self.root, name, AtFlags::EMPTY_PATH)
+            .doing(|| format!("link {name} into a jail"))
     }
 
     /// A socket that the machine made.
@@ -101,7 +102,10 @@ impl Jail {
             Ok(fd) => fd,
             Err(Errno::NOENT) => return Err(Error::Missing(name.into())),
             Err(Errno::LOOP | Errno::XDEV | Errno::NOTDIR) => {
-                return Err(Error::Hostile(name.into(), "leads through a link or out of it"));
+                return Err(Error::Hostile(
+                    name.into(),
+                    "leads through a link or out of it",
+                ));
             }
             Err(errno) => Err(errno).doing(|| format!("open {name} in a jail"))?,
         };
@@ -120,8 +124,12 @@ impl Jail {
 
     /// Reads a held file: the very one, since nothing runs in the jail any more.
     pub fn open_held(&self, held: &Held, name: &str) -> Result<OwnedFd, Error> {
-        let fd = beneath(self.root.as_fd(), name, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)
-            .doing(|| format!("read {name} in a jail"))?;
+        let fd = beneath(
+            self.root.as_fd(),
+            name,
+            OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY,
+        )
+        .doing(|| format!("read {name} in a jail"))?;
         let stat = fstat(&fd).doing(|| format!("examine {name} in a jail"))?;
         if (stat.st_dev, stat.st_ino) != (held.stat.st_dev, held.stat.st_ino) {
             return Err(Error::Hostile(name.into(), "was swapped"));
@@ -130,16 +138,28 @@ impl Jail {
     }
 
     /// Gives a held socket to the worker under a name of the keeper's, and takes its name in the jail away.
-    pub fn hand_out(&self, held: &Held, name: &str, to: &Folder, to_name: &str, gid: u32) -> Result<(), Error> {
+    pub fn hand_out(
+        &self,
+        held: &Held,
+        name: &str,
+        to: &Folder,
+        to_name: &str,
+        gid: u32,
+    ) -> Result<(), Error> {
         own_held(held.fd.as_fd(), 0, gid, 0o660).doing(|| format!("own {name}"))?;
-        linkat(&held.fd, "", &to.fd, to_name, AtFlags::EMPTY_PATH).doing(|| format!("link {name}"))?;
+        linkat(&held.fd, "", &to.fd, to_name, AtFlags::EMPTY_PATH)
+            .doing(|| format!("link {name}"))?;
         self.unlink(name)
     }
 
     /// Removes a name that is no folder, if it is there.
     pub fn unlink(&self, name: &str) -> Result<(), Error> {
         let (folder, name) = name.rsplit_once('/').unwrap_or((".", name));
-        let folder = match beneath(self.root.as_fd(), folder, OFlags::RDONLY | OFlags::DIRECTORY) {
+        let folder = match beneath(
+            self.root.as_fd(),
+            folder,
+            OFlags::RDONLY | OFlags::DIRECTORY,
+        ) {
             Ok(folder) => folder,
             Err(Errno::NOENT) => return Ok(()),
             Err(Errno::LOOP | Errno::XDEV | Errno::NOTDIR) => {
@@ -177,14 +197,16 @@ mod tests {
         jail: Jail,
     }
 
-    fn place() -> Option<Place> {
-        if !rustix::process::geteuid().is_root() {
-            return None;
-        }
+    fn place() -> Place {
+        assert!(rustix::process::geteuid().is_root(), "jails need root");
         let folder = tempfile::tempdir().unwrap();
         let jails = Folder::open(&folder.path().join("jails"), 0o700).unwrap();
         let jail = Jail::make(&jails, "k-1", UID).unwrap();
-        Some(Place { folder, jails, jail })
+        Place {
+            folder,
+            jails,
+            jail,
+        }
     }
 
     impl Place {
@@ -209,26 +231,32 @@ mod tests {
 
     #[test]
     fn a_jail_of_a_used_name_is_not_made_again() {
-        let Some(place) = place() else { return };
+        let place = place();
         assert!(Jail::make(&place.jails, "k-1", UID).is_err());
     }
 
     #[test]
     fn a_socket_is_handed_out_and_leaves_the_jail() {
-        let Some(place) = place() else { return };
+        let place = place();
         let _listener = bind(&place.root().join(VSOCK), UID);
         let held = place.jail.socket(VSOCK).unwrap();
         let out = place.out();
-        place.jail.hand_out(&held, VSOCK, &out, "vsock", 4321).unwrap();
+        place
+            .jail
+            .hand_out(&held, VSOCK, &out, "vsock", 4321)
+            .unwrap();
         let given = fs::metadata(out.path.join("vsock")).unwrap();
-        assert_eq!((given.uid(), given.gid(), given.mode() & 0o7777), (0, 4321, 0o660));
+        assert_eq!(
+            (given.uid(), given.gid(), given.mode() & 0o7777),
+            (0, 4321, 0o660)
+        );
         assert!(!place.root().join(VSOCK).exists());
         std::os::unix::net::UnixStream::connect(out.path.join("vsock")).unwrap();
     }
 
     #[test]
     fn what_is_not_the_machines_own_socket_is_refused() {
-        let Some(place) = place() else { return };
+        let place = place();
         let outside = place.folder.path().join("outside.sock");
         let _listener = bind(&outside, 0);
         let at = place.root().join(VSOCK);
@@ -239,7 +267,10 @@ mod tests {
         fs::hard_link(&outside, &at).unwrap();
         assert!(hostile(place.jail.socket(VSOCK)));
         chown(&outside, Some(UID), None).unwrap();
-        assert!(hostile(place.jail.socket(VSOCK)), "one socket with two names");
+        assert!(
+            hostile(place.jail.socket(VSOCK)),
+            "one socket with two names"
+        );
         fs::remove_file(&at).unwrap();
         fs::create_dir(&at).unwrap();
         assert!(hostile(place.jail.socket(VSOCK)));
@@ -252,7 +283,7 @@ mod tests {
 
     #[test]
     fn devices_are_removed_beneath_the_jail_only() {
-        let Some(place) = place() else { return };
+        let place = place();
         let outside = place.folder.path().join("net");
         fs::create_dir(&outside).unwrap();
         fs::write(outside.join("tun"), "kept").unwrap();
@@ -272,13 +303,16 @@ mod tests {
 
     #[test]
     fn a_linked_file_stays_roots() {
-        let Some(place) = place() else { return };
+        let place = place();
         let file = place.folder.path().join("vmlinux");
         fs::write(&file, "kernel").unwrap();
         let fd = fs::File::open(&file).unwrap();
         place.jail.link_in(fd.as_fd(), "vmlinux").unwrap();
         let linked = fs::metadata(place.root().join("vmlinux")).unwrap();
         assert_eq!((linked.uid(), linked.nlink()), (0, 2));
-        assert!(hostile(place.jail.file("vmlinux")), "root's file taken for the machine's");
+        assert!(
+            hostile(place.jail.file("vmlinux")),
+            "root's file taken for the machine's"
+        );
     }
 }

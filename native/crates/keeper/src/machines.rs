@@ -129,7 +129,9 @@ struct Parts {
 
 impl Machine {
     fn parts(&self) -> MutexGuard<'_, Parts> {
-        self.parts.lock().unwrap_or_else(|poison| poison.into_inner())
+        self.parts
+            .lock()
+            .unwrap_or_else(|poison| poison.into_inner())
     }
 
     fn condemn(&self) {
@@ -142,7 +144,10 @@ impl Machine {
 
     fn check_wanted(&self) -> Result<(), Fault> {
         if self.parts().condemned {
-            return Err(Fault::new(Code::VmGone, "it was destroyed while it started"));
+            return Err(Fault::new(
+                Code::VmGone,
+                "it was destroyed while it started",
+            ));
         }
         Ok(())
     }
@@ -185,7 +190,9 @@ impl Machines {
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
-        self.table.lock().unwrap_or_else(|poison| poison.into_inner())
+        self.table
+            .lock()
+            .unwrap_or_else(|poison| poison.into_inner())
     }
 
     /// Puts a machine into the table, so that it can be destroyed from here on. Who does so must call `start` with it.
@@ -230,12 +237,19 @@ impl Machines {
         let parts = machine.parts();
         match (&parts.phase, &parts.jail, &parts.run) {
             (Phase::Running, Some(jail), Some(run)) => Ok((jail.clone(), run.clone())),
-            _ => Err(Fault::new(Code::NotFound, format!("{} does not run", name.0))),
+            _ => Err(Fault::new(
+                Code::NotFound,
+                format!("{} does not run", name.0),
+            )),
         }
     }
 
     /// Makes a jail and starts the VMM in it.
-    pub fn start(self: &Arc<Self>, machine: &Arc<Machine>, start: &Start) -> Result<Started, Fault> {
+    pub fn start(
+        self: &Arc<Self>,
+        machine: &Arc<Machine>,
+        start: &Start,
+    ) -> Result<Started, Fault> {
         let outcome = self.build(machine, start).and_then(|(started, process)| {
             let (machines, watched) = (self.clone(), machine.clone());
             machine.parts().phase = Phase::Running;
@@ -273,7 +287,14 @@ impl Machines {
         machine.parts().console = Some(reader);
         machine.check_wanted()?;
         let network = EmptyNetwork::make()?;
-        let mut process = self.spawn(machine, &group, number, &network, writer, start.file_bytes_max)?;
+        let mut process = self.spawn(
+            machine,
+            &group,
+            number,
+            &network,
+            writer,
+            start.file_bytes_max,
+        )?;
         match self.wait_ready(machine, &jail, &group, &run, &mut process) {
             Ok(()) => Ok((
                 Started {
@@ -329,7 +350,16 @@ impl Machines {
         let uid = uid.to_string();
         let mut command = Command::new(&jailer.path);
         command
-            .args(["--id", &machine.id, "--uid", &uid, "--gid", &uid, "--cgroup-version", "2"])
+            .args([
+                "--id",
+                &machine.id,
+                "--uid",
+                &uid,
+                "--gid",
+                &uid,
+                "--cgroup-version",
+                "2",
+            ])
             .arg("--exec-file")
             .arg(&vmm.path)
             .arg("--chroot-base-dir")
@@ -367,9 +397,11 @@ impl Machines {
                 let mut child = child;
                 let _ = child.kill();
                 let _ = child.wait();
-                Err(Err::<(), _>(errno).doing(|| "hold the jailer".into()).map_or_else(Fault::from, |()| {
-                    Fault::new(Code::Io, "cannot hold the jailer")
-                }))
+                Err(Err::<(), _>(errno)
+                    .doing(|| "hold the jailer".into())
+                    .map_or_else(Fault::from, |()| {
+                        Fault::new(Code::Io, "cannot hold the jailer")
+                    }))
             }
         }
     }
@@ -407,7 +439,10 @@ impl Machines {
             }
         };
         if !group.holds(Pid::from_child(&process.child)) {
-            return Err(Fault::new(Code::StartFailed, "the VMM is not in its cgroup"));
+            return Err(Fault::new(
+                Code::StartFailed,
+                "the VMM is not in its cgroup",
+            ));
         }
         jail.drop_devices()?;
         jail.hand_out(&held, API, run, "api", self.means.worker_gid)?;
@@ -451,7 +486,12 @@ impl Machines {
         let machine = self.find(name)?;
         let (jail, group) = {
             let mut parts = machine.parts();
-            match (parts.phase, parts.status.is_some(), parts.jail.clone(), parts.group.clone()) {
+            match (
+                parts.phase,
+                parts.status.is_some(),
+                parts.jail.clone(),
+                parts.group.clone(),
+            ) {
                 (Phase::Running, false, Some(jail), Some(group)) => {
                     parts.phase = Phase::Taking;
                     (jail, group)
@@ -462,11 +502,24 @@ impl Machines {
         let taken = self.take(&machine, &jail, &group, binding);
         drop(jail);
         self.clear(&machine);
-        (self.on_exit)(&name.0, if taken.is_ok() { "snapshot" } else { "failed snapshot" });
+        (self.on_exit)(
+            &name.0,
+            if taken.is_ok() {
+                "snapshot"
+            } else {
+                "failed snapshot"
+            },
+        );
         taken
     }
 
-    fn take(&self, machine: &Machine, jail: &Jail, group: &MachineGroup, binding: Digest) -> Result<Kept, Fault> {
+    fn take(
+        &self,
+        machine: &Machine,
+        jail: &Jail,
+        group: &MachineGroup,
+        binding: Digest,
+    ) -> Result<Kept, Fault> {
         let deadline = Instant::now() + CLEAR_DEADLINE;
         if machine.parts().condemned {
             return Err(Fault::new(Code::VmGone, "it was destroyed"));
@@ -479,11 +532,17 @@ impl Machines {
 
     /// Kills a machine and waits until nothing of it is left.
     pub fn destroy(&self, name: &Name) -> Result<(), Fault> {
-        let Ok(machine) = self.find(name) else { return Ok(()) };
+        let Ok(machine) = self.find(name) else {
+            return Ok(());
+        };
         machine.condemn();
         let deadline = Instant::now() + DESTROY_DEADLINE;
         let mut table = self.table();
-        while table.living.get(name).is_some_and(|other| Arc::ptr_eq(other, &machine)) {
+        while table
+            .living
+            .get(name)
+            .is_some_and(|other| Arc::ptr_eq(other, &machine))
+        {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return Err(Fault::new(Code::Io, format!("{} does not end", name.0)));
@@ -522,7 +581,10 @@ impl Machines {
                     uid.release();
                 }
             }
-            Err(fault) => log::warn("keeper.jail.left", &[("jail", &machine.id), ("why", &fault.to_string())]),
+            Err(fault) => log::warn(
+                "keeper.jail.left",
+                &[("jail", &machine.id), ("why", &fault.to_string())],
+            ),
         }
         self.table().living.remove(&machine.name);
         self.left.notify_all();
@@ -565,7 +627,13 @@ struct Process {
 impl Process {
     fn ended_within(&self, time: Duration) -> bool {
         let timeout = Timespec::try_from(time).unwrap_or_default();
-        matches!(poll(&mut [PollFd::new(&self.pidfd, PollFlags::IN)], Some(&timeout)), Ok(1..))
+        matches!(
+            poll(
+                &mut [PollFd::new(&self.pidfd, PollFlags::IN)],
+                Some(&timeout)
+            ),
+            Ok(1..)
+        )
     }
 }
 
@@ -577,7 +645,10 @@ fn check_start(start: &Start) -> Result<(), Fault> {
     if !(1..=VCPUS_MAX).contains(&start.vcpus) {
         return refuse("vcpus must be between 1 and 32");
     }
-    if start.cpu_quota_us.is_some_and(|quota| !(CPU_QUOTA_US_MIN..=CPU_QUOTA_US_MAX).contains(&quota)) {
+    if start
+        .cpu_quota_us
+        .is_some_and(|quota| !(CPU_QUOTA_US_MIN..=CPU_QUOTA_US_MAX).contains(&quota))
+    {
         return refuse("cpu_quota_us, of each 100000 us, must be at least 1000");
     }
     if !FILE_BYTES.contains(&start.file_bytes_max) {
@@ -615,12 +686,24 @@ fn listens(held: &jail::Held) -> bool {
 
 fn read_complaint(reader: OwnedFd) -> String {
     let mut bytes = Vec::new();
-    let _ = std::fs::File::from(reader).take(COMPLAINT_BYTES_MAX as u64).read_to_end(&mut bytes);
+    let _ = std::fs::File::from(reader)
+        .take(COMPLAINT_BYTES_MAX as u64)
+        .read_to_end(&mut bytes);
     let text: String = bytes
         .iter()
-        .map(|byte| if (0x20..0x7f).contains(byte) { char::from(*byte) } else { ' ' })
+        .map(|byte| {
+            if (0x20..0x7f).contains(byte) {
+                char::from(*byte)
+            } else {
+                ' '
+            }
+        })
         .collect();
-    if text.trim().is_empty() { "it said nothing".into() } else { text.trim().into() }
+    if text.trim().is_empty() {
+        "it said nothing".into()
+    } else {
+        text.trim().into()
+    }
 }
 
 fn describe(status: ExitStatus) -> String {

@@ -192,12 +192,22 @@ mod tests {
         for (name, value) in changes {
             with[*name] = value.clone();
         }
-        parse(serde_json::json!({ "id": 7, "request": "start", "with": with }).to_string().as_bytes())
+        parse(
+            serde_json::json!({ "id": 7, "request": "start", "with": with })
+                .to_string()
+                .as_bytes(),
+        )
     }
 
     #[test]
     fn requests_are_read_to_the_letter() {
-        assert!(matches!(start(&[]), Some(Request { id: 7, what: What::Start(_) })));
+        assert!(matches!(
+            start(&[]),
+            Some(Request {
+                id: 7,
+                what: What::Start(_)
+            })
+        ));
         assert!(start(&[("vm", "../x".into())]).is_none());
         assert!(start(&[("vm", "".into())]).is_none());
         assert!(start(&[("vm", "-x".into())]).is_none());
@@ -207,7 +217,13 @@ mod tests {
         assert!(start(&[("memory_bytes", (-1).into())]).is_none());
         assert!(start(&[("memory_bytes", 1.5.into())]).is_none());
         assert!(start(&[("pci", true.into())]).is_none());
-        assert!(start(&[("files", serde_json::json!({ "kernel": SHA, "initramfs": "x", "rootfs": null }))]).is_none());
+        assert!(
+            start(&[(
+                "files",
+                serde_json::json!({ "kernel": SHA, "initramfs": "x", "rootfs": null })
+            )])
+            .is_none()
+        );
     }
 
     #[test]
@@ -232,7 +248,8 @@ mod tests {
 
     #[test]
     fn an_answer_is_one_bounded_line() {
-        let fault: Result<(), Fault> = Err(Fault::new(crate::fault::Code::Io, "x\n".repeat(100_000)));
+        let fault: Result<(), Fault> =
+            Err(Fault::new(crate::fault::Code::Io, "x\n".repeat(100_000)));
         let bytes = answer(1, &fault);
         assert!(bytes.len() < LINE_BYTES_MAX);
         assert_eq!(bytes.iter().filter(|byte| **byte == b'\n').count(), 1);

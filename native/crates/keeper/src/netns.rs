@@ -61,5 +61,11 @@ fn in_new_namespace() -> Result<OwnedFd, Error> {
             return Err(Error::NotEmpty(name.into()));
         }
     }
-    openat(CWD, "/proc/thread-self/ns/net", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).map_err(Error::Kernel)
+    openat(
+        CWD,
+        "/proc/thread-self/ns/net",
+        OFlags::RDONLY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
+    .map_err(Error::Kernel)
 }

@@ -63,7 +63,9 @@ impl fmt::Display for Error {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Error::Version => write!(formatter, "hpcc-keeper {}", env!("CARGO_PKG_VERSION")),
-            Error::Unknown(name) => write!(formatter, "{name} is no option; see hpcc-keeper --help"),
+            Error::Unknown(name) => {
+                write!(formatter, "{name} is no option; see hpcc-keeper --help")
+            }
             Error::NoValue(name) => write!(formatter, "{name} wants a value"),
             Error::Missing(name) => write!(formatter, "{name} is missing; see hpcc-keeper --help"),
             Error::Bad(name, value, why) => write!(formatter, "{name} {value}: {why}"),
@@ -73,7 +75,10 @@ impl fmt::Display for Error {
                 path.display()
             ),
             Error::UidOfSomebody(name) => {
-                write!(formatter, "--uids: {name} of /etc/passwd is in the range; reserve one that nobody has")
+                write!(
+                    formatter,
+                    "--uids: {name} of /etc/passwd is in the range; reserve one that nobody has"
+                )
             }
             Error::User(error) => error.fmt(formatter),
         }
@@ -88,8 +93,18 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Option<Opt
     let mut values = std::collections::HashMap::<String, String>::new();
     let mut known_releases = Vec::new();
     let names = [
-        "--user", "--firecracker", "--jailer", "--uids", "--base", "--snapshots", "--cgroup", "--quota-bytes", "--files-bytes",
-        "--io-max", "--lock-dir", "--known-release",
+        "--user",
+        "--firecracker",
+        "--jailer",
+        "--uids",
+        "--base",
+        "--snapshots",
+        "--cgroup",
+        "--quota-bytes",
+        "--files-bytes",
+        "--io-max",
+        "--lock-dir",
+        "--known-release",
     ];
     while let Some(argument) = arguments.next() {
         let text = argument.to_string_lossy().into_owned();
@@ -115,7 +130,11 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Option<Opt
         };
         if name == "--known-release" {
             let digest = Digest::parse(&value);
-            known_releases.push(digest.ok_or(Error::Bad("--known-release", value, "is not sha256: and 64 hex digits"))?);
+            known_releases.push(digest.ok_or(Error::Bad(
+                "--known-release",
+                value,
+                "is not sha256: and 64 hex digits",
+            ))?);
         } else {
             values.insert(name, value);
         }
@@ -134,7 +153,9 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Option<Opt
     Ok(Some(Options {
         user,
         uids,
-        firecracker: take("--firecracker").ok_or(Error::Missing("--firecracker"))?.into(),
+        firecracker: take("--firecracker")
+            .ok_or(Error::Missing("--firecracker"))?
+            .into(),
         jailer: take("--jailer").ok_or(Error::Missing("--jailer"))?.into(),
         snapshots: take("--snapshots").map_or_else(|| base.join("snapshots"), PathBuf::from),
         base,
@@ -142,7 +163,9 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Option<Opt
         quota_bytes: parse_bytes("--quota-bytes", take("--quota-bytes"))?,
         files_bytes: parse_bytes("--files-bytes", take("--files-bytes"))?,
         io_max: take("--io-max"),
-        lock_dir: take("--lock-dir").unwrap_or_else(|| "/run/hpcc-keeper/uids".into()).into(),
+        lock_dir: take("--lock-dir")
+            .unwrap_or_else(|| "/run/hpcc-keeper/uids".into())
+            .into(),
         known_releases,
         program,
     }))
@@ -151,7 +174,9 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Option<Opt
 fn parse_bytes(name: &'static str, value: Option<String>) -> Result<u64, Error> {
     match value {
         None => Ok(32 * GIB),
-        Some(text) => text.parse().map_err(|_| Error::Bad(name, text, "is not a number of bytes")),
+        Some(text) => text
+            .parse()
+            .map_err(|_| Error::Bad(name, text, "is not a number of bytes")),
     }
 }
 
@@ -163,11 +188,19 @@ fn parse_uids(text: String, user: &User) -> Result<(u32, u32), Error> {
         return Err(Error::Bad("--uids", text, "is not FIRST-LAST"));
     };
     if first < 1000 || last < first || last - first >= 65_536 {
-        return Err(Error::Bad("--uids", text, "must be a range of at most 65536 uids from 1000 on"));
+        return Err(Error::Bad(
+            "--uids",
+            text,
+            "must be a range of at most 65536 uids from 1000 on",
+        ));
     }
     // 65534 is nobody, 65535 and the last one mean "no uid" to some calls.
     if (first..=last).contains(&65_534) || (first..=last).contains(&65_535) || last == u32::MAX {
-        return Err(Error::Bad("--uids", text, "must not hold 65534, 65535 or 4294967295"));
+        return Err(Error::Bad(
+            "--uids",
+            text,
+            "must not hold 65534, 65535 or 4294967295",
+        ));
     }
     let held = |id: u32| (first..=last).contains(&id);
     if held(user.uid) || user.groups.iter().any(|gid| held(*gid)) {
@@ -183,7 +216,8 @@ fn parse_uids(text: String, user: &User) -> Result<(u32, u32), Error> {
 mod tests {
     use super::*;
 
-    const GOOD: &str = "--user 4000:4000 --firecracker /f --jailer /j --uids 500000-500009 -- worker --flag";
+    const GOOD: &str =
+        "--user 4000:4000 --firecracker /f --jailer /j --uids 500000-500009 -- worker --flag";
 
     fn read(text: &str) -> Result<Option<Options>, Error> {
         parse(text.split(' ').map(OsString::from))
@@ -193,18 +227,43 @@ mod tests {
     fn options_are_read_with_their_defaults() {
         let options = read(GOOD).unwrap().unwrap();
         assert_eq!(options.uids, (500_000, 500_009));
-        assert_eq!(options.snapshots, PathBuf::from("/var/lib/hpcc-keeper/snapshots"));
+        assert_eq!(
+            options.snapshots,
+            PathBuf::from("/var/lib/hpcc-keeper/snapshots")
+        );
         assert_eq!(options.program, ["worker", "--flag"]);
-        let options = read(&format!("--base=/b --quota-bytes 7 {GOOD}")).unwrap().unwrap();
-        assert_eq!((options.snapshots, options.quota_bytes), (PathBuf::from("/b/snapshots"), 7));
+        let options = read(&format!("--base=/b --quota-bytes 7 {GOOD}"))
+            .unwrap()
+            .unwrap();
+        assert_eq!(
+            (options.snapshots, options.quota_bytes),
+            (PathBuf::from("/b/snapshots"), 7)
+        );
         assert!(read("--help").unwrap().is_none());
     }
 
     #[test]
     fn what_cannot_be_is_refused_by_name() {
-        let uids = |range: &str| read(&GOOD.replace("500000-500009", range)).unwrap_err().to_string();
-        for range in ["5", "9-5", "0-10", "60000-65535", "70000-200000", "3999-4000", "4294967290-4294967295", "a-b"] {
-            assert!(uids(range).starts_with("--uids"), "{range}: {}", uids(range));
+        let uids = |range: &str| {
+            read(&GOOD.replace("500000-500009", range))
+                .unwrap_err()
+                .to_string()
+        };
+        for range in [
+            "5",
+            "9-5",
+            "0-10",
+            "60000-65535",
+            "70000-200000",
+            "3999-4000",
+            "4294967290-4294967295",
+            "a-b",
+        ] {
+            assert!(
+                uids(range).starts_with("--uids"),
+                "{range}: {}",
+                uids(range)
+            );
         }
         let refused = |text: &str| read(text).unwrap_err().to_string();
         assert!(refused(&GOOD.replace("4000:4000", "root")).contains("must not be root"));

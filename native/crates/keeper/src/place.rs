@@ -130,7 +130,10 @@ impl Place {
     /// Writes down whose processes belong here, before there are any.
     pub fn record(&self, group: &Path) -> Result<(), Error> {
         let path = self.base.path.join("record");
-        let text = serde_json::to_string(&Record { group: group.into() }).map_err(|_| Error::BadRecord(path.clone()))?;
+        let text = serde_json::to_string(&Record {
+            group: group.into(),
+        })
+        .map_err(|_| Error::BadRecord(path.clone()))?;
         let temporary = self.base.path.join("record.new");
         fs::write(&temporary, text).doing(|| format!("write {}", temporary.display()))?;
         fs::rename(&temporary, &path).doing(|| format!("write {}", path.display()))?;
@@ -142,8 +145,12 @@ impl Place {
         let path = self.base.path.join("record");
         match fs::read_to_string(&path) {
             Ok(text) => {
-                let record: Record = serde_json::from_str(&text).map_err(|_| Error::BadRecord(path.clone()))?;
-                let name = record.group.file_name().map(|name| name.to_string_lossy().into_owned());
+                let record: Record =
+                    serde_json::from_str(&text).map_err(|_| Error::BadRecord(path.clone()))?;
+                let name = record
+                    .group
+                    .file_name()
+                    .map(|name| name.to_string_lossy().into_owned());
                 if !name.is_some_and(|name| name.starts_with("hpcc-")) {
                     return Err(Error::BadRecord(path));
                 }

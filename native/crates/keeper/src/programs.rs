@@ -3,11 +3,13 @@ use std::fmt;
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::digest::{Digest, Hasher};
 use crate::fault::{Doing, IoFault};
@@ -38,8 +40,14 @@ impl Version {
     /// Reads the first line of `firecracker --version`, such as "Firecracker v1.16.1". What follows a dash is dropped:
     /// "1.17.0-dev" is what leads to 1.17.0, so it counts as older than that.
     pub fn parse(output: &str) -> Option<Version> {
-        let word = output.lines().next()?.split_whitespace().find_map(|word| word.strip_prefix('v'))?;
-        let (numbers, suffix) = word.split_once('-').map_or((word, None), |(numbers, suffix)| (numbers, Some(suffix)));
+        let word = output
+            .lines()
+            .next()?
+            .split_whitespace()
+            .find_map(|word| word.strip_prefix('v'))?;
+        let (numbers, suffix) = word
+            .split_once('-')
+            .map_or((word, None), |(numbers, suffix)| (numbers, Some(suffix)));
         let mut parts = numbers.split('.').map(|part| part.parse::<u32>().ok());
         let (major, minor, patch) = (parts.next()??, parts.next()??, parts.next()??);
         if parts.next().is_some() {
@@ -68,11 +76,23 @@ impl fmt::Display for Error {
         match self {
             Error::Io(fault) => fault.fmt(formatter),
             Error::NotTrusted(path) => {
-                write!(formatter, "{}: must be a regular file of root's that nobody else can write", path.display())
+                write!(
+                    formatter,
+                    "{}: must be a regular file of root's that nobody else can write",
+                    path.display()
+                )
             }
-            Error::TooLarge(path) => write!(formatter, "{}: is over {PROGRAM_BYTES_MAX} bytes", path.display()),
+            Error::TooLarge(path) => write!(
+                formatter,
+                "{}: is over {PROGRAM_BYTES_MAX} bytes",
+                path.display()
+            ),
             Error::NoVersion(path, detail) => {
-                write!(formatter, "{} --version does not tell a version: {detail}", path.display())
+                write!(
+                    formatter,
+                    "{} --version does not tell a version: {detail}",
+                    path.display()
+                )
             }
             Error::TooOld(path, version) => write!(
                 formatter,
@@ -80,7 +100,10 @@ impl fmt::Display for Error {
                 path.display()
             ),
             Error::Different(vmm, jailer) => {
-                write!(formatter, "Firecracker is version {vmm} and its jailer {jailer}; use those of one release")
+                write!(
+                    formatter,
+                    "Firecracker is version {vmm} and its jailer {jailer}; use those of one release"
+                )
             }
         }
     }
@@ -132,7 +155,12 @@ pub fn install(folder: &Folder, sources: &Sources<'_>) -> Result<Programs, Error
     Ok(Programs { vmm, jailer })
 }
 
-fn copy(folder: &Folder, name: &str, source: &Path, sources: &Sources<'_>) -> Result<Program, Error> {
+fn copy(
+    folder: &Folder,
+    name: &str,
+    source: &Path,
+    sources: &Sources<'_>,
+) -> Result<Program, Error> {
     let shown = || source.display();
     let mut file = File::open(source).doing(|| format!("open {}", shown()))?;
     let metadata = file.metadata().doing(|| format!("examine {}", shown()))?;
@@ -161,7 +189,8 @@ fn copy(folder: &Folder, name: &str, source: &Path, sources: &Sources<'_>) -> Re
         path,
         version,
         version_text: version.to_string(),
-        known_release: sources.known_releases.contains(&digest) || KNOWN_RELEASES.contains(&digest.to_string().as_str()),
+        known_release: sources.known_releases.contains(&digest)
+            || KNOWN_RELEASES.contains(&digest.to_string().as_str()),
         digest,
     })
 }
@@ -169,9 +198,17 @@ fn copy(folder: &Folder, name: &str, source: &Path, sources: &Sources<'_>) -> Re
 /// Runs it with `--version`, without rights and with a deadline.
 fn ask_version(path: &Path, uid: u32) -> Result<String, Error> {
     let mut command = Command::new(path);
-    command.arg("--version").env_clear().stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    command
+        .arg("--version")
+        .env_clear()
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null());
+    command.process_group(0);
     sys::before_exec(&mut command, move || sys::become_user(uid, uid, &[]));
-    let mut child = command.spawn().doing(|| format!("run {}", path.display()))?;
+    let mut child = command
+        .spawn()
+        .doing(|| format!("run {}", path.display()))?;
     let deadline = Instant::now() + VERSION_DEADLINE;
     let mut output = Vec::new();
     if let Some(mut stdout) = child.stdout.take() {
@@ -184,12 +221,15 @@ fn ask_version(path: &Path, uid: u32) -> Result<String, Error> {
                 break;
             }
             match stdout.read(&mut piece) {
-                Ok(read) if read > 0 => output.extend_from_slice(piece.get(..read).unwrap_or_default()),
+                Ok(read) if read > 0 => {
+                    output.extend_from_slice(piece.get(..read).unwrap_or_default())
+                }
                 _ => break,
             }
         }
     }
-    let _ = child.kill();
+    // Not reaped yet, so the group is still its own.
+    let _ = kill_process_group(Pid::from_child(&child), Signal::KILL);
     let _ = child.wait();
     Ok(String::from_utf8_lossy(&output).into_owned())
 }
@@ -201,12 +241,25 @@ mod tests {
     #[test]
     fn versions_are_read_and_ordered() {
         let parse = |text: &str| Version::parse(text);
-        assert_eq!(parse("Firecracker v1.16.1\n\nSupported snapshot"), Some(Version(1, 16, 1)));
-        assert_eq!(parse("Jailer v1.17.0-dev\n"), Some(Version(1, 16, u32::MAX)));
+        assert_eq!(
+            parse("Firecracker v1.16.1\n\nSupported snapshot"),
+            Some(Version(1, 16, 1))
+        );
+        assert_eq!(
+            parse("Jailer v1.17.0-dev\n"),
+            Some(Version(1, 16, u32::MAX))
+        );
         assert!(parse("Firecracker v1.16.1-dev") < Some(VERSION_MIN));
         assert!(parse("Firecracker v1.16.10") > Some(VERSION_MIN));
         assert!(parse("Firecracker v0.99.99") < Some(VERSION_MIN));
-        for text in ["", "Firecracker", "Firecracker v1.16", "Firecracker v1.x.1", "v1.2.3.4", "v1.99999999999.1"] {
+        for text in [
+            "",
+            "Firecracker",
+            "Firecracker v1.16",
+            "Firecracker v1.x.1",
+            "v1.2.3.4",
+            "v1.99999999999.1",
+        ] {
             assert_eq!(parse(text), None, "{text}");
         }
     }

@@ -52,7 +52,12 @@ impl<'a> ProgramAnswer<'a> {
 }
 
 /// Serves the worker until it or the guard is gone, or it sends what is no request; then ends every machine.
-pub fn serve(connection: UnixStream, lifeline: &OwnedFd, means: Means, host: &Host) -> io::Result<&'static str> {
+pub fn serve(
+    connection: UnixStream,
+    lifeline: &OwnedFd,
+    means: Means,
+    host: &Host,
+) -> io::Result<&'static str> {
     connection.set_write_timeout(Some(WRITE_DEADLINE))?;
     let outbox = Arc::new(Outbox(Mutex::new(connection.try_clone()?)));
     let events = outbox.clone();
@@ -146,7 +151,11 @@ impl Session {
             return false;
         }
         let running = Running(self.running.clone());
-        let (machines, outbox, host) = (self.machines.clone(), self.outbox.clone(), self.host.clone());
+        let (machines, outbox, host) = (
+            self.machines.clone(),
+            self.outbox.clone(),
+            self.host.clone(),
+        );
         let id = request.id;
         // Requests overtake each other, but none overtakes the name of a machine that an earlier one starts.
         let entered = match &request.what {
@@ -160,25 +169,33 @@ impl Session {
             _ => None,
         };
         let starting = entered.clone();
-        let started = thread::Builder::new().stack_size(512 * 1024).spawn(move || {
-            let _running = running;
-            outbox.send(&match (request.what, starting) {
-                (What::Start(start), Some(machine)) => message::answer(id, &machines.start(&machine, &start)),
-                (what, _) => carry_out(&machines, &host, id, what),
+        let started = thread::Builder::new()
+            .stack_size(512 * 1024)
+            .spawn(move || {
+                let _running = running;
+                outbox.send(&match (request.what, starting) {
+                    (What::Start(start), Some(machine)) => {
+                        message::answer(id, &machines.start(&machine, &start))
+                    }
+                    (what, _) => carry_out(&machines, &host, id, what),
+                });
             });
-        });
         if started.is_err() {
             if let Some(machine) = entered {
                 self.machines.leave(&machine);
             }
-            self.outbox.send(&message::answer::<()>(id, &Err(Fault::new(Code::Io, "no thread"))));
+            self.outbox.send(&message::answer::<()>(
+                id,
+                &Err(Fault::new(Code::Io, "no thread")),
+            ));
         }
         true
     }
 }
 
 fn carry_out(machines: &Arc<Machines>, host: &Host, id: u64, what: What) -> Vec<u8> {
-    let nothing = |result: Result<(), Fault>| message::answer(id, &result.map(|()| serde_json::json!({})));
+    let nothing =
+        |result: Result<(), Fault>| message::answer(id, &result.map(|()| serde_json::json!({})));
     match what {
         What::Hello(hello) => message::answer(id, &say_hello(machines, host, hello.version)),
         What::Admit(admit) => nothing(
@@ -191,12 +208,20 @@ fn carry_out(machines: &Arc<Machines>, host: &Host, id: u64, what: What) -> Vec<
         What::Start(_) => nothing(Err(Fault::new(Code::Argument, "it was not entered"))),
         What::Expose(expose) => message::answer(
             id,
-            &machines.expose_vsock(&expose.vm).map(|path| serde_json::json!({ "path": path })),
+            &machines
+                .expose_vsock(&expose.vm)
+                .map(|path| serde_json::json!({ "path": path })),
         ),
         What::Seal(named) => nothing(machines.seal_vsock(&named.vm)),
         What::Snapshot(take) => message::answer(id, &machines.snapshot(&take.vm, take.binding)),
         What::Destroy(named) => nothing(machines.destroy(&named.vm)),
-        What::Drop(dropped) => nothing(machines.means().snapshots.drop_snapshot(&dropped.snapshot.0).map_err(Fault::from)),
+        What::Drop(dropped) => nothing(
+            machines
+                .means()
+                .snapshots
+                .drop_snapshot(&dropped.snapshot.0)
+                .map_err(Fault::from),
+        ),
     }
 }
 
@@ -204,18 +229,26 @@ fn say_hello(machines: &Machines, host: &Host, version: u32) -> Result<serde_jso
     if version != PROTOCOL_VERSION {
         return Err(Fault::new(
             Code::Argument,
-            format!("this keeper speaks version {PROTOCOL_VERSION}; install worker and keeper of one release"),
+            format!(
+                "this keeper speaks version {PROTOCOL_VERSION}; install worker and keeper of one release"
+            ),
         ));
     }
     let means = machines.means();
-    for (name, program) in [("firecracker", &means.programs.vmm), ("jailer", &means.programs.jailer)] {
+    for (name, program) in [
+        ("firecracker", &means.programs.vmm),
+        ("jailer", &means.programs.jailer),
+    ] {
         if !program.known_release {
             log::warn(
                 "keeper.program.unknown",
                 &[
                     ("program", name),
                     ("sha256", &program.digest.to_string()),
-                    ("why", "unknown build: its seccomp filters cannot be vouched for"),
+                    (
+                        "why",
+                        "unknown build: its seccomp filters cannot be vouched for",
+                    ),
                 ],
             );
         }

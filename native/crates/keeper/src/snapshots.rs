@@ -11,7 +11,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use hmac::{Hmac, Mac};
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, fchmod, fchown, fstat, linkat, mkdirat, openat};
+use rustix::fs::{
+    AtFlags, FileType, Mode, OFlags, Stat, fchmod, fchown, fstat, linkat, mkdirat, openat,
+};
 use rustix::fs::{Gid, Uid};
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
@@ -46,9 +48,15 @@ impl fmt::Display for Error {
             Error::Io(fault) => fault.fmt(formatter),
             Error::Jail(error) => error.fmt(formatter),
             Error::Quota { bytes, quota } => {
-                write!(formatter, "with this snapshot they would take {bytes} bytes, over --quota-bytes {quota}")
+                write!(
+                    formatter,
+                    "with this snapshot they would take {bytes} bytes, over --quota-bytes {quota}"
+                )
             }
-            Error::StateTooLarge(bytes) => write!(formatter, "a state file of {bytes} bytes is none that a VMM writes"),
+            Error::StateTooLarge(bytes) => write!(
+                formatter,
+                "a state file of {bytes} bytes is none that a VMM writes"
+            ),
             Error::Unknown(id) => write!(formatter, "there is no snapshot {id}"),
             Error::Bad(id, why) => write!(formatter, "snapshot {id} {why}; it was dropped"),
             Error::Thread => write!(formatter, "no thread"),
@@ -175,17 +183,30 @@ impl SnapshotStore {
         state: &jail::Held,
         memory: &jail::Held,
     ) -> Result<Digest, Error> {
-        mkdirat(&self.folder.fd, id, Mode::from_raw_mode(0o700)).doing(|| format!("make snapshot {id}"))?;
-        let folder = beneath(self.folder.fd.as_fd(), id, OFlags::RDONLY | OFlags::DIRECTORY)
+        mkdirat(&self.folder.fd, id, Mode::from_raw_mode(0o700))
             .doing(|| format!("make snapshot {id}"))?;
+        let folder = beneath(
+            self.folder.fd.as_fd(),
+            id,
+            OFlags::RDONLY | OFlags::DIRECTORY,
+        )
+        .doing(|| format!("make snapshot {id}"))?;
         let mut records = Vec::new();
-        for (held, from, to, pieces) in [(state, NEW_STATE, "state", false), (memory, NEW_MEMORY, "memory", true)] {
+        for (held, from, to, pieces) in [
+            (state, NEW_STATE, "state", false),
+            (memory, NEW_MEMORY, "memory", true),
+        ] {
             let file = File::from(jail.open_held(held, from)?);
             fchown(&file, Some(Uid::ROOT), Some(Gid::ROOT)).doing(|| format!("own {from}"))?;
             fchmod(&file, Mode::from_raw_mode(0o444)).doing(|| format!("own {from}"))?;
-            linkat(&held.fd, "", &folder, to, AtFlags::EMPTY_PATH).doing(|| format!("keep {from}"))?;
+            linkat(&held.fd, "", &folder, to, AtFlags::EMPTY_PATH)
+                .doing(|| format!("keep {from}"))?;
             jail.unlink(from)?;
-            let digest = if pieces { digest_in_pieces(&file)? } else { digest_of(&file)? };
+            let digest = if pieces {
+                digest_in_pieces(&file)?
+            } else {
+                digest_of(&file)?
+            };
             let stat = fstat(&file).doing(|| format!("examine {from}"))?;
             records.push(FileRecord::of(&stat, digest));
         }
@@ -203,13 +224,18 @@ impl SnapshotStore {
             state,
             memory,
         };
-        let body = serde_json::to_vec(&record).map_err(|_| Error::Bad(id.into(), "has no record"))?;
+        let body =
+            serde_json::to_vec(&record).map_err(|_| Error::Bad(id.into(), "has no record"))?;
         let mut text = hex(&self.seal(&body).finalize().into_bytes()).into_bytes();
         text.push(b'\n');
         text.extend_from_slice(&body);
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = openat(&folder, "record", flags, Mode::from_raw_mode(0o400)).doing(|| format!("record {id}"))?;
-        File::from(file).write_all_at(&text, 0).doing(|| format!("record {id}"))?;
+        let flags =
+            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = openat(&folder, "record", flags, Mode::from_raw_mode(0o400))
+            .doing(|| format!("record {id}"))?;
+        File::from(file)
+            .write_all_at(&text, 0)
+            .doing(|| format!("record {id}"))?;
         Ok(digest)
     }
 
@@ -221,7 +247,10 @@ impl SnapshotStore {
         }
         let proven = self.check(id, binding);
         if let Err(error) = &proven {
-            crate::log::warn("keeper.snapshot.dropped", &[("snapshot", id), ("why", &error.to_string())]);
+            crate::log::warn(
+                "keeper.snapshot.dropped",
+                &[("snapshot", id), ("why", &error.to_string())],
+            );
             self.drop_snapshot(id)?;
         }
         proven
@@ -229,10 +258,15 @@ impl SnapshotStore {
 
     fn check(&self, id: &str, binding: &Digest) -> Result<Proven, Error> {
         let bad = |why| Error::Bad(id.into(), why);
-        let folder = beneath(self.folder.fd.as_fd(), id, OFlags::RDONLY | OFlags::DIRECTORY)
-            .map_err(|_| bad("is not there"))?;
+        let folder = beneath(
+            self.folder.fd.as_fd(),
+            id,
+            OFlags::RDONLY | OFlags::DIRECTORY,
+        )
+        .map_err(|_| bad("is not there"))?;
         let mut text = Vec::new();
-        let record = beneath(folder.as_fd(), "record", OFlags::RDONLY).map_err(|_| bad("has no record"))?;
+        let record =
+            beneath(folder.as_fd(), "record", OFlags::RDONLY).map_err(|_| bad("has no record"))?;
         File::from(record)
             .take(RECORD_BYTES_MAX)
             .read_to_end(&mut text)
@@ -243,16 +277,21 @@ impl SnapshotStore {
             .and_then(|hex| std::str::from_utf8(hex).ok())
             .and_then(parse_hex)
             .ok_or(bad("has no seal"))?;
-        self.seal(body).verify_slice(&seal).map_err(|_| bad("has a record that this keeper did not make"))?;
-        let record: Record = serde_json::from_slice(body).map_err(|_| bad("has a record that says nothing"))?;
+        self.seal(body)
+            .verify_slice(&seal)
+            .map_err(|_| bad("has a record that this keeper did not make"))?;
+        let record: Record =
+            serde_json::from_slice(body).map_err(|_| bad("has a record that says nothing"))?;
         if record.id != id {
             return Err(bad("has the record of another"));
         }
         if record.binding != *binding {
             return Err(bad("was made from something else"));
         }
-        let state = open_recorded(&folder, "state", &record.state).ok_or(bad("has another state file"))?;
-        let memory = open_recorded(&folder, "memory", &record.memory).ok_or(bad("has another memory file"))?;
+        let state =
+            open_recorded(&folder, "state", &record.state).ok_or(bad("has another state file"))?;
+        let memory = open_recorded(&folder, "memory", &record.memory)
+            .ok_or(bad("has another memory file"))?;
         let state_file = File::from(state);
         if digest_of(&state_file)? != record.state.digest {
             return Err(bad("has a state file with other bytes"));
@@ -276,7 +315,9 @@ impl SnapshotStore {
 
     fn reserve(&self, id: &str, bytes: u64) -> Result<(), Error> {
         let mut kept = self.locked();
-        let total = kept.values().fold(bytes, |total, bytes| total.saturating_add(*bytes));
+        let total = kept
+            .values()
+            .fold(bytes, |total, bytes| total.saturating_add(*bytes));
         if total > self.quota_bytes {
             return Err(Error::Quota {
                 bytes: total,
@@ -295,7 +336,9 @@ impl SnapshotStore {
     }
 
     fn locked(&self) -> std::sync::MutexGuard<'_, HashMap<String, u64>> {
-        self.kept.lock().unwrap_or_else(|poison| poison.into_inner())
+        self.kept
+            .lock()
+            .unwrap_or_else(|poison| poison.into_inner())
     }
 }
 
@@ -314,7 +357,12 @@ impl FileRecord {
 }
 
 fn open_recorded(folder: &OwnedFd, name: &str, record: &FileRecord) -> Option<OwnedFd> {
-    let fd = beneath(folder.as_fd(), name, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY).ok()?;
+    let fd = beneath(
+        folder.as_fd(),
+        name,
+        OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY,
+    )
+    .ok()?;
     let stat = fstat(&fd).ok()?;
     let same = kind(&stat) == FileType::RegularFile
         && stat.st_uid == 0
@@ -328,7 +376,9 @@ fn digest_of(file: &File) -> Result<Digest, IoFault> {
     let mut piece = vec![0u8; 256 * 1024];
     let mut offset = 0u64;
     loop {
-        let read = file.read_at(&mut piece, offset).doing(|| "read a snapshot".into())?;
+        let read = file
+            .read_at(&mut piece, offset)
+            .doing(|| "read a snapshot".into())?;
         if read == 0 {
             return Ok(hasher.finish());
         }
@@ -341,7 +391,10 @@ fn digest_of(file: &File) -> Result<Digest, IoFault> {
 fn digest_in_pieces(file: &File) -> Result<Digest, Error> {
     let bytes = file.metadata().doing(|| "examine a snapshot".into())?.len();
     let count = bytes.div_ceil(PIECE_BYTES) as usize;
-    let threads = thread::available_parallelism().map_or(1, usize::from).min(HASHING_THREADS_MAX).min(count.max(1));
+    let threads = thread::available_parallelism()
+        .map_or(1, usize::from)
+        .min(HASHING_THREADS_MAX)
+        .min(count.max(1));
     let zeros = {
         let mut hasher = Hasher::new();
         hasher.update(&vec![0u8; PIECE_BYTES as usize]);
@@ -359,7 +412,8 @@ fn digest_in_pieces(file: &File) -> Result<Digest, Error> {
             let start = index as u64 * PIECE_BYTES;
             let length = PIECE_BYTES.min(bytes - start) as usize;
             let part = piece.get_mut(..length).unwrap_or_default();
-            file.read_exact_at(part, start).doing(|| "read a snapshot".into())?;
+            file.read_exact_at(part, start)
+                .doing(|| "read a snapshot".into())?;
             let blank = length as u64 == PIECE_BYTES && part.iter().all(|byte| *byte == 0);
             digests.push((
                 index,
@@ -375,7 +429,11 @@ fn digest_in_pieces(file: &File) -> Result<Digest, Error> {
     };
     let parts = thread::scope(|scope| {
         let running: Vec<_> = (0..threads)
-            .map(|_| thread::Builder::new().spawn_scoped(scope, work).map_err(|_| Error::Thread))
+            .map(|_| {
+                thread::Builder::new()
+                    .spawn_scoped(scope, work)
+                    .map_err(|_| Error::Thread)
+            })
             .collect();
         let mut parts = Vec::with_capacity(count);
         for thread in running {

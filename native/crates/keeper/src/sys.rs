@@ -71,14 +71,18 @@ pub fn next_signal(fd: BorrowedFd<'_>) -> Option<i32> {
 /// Gives this thread, and no other, a user's rights over files. There is no way back: the thread must end. Its user for
 /// signals stays root, so that the user cannot signal it.
 pub fn take_file_rights(user: &User) -> io::Result<()> {
-    let groups: Vec<rustix::process::Gid> =
-        user.groups.iter().map(|gid| rustix::process::Gid::from_raw(*gid)).collect();
+    let groups: Vec<rustix::process::Gid> = user
+        .groups
+        .iter()
+        .map(|gid| rustix::process::Gid::from_raw(*gid))
+        .collect();
     rustix::thread::set_thread_groups(&groups)?;
     // SAFETY: these calls change the credentials of this thread and take no pointers. They tell success by a second call only.
     let done = unsafe {
         libc::setfsgid(user.gid);
         libc::setfsuid(user.uid);
-        libc::setfsgid(libc::gid_t::MAX) as u32 == user.gid && libc::setfsuid(libc::uid_t::MAX) as u32 == user.uid
+        libc::setfsgid(libc::gid_t::MAX) as u32 == user.gid
+            && libc::setfsuid(libc::uid_t::MAX) as u32 == user.uid
     };
     if done {
         Ok(())

@@ -25,7 +25,10 @@ impl fmt::Display for Error {
         match self {
             Error::Io(fault) => fault.fmt(formatter),
             Error::AllTaken(first, last) => {
-                write!(formatter, "every uid of {first}-{last} is taken; give a wider range")
+                write!(
+                    formatter,
+                    "every uid of {first}-{last} is taken; give a wider range"
+                )
             }
         }
     }
@@ -84,16 +87,26 @@ impl UidRange {
     pub fn take(&self) -> Result<LockedUid, Error> {
         for _ in 0..self.len() {
             let uid = {
-                let mut next = self.next.lock().unwrap_or_else(|poison| poison.into_inner());
+                let mut next = self
+                    .next
+                    .lock()
+                    .unwrap_or_else(|poison| poison.into_inner());
                 let uid = *next;
-                *next = if uid >= self.last { self.first } else { uid + 1 };
+                *next = if uid >= self.last {
+                    self.first
+                } else {
+                    uid + 1
+                };
                 uid
             };
-            let Some(file) = self.lock(uid)? else { continue };
+            let Some(file) = self.lock(uid)? else {
+                continue;
+            };
             if owner(file.as_fd()).is_some() {
                 continue;
             }
-            rustix::io::pwrite(&file, self.owner.as_bytes(), 0).doing(|| format!("mark uid {uid}"))?;
+            rustix::io::pwrite(&file, self.owner.as_bytes(), 0)
+                .doing(|| format!("mark uid {uid}"))?;
             return Ok(LockedUid { uid, file });
         }
         Err(Error::AllTaken(self.first, self.last))
@@ -101,9 +114,15 @@ impl UidRange {
 
     /// Releases what an earlier keeper of the same folder left, once nothing of its machines is left.
     pub fn release_leftovers(&self) -> Result<(), Error> {
-        let names = std::fs::read_dir(&self.locks.path).doing(|| format!("list {}", self.locks.path.display()))?;
-        for uid in names.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()) {
-            let Some(file) = self.existing(uid)? else { continue };
+        let names = std::fs::read_dir(&self.locks.path)
+            .doing(|| format!("list {}", self.locks.path.display()))?;
+        for uid in names
+            .flatten()
+            .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        {
+            let Some(file) = self.existing(uid)? else {
+                continue;
+            };
             if owner(file.as_fd()).is_some_and(|owner| owner == self.owner) {
                 LockedUid { uid, file }.release();
             }
@@ -121,7 +140,12 @@ impl UidRange {
 
     fn open(&self, uid: u32, flags: OFlags) -> Result<Option<OwnedFd>, Error> {
         let flags = flags | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = match openat(&self.locks.fd, uid.to_string(), flags, Mode::from_raw_mode(0o600)) {
+        let file = match openat(
+            &self.locks.fd,
+            uid.to_string(),
+            flags,
+            Mode::from_raw_mode(0o600),
+        ) {
             Err(Errno::NOENT) => return Ok(None),
             other => other.doing(|| format!("open the lock of uid {uid}"))?,
         };

@@ -68,7 +68,9 @@ fn from_files(name: &str, passwd: &str, group: &str) -> Option<User> {
     let mut groups = vec![gid];
     for line in group.lines() {
         let fields: Vec<&str> = line.split(':').collect();
-        let member = fields.get(3).is_some_and(|members| members.split(',').any(|member| member == name));
+        let member = fields
+            .get(3)
+            .is_some_and(|members| members.split(',').any(|member| member == name));
         if let (true, Some(Ok(other))) = (member, fields.get(2).map(|number| number.parse()))
             && !groups.contains(&other)
         {
@@ -98,7 +100,8 @@ pub fn first_named(first: u32, last: u32) -> Option<String> {
 mod tests {
     use super::*;
 
-    const PASSWD: &str = "root:x:0:0::/root:/bin/sh\nhpcc:x:990:991::/var/lib/hpcc:/bin/false\nbad:x:1\n";
+    const PASSWD: &str =
+        "root:x:0:0::/root:/bin/sh\nhpcc:x:990:991::/var/lib/hpcc:/bin/false\nbad:x:1\n";
     const GROUP: &str = "kvm:x:36:other,hpcc\nhpcc:x:991:\nbroken\nnone:x:x:hpcc\n";
 
     #[test]

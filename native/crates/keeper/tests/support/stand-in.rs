@@ -18,7 +18,8 @@ fn main() {
     let arguments: Vec<String> = std::env::args().collect();
     let role = arguments[0].rsplit('/').next().unwrap_or("").to_string();
     if arguments.get(1).map(String::as_str) == Some("--version") {
-        let version = fs::read_to_string("/proc/self/exe.version").unwrap_or_else(|_| "1.16.1".into());
+        let version =
+            fs::read_to_string("/proc/self/exe.version").unwrap_or_else(|_| "1.16.1".into());
         println!("{role} v{version}");
         return;
     }
@@ -35,7 +36,9 @@ fn main() {
 
 fn value(arguments: &[String], name: &str) -> String {
     let at = arguments.iter().position(|argument| argument == name);
-    at.and_then(|at| arguments.get(at + 1)).cloned().unwrap_or_default()
+    at.and_then(|at| arguments.get(at + 1))
+        .cloned()
+        .unwrap_or_default()
 }
 
 fn c(text: &str) -> CString {
@@ -43,7 +46,11 @@ fn c(text: &str) -> CString {
 }
 
 fn check(result: libc::c_int) -> std::io::Result<()> {
-    if result < 0 { Err(std::io::Error::last_os_error()) } else { Ok(()) }
+    if result < 0 {
+        Err(std::io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
 }
 
 fn jail(arguments: &[String]) -> Outcome {
@@ -51,9 +58,16 @@ fn jail(arguments: &[String]) -> Outcome {
         assert!(!arguments.iter().any(|argument| argument == forbidden));
     }
     let uid: u32 = value(arguments, "--uid").parse()?;
-    let root = format!("{}/firecracker/{}/root", value(arguments, "--chroot-base-dir"), value(arguments, "--id"));
+    let root = format!(
+        "{}/firecracker/{}/root",
+        value(arguments, "--chroot-base-dir"),
+        value(arguments, "--id")
+    );
     fs::create_dir_all(&root)?;
-    fs::copy(value(arguments, "--exec-file"), format!("{root}/firecracker"))?;
+    fs::copy(
+        value(arguments, "--exec-file"),
+        format!("{root}/firecracker"),
+    )?;
     chown(format!("{root}/firecracker"), Some(uid), Some(uid))?;
     let network = File::open(value(arguments, "--netns"))?;
     let limit: u64 = arguments
@@ -61,17 +75,36 @@ fn jail(arguments: &[String]) -> Outcome {
         .find_map(|argument| argument.strip_prefix("fsize="))
         .ok_or("no file size limit")?
         .parse()?;
-    let limit = libc::rlimit { rlim_cur: limit, rlim_max: limit };
+    let limit = libc::rlimit {
+        rlim_cur: limit,
+        rlim_max: limit,
+    };
     // SAFETY: the pointers are to what outlives the calls.
     unsafe {
         check(libc::setns(network.as_raw_fd(), libc::CLONE_NEWNET))?;
         check(libc::setrlimit(libc::RLIMIT_FSIZE, &limit))?;
         check(libc::unshare(libc::CLONE_NEWNS))?;
-        check(libc::mount(std::ptr::null(), c("/").as_ptr(), std::ptr::null(), libc::MS_SLAVE | libc::MS_REC, std::ptr::null()))?;
-        check(libc::mount(c(&root).as_ptr(), c(&root).as_ptr(), std::ptr::null(), libc::MS_BIND | libc::MS_REC, std::ptr::null()))?;
+        check(libc::mount(
+            std::ptr::null(),
+            c("/").as_ptr(),
+            std::ptr::null(),
+            libc::MS_SLAVE | libc::MS_REC,
+            std::ptr::null(),
+        ))?;
+        check(libc::mount(
+            c(&root).as_ptr(),
+            c(&root).as_ptr(),
+            std::ptr::null(),
+            libc::MS_BIND | libc::MS_REC,
+            std::ptr::null(),
+        ))?;
         std::env::set_current_dir(&root)?;
         check(libc::mkdir(c("old_root").as_ptr(), 0o700))?;
-        check(libc::syscall(libc::SYS_pivot_root, c(".").as_ptr(), c("old_root").as_ptr()) as libc::c_int)?;
+        check(libc::syscall(
+            libc::SYS_pivot_root,
+            c(".").as_ptr(),
+            c("old_root").as_ptr(),
+        ) as libc::c_int)?;
         std::env::set_current_dir("/")?;
         check(libc::umount2(c("old_root").as_ptr(), libc::MNT_DETACH))?;
         check(libc::rmdir(c("old_root").as_ptr()))?;
@@ -83,11 +116,22 @@ fn jail(arguments: &[String]) -> Outcome {
     }
     for (path, minor) in [("/dev/net/tun", 200), ("/dev/userfaultfd", 126)] {
         // SAFETY: the path is a string that outlives the call.
-        check(unsafe { libc::mknod(c(path).as_ptr(), libc::S_IFCHR | 0o600, libc::makedev(10, minor)) })?;
+        check(unsafe {
+            libc::mknod(
+                c(path).as_ptr(),
+                libc::S_IFCHR | 0o600,
+                libc::makedev(10, minor),
+            )
+        })?;
         chown(path, Some(uid), Some(uid))?;
     }
     fs::write("/firecracker.pid", std::process::id().to_string())?;
-    Err(Command::new("/firecracker").uid(uid).gid(uid).args(["--id", &value(arguments, "--id")]).exec().into())
+    Err(Command::new("/firecracker")
+        .uid(uid)
+        .gid(uid)
+        .args(["--id", &value(arguments, "--id")])
+        .exec()
+        .into())
 }
 
 fn run() -> Outcome {
@@ -139,7 +183,11 @@ fn obey(order: &str) -> Outcome {
         ["remove", path] => fs::remove_file(path)?,
         ["mkdir", path] => fs::create_dir_all(path)?,
         ["mkfifo", path] => {
-            rustix::fs::mkfifoat(rustix::fs::CWD, *path, rustix::fs::Mode::from_raw_mode(0o600))?;
+            rustix::fs::mkfifoat(
+                rustix::fs::CWD,
+                *path,
+                rustix::fs::Mode::from_raw_mode(0o600),
+            )?;
         }
         ["bind", path] => {
             let listener = UnixListener::bind(path)?;
@@ -183,8 +231,10 @@ fn obey(order: &str) -> Outcome {
             return Ok(found.join(","));
         }
         ["list", path] => {
-            let mut names: Vec<String> =
-                fs::read_dir(path)?.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+            let mut names: Vec<String> = fs::read_dir(path)?
+                .flatten()
+                .map(|entry| entry.file_name().to_string_lossy().into_owned())
+                .collect();
             names.sort();
             return Ok(names.join(","));
         }
@@ -195,7 +245,11 @@ fn obey(order: &str) -> Outcome {
                 let mut found = Vec::new();
                 let mut at = names;
                 while !at.is_null() && (*at).if_index != 0 {
-                    found.push(std::ffi::CStr::from_ptr((*at).if_name).to_string_lossy().into_owned());
+                    found.push(
+                        std::ffi::CStr::from_ptr((*at).if_name)
+                            .to_string_lossy()
+                            .into_owned(),
+                    );
                     at = at.add(1);
                 }
                 libc::if_freenameindex(names);
