@@ -32,7 +32,7 @@ use crate::user::User;
 use crate::{log, service};
 
 /// What the keeper gets to clear away before the guard does it.
-const KEEPER_DEADLINE: Duration = Duration::from_millis(4000);
+const KEEPER_DEADLINE: Duration = Duration::from_millis(2500);
 /// What the worker gets to end once there is no keeper.
 const WORKER_DEADLINE: Duration = Duration::from_secs(5);
 const FORWARDED: [i32; 3] = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP];

@@ -109,14 +109,13 @@ pub struct Machine {
     name: Name,
     /// Never used for another.
     id: String,
+    /// It is to go, as soon as it can.
+    condemned: AtomicBool,
     parts: Mutex<Parts>,
-    changed: Condvar,
 }
 
 struct Parts {
     phase: Phase,
-    /// It is to go, as soon as it can.
-    condemned: bool,
     uid: Option<LockedUid>,
     group: Option<Arc<MachineGroup>>,
     jail: Option<Arc<Jail>>,
@@ -135,19 +134,15 @@ impl Machine {
     }
 
     fn condemn(&self) {
-        let mut parts = self.parts();
-        parts.condemned = true;
-        if let Some(group) = &parts.group {
+        self.condemned.store(true, Ordering::SeqCst);
+        if let Some(group) = &self.parts().group {
             group.kill();
         }
     }
 
     fn check_wanted(&self) -> Result<(), Fault> {
-        if self.parts().condemned {
-            return Err(Fault::new(
-                Code::VmGone,
-                "it was destroyed while it started",
-            ));
+        if self.condemned.load(Ordering::SeqCst) {
+            return Err(Fault::new(Code::VmGone, "it was destroyed"));
         }
         Ok(())
     }
@@ -210,9 +205,9 @@ impl Machines {
         let machine = Arc::new(Machine {
             name: name.clone(),
             id: format!("{}-{}", self.means.keeper, table.sequence),
+            condemned: AtomicBool::new(false),
             parts: Mutex::new(Parts {
                 phase: Phase::Starting,
-                condemned: false,
                 uid: None,
                 group: None,
                 jail: None,
@@ -220,7 +215,6 @@ impl Machines {
                 console: None,
                 status: None,
             }),
-            changed: Condvar::new(),
         });
         table.living.insert(name.clone(), machine.clone());
         Ok(machine)
@@ -455,7 +449,6 @@ impl Machines {
         let taking = {
             let mut parts = machine.parts();
             parts.status = Some(status.clone());
-            machine.changed.notify_all();
             parts.phase == Phase::Taking
         };
         if !taking {
@@ -520,13 +513,14 @@ impl Machines {
         group: &MachineGroup,
         binding: Digest,
     ) -> Result<Kept, Fault> {
+        machine.check_wanted()?;
         let deadline = Instant::now() + CLEAR_DEADLINE;
-        if machine.parts().condemned {
-            return Err(Fault::new(Code::VmGone, "it was destroyed"));
-        }
         // Nothing may write any more: what is checked from here on is what is kept.
         group.empty(deadline)?;
-        let kept = self.means.snapshots.take(jail, &machine.id, binding)?;
+        let kept = self
+            .means
+            .snapshots
+            .take(jail, &machine.id, binding, &machine.condemned)?;
         Ok(kept)
     }
 
@@ -560,7 +554,6 @@ impl Machines {
     fn clear(&self, machine: &Machine) {
         let (uid, group) = {
             let mut parts = machine.parts();
-            parts.condemned = true;
             parts.console = None;
             parts.jail = None;
             parts.run = None;

@@ -20,7 +20,7 @@ use crate::programs::Program;
 const REQUESTS_MAX: usize = 64;
 const WRITE_DEADLINE: Duration = Duration::from_secs(5);
 /// All that is to go must be gone in five seconds; the guard needs some of them.
-const END_DEADLINE: Duration = Duration::from_millis(3500);
+const END_DEADLINE: Duration = Duration::from_millis(2000);
 
 /// Lines to the worker. When they cannot be written in time the connection is closed, and everything ends.
 struct Outbox(Mutex<UnixStream>);

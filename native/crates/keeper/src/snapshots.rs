@@ -7,7 +7,7 @@ use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
 use hmac::{Hmac, Mac};
@@ -39,6 +39,7 @@ pub enum Error {
     StateTooLarge(u64),
     Unknown(String),
     Bad(String, &'static str),
+    GivenUp,
     Thread,
 }
 
@@ -59,6 +60,7 @@ impl fmt::Display for Error {
             ),
             Error::Unknown(id) => write!(formatter, "there is no snapshot {id}"),
             Error::Bad(id, why) => write!(formatter, "snapshot {id} {why}; it was dropped"),
+            Error::GivenUp => write!(formatter, "it was given up"),
             Error::Thread => write!(formatter, "no thread"),
         }
     }
@@ -88,6 +90,7 @@ impl From<Error> for Fault {
             Error::Quota { .. } => Code::Quota,
             Error::StateTooLarge(_) => Code::JailHostile,
             Error::Unknown(_) | Error::Bad(..) => Code::SnapshotBad,
+            Error::GivenUp => Code::VmGone,
             Error::Thread => Code::Io,
         };
         Fault::new(code, error.to_string())
@@ -153,8 +156,14 @@ impl SnapshotStore {
         })
     }
 
-    /// Takes what the VMM of a jail wrote. No process of the jail is left. What fails leaves nothing here.
-    pub fn take(&self, jail: &Jail, id: &str, binding: Digest) -> Result<Kept, Error> {
+    /// Takes what the VMM of a jail wrote. No process of the jail is left. What fails, or is `given_up`, leaves nothing here.
+    pub fn take(
+        &self,
+        jail: &Jail,
+        id: &str,
+        binding: Digest,
+        given_up: &AtomicBool,
+    ) -> Result<Kept, Error> {
         let state = jail.file(NEW_STATE)?;
         let memory = jail.file(NEW_MEMORY)?;
         let (state_bytes, memory_bytes) = (state.stat.st_size as u64, memory.stat.st_size as u64);
@@ -162,7 +171,7 @@ impl SnapshotStore {
             return Err(Error::StateTooLarge(state_bytes));
         }
         self.reserve(id, state_bytes.saturating_add(memory_bytes))?;
-        let taken = self.take_files(jail, id, binding, &state, &memory);
+        let taken = self.take_files(jail, id, binding, [&state, &memory], given_up);
         if taken.is_err() {
             let _ = self.drop_snapshot(id);
         }
@@ -180,8 +189,8 @@ impl SnapshotStore {
         jail: &Jail,
         id: &str,
         binding: Digest,
-        state: &jail::Held,
-        memory: &jail::Held,
+        [state, memory]: [&jail::Held; 2],
+        given_up: &AtomicBool,
     ) -> Result<Digest, Error> {
         mkdirat(&self.folder.fd, id, Mode::from_raw_mode(0o700))
             .doing(|| format!("make snapshot {id}"))?;
@@ -203,7 +212,7 @@ impl SnapshotStore {
                 .doing(|| format!("keep {from}"))?;
             jail.unlink(from)?;
             let digest = if pieces {
-                digest_in_pieces(&file)?
+                digest_in_pieces(&file, given_up)?
             } else {
                 digest_of(&file)?
             };
@@ -388,16 +397,17 @@ fn digest_of(file: &File) -> Result<Digest, IoFault> {
 }
 
 /// SHA-256 over the SHA-256 of each piece in turn. A machine's memory is mostly zeros after a scrub: their digest is made once.
-fn digest_in_pieces(file: &File) -> Result<Digest, Error> {
+fn digest_in_pieces(file: &File, given_up: &AtomicBool) -> Result<Digest, Error> {
     let bytes = file.metadata().doing(|| "examine a snapshot".into())?.len();
     let count = bytes.div_ceil(PIECE_BYTES) as usize;
     let threads = thread::available_parallelism()
         .map_or(1, usize::from)
         .min(HASHING_THREADS_MAX)
         .min(count.max(1));
-    let zeros = {
+    let zeros = vec![0u8; PIECE_BYTES as usize];
+    let digest_of_zeros = {
         let mut hasher = Hasher::new();
-        hasher.update(&vec![0u8; PIECE_BYTES as usize]);
+        hasher.update(&zeros);
         hasher.finish()
     };
     let next = AtomicUsize::new(0);
@@ -406,7 +416,7 @@ fn digest_in_pieces(file: &File) -> Result<Digest, Error> {
         let mut digests = Vec::new();
         loop {
             let index = next.fetch_add(1, Ordering::Relaxed);
-            if index >= count {
+            if index >= count || given_up.load(Ordering::Relaxed) {
                 return Ok(digests);
             }
             let start = index as u64 * PIECE_BYTES;
@@ -414,17 +424,14 @@ fn digest_in_pieces(file: &File) -> Result<Digest, Error> {
             let part = piece.get_mut(..length).unwrap_or_default();
             file.read_exact_at(part, start)
                 .doing(|| "read a snapshot".into())?;
-            let blank = length as u64 == PIECE_BYTES && part.iter().all(|byte| *byte == 0);
-            digests.push((
-                index,
-                if blank {
-                    zeros
-                } else {
-                    let mut hasher = Hasher::new();
-                    hasher.update(part);
-                    hasher.finish()
-                },
-            ));
+            let digest = if *part == *zeros {
+                digest_of_zeros
+            } else {
+                let mut hasher = Hasher::new();
+                hasher.update(part);
+                hasher.finish()
+            };
+            digests.push((index, digest));
         }
     };
     let parts = thread::scope(|scope| {
@@ -442,6 +449,9 @@ fn digest_in_pieces(file: &File) -> Result<Digest, Error> {
         Ok::<_, Error>(parts)
     })?;
     let mut parts = parts;
+    if parts.len() != count {
+        return Err(Error::GivenUp);
+    }
     parts.sort_unstable_by_key(|(index, _)| *index);
     let mut hasher = Hasher::new();
     for (_, digest) in &parts {

@@ -97,11 +97,20 @@ pub fn unshare_network() -> rustix::io::Result<()> {
     unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNET) }
 }
 
-/// Runs `hook` in the child of a command, between fork and exec.
-pub fn before_exec<F>(command: &mut Command, hook: F)
+/// Runs `hook` in the child of a command, between fork and exec, with no signal blocked.
+pub fn before_exec<F>(command: &mut Command, mut hook: F)
 where
     F: FnMut() -> io::Result<()> + Send + Sync + 'static,
 {
+    let hook = move || {
+        let mut none = MaybeUninit::<libc::sigset_t>::uninit();
+        // SAFETY: sigemptyset initialises the set before the other reads it.
+        unsafe {
+            libc::sigemptyset(none.as_mut_ptr());
+            libc::pthread_sigmask(libc::SIG_SETMASK, none.as_ptr(), std::ptr::null_mut());
+        }
+        hook()
+    };
     // SAFETY: the hooks of this crate make system calls only: they neither allocate nor take locks.
     unsafe { command.pre_exec(hook) };
 }

@@ -251,7 +251,10 @@ impl Keeper<'_> {
     }
 
     pub fn answer(&mut self, id: u64) -> Result<Value, String> {
-        let early = self.events.iter().position(|message| message["id"] == json!(id));
+        let early = self
+            .events
+            .iter()
+            .position(|message| message["id"] == json!(id));
         let message = match early {
             Some(at) => self.events.remove(at),
             None => loop {
@@ -266,7 +269,11 @@ impl Keeper<'_> {
             Some(ok) => Ok(ok.clone()),
             None => {
                 let error = &message["error"];
-                Err(format!("{}: {}", error["code"].as_str().unwrap(), error["message"]))
+                Err(format!(
+                    "{}: {}",
+                    error["code"].as_str().unwrap(),
+                    error["message"]
+                ))
             }
         }
     }
