@@ -1,0 +1,209 @@
+//! Whoever of guard, keeper, worker and VMM is killed, in whatever state: nothing is left within five seconds.
+#![cfg(feature = "test-harness")]
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+mod support;
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use support::{GONE, Keeper, Site, digest_of, kill};
+
+const KILL: i32 = 9;
+const STOP: i32 = 19;
+
+type Bring = fn(&mut Keeper<'_>);
+
+const STATES: [(&str, Bring); 4] = [
+    ("idle", |_| {}),
+    ("while a machine starts", |keeper| {
+        let spec = keeper.spec("vm-1", "spawn\nsleep 20000");
+        keeper.send("start", spec);
+        wait_for(|| keeper.machines().len() == 2);
+    }),
+    ("while machines run", |keeper| {
+        for vm in ["vm-1", "vm-2"] {
+            let vm = keeper.start(vm, "bind /v.sock").unwrap();
+            vm.order("spawn");
+            keeper
+                .ask("expose", json!({ "vm": vm.name, "socket": "vsock" }))
+                .unwrap();
+        }
+    }),
+    ("while a snapshot is taken", |keeper| {
+        let mut spec = keeper.spec("vm-1", "");
+        spec["file_bytes_max"] = json!(1u64 << 31);
+        let vm = keeper.start_with(spec).unwrap();
+        vm.order("write /state.new s");
+        // Not zeros: reading it takes a while.
+        vm.order("fill /memory.new 1073741824");
+        keeper.send(
+            "snapshot",
+            json!({ "vm": "vm-1", "binding": digest_of(b"b") }),
+        );
+        let kept = keeper.site.path("base/snapshots/kept");
+        wait_for(|| fs::read_dir(&kept).is_ok_and(|mut names| names.next().is_some()));
+    }),
+];
+
+fn wait_for(mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !condition() {
+        assert!(Instant::now() < deadline, "it never came about");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// No process of these is left, and nothing else either, in time.
+fn check_gone(keeper: &Keeper<'_>, pids: &[u32], what: &str) {
+    let deadline = Instant::now() + GONE;
+    let left = || {
+        let mut left = keeper.site.left();
+        left.extend(
+            pids.iter()
+                .filter(|pid| alive(**pid))
+                .map(|pid| format!("process {pid}")),
+        );
+        left
+    };
+    while !left().is_empty() {
+        assert!(Instant::now() < deadline, "{what}: left: {:#?}", left());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn alive(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(')')
+        .is_some_and(|(_, rest)| !rest.starts_with(" Z"))
+}
+
+fn matrix(victim: &str, pick: impl Fn(&Keeper<'_>) -> u32) {
+    let site = Site::new();
+    for (state, bring) in STATES {
+        let mut keeper = site.start();
+        bring(&mut keeper);
+        let pids = [keeper.guard(), keeper.keeper(), keeper.worker()];
+        kill(pick(&keeper), KILL);
+        check_gone(&keeper, &pids, &format!("{victim} killed, {state}"));
+        keeper.wait();
+        // And a new one starts there as if nothing had been.
+        site.start().finish();
+    }
+}
+
+#[test]
+fn a_killed_worker_leaves_nothing() {
+    matrix("worker", |keeper| keeper.worker());
+}
+
+#[test]
+fn a_killed_keeper_leaves_nothing() {
+    matrix("keeper", |keeper| keeper.keeper());
+}
+
+#[test]
+fn a_killed_guard_leaves_nothing() {
+    matrix("guard", |keeper| keeper.guard());
+}
+
+#[test]
+fn a_keeper_that_hangs_leaves_nothing_once_the_worker_is_killed() {
+    let site = Site::new();
+    for (state, bring) in STATES {
+        let mut keeper = site.start();
+        bring(&mut keeper);
+        let pids = [keeper.guard(), keeper.keeper(), keeper.worker()];
+        kill(keeper.keeper(), STOP);
+        kill(keeper.worker(), KILL);
+        check_gone(
+            &keeper,
+            &pids,
+            &format!("keeper stopped, worker killed, {state}"),
+        );
+    }
+}
+
+#[test]
+fn a_killed_vmm_leaves_nothing_and_harms_no_other() {
+    let site = Site::new();
+    let mut keeper = site.start();
+    let other = keeper.start("other", "").unwrap();
+    let others = keeper.machines();
+    let vms = |keeper: &Keeper<'_>| -> Vec<u32> {
+        keeper
+            .machines()
+            .into_iter()
+            .filter(|pid| !others.contains(pid))
+            .collect()
+    };
+    // While it starts.
+    let spec = keeper.spec("vm-1", "sleep 20000");
+    let start = keeper.send("start", spec);
+    wait_for(|| !vms(&keeper).is_empty());
+    std::thread::sleep(Duration::from_millis(200));
+    kill(vms(&keeper)[0], KILL);
+    let refused = keeper.answer(start).unwrap_err();
+    assert!(
+        refused.starts_with("start-failed") && refused.contains("signal 9"),
+        "{refused}"
+    );
+    // While it runs, with children that outlive it.
+    let vm = keeper.start("vm-1", "").unwrap();
+    let pid = vms(&keeper)[0];
+    vm.order("spawn");
+    kill(pid, KILL);
+    assert_eq!(keeper.event()["vm"], "vm-1");
+    assert!(vms(&keeper).is_empty());
+    assert!(!vm.api.parent().unwrap().exists());
+    // Before its snapshot is taken.
+    let vm = keeper.start("vm-1", "").unwrap();
+    vm.order("write /state.new s");
+    vm.order("write /memory.new m");
+    kill(vms(&keeper)[0], KILL);
+    keeper.event();
+    let taken = keeper.ask(
+        "snapshot",
+        json!({ "vm": "vm-1", "binding": digest_of(b"b") }),
+    );
+    assert!(taken.unwrap_err().starts_with("not-found"));
+    assert_eq!(other.order("network"), "lo");
+    keeper.finish();
+}
+
+#[test]
+fn leftovers_of_a_crash_of_all_are_removed_at_the_next_start() {
+    let site = Site::new();
+    let other = Site::new();
+    for (state, bring) in STATES {
+        let mut keeper = site.start();
+        bring(&mut keeper);
+        let (guard, proper) = (keeper.guard(), keeper.keeper());
+        // Stopped first, so that neither can clear away after the other.
+        kill(guard, STOP);
+        kill(proper, STOP);
+        kill(proper, KILL);
+        kill(guard, KILL);
+        keeper.wait();
+        wait_for(|| !alive(proper));
+        if state != "idle" {
+            assert!(!site.left().is_empty(), "{state}");
+        }
+        // A keeper of another folder leaves its uids alone.
+        let mut sharing = other.command();
+        sharing.arg("never");
+        site.start().finish();
+    }
+    assert!(site.left().is_empty());
+}
+
+#[test]
+fn the_end_of_the_worker_is_the_end_of_the_keeper_with_its_code() {
+    let site = Site::new();
+    let mut keeper = site.start();
+    keeper.start("vm-1", "").unwrap();
+    kill(keeper.guard(), 15);
+    // The stand-in has no handler: the signal was passed on.
+    assert_eq!(keeper.wait().code(), Some(128 + 15));
+    site.wait_nothing_left();
+}
