@@ -27,6 +27,8 @@ export class FakeAgent implements AsyncDisposable {
   readonly socketPath: string;
   /** Connections that were dialled. */
   dialled = 0;
+  /** Connections to come that are closed at once, as while an agent clears away. */
+  refusals = 0;
   readonly #folder: string;
   readonly #server: Server;
   readonly #http2: Http2Server;
@@ -78,6 +80,11 @@ export class FakeAgent implements AsyncDisposable {
       }
       this.dialled += 1;
       socket.write("OK 1073741824\n");
+      if (this.refusals > 0) {
+        this.refusals -= 1;
+        socket.destroy();
+        return;
+      }
       this.#http2.emit("connection", socket);
     });
   }
@@ -90,8 +97,16 @@ export async function nextRequest(requests: AsyncIterator<SessionRequest>): Prom
   return next.value.message;
 }
 
-/** Answers Start as an agent does. */
-export async function ready(requests: AsyncIterator<SessionRequest>): Promise<Answer> {
+/** What a clearing left. */
+export interface ScrubFields {
+  readonly sequence: number;
+  readonly processesLeft?: number;
+  readonly mountsLeft?: number;
+  readonly ipcLeft?: number;
+}
+
+/** Answers Start as an agent does, with a report of the last clearing if there was one. */
+export async function ready(requests: AsyncIterator<SessionRequest>, scrub?: ScrubFields): Promise<Answer> {
   const start = await nextRequest(requests);
   if (start.case !== "start") throw new Error(`the first message is ${String(start.case)}`);
   return {
@@ -104,8 +119,24 @@ export async function ready(requests: AsyncIterator<SessionRequest>): Promise<An
       kernelRelease: "none",
       uptimeMs: 1n,
       initialCreditBytes: FAKE_CREDIT_BYTES,
+      ...(scrub && {
+        lastScrub: {
+          $typeName: "hpcc.agent.v1.ScrubReport",
+          processesLeft: scrub.processesLeft ?? 0,
+          mountsLeft: scrub.mountsLeft ?? 0,
+          ipcLeft: scrub.ipcLeft ?? 0,
+          durationUs: 1000n,
+          sequence: BigInt(scrub.sequence),
+        },
+      }),
     },
   };
+}
+
+/** Waits for Scrub. */
+export async function takeScrub(requests: AsyncIterator<SessionRequest>): Promise<void> {
+  const message = await nextRequest(requests);
+  if (message.case !== "scrub") throw new Error(`expected a scrub, not ${String(message.case)}`);
 }
 
 /** Waits for an Execute and all of its input; gives both. Other executions' messages must not come meanwhile. */

@@ -85,7 +85,8 @@ function dialOnce({ socketPath, port, signal }: DialOptions): Promise<Attempt> {
   });
 }
 
-function pause(clock: Clock, signal: AbortSignal): Promise<void> {
+/** Waits a moment before another attempt, or until the signal aborts. */
+export function pause(clock: Clock, signal: AbortSignal): Promise<void> {
   return new Promise((resolve) => {
     const done = (): void => {
       timer.cancel();

@@ -5,7 +5,7 @@ export const AGENT_PORT = 1024;
 /** What the agent writes to the console when it listens. */
 export const AGENT_LISTENS = "hpcc-agent: listening";
 /** Version of proto/hpcc/agent/v1. */
-export const PROTOCOL_VERSION = 1;
+export const PROTOCOL_VERSION = 2;
 export const CHUNK_BYTES_MAX = 128 * 1024;
 /** One message: a chunk and its envelope, or an Exited with the states of its outputs. */
 export const MESSAGE_BYTES_MAX = CHUNK_BYTES_MAX + 16 * 1024;
@@ -31,6 +31,8 @@ export interface AgentDeadlines {
   readonly outputStallMs: number;
   /** A cancel is not acknowledged. */
   readonly cancelMs: number;
+  /** From the order to scrub to the answer on a new stream. */
+  readonly scrubMs: number;
 }
 
 export const DEFAULT_AGENT_DEADLINES: AgentDeadlines = {
@@ -38,4 +40,5 @@ export const DEFAULT_AGENT_DEADLINES: AgentDeadlines = {
   exitGraceMs: 20_000,
   outputStallMs: 20_000,
   cancelMs: 2_000,
+  scrubMs: 30_000,
 };

@@ -2,7 +2,7 @@
 // the execution was given, counts against what was asked. A Breach ends the VM.
 
 import { HpccError } from "../../base/errors.ts";
-import type { ExecutionError, Exited } from "../../gen/hpcc/agent/v1/agent_pb.js";
+import type { ExecutionError, Exited, ScrubReport } from "../../gen/hpcc/agent/v1/agent_pb.js";
 import { ExecutionErrorCode } from "../../gen/hpcc/agent/v1/agent_pb.js";
 import type { ExecutionExit, ExecutionRequest } from "../execution.ts";
 import { CHUNK_BYTES_MEAN_MIN, CHUNKS_FREE, TEXT_LENGTH_MAX } from "./limits.ts";
@@ -78,6 +78,16 @@ export function checkExited(message: Exited, request: ExecutionRequest): Checked
     cpuUs: measure(message.cpuUs),
     memoryPeakBytes: measure(message.memoryPeakBytes),
   };
+}
+
+/** Checks what the guest says of its last clearing; gives the clearing's number, 0 when there was none. UNTRUSTED: guest. */
+export function checkScrubReport(report: ScrubReport | undefined): bigint {
+  if (!report) return 0n;
+  const { processesLeft, mountsLeft, ipcLeft, sequence } = report;
+  if (sequence === 0n) throw new Breach("a clearing without a number");
+  if (processesLeft + mountsLeft + ipcLeft > 0)
+    throw new Breach(`it left ${processesLeft} processes, ${mountsLeft} mounts and ${ipcLeft} IPC objects uncleared`);
+  return sequence;
 }
 
 /** Text of a guest for people: bounded, one line, no control characters. UNTRUSTED: guest. */

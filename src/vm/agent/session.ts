@@ -28,7 +28,7 @@ import {
 } from "./limits.ts";
 import { Outbox, type OutboxSource } from "./outbox.ts";
 import { MemoryBudget } from "./received.ts";
-import { Breach, guestText } from "./reply.ts";
+import { Breach, checkScrubReport, guestText } from "./reply.ts";
 
 /** Memory that results of one session hold together before all go to files. */
 const RESULT_MEMORY_BYTES = 64 * 1024 * 1024;
@@ -54,6 +54,8 @@ export interface AgentReady {
   readonly agentVersion: string;
   readonly kernelRelease: string;
   readonly uptimeMs: number;
+  /** How often it has cleared everything away since its boot; the last time nothing was left. */
+  readonly clearings: bigint;
 }
 
 export interface OpenSession extends AgentSession {
@@ -61,6 +63,12 @@ export interface OpenSession extends AgentSession {
   readonly alive: boolean;
   /** Settles once, never rejects. */
   readonly ended: Promise<SessionEnd>;
+  /**
+   * Has the guest end the stream, after which it clears everything away; only while nothing executes. Settles when the stream
+   * has ended, `ended` then being `closed`. What was left is said on the next stream: see `scrubGuest`. Rejects with
+   * `vm.breach` when the stream does not end in time, `vm.lost` when the connection ends otherwise.
+   */
+  scrub(): Promise<void>;
   /** Ends it and the connection; executions that run fail with `vm.lost`. */
   close(): void;
 }
@@ -93,7 +101,7 @@ export async function openSession(
 }
 
 class StreamSession implements OpenSession {
-  ready: AgentReady = { agentVersion: "", kernelRelease: "", uptimeMs: 0 };
+  ready: AgentReady = { agentVersion: "", kernelRelease: "", uptimeMs: 0, clearings: 0n };
   readonly ended: Promise<SessionEnd>;
   readonly #connection: Duplex;
   readonly #options: SessionOptions;
@@ -104,6 +112,7 @@ class StreamSession implements OpenSession {
   #nextId = 1n;
   #creditBytes = 0;
   #end: SessionEnd | null = null;
+  #scrub: "none" | "asked" | "ended" = "none";
   #resolveEnded!: (end: SessionEnd) => void;
 
   constructor(connection: Duplex, options: SessionOptions) {
@@ -153,6 +162,7 @@ class StreamSession implements OpenSession {
   async execute(request: ExecutionRequest, options: ExecuteOptions): Promise<ExecutionResult> {
     if (options.signal.aborted) throw new HpccError("job.cancelled", "the compile was cancelled");
     if (this.#end) throw this.#errorOf(this.#end);
+    if (this.#scrub !== "none") throw new HpccError("vm.lost", "the microVM is being scrubbed");
     const executionId = this.#nextId++;
     const execute = makeExecute(executionId, request);
     const execution = new Execution(request, options, {
@@ -195,6 +205,19 @@ class StreamSession implements OpenSession {
     }
   }
 
+  async scrub(): Promise<void> {
+    if (this.#end) throw this.#errorOf(this.#end);
+    if (this.#running.size > 0 || this.#scrub !== "none") throw new Error("bug: a scrub while the session is in use");
+    this.#scrub = "asked";
+    const deadline = this.#options.clock.after(this.#options.deadlines.scrubMs, () =>
+      this.#finish({ t: "breach", detail: "the guest did not end its stream when it was to be scrubbed" }),
+    );
+    this.#send({ case: "scrub", value: { $typeName: "hpcc.agent.v1.Scrub" } });
+    const end = await this.ended;
+    deadline.cancel();
+    if (end.t !== "closed" || !this.#scrubbed()) throw this.#errorOf(end);
+  }
+
   close(): void {
     this.#finish({ t: "closed" });
   }
@@ -224,7 +247,12 @@ class StreamSession implements OpenSession {
     try {
       for (;;) {
         const next = await responses.next();
-        if (next.done) throw new HpccError("vm.lost", "the agent ended the stream");
+        if (next.done) {
+          if (this.#scrub !== "asked") throw new HpccError("vm.lost", "the agent ended the stream");
+          this.#scrub = "ended";
+          this.#finish({ t: "closed" });
+          return;
+        }
         await this.#dispatch(next.value);
         if (this.#end) return;
       }
@@ -263,12 +291,18 @@ class StreamSession implements OpenSession {
       throw new Breach(`an initial credit of ${ready.initialCreditBytes} bytes`);
     if (ready.agentVersion.length > TEXT_LENGTH_MAX || ready.kernelRelease.length > TEXT_LENGTH_MAX)
       throw new Breach("a version that is too long");
+    const clearings = checkScrubReport(ready.lastScrub);
     this.#creditBytes = ready.initialCreditBytes;
     this.ready = {
       agentVersion: guestText(ready.agentVersion),
       kernelRelease: guestText(ready.kernelRelease),
       uptimeMs: Number(ready.uptimeMs),
+      clearings,
     };
+  }
+
+  #scrubbed(): boolean {
+    return this.#scrub === "ended";
   }
 
   #send(message: SessionRequest["message"]): void {

@@ -14,6 +14,7 @@ use rustix::mount::{MountFlags, MountPropagationFlags};
 use rustix::time::{ClockId, Timespec};
 
 use crate::cgroup::Groups;
+use crate::clearing::Ground;
 use crate::cmdline::{self, Cmdline};
 use crate::limits::DEVICE_DEADLINE;
 use crate::sandbox::{Entry, EntryKind, Host, layout};
@@ -25,6 +26,13 @@ pub struct BootError(pub String);
 
 fn failed<E: std::fmt::Display>(what: impl std::fmt::Display) -> impl FnOnce(E) -> BootError {
     move |error| BootError(format!("{what}: {error}"))
+}
+
+/// What a boot gives: all that sandboxes share, and the state to which each clearing comes back.
+#[derive(Debug)]
+pub struct Booted {
+    pub host: Host,
+    pub ground: Ground,
 }
 
 /// Entropy and clock, which the worker sets at the start of each stream: after a restore they are an older VM's.
@@ -97,7 +105,7 @@ const SETTINGS: [(&str, &str); 20] = [
 ];
 
 /// Boots a guest, whose first process this is.
-pub fn guest() -> Result<(Host, Cmdline), BootError> {
+pub fn guest() -> Result<(Booted, Cmdline), BootError> {
     let private = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     new_root(Path::new(NEW_ROOT))?;
     let at = |path: &str| format!("{NEW_ROOT}{path}");
@@ -124,7 +132,16 @@ pub fn guest() -> Result<(Host, Cmdline), BootError> {
     apply_settings();
     let _ = fs::write(format!("{}/self/oom_score_adj", layout::PROC), "-1000");
     let _ = rustix::process::setpriority_process(None, -20);
-    Ok((host(layout::CGROUP)?, cmdline))
+    let host = host(layout::CGROUP)?;
+    seal_root("/")?;
+    let ground = Ground::of_guest().map_err(failed("looking at what the boot has made"))?;
+    Ok((Booted { host, ground }, cmdline))
+}
+
+/// Nothing is written to the agent's own root after the boot, by whomever.
+fn seal_root(path: &str) -> Result<(), BootError> {
+    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::RDONLY;
+    rustix::mount::mount_remount(path, flags, c"").map_err(failed("sealing the root"))
 }
 
 fn host(group: &str) -> Result<Host, BootError> {
@@ -339,7 +356,12 @@ pub mod harness {
 
     /// Builds the same root as a guest's from a folder that serves as toolchain. `group` is the name of a control
     /// group to make.
-    pub fn build(toolchain: &Path, group: &str) -> Result<Host, BootError> {
+    pub fn build(toolchain: &Path, group: &str) -> Result<Booted, BootError> {
+        if std::process::id() != 1 {
+            return Err(BootError("no pid namespace of its own".into()));
+        }
+        // Clearing removes all IPC objects of its namespace: it must not be the machine's.
+        sys::own_ipc_namespace().map_err(failed("making an ipc namespace"))?;
         let root = std::env::temp_dir().join(format!("hpcc-agent-root-{group}"));
         new_root(&root)?;
         let at = |path: &str| format!("{}{path}", root.display());
@@ -373,6 +395,9 @@ pub mod harness {
 
         let group = format!("{}/{group}", layout::CGROUP);
         fs::create_dir(&group).map_err(failed(&group))?;
-        host(&group)
+        let host = host(&group)?;
+        seal_root("/")?;
+        let ground = Ground::of_harness().map_err(failed("looking at what the boot has made"))?;
+        Ok(Booted { host, ground })
     }
 }

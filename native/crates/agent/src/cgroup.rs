@@ -1,4 +1,4 @@
-//! Control groups, version 2: one for each execution, directly below the agent's own.
+//! Control groups, version 2: one for each execution, all below one that can be killed at once.
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -18,19 +18,42 @@ pub struct Groups {
     pub pids: bool,
 }
 
+/// The group of all executions, below the one that the agent was given.
+const EXECUTIONS: &str = "executions";
+
 impl Groups {
     /// Takes the group at `path` and turns on the controllers that it has.
     pub fn open(path: impl Into<PathBuf>) -> io::Result<Groups> {
-        let path = path.into();
-        let available = fs::read_to_string(path.join("cgroup.controllers"))?;
+        let own = path.into();
+        let path = own.join(EXECUTIONS);
+        let available = fs::read_to_string(own.join("cgroup.controllers"))?;
+        fs::create_dir(&path)?;
         let enable = |name: &str| {
             available
                 .split_ascii_whitespace()
                 .any(|controller| controller == name)
-                && fs::write(path.join("cgroup.subtree_control"), format!("+{name}")).is_ok()
+                && [&own, &path].into_iter().all(|group| {
+                    fs::write(group.join("cgroup.subtree_control"), format!("+{name}")).is_ok()
+                })
         };
         let (memory, pids) = (enable("memory"), enable("pids"));
         Ok(Groups { path, memory, pids })
+    }
+
+    /// Kills every process of every execution, without a race.
+    pub fn kill_all(&self) -> io::Result<()> {
+        fs::write(self.path.join("cgroup.kill"), "1")
+    }
+
+    /// Removes the groups of executions that a session has left; false when one stays.
+    pub fn remove_all(&self) -> bool {
+        let Ok(folder) = fs::read_dir(&self.path) else {
+            return false;
+        };
+        let groups = folder.filter_map(|entry| entry.ok().map(|entry| entry.path()));
+        groups
+            .filter(|path| path.is_dir())
+            .all(|path| fs::remove_dir(path).is_ok())
     }
 
     /// Makes a group with the limits of an execution.

@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep};
 use tonic::Status;
 use tonic::codegen::Bytes;
 
-use self::orders::{Failure, Orders, Stop};
+use self::orders::{Failure, Orders};
 use self::verdict::Finished;
 use self::watch::Watch;
 use crate::cgroup::Usage;
@@ -34,35 +34,37 @@ pub async fn run(
     out: Responses,
 ) {
     let id = job.id;
-    let stop = match execute(&host, job, serial, inputs, &orders).await {
+    let failure = match execute(&host, job, serial, inputs, &orders).await {
         Ok(finished) => tokio::select! {
-            stop = orders.stopped() => stop,
-            stop = send_result(id, finished, &orders, &out) => match stop {
-                None => return,
-                Some(stop) => stop,
+            failure = orders.stopped() => failure,
+            sent = send_result(id, finished, &orders, &out) => match sent {
+                Ok(()) | Err(Unsent::NobodyReads) => return,
+                Err(Unsent::Failed(failure)) => failure,
             },
         },
-        Err(stop) => stop,
+        Err(failure) => failure,
     };
-    if let Stop::Fail(Failure { code, message }) = stop {
-        let error = ExecutionError {
-            execution_id: id,
-            code: code.into(),
-            message,
-        };
-        tokio::select! {
-            _ = orders.wait(|state| (state.stop == Some(Stop::Silent)).then_some(())) => {}
-            _ = send(&out, Message::Error(error)) => {}
-        }
-    }
+    let error = ExecutionError {
+        execution_id: id,
+        code: failure.code.into(),
+        message: failure.message,
+    };
+    let _ = send(&out, Message::Error(error)).await;
 }
 
-async fn send(out: &Responses, message: Message) -> bool {
-    out.send(Ok(SessionResponse {
+/// Why a result was not sent whole.
+enum Unsent {
+    NobodyReads,
+    Failed(Failure),
+}
+
+async fn send(out: &Responses, message: Message) -> Result<(), Unsent> {
+    let response = SessionResponse {
         message: Some(message),
-    }))
-    .await
-    .is_ok()
+    };
+    out.send(Ok(response))
+        .await
+        .map_err(|_| Unsent::NobodyReads)
 }
 
 async fn execute(
@@ -71,13 +73,9 @@ async fn execute(
     serial: u64,
     inputs: mpsc::Receiver<Bytes>,
     orders: &Orders,
-) -> Result<Finished, Stop> {
-    let mut sandbox = Sandbox::spawn(host, &job, serial).map_err(|error| {
-        Stop::Fail(Failure::new(
-            Code::Sandbox,
-            format!("making the sandbox: {error}"),
-        ))
-    })?;
+) -> Result<Finished, Failure> {
+    let mut sandbox = Sandbox::spawn(host, &job, serial)
+        .map_err(|error| Failure::new(Code::Sandbox, format!("making the sandbox: {error}")))?;
     let mut watch = Watch::new(&job, inputs);
     let stop = watch.until_end(&mut sandbox, orders).await;
     watch.close_inputs();
@@ -86,7 +84,7 @@ async fn execute(
         return Err(stop);
     }
     let drained = watch::drain(&mut sandbox, &mut watch.story).await;
-    verdict::finish(sandbox, &job, watch.story, usage, drained).map_err(Stop::Fail)
+    verdict::finish(sandbox, &job, watch.story, usage, drained)
 }
 
 /// Kills what is left and waits until nothing is; then the group goes.
@@ -119,22 +117,20 @@ async fn end_all(sandbox: &mut Sandbox) -> Usage {
     usage
 }
 
-/// Sends a result; gives a reason when it cannot be sent whole.
+/// Sends a result.
 async fn send_result(
     id: u64,
     finished: Finished,
     orders: &Orders,
     out: &Responses,
-) -> Option<Stop> {
+) -> Result<(), Unsent> {
     let Finished {
         exited,
         stdio,
         outputs,
         _sandbox,
     } = finished;
-    if !send(out, Message::Exited(exited)).await {
-        return Some(Stop::Silent);
-    }
+    send(out, Message::Exited(exited)).await?;
     for (stream_index, mut bytes) in (0..).zip(stdio) {
         while !bytes.is_empty() {
             let size = orders
@@ -145,9 +141,7 @@ async fn send_result(
                 stream_index,
                 data: bytes.split_to(size),
             };
-            if !send(out, Message::Output(chunk)).await {
-                return Some(Stop::Silent);
-            }
+            send(out, Message::Output(chunk)).await?;
         }
     }
     for (stream_index, output) in (2..).zip(outputs) {
@@ -156,27 +150,18 @@ async fn send_result(
         while offset < output.size {
             let wanted = (output.size - offset).min(limits::CHUNK_BYTES_MAX as u64) as usize;
             let size = orders.take_credit(wanted).await;
-            let data = match output.read(offset, size) {
-                Ok(data) => data.into(),
-                Err(error) => {
-                    let message = format!("reading an output: {error}");
-                    return Some(Stop::Fail(Failure::new(Code::Sandbox, message)));
-                }
-            };
+            let data = output.read(offset, size).map_err(|error| {
+                let message = format!("reading an output: {error}");
+                Unsent::Failed(Failure::new(Code::Sandbox, message))
+            })?;
             offset += size as u64;
-            if !send(
-                out,
-                Message::Output(OutputChunk {
-                    execution_id: id,
-                    stream_index,
-                    data,
-                }),
-            )
-            .await
-            {
-                return Some(Stop::Silent);
-            }
+            let chunk = OutputChunk {
+                execution_id: id,
+                stream_index,
+                data: data.into(),
+            };
+            send(out, Message::Output(chunk)).await?;
         }
     }
-    None
+    Ok(())
 }

@@ -10,6 +10,8 @@ pub enum Role {
     Plain = 0,
     /// PID 1 of a guest: ends the VM.
     Guest = 1,
+    /// A session's process: ends alone, and PID 1 clears away what it leaves.
+    Session = 3,
     /// A sandbox's process: ends alone and says nothing, since its stderr may be the tenant's.
     Sandbox = 2,
 }
@@ -19,7 +21,7 @@ static ROLE: AtomicU8 = AtomicU8::new(Role::Plain as u8);
 /// Sets what this process is, and makes a panic end it the same way as `die`.
 pub fn set_role(role: Role) {
     ROLE.store(role as u8, Ordering::Relaxed);
-    if role == Role::Guest {
+    if matches!(role, Role::Guest | Role::Session) {
         std::panic::set_hook(Box::new(|panic| die(panic)));
     }
 }

@@ -1,22 +1,27 @@
-//! The agent, PID 1 of a microVM: it carries out compiles that a worker sends over one vsock stream, each in a fresh
-//! sandbox. It knows nothing of tenants, keys or stores. See docs/specs/agent.md.
+//! The agent, PID 1 of a microVM, and the session process that it forks for each connection, which carries out compiles
+//! that a worker sends over one vsock stream, each in a fresh sandbox. It knows nothing of tenants, keys or stores. See
+//! docs/specs/agent.md.
 //!
-//! The process has one thread and must keep it that way: a sandbox starts as a fork of it that allocates.
+//! Both processes have one thread and must keep it that way: session process and sandbox start as forks that allocate.
 
 pub mod boot;
 pub mod cgroup;
+pub mod clearing;
 pub mod cmdline;
+pub mod connection;
 pub mod execution;
 pub mod fatal;
 pub mod limits;
 pub mod listener;
 pub mod outputs;
 pub mod path;
+pub mod pid1;
 pub mod reaper;
 pub mod request;
 pub mod sandbox;
 pub mod server;
 pub mod session;
+pub mod session_process;
 pub mod stdio;
 pub mod sys;
 

@@ -2,7 +2,7 @@
 use std::time::Duration;
 
 /// Version of the contract in proto/hpcc/agent/v1/agent.proto.
-pub const PROTOCOL_VERSION: u32 = 1;
+pub const PROTOCOL_VERSION: u32 = 2;
 /// Largest chunk of an input or output.
 pub const CHUNK_BYTES_MAX: usize = 128 * 1024;
 /// Output that is sent for an execution before the worker grants more.
@@ -45,8 +45,8 @@ pub const TERMINAL_COLUMNS_MAX: u32 = 10_000;
 pub const SANDBOX_INODES: u64 = 16_384;
 /// Open files of a process.
 pub const OPEN_FILES_MAX: u64 = 1024;
-/// Connections open at once; one carries the session, the others are told that it is taken.
-pub const CONNECTIONS_MAX: usize = 4;
+/// Connections that wait to be accepted; all but the one that carries the session are closed at once.
+pub const BACKLOG: i32 = 8;
 /// gRPC streams of a connection.
 pub const STREAMS_MAX: u32 = 4;
 /// HTTP/2 header list.
@@ -61,12 +61,17 @@ pub const OUTPUT_QUEUE_MESSAGES: usize = 2;
 pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 /// Wait for the answer to a ping.
 pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
-/// From the opening of a stream to its start message.
+/// From a connection to its stream, and from the opening of a stream to its start message.
 pub const START_DEADLINE: Duration = Duration::from_secs(10);
 /// From the last input byte to the start of the program.
 pub const SETUP_DEADLINE: Duration = Duration::from_secs(60);
 /// From the kill of an execution to the end of its last process. A guest that misses it is beyond repair.
 pub const KILL_DEADLINE: Duration = Duration::from_secs(20);
+/// From the end of a session to the end of its connection, for its last words.
+pub const FAREWELL_DEADLINE: Duration = Duration::from_secs(1);
+/// From the end of a session process to the end of the last process of the guest, and again to the end of what they held.
+/// What is left then is reported.
+pub const CLEARING_DEADLINE: Duration = Duration::from_secs(8);
 /// From the end of all processes to the end of their output.
 pub const DRAIN_DEADLINE: Duration = Duration::from_secs(10);
 /// Wait for the toolchain's block device at boot.

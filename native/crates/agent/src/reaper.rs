@@ -1,5 +1,5 @@
-//! The only place that waits for children: as PID 1 the agent inherits orphans, and two waits would race for them.
-use std::collections::HashMap;
+//! The only place of a session process that waits for children: two waits would race for them.
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::{Mutex, PoisonError};
@@ -12,7 +12,7 @@ use crate::sys;
 /// Children that somebody waits for.
 #[derive(Debug, Default)]
 pub struct Reaper {
-    waiting: Mutex<HashMap<i32, oneshot::Sender<()>>>,
+    waiting: Mutex<BTreeMap<i32, oneshot::Sender<()>>>,
 }
 
 impl Reaper {

@@ -1,74 +1,71 @@
-//! The stream of one worker: applies its start message, then hands its messages to executions. However it ends, it
-//! returns only when nothing of its executions is left.
+//! The stream of one worker: applies its start message, then hands its messages to executions. When it ends, its executions
+//! are dropped; PID 1 kills what is left of them.
 // UNTRUSTED: the worker.
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tonic::codegen::Bytes;
 use tonic::{Status, Streaming};
 
 use crate::boot::Clockwork;
-use crate::execution::orders::{Failure, Orders, Stop};
+use crate::execution::orders::{Failure, Orders};
 use crate::execution::{self, Responses};
 use crate::proto::session_request::Message as Request;
 use crate::proto::session_response::Message as Response;
 use crate::proto::{
-    Execute, ExecutionError, ExecutionErrorCode as Code, InputChunk, Ready, SessionRequest,
+    Execute, ExecutionError, ExecutionErrorCode as Code, InputChunk, Ready, ScrubReport,
+    SessionRequest,
 };
 use crate::proto::{SessionResponse, Start};
 use crate::request::{self, InputCursor};
 use crate::sandbox::Host;
-use crate::{fatal, limits};
+use crate::{fatal, limits, sys};
 
-/// What sessions share.
+/// What a session works with.
 pub struct Agent {
     pub host: Arc<Host>,
-    pub clockwork: Clockwork,
+    clockwork: Clockwork,
+    last_scrub: Option<ScrubReport>,
     serial: AtomicU64,
 }
 
 impl Agent {
-    pub fn new(host: Host, clockwork: Clockwork) -> Agent {
+    pub fn new(host: Host, clockwork: Clockwork, last_scrub: Option<ScrubReport>) -> Agent {
+        // No execution has a serial, and so a uid, of the session before.
+        let serial = last_scrub.map_or(0, |report| report.sequence << 32);
         Agent {
             host: Arc::new(host),
             clockwork,
-            serial: AtomicU64::new(0),
+            last_scrub,
+            serial: AtomicU64::new(serial),
         }
     }
 }
 
-/// Serves a stream to its end; `permit` is the right to be the only one.
-pub async fn run(
-    agent: Arc<Agent>,
-    requests: Streaming<SessionRequest>,
-    out: Responses,
-    permit: OwnedSemaphorePermit,
-) {
+/// Serves a stream to its end.
+pub async fn run(agent: Arc<Agent>, requests: Streaming<SessionRequest>, out: Responses) {
     let mut session = Session {
         agent,
         out,
-        executions: HashMap::new(),
+        executions: BTreeMap::new(),
         tasks: JoinSet::new(),
     };
     let end = session.serve(requests).await;
-    for execution in session.executions.values() {
-        execution.orders.stop(Stop::Silent);
-    }
-    while session.tasks.join_next().await.is_some() {}
-    drop(permit);
+    session.tasks.shutdown().await;
     if let Err(status) = end {
-        let _ = session.out.try_send(Err(status));
+        // Dropped with the connection when the worker does not read.
+        let _ = timeout(limits::FAREWELL_DEADLINE, session.out.send(Err(status))).await;
     }
 }
 
 struct Session {
     agent: Arc<Agent>,
     out: Responses,
-    executions: HashMap<u64, Execution>,
+    executions: BTreeMap<u64, Execution>,
     tasks: JoinSet<u64>,
 }
 
@@ -84,15 +81,16 @@ impl Session {
         let first = timeout(limits::START_DEADLINE, requests.message()).await;
         let first = first.map_err(|_| Status::deadline_exceeded("no start message"))??;
         let Some(SessionRequest {
-            message: Some(Request::Start(start)),
+            message: Some(Request::Start(mut start)),
         }) = first
         else {
             return Err(Status::failed_precondition(
                 "the first message is not start",
             ));
         };
-        let ready = self.start(&start)?;
-        self.send(Response::Ready(ready)).await?;
+        let ready = self.start(&start);
+        sys::erase(&mut start.entropy);
+        self.send(Response::Ready(ready?)).await?;
         let out = self.out.clone();
         loop {
             tokio::select! {
@@ -102,6 +100,7 @@ impl Session {
                     Err(error) => fatal::die(format_args!("a task failed: {error}")),
                 },
                 message = requests.message() => match message? {
+                    Some(SessionRequest { message: Some(Request::Scrub(_)) }) => return Ok(()),
                     Some(SessionRequest { message: Some(message) }) => tokio::select! {
                         () = out.closed() => return Ok(()),
                         result = self.take(message) => result?,
@@ -123,7 +122,7 @@ impl Session {
         if start.nonce.len() != 32 {
             return Err(Status::invalid_argument("nonce is not 32 bytes"));
         }
-        let Ok(entropy) = <&[u8; 32]>::try_from(start.entropy.as_ref()) else {
+        let Ok(entropy) = <&[u8; 32]>::try_from(start.entropy.as_slice()) else {
             return Err(Status::invalid_argument("entropy is not 32 bytes"));
         };
         if start.wall_time_ns < 0 {
@@ -142,6 +141,7 @@ impl Session {
                 .into_owned(),
             uptime_ms: (uptime.tv_sec * 1000 + uptime.tv_nsec / 1_000_000) as u64,
             initial_credit_bytes: limits::INITIAL_CREDIT_BYTES,
+            last_scrub: self.agent.last_scrub,
         })
     }
 
@@ -158,6 +158,8 @@ impl Session {
     async fn take(&mut self, message: Request) -> Result<(), Status> {
         match message {
             Request::Start(_) => Err(Status::invalid_argument("a second start")),
+            // Taken by the caller, whom it ends.
+            Request::Scrub(_) => Ok(()),
             Request::Execute(execute) => self.execute(execute).await,
             Request::Input(chunk) => {
                 self.input(chunk).await;
@@ -168,7 +170,7 @@ impl Session {
                 if let Some(execution) = self.executions.get(&cancel.execution_id) {
                     execution
                         .orders
-                        .stop(Stop::Fail(Failure::new(Code::Cancelled, "cancelled")));
+                        .stop(Failure::new(Code::Cancelled, "cancelled"));
                 }
                 Ok(())
             }
@@ -232,9 +234,7 @@ impl Session {
             // A closed queue belongs to an execution that has failed and says why itself.
             Ok(()) => drop(execution.inputs.send(chunk.data).await),
             Err(request::Invalid(reason)) => {
-                execution
-                    .orders
-                    .stop(Stop::Fail(Failure::new(Code::Invalid, reason)));
+                execution.orders.stop(Failure::new(Code::Invalid, reason));
             }
         }
     }

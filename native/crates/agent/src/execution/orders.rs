@@ -23,18 +23,9 @@ impl Failure {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct State {
+struct State {
     credit: u64,
-    pub(super) stop: Option<Stop>,
-}
-
-/// An order to end an execution.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Stop {
-    /// Tell the worker why.
-    Fail(Failure),
-    /// There is nobody to tell.
-    Silent,
+    stop: Option<Failure>,
 }
 
 /// Orders to an execution.
@@ -51,12 +42,10 @@ impl Orders {
         orders
     }
 
-    /// Ends the execution; the first order counts, but for silence, which always does.
-    pub fn stop(&self, stop: Stop) {
+    /// Ends the execution; the first order counts.
+    pub fn stop(&self, reason: Failure) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.stop.is_none() || stop == Stop::Silent {
-            state.stop = Some(stop);
-        }
+        state.stop.get_or_insert(reason);
         drop(state);
         self.changed.notify_waiters();
     }
@@ -72,7 +61,7 @@ impl Orders {
         self.changed.notify_waiters();
     }
 
-    pub(super) async fn wait<T>(&self, mut check: impl FnMut(&mut State) -> Option<T>) -> T {
+    async fn wait<T>(&self, mut check: impl FnMut(&mut State) -> Option<T>) -> T {
         loop {
             let changed = self.changed.notified();
             tokio::pin!(changed);
@@ -87,7 +76,7 @@ impl Orders {
     }
 
     /// Waits for an order to end.
-    pub async fn stopped(&self) -> Stop {
+    pub async fn stopped(&self) -> Failure {
         self.wait(|state| state.stop.clone()).await
     }
 
@@ -120,13 +109,11 @@ mod tests {
     }
 
     #[tokio::test(flavor = "current_thread")]
-    async fn the_first_order_to_stop_counts_but_silence_wins() {
+    async fn the_first_order_to_stop_counts() {
         let orders = Orders::new();
-        let first = Stop::Fail(Failure::new(Code::Cancelled, "a"));
+        let first = Failure::new(Code::Cancelled, "a");
         orders.stop(first.clone());
-        orders.stop(Stop::Fail(Failure::new(Code::Invalid, "b")));
+        orders.stop(Failure::new(Code::Invalid, "b"));
         assert_eq!(orders.stopped().await, first);
-        orders.stop(Stop::Silent);
-        assert_eq!(orders.stopped().await, Stop::Silent);
     }
 }

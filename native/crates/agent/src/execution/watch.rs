@@ -6,7 +6,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
 use tonic::codegen::Bytes;
 
-use super::orders::{Failure, Orders, Stop};
+use super::orders::{Failure, Orders};
 use crate::limits;
 use crate::proto::ExecutionErrorCode as Code;
 use crate::request::Job;
@@ -137,7 +137,7 @@ impl Watch {
     }
 
     /// Serves the sandbox until its first process has ended, or gives the reason to kill it.
-    pub async fn until_end(&mut self, sandbox: &mut Sandbox, orders: &Orders) -> Option<Stop> {
+    pub async fn until_end(&mut self, sandbox: &mut Sandbox, orders: &Orders) -> Option<Failure> {
         let mut deadline: Option<(Instant, Failure)> = None;
         let mut listening = true;
         loop {
@@ -154,7 +154,7 @@ impl Watch {
                     sandbox.has_ended = true;
                     return None;
                 }
-                () = wait_until(deadline.as_ref()) => return deadline.map(|(_, failure)| Stop::Fail(failure)),
+                () = wait_until(deadline.as_ref()) => return deadline.map(|(_, failure)| failure),
                 filled = sandbox.stdout.fill() => if let Some(stop) = overflow("stdout", filled) { return Some(stop); },
                 filled = sandbox.stderr.fill() => if let Some(stop) = overflow("stderr", filled) { return Some(stop); },
                 _ = sandbox.control.readable(), if listening => {
@@ -178,13 +178,13 @@ async fn wait_until(deadline: Option<&(Instant, Failure)>) {
     }
 }
 
-fn overflow(stream: &str, filled: std::io::Result<Filled>) -> Option<Stop> {
+fn overflow(stream: &str, filled: std::io::Result<Filled>) -> Option<Failure> {
     let failure = match filled {
         Ok(Filled::More | Filled::Ended) => return None,
         Ok(Filled::Full) => Failure::new(Code::OutputLimit, format!("{stream} passed its limit")),
         Err(error) => Failure::new(Code::Sandbox, format!("reading {stream}: {error}")),
     };
-    Some(Stop::Fail(failure))
+    Some(failure)
 }
 
 /// Takes what an ended sandbox has left in its pipes.
@@ -196,7 +196,7 @@ pub async fn drain(sandbox: &mut Sandbox, story: &mut Story) -> Result<(), Failu
     ] {
         let filled = timeout(limits::DRAIN_DEADLINE, capture.drain()).await;
         let filled = filled.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()));
-        if let Some(Stop::Fail(failure)) = overflow(name, filled) {
+        if let Some(failure) = overflow(name, filled) {
             return Err(failure);
         }
     }

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use hpcc_agent::proto::agent_service_client::AgentServiceClient;
@@ -13,7 +13,7 @@ use hpcc_agent::proto::session_request::Message as Request;
 use hpcc_agent::proto::session_response::Message as Response;
 use hpcc_agent::proto::{
     Cancel, Credit, Execute, ExecutionErrorCode, Exited, InputChunk, InputFile, Limits, Ready,
-    SessionRequest, SessionResponse, Start,
+    Scrub, SessionRequest, SessionResponse, Start,
 };
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -40,6 +40,7 @@ pub struct Harness {
 /// An agent in namespaces of its own on this machine, with the host's /usr and the probe as toolchain.
 struct LocalAgent {
     process: Child,
+    console: Arc<Mutex<Vec<String>>>,
     _folder: TempDir,
     group: String,
 }
@@ -125,10 +126,13 @@ impl Harness {
             "hpcc-agent: listening",
             "after {abilities}"
         );
-        std::thread::spawn(move || lines.for_each(|line| eprintln!("{}", line.unwrap())));
+        let console = Arc::new(Mutex::new(Vec::new()));
+        let said = console.clone();
+        std::thread::spawn(move || lines.for_each(|line| said.lock().unwrap().push(line.unwrap())));
         Harness {
             process: Some(LocalAgent {
                 process,
+                console,
                 _folder: folder,
                 group,
             }),
@@ -138,7 +142,8 @@ impl Harness {
         }
     }
 
-    pub async fn client(&self) -> AgentServiceClient<Channel> {
+    /// Dials once.
+    pub async fn client(&self) -> Result<AgentServiceClient<Channel>, Status> {
         let (socket, guest) = (self.socket.clone(), self.is_guest());
         let connector = tower::service_fn(move |_| {
             let socket = socket.clone();
@@ -156,24 +161,68 @@ impl Harness {
         let channel = Endpoint::from_static("http://agent")
             .connect_with_connector(connector)
             .await
-            .unwrap();
-        AgentServiceClient::new(channel)
+            .map_err(|error| Status::unavailable(format!("{error:?}")))?;
+        Ok(AgentServiceClient::new(channel))
     }
 
-    /// Opens a session as soon as the last one is cleared away.
+    /// Opens a session as soon as the last one is cleared away: until then each connection is closed at once.
     pub async fn session(&self) -> Session {
+        self.session_with(start()).await.unwrap()
+    }
+
+    /// The same with another first message, whose refusal is given.
+    pub async fn session_with(&self, first: SessionRequest) -> Result<Session, Status> {
         let deadline = Instant::now() + Duration::from_secs(20);
-        let mut client = self.client().await;
         loop {
-            match Session::open(&mut client).await {
-                Ok(session) => return session,
-                Err(status) => {
-                    assert_eq!(status.code(), tonic::Code::ResourceExhausted, "{status}")
-                }
+            match self.try_session_with(first.clone()).await {
+                Err(status) if is_closed(&status) => assert!(Instant::now() < deadline, "{status}"),
+                opened => return opened,
             }
-            assert!(Instant::now() < deadline);
+            tokio::time::sleep(Duration::from_millis(2)).await;
         }
     }
+}
+
+impl Harness {
+    /// Dials once and opens a session.
+    pub async fn try_session_with(&self, first: SessionRequest) -> Result<Session, Status> {
+        Session::open_with(&mut self.client().await?, first).await
+    }
+
+    /// The agent's PID 1 as this machine numbers it; None in a virtual machine.
+    pub fn pid1(&self) -> Option<u32> {
+        let unshare = self.process.as_ref()?.process.id();
+        Some(children(unshare)[0])
+    }
+
+    /// The session process that lives.
+    pub fn session_pid(&self) -> Option<u32> {
+        children(self.pid1()?).first().copied()
+    }
+
+    /// Lines that the agent has written to its console after "listening".
+    pub fn console(&self) -> Vec<String> {
+        let process = self.process.as_ref();
+        process.map_or_else(Vec::new, |local| local.console.lock().unwrap().clone())
+    }
+}
+
+fn children(pid: u32) -> Vec<u32> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+    text.split_ascii_whitespace()
+        .map(|pid| pid.parse().unwrap())
+        .collect()
+}
+
+/// Whether a stream failed because its connection was closed, and not by an answer.
+pub fn is_closed(status: &Status) -> bool {
+    matches!(
+        status.code(),
+        tonic::Code::Unknown
+            | tonic::Code::Unavailable
+            | tonic::Code::Cancelled
+            | tonic::Code::Internal
+    )
 }
 
 impl Drop for LocalAgent {
@@ -181,7 +230,9 @@ impl Drop for LocalAgent {
         self.process.kill().unwrap();
         self.process.wait().unwrap();
         for root in ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"] {
-            let _ = std::fs::remove_dir(Path::new(root).join(&self.group));
+            let group = Path::new(root).join(&self.group);
+            let _ = std::fs::remove_dir(group.join("executions"));
+            let _ = std::fs::remove_dir(group);
         }
     }
 }
@@ -335,9 +386,9 @@ pub fn wall_time_ns() -> i64 {
 
 pub fn start() -> SessionRequest {
     let start = Start {
-        protocol_version: 1,
+        protocol_version: 2,
         nonce: bytes([7; 32]),
-        entropy: bytes([9; 32]),
+        entropy: vec![9; 32],
         wall_time_ns: wall_time_ns(),
     };
     SessionRequest {
@@ -390,6 +441,15 @@ impl Session {
 
     pub async fn send_raw(&self, request: SessionRequest) {
         self.requests.as_ref().unwrap().send(request).await.unwrap();
+    }
+
+    /// Has everything cleared away; gives what the agent still sends, which is to be nothing.
+    pub async fn scrub(mut self) -> Result<(), Status> {
+        self.send(Request::Scrub(Scrub {})).await;
+        match self.responses.message().await? {
+            None => Ok(()),
+            Some(message) => panic!("after the scrub: {message:?}"),
+        }
     }
 
     /// Ends the worker's half of the stream.

@@ -67,6 +67,14 @@ export declare type SessionRequest = Message<"hpcc.agent.v1.SessionRequest"> & {
      */
     value: Credit;
     case: "credit";
+  } | {
+    /**
+     * Ends the stream and clears everything away.
+     *
+     * @generated from field: hpcc.agent.v1.Scrub scrub = 6;
+     */
+    value: Scrub;
+    case: "scrub";
   } | { case: undefined; value?: undefined };
 };
 
@@ -135,7 +143,7 @@ export declare const SessionResponseSchema: GenMessage<SessionResponse>;
  */
 export declare type Start = Message<"hpcc.agent.v1.Start"> & {
   /**
-   * Version of this contract; this is 1.
+   * Version of this contract; this is 2.
    *
    * @generated from field: uint32 protocol_version = 1;
    */
@@ -149,7 +157,7 @@ export declare type Start = Message<"hpcc.agent.v1.Start"> & {
   nonce: Uint8Array;
 
   /**
-   * 32 bytes of the host's entropy, mixed into the guest's random number generator before ready is sent.
+   * 32 bytes of the host's entropy, mixed into the guest's random number generator, which is drawn anew, before ready is sent.
    *
    * @generated from field: bytes entropy = 3;
    */
@@ -216,6 +224,13 @@ export declare type Ready = Message<"hpcc.agent.v1.Ready"> & {
    * @generated from field: uint32 initial_credit_bytes = 6;
    */
   initialCreditBytes: number;
+
+  /**
+   * What the last clearing found; absent when this stream is the first since the boot.
+   *
+   * @generated from field: hpcc.agent.v1.ScrubReport last_scrub = 7;
+   */
+  lastScrub?: ScrubReport | undefined;
 };
 
 /**
@@ -223,6 +238,69 @@ export declare type Ready = Message<"hpcc.agent.v1.Ready"> & {
  * Use `create(ReadySchema)` to create a new message.
  */
 export declare const ReadySchema: GenMessage<Ready>;
+
+/**
+ * Ends the stream: every execution is killed, nothing more is sent, and the agent clears away all that ran since the boot
+ * before it lets a connection in again. The worker dials again and reads the report in ready.
+ *
+ * @generated from message hpcc.agent.v1.Scrub
+ */
+export declare type Scrub = Message<"hpcc.agent.v1.Scrub"> & {
+};
+
+/**
+ * Describes the message hpcc.agent.v1.Scrub.
+ * Use `create(ScrubSchema)` to create a new message.
+ */
+export declare const ScrubSchema: GenMessage<Scrub>;
+
+/**
+ * What was left after a clearing, which follows each stream, whatever ended it. Anything left is a breach of this contract.
+ *
+ * @generated from message hpcc.agent.v1.ScrubReport
+ */
+export declare type ScrubReport = Message<"hpcc.agent.v1.ScrubReport"> & {
+  /**
+   * Processes beside the agent's own and the kernel's.
+   *
+   * @generated from field: uint32 processes_left = 1;
+   */
+  processesLeft: number;
+
+  /**
+   * Mounts that the boot did not make, namespaces that still live, and file systems in memory that still hold pages.
+   *
+   * @generated from field: uint32 mounts_left = 2;
+   */
+  mountsLeft: number;
+
+  /**
+   * System V and POSIX IPC objects and keys.
+   *
+   * @generated from field: uint32 ipc_left = 3;
+   */
+  ipcLeft: number;
+
+  /**
+   * Time that the clearing took in microseconds.
+   *
+   * @generated from field: uint64 duration_us = 4;
+   */
+  durationUs: bigint;
+
+  /**
+   * Number of the clearing since the boot, from 1.
+   *
+   * @generated from field: uint64 sequence = 5;
+   */
+  sequence: bigint;
+};
+
+/**
+ * Describes the message hpcc.agent.v1.ScrubReport.
+ * Use `create(ScrubReportSchema)` to create a new message.
+ */
+export declare const ScrubReportSchema: GenMessage<ScrubReport>;
 
 /**
  * Begins an execution in a fresh sandbox. It starts when the last byte of its last input has come.
@@ -723,8 +801,8 @@ export declare const ExecutionErrorCodeSchema: GenEnum<ExecutionErrorCode>;
  */
 export declare const AgentService: GenService<{
   /**
-   * The one stream of a VM. The agent refuses a second one while the first lives (RESOURCE_EXHAUSTED), also for the moment in
-   * which it clears away what a stream that has ended left.
+   * The one stream of a VM, and the only one of its connection (a second: RESOURCE_EXHAUSTED). While it lives, and while what
+   * it left is cleared away, the agent closes every further connection at once; the worker dials again.
    *
    * @generated from rpc hpcc.agent.v1.AgentService.Session
    */

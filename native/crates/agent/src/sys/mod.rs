@@ -1,4 +1,7 @@
-//! System calls for which rustix has no safe function. All unsafe code of the agent is here.
+//! System calls for which rustix has no safe function. All unsafe code of the agent is in this folder.
+pub mod objects;
+pub mod vsock;
+
 use std::ffi::{CStr, CString};
 use std::io;
 use std::mem::{MaybeUninit, size_of};
@@ -59,10 +62,25 @@ pub fn fork(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Forked> {
     })
 }
 
+/// Gives this process an IPC namespace of its own.
+#[cfg(feature = "test-harness")]
+pub fn own_ipc_namespace() -> io::Result<()> {
+    // SAFETY: numbers only; no descriptor table is split.
+    check(unsafe { libc::unshare(libc::CLONE_NEWIPC) }.into()).map(drop)
+}
+
 /// Ends this process without running anything of its parent's copy.
 pub fn exit(code: i32) -> ! {
     // SAFETY: _exit takes no pointers and does not return.
     unsafe { libc::_exit(code) }
+}
+
+/// Kills every process but this one, which must be the first of its pid namespace: outside one it would be the machine's.
+/// No fork can slip through, however many there are.
+pub fn kill_all_others() {
+    assert_eq!(std::process::id(), 1, "only PID 1 may kill all processes");
+    // SAFETY: numbers only. Fails when there is no other process.
+    unsafe { libc::kill(-1, libc::SIGKILL) };
 }
 
 /// Makes `fds[i]` descriptor `i`, for all i, and closes every other one; those from `cloexec_from` on close at exec.
@@ -252,14 +270,25 @@ pub fn add_entropy(random: BorrowedFd<'_>, entropy: &[u8; 32]) -> io::Result<()>
         size: libc::c_int,
         data: [u8; 32],
     }
-    let info = PoolInfo {
+    let mut info = PoolInfo {
         entropy_bits: 256,
         size: 32,
         data: *entropy,
     };
     // SAFETY: the kernel reads a rand_pool_info with 32 bytes of data, which is what PoolInfo is.
-    check(unsafe { libc::ioctl(random.as_raw_fd(), RNDADDENTROPY, &raw const info) }.into())?;
+    let added =
+        check(unsafe { libc::ioctl(random.as_raw_fd(), RNDADDENTROPY, &raw const info) }.into());
+    erase(&mut info.data);
+    added?;
     // SAFETY: takes no argument.
     check(unsafe { libc::ioctl(random.as_raw_fd(), RNDRESEEDCRNG) }.into())?;
     Ok(())
+}
+
+/// Overwrites bytes that must not stay, in a way that no compiler leaves out.
+pub fn erase(bytes: &mut [u8]) {
+    for byte in bytes {
+        // SAFETY: a valid, aligned, exclusive reference.
+        unsafe { ptr::write_volatile(byte, 0) };
+    }
 }
