@@ -110,11 +110,11 @@ describe("Firecracker's API", () => {
       ["/logger", "/serial", "/metrics", "/snapshot/load", "/vm/config", "/vm"],
     );
     assert.deepEqual(fake.calls[3]?.body, {
-      snapshot_path: "state",
-      mem_backend: { backend_type: "File", backend_path: "memory" },
+      snapshot_path: "/state",
+      mem_backend: { backend_type: "File", backend_path: "/memory" },
       track_dirty_pages: false,
       resume_vm: false,
-      vsock_override: { uds_path: "vsock" },
+      vsock_override: { uds_path: "/v.sock" },
     });
   });
 

@@ -1,7 +1,8 @@
 // The calls of Firecracker's API that the driver makes (its swagger file, version 1.16). Paths are the jail's.
 import { HpccError } from "../../base/errors.ts";
+import { JAIL_FILES } from "../keeper/keeper.ts";
 import { ApiClient, type ApiClientOptions, type ApiMethod, parseJson } from "./api-client.ts";
-import { checkVmConfig, JAIL_FILES, type MachineShape, machineConfig, processConfig } from "./vm-config.ts";
+import { checkVmConfig, type MachineShape, machineConfig, processConfig } from "./vm-config.ts";
 
 /** Calls that only change a setting. */
 const SETTING_DEADLINE_MS = 10_000;

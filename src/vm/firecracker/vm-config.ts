@@ -2,24 +2,12 @@
 // generator, a console that is only written. No network device, no other disk, no shared memory, no metadata service.
 import { HpccError } from "../../base/errors.ts";
 import { AGENT_PORT } from "../agent/limits.ts";
+import { JAIL_FILES } from "../keeper/keeper.ts";
 import { parseJson } from "./api-client.ts";
 
-/** Names in the jail, the same for every machine, so that a snapshot fits into each jail. */
-export const JAIL_FILES = {
-  kernel: "vmlinux",
-  initramfs: "initramfs",
-  rootfs: "rootfs",
-  vsock: "vsock",
-  /** A snapshot that is loaded. */
-  state: "state",
-  memory: "memory",
-  /** A snapshot that is made. */
-  newState: "new-state",
-  newMemory: "new-memory",
-  metrics: "metrics",
-} as const;
-
-export const GUEST_CID = 3;
+/** Where Firecracker writes its counters, where it is told to. */
+export const METRICS_FILE = "/metrics";
+const GUEST_CID = 3;
 const MIB = 1024 * 1024;
 
 /** The console carries the kernel's last words only; Firecracker drops what a guest writes faster. */
@@ -76,7 +64,7 @@ export function processConfig(metrics: boolean): ConfigCall[] {
     { path: "/logger", body: { level: "Warning" } },
     { path: "/serial", body: { rate_limiter: bucket(CONSOLE_BYTES_PER_SECOND) } },
   ];
-  return metrics ? [...calls, { path: "/metrics", body: { metrics_path: JAIL_FILES.metrics } }] : calls;
+  return metrics ? [...calls, { path: "/metrics", body: { metrics_path: METRICS_FILE } }] : calls;
 }
 
 /** What a machine that boots is made of. */
