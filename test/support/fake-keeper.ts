@@ -1,12 +1,23 @@
 // A keeper whose jails are folders of a test: Firecracker's API is a fake on a real socket, the guest's agent is the fake agent. It
 // holds to the keeper's contract: a snapshot is given only to who names its binding, and whatever ends, nothing is left.
 import { execFileSync } from "node:child_process";
-import { existsSync, linkSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
+import {
+  closeSync,
+  constants,
+  existsSync,
+  linkSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  rmSync,
+} from "node:fs";
 import { appendFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { HpccError } from "../../src/base/errors.ts";
 import { type Digest, sha256 } from "../../src/core/digest/digest.ts";
+import { AGENT_LISTENS } from "../../src/vm/agent/limits.ts";
 import type { AdmittedFile, Jail, JailSpec, Keeper, KeeperHello, KeptSnapshot } from "../../src/vm/keeper/keeper.ts";
 import { type Behaviour, FakeAgent } from "./fake-agent.ts";
 import { type FakeCall, FakeFirecracker } from "./fake-firecracker.ts";
@@ -122,6 +133,8 @@ export class FakeJail implements Jail {
   readonly firecracker: FakeFirecracker;
   readonly #keeper: FakeKeeper;
   readonly #folder: string;
+  /** The VMM's own hold of the pipe: as long as it lives, the pipe does not end. */
+  readonly #console: number;
   readonly #end = Promise.withResolvers<string>();
   #lives = true;
   #wroteSnapshot = false;
@@ -138,6 +151,7 @@ export class FakeJail implements Jail {
     this.vm = spec.vm;
     this.apiSocket = join(folder, "api");
     this.consolePipe = join(folder, "console");
+    this.#console = openSync(this.consolePipe, constants.O_RDWR | constants.O_NONBLOCK);
     this.ended = this.#end.promise;
     this.agent = parts.agent;
     this.firecracker = parts.firecracker;
@@ -159,6 +173,9 @@ export class FakeJail implements Jail {
       socketPath: join(folder, "api"),
       ...(fault ? { fault: (call: FakeCall) => fault(call, spec) } : {}),
       ...(extraConfig ? { extraConfig } : {}),
+      onRun: () => {
+        if (spec.snapshot === null) void jail?.say(`${AGENT_LISTENS}\n`);
+      },
       onSnapshot: () => jail?.snapshotWritten(),
       // A load that fails ends the real process.
       onFailedLoad: () => void jail?.crash("exited with code 1"),
@@ -215,6 +232,7 @@ export class FakeJail implements Jail {
 
   async #endBy(how: string): Promise<void> {
     this.#lives = false;
+    closeSync(this.#console);
     await this.agent[Symbol.asyncDispose]();
     await this.firecracker[Symbol.asyncDispose]();
     rmSync(this.#folder, { recursive: true, force: true });

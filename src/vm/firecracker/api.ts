@@ -8,7 +8,7 @@ import { checkVmConfig, type MachineShape, machineConfig, processConfig } from "
 const SETTING_DEADLINE_MS = 10_000;
 /** Loading maps the memory file; creating writes all of it, at this rate at least. */
 const LOAD_DEADLINE_MS = 30_000;
-const CREATE_DEADLINE_MS = 30_000;
+const CREATE_DEADLINE_MS = 60_000;
 const CREATE_BYTES_PER_MS_MIN = 20_000;
 
 const VERSION_PATTERN = /^[0-9A-Za-z.+-]{1,64}$/;

@@ -16,10 +16,12 @@ export interface ConsoleOptions {
   readonly bytesMax: number;
   /** Called once when the guest writes more; nothing is read from then on. */
   readonly onFlood: () => void;
+  /** Called after each piece that was read. */
+  readonly onOutput?: (log: ProcessLog) => void;
 }
 
 /** Reads a console from now on. */
-export function readConsole({ pipe, bytesMax, onFlood }: ConsoleOptions): ConsoleReader {
+export function readConsole({ pipe, bytesMax, onFlood, onOutput }: ConsoleOptions): ConsoleReader {
   const log = new ProcessLog();
   // Neither the opening nor a read may wait for a writer: a thread of the pool would wait with it.
   const fd = openSync(pipe, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOFOLLOW);
@@ -27,6 +29,7 @@ export function readConsole({ pipe, bytesMax, onFlood }: ConsoleOptions): Consol
   socket.on("error", () => undefined);
   socket.on("data", (bytes: Buffer) => {
     log.add(bytes);
+    onOutput?.(log);
     if (log.totalBytes <= bytesMax) return;
     socket.destroy();
     onFlood();

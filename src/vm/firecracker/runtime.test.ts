@@ -427,7 +427,7 @@ describe("a firecracker boot that fails", () => {
   it("says the console's last words", async () => {
     await using own = await setUp({ keeper: { refusals: 1_000_000 }, runtime: { bootDeadlineMs: 500 } });
     const booting = own.runtime.boot(SPEC, signal);
-    const refused = assert.rejects(booting, failsWith("vm.boot", /\nKernel panic: no init$/));
+    const refused = assert.rejects(booting, failsWith("vm.boot", /\nKernel panic: no init$/m));
     while (own.keeper.jails.length === 0) await new Promise((resolve) => setImmediate(resolve));
     await own.keeper.jails[0]?.say("Kernel panic: no init\n");
     await refused;

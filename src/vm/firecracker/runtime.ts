@@ -19,12 +19,12 @@ import { startMachine } from "./start.ts";
 import { COMMAND_LINE, memoryMib } from "./vm-config.ts";
 import { warmUp } from "./warm-up.ts";
 
-export const DEFAULT_BOOT_DEADLINE_MS = 60_000;
-export const DEFAULT_RESTORE_DEADLINE_MS = 15_000;
+const DEFAULT_BOOT_DEADLINE_MS = 60_000;
+const DEFAULT_RESTORE_DEADLINE_MS = 15_000;
 const DEFAULT_CONSOLE_BYTES_MAX = 4 * 1024 * 1024;
 const GUEST_FILE_BYTES_MAX = 1024 * 1024 * 1024;
 /** Firecracker's own limit. */
-const VCPUS_MAX = 32;
+export const FIRECRACKER_VCPUS_MAX = 32;
 
 export interface FirecrackerRuntimeOptions {
   readonly keeper: Keeper;
@@ -152,7 +152,7 @@ class JailedRuntime implements FirecrackerRuntime {
   }
 
   async #bind({ rootfs, memoryBytes, vcpus, goldenOwner }: BootSpec): Promise<SnapshotBinding> {
-    if (vcpus < 1 || vcpus > VCPUS_MAX || memoryMib(memoryBytes) < 1)
+    if (vcpus < 1 || vcpus > FIRECRACKER_VCPUS_MAX || memoryMib(memoryBytes) < 1)
       throw new HpccError("config.invalid", `Firecracker makes no machine of ${vcpus} vCPUs and ${memoryBytes} bytes`);
     const { keeper, guest } = this.#context;
     const { digest, sizeBytes } = await this.#rootfs.of(rootfs);

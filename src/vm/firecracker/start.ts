@@ -2,6 +2,7 @@
 // when it fails.
 import { HpccError } from "../../base/errors.ts";
 import type { Digest } from "../../core/digest/digest.ts";
+import { AGENT_LISTENS } from "../agent/limits.ts";
 import type { MachineOrigin } from "../runtime.ts";
 import { FirecrackerApi } from "./api.ts";
 import type { SnapshotBinding } from "./binding.ts";
@@ -103,7 +104,16 @@ async function assemble(
   );
   parts.jail = jail;
   void jail.ended.then((how) => onEnd(`Firecracker ended: ${how}`));
-  const console = readConsole({ pipe: jail.consolePipe, bytesMax: context.consoleBytesMax, onFlood });
+  const listening = Promise.withResolvers<void>();
+  signal.addEventListener("abort", () => listening.resolve(), { once: true });
+  const console = readConsole({
+    pipe: jail.consolePipe,
+    bytesMax: context.consoleBytesMax,
+    onFlood,
+    onOutput: (log) => {
+      if (log.includes(AGENT_LISTENS)) listening.resolve();
+    },
+  });
   parts.console = console;
   const api = new FirecrackerApi({ socketPath: jail.apiSocket, clock });
   parts.api = api;
@@ -116,8 +126,11 @@ async function assemble(
   const door = await VsockDoor.take(jail);
   parts.door = door;
   signal.throwIfAborted();
-  if (snapshot === null) await api.instanceStart(signal);
-  else await api.resume(signal);
+  if (snapshot === null) {
+    await api.instanceStart(signal);
+    // Dialled before, the guest would refuse, and each attempt is a connection.
+    await listening.promise;
+  } else await api.resume(signal);
   const session = await connectAgent(context, door, signal);
   parts.session = session;
   signal.throwIfAborted();
