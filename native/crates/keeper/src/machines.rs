@@ -1,0 +1,633 @@
+//! The life of each machine: made, run, taken as a snapshot or destroyed, and cleared away by exactly one thread.
+use std::collections::HashMap;
+use std::fmt;
+use std::io::Read;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{Mode, OFlags, mkfifoat};
+use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, pidfd_open, setrlimit, setsid};
+use serde::Serialize;
+
+use crate::cgroup::{self, KeeperGroup, Limits, MachineGroup};
+use crate::digest::Digest;
+use crate::fault::{Code, Doing, Fault};
+use crate::files::FileStore;
+use crate::folder::{Folder, beneath, own_held};
+use crate::jail::{self, API, Jail, VSOCK};
+use crate::message::{Name, Start};
+use crate::netns::{self, EmptyNetwork};
+use crate::programs::Programs;
+use crate::snapshots::{Kept, SnapshotStore};
+use crate::uids::{self, LockedUid, UidRange};
+use crate::{log, sys};
+
+const START_DEADLINE: Duration = Duration::from_secs(30);
+const API_POLL: Duration = Duration::from_millis(2);
+const CLEAR_DEADLINE: Duration = Duration::from_secs(5);
+const DESTROY_DEADLINE: Duration = Duration::from_secs(15);
+const MEMORY_BYTES: std::ops::RangeInclusive<u64> = 16 << 20..=1 << 40;
+const VCPUS_MAX: u64 = 32;
+const CPU_QUOTA_US_MIN: u64 = 1_000;
+const CPU_QUOTA_US_MAX: u64 = 100_000 * 1024;
+const FILE_BYTES: std::ops::RangeInclusive<u64> = 1 << 16..=1 << 41;
+const OPEN_FILES_MAX: u32 = 1024;
+const COMPLAINT_BYTES_MAX: usize = 600;
+
+impl From<cgroup::Error> for Fault {
+    fn from(error: cgroup::Error) -> Fault {
+        match error {
+            cgroup::Error::Io(fault) => fault.into(),
+            error => Fault::new(Code::Io, error.to_string()),
+        }
+    }
+}
+
+impl From<uids::Error> for Fault {
+    fn from(error: uids::Error) -> Fault {
+        match error {
+            uids::Error::Io(fault) => fault.into(),
+            error => Fault::new(Code::NoUid, error.to_string()),
+        }
+    }
+}
+
+impl From<netns::Error> for Fault {
+    fn from(error: netns::Error) -> Fault {
+        Fault::new(Code::Io, error.to_string())
+    }
+}
+
+impl From<crate::folder::Error> for Fault {
+    fn from(error: crate::folder::Error) -> Fault {
+        match error {
+            crate::folder::Error::Io(fault) => fault.into(),
+            error => Fault::new(Code::Io, error.to_string()),
+        }
+    }
+}
+
+/// What machines are made with.
+pub struct Means {
+    pub keeper: String,
+    /// Parent of the jailer's jails, for its --chroot-base-dir.
+    pub chroots: Folder,
+    /// Where the jailer puts the jails of this VMM.
+    pub jails: Folder,
+    /// What the worker may reach: a folder per machine.
+    pub run: Folder,
+    pub group: KeeperGroup,
+    pub uids: UidRange,
+    pub files: FileStore,
+    pub snapshots: SnapshotStore,
+    pub programs: Programs,
+    pub worker_gid: u32,
+}
+
+#[derive(Debug, Serialize)]
+pub struct Started {
+    pub uid: u32,
+    pub api: String,
+    pub console: String,
+}
+
+#[derive(Debug, PartialEq, Eq, Clone, Copy)]
+enum Phase {
+    Starting,
+    Running,
+    /// Killed, so that its snapshot can be taken; who takes it clears it away.
+    Taking,
+}
+
+pub struct Machine {
+    name: Name,
+    /// Never used for another.
+    id: String,
+    parts: Mutex<Parts>,
+    changed: Condvar,
+}
+
+struct Parts {
+    phase: Phase,
+    /// It is to go, as soon as it can.
+    condemned: bool,
+    uid: Option<LockedUid>,
+    group: Option<Arc<MachineGroup>>,
+    jail: Option<Arc<Jail>>,
+    run: Option<Arc<Folder>>,
+    /// Keeps the console's pipe open for the VMM when nobody reads it. It is not read here.
+    console: Option<OwnedFd>,
+    /// How the VMM ended.
+    status: Option<String>,
+}
+
+impl Machine {
+    fn parts(&self) -> MutexGuard<'_, Parts> {
+        self.parts.lock().unwrap_or_else(|poison| poison.into_inner())
+    }
+
+    fn condemn(&self) {
+        let mut parts = self.parts();
+        parts.condemned = true;
+        if let Some(group) = &parts.group {
+            group.kill();
+        }
+    }
+
+    fn check_wanted(&self) -> Result<(), Fault> {
+        if self.parts().condemned {
+            return Err(Fault::new(Code::VmGone, "it was destroyed while it started"));
+        }
+        Ok(())
+    }
+}
+
+#[derive(Default)]
+struct Table {
+    living: HashMap<Name, Arc<Machine>>,
+    sequence: u64,
+}
+
+pub struct Machines {
+    means: Means,
+    table: Mutex<Table>,
+    /// Told whenever one leaves the table.
+    left: Condvar,
+    closing: AtomicBool,
+    /// Told of each that is gone: its name and how it ended.
+    on_exit: Box<dyn Fn(&str, &str) + Send + Sync>,
+}
+
+impl Machines {
+    pub fn new(means: Means, on_exit: Box<dyn Fn(&str, &str) + Send + Sync>) -> Arc<Machines> {
+        Arc::new(Machines {
+            means,
+            table: Mutex::new(Table::default()),
+            left: Condvar::new(),
+            closing: AtomicBool::new(false),
+            on_exit,
+        })
+    }
+
+    /// Takes back what `enter` did, when `start` cannot be called.
+    pub fn leave(&self, machine: &Machine) {
+        self.clear(machine);
+    }
+
+    pub fn means(&self) -> &Means {
+        &self.means
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(|poison| poison.into_inner())
+    }
+
+    /// Puts a machine into the table, so that it can be destroyed from here on. Who does so must call `start` with it.
+    pub fn enter(&self, start: &Start) -> Result<Arc<Machine>, Fault> {
+        check_start(start)?;
+        let name = &start.vm;
+        let mut table = self.table();
+        if self.closing.load(Ordering::SeqCst) {
+            return Err(Fault::new(Code::VmGone, "the keeper is ending"));
+        }
+        if table.living.contains_key(name) {
+            return Err(Fault::new(Code::Exists, format!("{} lives", name.0)));
+        }
+        table.sequence += 1;
+        let machine = Arc::new(Machine {
+            name: name.clone(),
+            id: format!("{}-{}", self.means.keeper, table.sequence),
+            parts: Mutex::new(Parts {
+                phase: Phase::Starting,
+                condemned: false,
+                uid: None,
+                group: None,
+                jail: None,
+                run: None,
+                console: None,
+                status: None,
+            }),
+            changed: Condvar::new(),
+        });
+        table.living.insert(name.clone(), machine.clone());
+        Ok(machine)
+    }
+
+    fn find(&self, name: &Name) -> Result<Arc<Machine>, Fault> {
+        let found = self.table().living.get(name).cloned();
+        found.ok_or_else(|| Fault::new(Code::NotFound, format!("{} does not live", name.0)))
+    }
+
+    /// A machine that runs, its jail and the folder that its worker sees.
+    fn running(&self, name: &Name) -> Result<(Arc<Jail>, Arc<Folder>), Fault> {
+        let machine = self.find(name)?;
+        let parts = machine.parts();
+        match (&parts.phase, &parts.jail, &parts.run) {
+            (Phase::Running, Some(jail), Some(run)) => Ok((jail.clone(), run.clone())),
+            _ => Err(Fault::new(Code::NotFound, format!("{} does not run", name.0))),
+        }
+    }
+
+    /// Makes a jail and starts the VMM in it.
+    pub fn start(self: &Arc<Self>, machine: &Arc<Machine>, start: &Start) -> Result<Started, Fault> {
+        let outcome = self.build(machine, start).and_then(|(started, process)| {
+            let (machines, watched) = (self.clone(), machine.clone());
+            machine.parts().phase = Phase::Running;
+            let watcher = thread::Builder::new().stack_size(128 * 1024);
+            match watcher.spawn(move || machines.watch(&watched, process)) {
+                Ok(_) => Ok(started),
+                Err(_) => Err(Fault::new(Code::Io, "no thread")),
+            }
+        });
+        if outcome.is_err() {
+            self.clear(machine);
+        }
+        outcome
+    }
+
+    fn build(&self, machine: &Machine, start: &Start) -> Result<(Started, Process), Fault> {
+        let means = &self.means;
+        let uid = means.uids.take()?;
+        let number = uid.uid;
+        machine.parts().uid = Some(uid);
+        let limits = Limits {
+            memory_bytes: start.memory_bytes,
+            vcpus: start.vcpus,
+            cpu_quota_us: start.cpu_quota_us,
+        };
+        let group = Arc::new(means.group.machine(&machine.id, &limits)?);
+        machine.parts().group = Some(group.clone());
+        let jail = Arc::new(Jail::make(&means.jails, &machine.id, number)?);
+        machine.parts().jail = Some(jail.clone());
+        self.furnish(&jail, start)?;
+        let run = Arc::new(means.run.child(&machine.name.0, 0o750, means.worker_gid)?);
+        machine.parts().run = Some(run.clone());
+        let (reader, writer) = make_console(&run, means.worker_gid)?;
+        let complaint = reader.try_clone().doing(|| "open a console".into())?;
+        machine.parts().console = Some(reader);
+        machine.check_wanted()?;
+        let network = EmptyNetwork::make()?;
+        let mut process = self.spawn(machine, &group, number, &network, writer, start.file_bytes_max)?;
+        match self.wait_ready(machine, &jail, &group, &run, &mut process) {
+            Ok(()) => Ok((
+                Started {
+                    uid: number,
+                    api: shown(&run, "api"),
+                    console: shown(&run, "console"),
+                },
+                process,
+            )),
+            Err(mut fault) => {
+                group.kill();
+                let _ = process.child.wait();
+                if fault.code == Code::StartFailed {
+                    // No guest has run yet: these are the words of jailer and VMM.
+                    fault.message = format!("{}: {}", fault.message, read_complaint(complaint));
+                }
+                Err(fault)
+            }
+        }
+    }
+
+    /// Links in what the machine is made from.
+    fn furnish(&self, jail: &Jail, start: &Start) -> Result<(), Fault> {
+        let files = &start.files;
+        for (digest, name) in [
+            (Some(&files.kernel), "vmlinux"),
+            (Some(&files.initramfs), "initramfs"),
+            (files.rootfs.as_ref(), "rootfs"),
+        ] {
+            if let Some(digest) = digest {
+                jail.link_in(self.means.files.open(digest)?.as_fd(), name)?;
+            }
+        }
+        if let (Some(snapshot), Some(binding)) = (&start.snapshot, &start.binding) {
+            let proven = self.means.snapshots.prove(&snapshot.0, binding)?;
+            jail.link_in(proven.state.as_fd(), "state")?;
+            jail.link_in(proven.memory.as_fd(), "memory")?;
+        }
+        Ok(())
+    }
+
+    fn spawn(
+        &self,
+        machine: &Machine,
+        group: &MachineGroup,
+        uid: u32,
+        network: &EmptyNetwork,
+        console: OwnedFd,
+        file_bytes_max: u64,
+    ) -> Result<Process, Fault> {
+        let Programs { vmm, jailer } = &self.means.programs;
+        let errors = console.try_clone().doing(|| "open a console".into())?;
+        let uid = uid.to_string();
+        let mut command = Command::new(&jailer.path);
+        command
+            .args(["--id", &machine.id, "--uid", &uid, "--gid", &uid, "--cgroup-version", "2"])
+            .arg("--exec-file")
+            .arg(&vmm.path)
+            .arg("--chroot-base-dir")
+            .arg(&self.means.chroots.path)
+            .arg("--parent-cgroup")
+            .arg(group.relative())
+            .args(["--netns", &network.path()])
+            .args(["--resource-limit", &format!("fsize={file_bytes_max}")])
+            .args(["--resource-limit", &format!("no-file={OPEN_FILES_MAX}")])
+            .args(["--", "--api-sock", &format!("/{API}")])
+            .env_clear()
+            .current_dir("/")
+            .stdin(Stdio::null())
+            .stdout(console)
+            .stderr(errors);
+        let entrance = group.entrance()?;
+        sys::before_exec(&mut command, move || {
+            // From its first instruction on it is where cgroup.kill finds it. When the group is gone this fails, and it ends here.
+            rustix::io::write(&entrance, b"0")?;
+            setsid()?;
+            // 1, not 0: with 0 a core handler that reads from a pipe would still be given a guest's memory.
+            let no_core = Rlimit {
+                current: Some(1),
+                maximum: Some(1),
+            };
+            setrlimit(Resource::Core, no_core)?;
+            Ok(())
+        });
+        let child = command.spawn().doing(|| "run the jailer".into())?;
+        let pid = Pid::from_child(&child);
+        // Not reaped yet, so the number is still this process's.
+        match pidfd_open(pid, PidfdFlags::empty()) {
+            Ok(pidfd) => Ok(Process { child, pidfd }),
+            Err(errno) => {
+                let mut child = child;
+                let _ = child.kill();
+                let _ = child.wait();
+                Err(Err::<(), _>(errno).doing(|| "hold the jailer".into()).map_or_else(Fault::from, |()| {
+                    Fault::new(Code::Io, "cannot hold the jailer")
+                }))
+            }
+        }
+    }
+
+    /// Waits until the VMM listens, takes its socket out of the jail and what it does not need away.
+    fn wait_ready(
+        &self,
+        machine: &Machine,
+        jail: &Jail,
+        group: &MachineGroup,
+        run: &Folder,
+        process: &mut Process,
+    ) -> Result<(), Fault> {
+        let deadline = Instant::now() + START_DEADLINE;
+        let held = loop {
+            machine.check_wanted()?;
+            if process.ended_within(API_POLL) {
+                let status = process.child.wait().ok();
+                machine.check_wanted()?;
+                return Err(Fault::new(
+                    Code::StartFailed,
+                    format!("jailer or VMM {}", status.map_or("ended".into(), describe)),
+                ));
+            }
+            match jail.socket(API) {
+                Ok(held) if listens(&held) => break held,
+                Ok(_) | Err(jail::Error::Missing(_)) => {}
+                Err(error) => return Err(error.into()),
+            }
+            if Instant::now() >= deadline {
+                return Err(Fault::new(
+                    Code::StartFailed,
+                    format!("no API socket after {} s", START_DEADLINE.as_secs()),
+                ));
+            }
+        };
+        if !group.holds(Pid::from_child(&process.child)) {
+            return Err(Fault::new(Code::StartFailed, "the VMM is not in its cgroup"));
+        }
+        jail.drop_devices()?;
+        jail.hand_out(&held, API, run, "api", self.means.worker_gid)?;
+        Ok(())
+    }
+
+    /// Waits for the end of the VMM, and clears away unless its snapshot is being taken.
+    fn watch(&self, machine: &Arc<Machine>, mut process: Process) {
+        let status = process.child.wait().map_or("ended".into(), describe);
+        let taking = {
+            let mut parts = machine.parts();
+            parts.status = Some(status.clone());
+            machine.changed.notify_all();
+            parts.phase == Phase::Taking
+        };
+        if !taking {
+            self.clear(machine);
+            (self.on_exit)(&machine.name.0, &status);
+        }
+    }
+
+    /// Gives the worker a way to dial the vsock device, and takes its name in the jail away.
+    pub fn expose_vsock(&self, name: &Name) -> Result<String, Fault> {
+        let (jail, run) = self.running(name)?;
+        if beneath(run.fd.as_fd(), "vsock", OFlags::PATH).is_err() {
+            let held = jail.socket(VSOCK)?;
+            jail.hand_out(&held, VSOCK, &run, "vsock", self.means.worker_gid)?;
+        }
+        Ok(shown(&run, "vsock"))
+    }
+
+    /// Takes the vsock device's socket from everybody.
+    pub fn seal_vsock(&self, name: &Name) -> Result<(), Fault> {
+        let (jail, run) = self.running(name)?;
+        run.remove("vsock")?;
+        Ok(jail.unlink(VSOCK)?)
+    }
+
+    /// Kills a machine, takes the snapshot that it has written, and clears it away in any case.
+    pub fn snapshot(&self, name: &Name, binding: Digest) -> Result<Kept, Fault> {
+        let machine = self.find(name)?;
+        let (jail, group) = {
+            let mut parts = machine.parts();
+            match (parts.phase, parts.status.is_some(), parts.jail.clone(), parts.group.clone()) {
+                (Phase::Running, false, Some(jail), Some(group)) => {
+                    parts.phase = Phase::Taking;
+                    (jail, group)
+                }
+                _ => return Err(Fault::new(Code::VmGone, format!("{} does not run", name.0))),
+            }
+        };
+        let taken = self.take(&machine, &jail, &group, binding);
+        drop(jail);
+        self.clear(&machine);
+        (self.on_exit)(&name.0, if taken.is_ok() { "snapshot" } else { "failed snapshot" });
+        taken
+    }
+
+    fn take(&self, machine: &Machine, jail: &Jail, group: &MachineGroup, binding: Digest) -> Result<Kept, Fault> {
+        let deadline = Instant::now() + CLEAR_DEADLINE;
+        if machine.parts().condemned {
+            return Err(Fault::new(Code::VmGone, "it was destroyed"));
+        }
+        // Nothing may write any more: what is checked from here on is what is kept.
+        group.empty(deadline)?;
+        let kept = self.means.snapshots.take(jail, &machine.id, binding)?;
+        Ok(kept)
+    }
+
+    /// Kills a machine and waits until nothing of it is left.
+    pub fn destroy(&self, name: &Name) -> Result<(), Fault> {
+        let Ok(machine) = self.find(name) else { return Ok(()) };
+        machine.condemn();
+        let deadline = Instant::now() + DESTROY_DEADLINE;
+        let mut table = self.table();
+        while table.living.get(name).is_some_and(|other| Arc::ptr_eq(other, &machine)) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(Fault::new(Code::Io, format!("{} does not end", name.0)));
+            }
+            table = self
+                .left
+                .wait_timeout(table, left)
+                .unwrap_or_else(|poison| poison.into_inner())
+                .0;
+        }
+        Ok(())
+    }
+
+    /// Removes all that a machine had. Its uid is given back only when its cgroup was empty and its jail is gone.
+    fn clear(&self, machine: &Machine) {
+        let (uid, group) = {
+            let mut parts = machine.parts();
+            parts.condemned = true;
+            parts.console = None;
+            parts.jail = None;
+            parts.run = None;
+            (parts.uid.take(), parts.group.take())
+        };
+        let deadline = Instant::now() + CLEAR_DEADLINE;
+        let cleared = (|| -> Result<(), Fault> {
+            self.means.run.remove(&machine.name.0)?;
+            if let Some(group) = group {
+                group.remove(deadline)?;
+            }
+            self.means.jails.remove(&machine.id)?;
+            Ok(())
+        })();
+        match cleared {
+            Ok(()) => {
+                if let Some(uid) = uid {
+                    uid.release();
+                }
+            }
+            Err(fault) => log::warn("keeper.jail.left", &[("jail", &machine.id), ("why", &fault.to_string())]),
+        }
+        self.table().living.remove(&machine.name);
+        self.left.notify_all();
+    }
+
+    /// Ends every machine; false when some are still being cleared away at the deadline.
+    pub fn end_all(&self, deadline: Instant) -> bool {
+        self.closing.store(true, Ordering::SeqCst);
+        let machines: Vec<_> = self.table().living.values().cloned().collect();
+        for machine in machines {
+            machine.condemn();
+        }
+        let mut table = self.table();
+        while !table.living.is_empty() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            table = self
+                .left
+                .wait_timeout(table, left)
+                .unwrap_or_else(|poison| poison.into_inner())
+                .0;
+        }
+        true
+    }
+}
+
+impl fmt::Debug for Machines {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "Machines({})", self.means.keeper)
+    }
+}
+
+struct Process {
+    child: Child,
+    pidfd: OwnedFd,
+}
+
+impl Process {
+    fn ended_within(&self, time: Duration) -> bool {
+        let timeout = Timespec::try_from(time).unwrap_or_default();
+        matches!(poll(&mut [PollFd::new(&self.pidfd, PollFlags::IN)], Some(&timeout)), Ok(1..))
+    }
+}
+
+fn check_start(start: &Start) -> Result<(), Fault> {
+    let refuse = |what: &str| Err(Fault::new(Code::Argument, what));
+    if !MEMORY_BYTES.contains(&start.memory_bytes) {
+        return refuse("memory_bytes must be between 16 MiB and 1 TiB");
+    }
+    if !(1..=VCPUS_MAX).contains(&start.vcpus) {
+        return refuse("vcpus must be between 1 and 32");
+    }
+    if start.cpu_quota_us.is_some_and(|quota| !(CPU_QUOTA_US_MIN..=CPU_QUOTA_US_MAX).contains(&quota)) {
+        return refuse("cpu_quota_us, of each 100000 us, must be at least 1000");
+    }
+    if !FILE_BYTES.contains(&start.file_bytes_max) {
+        return refuse("file_bytes_max must be between 64 KiB and 2 TiB");
+    }
+    if start.snapshot.is_some() != start.binding.is_some() {
+        return refuse("a snapshot and its binding come together");
+    }
+    Ok(())
+}
+
+fn shown(run: &Folder, name: &str) -> String {
+    run.path.join(name).display().to_string()
+}
+
+/// Makes the FIFO of a console: its reading end and its writing end. Neither blocks: a VMM that nobody listens to goes on, and
+/// what does not fit is lost.
+fn make_console(run: &Folder, gid: u32) -> Result<(OwnedFd, OwnedFd), Fault> {
+    let made = || -> rustix::io::Result<(OwnedFd, OwnedFd)> {
+        mkfifoat(&run.fd, "console", Mode::from_raw_mode(0o600))?;
+        let fifo = beneath(run.fd.as_fd(), "console", OFlags::PATH)?;
+        own_held(fifo.as_fd(), 0, gid, 0o640)?;
+        let reader = beneath(run.fd.as_fd(), "console", OFlags::RDONLY | OFlags::NONBLOCK)?;
+        let writer = beneath(run.fd.as_fd(), "console", OFlags::WRONLY | OFlags::NONBLOCK)?;
+        Ok((reader, writer))
+    };
+    Ok(made().doing(|| "make a console".into())?)
+}
+
+/// Whether something accepts connections. Not a byte is sent.
+fn listens(held: &jail::Held) -> bool {
+    use std::os::fd::AsRawFd;
+    UnixStream::connect(format!("/proc/self/fd/{}", held.fd.as_raw_fd())).is_ok()
+}
+
+fn read_complaint(reader: OwnedFd) -> String {
+    let mut bytes = Vec::new();
+    let _ = std::fs::File::from(reader).take(COMPLAINT_BYTES_MAX as u64).read_to_end(&mut bytes);
+    let text: String = bytes
+        .iter()
+        .map(|byte| if (0x20..0x7f).contains(byte) { char::from(*byte) } else { ' ' })
+        .collect();
+    if text.trim().is_empty() { "it said nothing".into() } else { text.trim().into() }
+}
+
+fn describe(status: ExitStatus) -> String {
+    use std::os::unix::process::ExitStatusExt;
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("exited with code {code}"),
+        (_, Some(signal)) => format!("was killed by signal {signal}"),
+        _ => "ended".into(),
+    }
+}

@@ -1,0 +1,393 @@
+//! Snapshots: two files that a VMM wrote, taken out of its jail, and a record that says what they were, sealed with a key that
+//! lives in this process alone. What differs from its record is dropped, and so is what an earlier keeper left.
+use std::collections::HashMap;
+use std::fmt;
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use hmac::{Hmac, Mac};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, fchmod, fchown, fstat, linkat, mkdirat, openat};
+use rustix::fs::{Gid, Uid};
+use serde::{Deserialize, Serialize};
+use sha2::Sha256;
+
+use crate::digest::{Digest, Hasher, hex, parse_hex};
+use crate::fault::{Code, Doing, Fault, IoFault};
+use crate::folder::{Folder, beneath, kind};
+use crate::jail::{self, Jail, NEW_MEMORY, NEW_STATE};
+
+/// The memory's digest is one over the digests of pieces of this size, so that several processors make it.
+const PIECE_BYTES: u64 = 1024 * 1024;
+const HASHING_THREADS_MAX: usize = 8;
+/// A state file describes processors and devices; Firecracker's are some 100 KiB.
+const STATE_BYTES_MAX: u64 = 64 * 1024 * 1024;
+const RECORD_BYTES_MAX: u64 = 4096;
+const SEAL: &[u8] = b"hpcc keeper snapshot 1\n";
+
+#[derive(Debug)]
+pub enum Error {
+    Io(IoFault),
+    Jail(jail::Error),
+    Quota { bytes: u64, quota: u64 },
+    StateTooLarge(u64),
+    Unknown(String),
+    Bad(String, &'static str),
+    Thread,
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Io(fault) => fault.fmt(formatter),
+            Error::Jail(error) => error.fmt(formatter),
+            Error::Quota { bytes, quota } => {
+                write!(formatter, "with this snapshot they would take {bytes} bytes, over --quota-bytes {quota}")
+            }
+            Error::StateTooLarge(bytes) => write!(formatter, "a state file of {bytes} bytes is none that a VMM writes"),
+            Error::Unknown(id) => write!(formatter, "there is no snapshot {id}"),
+            Error::Bad(id, why) => write!(formatter, "snapshot {id} {why}; it was dropped"),
+            Error::Thread => write!(formatter, "no thread"),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl From<IoFault> for Error {
+    fn from(fault: IoFault) -> Error {
+        Error::Io(fault)
+    }
+}
+
+impl From<jail::Error> for Error {
+    fn from(error: jail::Error) -> Error {
+        Error::Jail(error)
+    }
+}
+
+impl From<Error> for Fault {
+    fn from(error: Error) -> Fault {
+        let code = match error {
+            Error::Io(fault) => return fault.into(),
+            // The VMM was to have written them.
+            Error::Jail(jail::Error::Missing(_)) => Code::JailHostile,
+            Error::Jail(error) => return error.into(),
+            Error::Quota { .. } => Code::Quota,
+            Error::StateTooLarge(_) => Code::JailHostile,
+            Error::Unknown(_) | Error::Bad(..) => Code::SnapshotBad,
+            Error::Thread => Code::Io,
+        };
+        Fault::new(code, error.to_string())
+    }
+}
+
+/// What a file was when it was taken.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FileRecord {
+    bytes: u64,
+    digest: Digest,
+    device: u64,
+    inode: u64,
+    modified_s: i64,
+    modified_ns: i64,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Record {
+    id: String,
+    binding: Digest,
+    state: FileRecord,
+    memory: FileRecord,
+}
+
+#[derive(Debug, Serialize)]
+pub struct Kept {
+    pub snapshot: String,
+    pub state_bytes: u64,
+    pub memory_bytes: u64,
+    pub digest: Digest,
+}
+
+/// The files of a snapshot that has proven to be what it was.
+pub struct Proven {
+    pub state: OwnedFd,
+    pub memory: OwnedFd,
+}
+
+pub struct SnapshotStore {
+    folder: Folder,
+    quota_bytes: u64,
+    /// As long as a block of SHA-256, so that HMAC takes it as it is.
+    key: [u8; 64],
+    /// Bytes of each.
+    kept: Mutex<HashMap<String, u64>>,
+}
+
+impl SnapshotStore {
+    /// A store in an empty folder, with a key of its own.
+    pub fn new(folder: Folder, quota_bytes: u64) -> Result<SnapshotStore, Error> {
+        let mut key = [0u8; 64];
+        File::open("/dev/urandom")
+            .and_then(|mut random| random.read_exact(&mut key))
+            .doing(|| "read /dev/urandom".into())?;
+        Ok(SnapshotStore {
+            folder,
+            quota_bytes,
+            key,
+            kept: Mutex::new(HashMap::new()),
+        })
+    }
+
+    /// Takes what the VMM of a jail wrote. No process of the jail is left. What fails leaves nothing here.
+    pub fn take(&self, jail: &Jail, id: &str, binding: Digest) -> Result<Kept, Error> {
+        let state = jail.file(NEW_STATE)?;
+        let memory = jail.file(NEW_MEMORY)?;
+        let (state_bytes, memory_bytes) = (state.stat.st_size as u64, memory.stat.st_size as u64);
+        if state_bytes > STATE_BYTES_MAX {
+            return Err(Error::StateTooLarge(state_bytes));
+        }
+        self.reserve(id, state_bytes.saturating_add(memory_bytes))?;
+        let taken = self.take_files(jail, id, binding, &state, &memory);
+        if taken.is_err() {
+            let _ = self.drop_snapshot(id);
+        }
+        let digest = taken?;
+        Ok(Kept {
+            snapshot: id.into(),
+            state_bytes,
+            memory_bytes,
+            digest,
+        })
+    }
+
+    fn take_files(
+        &self,
+        jail: &Jail,
+        id: &str,
+        binding: Digest,
+        state: &jail::Held,
+        memory: &jail::Held,
+    ) -> Result<Digest, Error> {
+        mkdirat(&self.folder.fd, id, Mode::from_raw_mode(0o700)).doing(|| format!("make snapshot {id}"))?;
+        let folder = beneath(self.folder.fd.as_fd(), id, OFlags::RDONLY | OFlags::DIRECTORY)
+            .doing(|| format!("make snapshot {id}"))?;
+        let mut records = Vec::new();
+        for (held, from, to, pieces) in [(state, NEW_STATE, "state", false), (memory, NEW_MEMORY, "memory", true)] {
+            let file = File::from(jail.open_held(held, from)?);
+            fchown(&file, Some(Uid::ROOT), Some(Gid::ROOT)).doing(|| format!("own {from}"))?;
+            fchmod(&file, Mode::from_raw_mode(0o444)).doing(|| format!("own {from}"))?;
+            linkat(&held.fd, "", &folder, to, AtFlags::EMPTY_PATH).doing(|| format!("keep {from}"))?;
+            jail.unlink(from)?;
+            let digest = if pieces { digest_in_pieces(&file)? } else { digest_of(&file)? };
+            let stat = fstat(&file).doing(|| format!("examine {from}"))?;
+            records.push(FileRecord::of(&stat, digest));
+        }
+        let (Some(memory), Some(state)) = (records.pop(), records.pop()) else {
+            return Err(Error::Thread);
+        };
+        let mut hasher = Hasher::new();
+        hasher.update(b"hpcc snapshot 1\n");
+        hasher.update(&state.digest.0);
+        hasher.update(&memory.digest.0);
+        let digest = hasher.finish();
+        let record = Record {
+            id: id.into(),
+            binding,
+            state,
+            memory,
+        };
+        let body = serde_json::to_vec(&record).map_err(|_| Error::Bad(id.into(), "has no record"))?;
+        let mut text = hex(&self.seal(&body).finalize().into_bytes()).into_bytes();
+        text.push(b'\n');
+        text.extend_from_slice(&body);
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = openat(&folder, "record", flags, Mode::from_raw_mode(0o400)).doing(|| format!("record {id}"))?;
+        File::from(file).write_all_at(&text, 0).doing(|| format!("record {id}"))?;
+        Ok(digest)
+    }
+
+    /// The files of a snapshot, if nothing about them differs; drops it otherwise. The state is read again, byte for byte. Of the
+    /// memory, which is mapped and not read, size, owner, mode, times and identity must be those of its record.
+    pub fn prove(&self, id: &str, binding: &Digest) -> Result<Proven, Error> {
+        if !self.locked().contains_key(id) {
+            return Err(Error::Unknown(id.into()));
+        }
+        let proven = self.check(id, binding);
+        if let Err(error) = &proven {
+            crate::log::warn("keeper.snapshot.dropped", &[("snapshot", id), ("why", &error.to_string())]);
+            self.drop_snapshot(id)?;
+        }
+        proven
+    }
+
+    fn check(&self, id: &str, binding: &Digest) -> Result<Proven, Error> {
+        let bad = |why| Error::Bad(id.into(), why);
+        let folder = beneath(self.folder.fd.as_fd(), id, OFlags::RDONLY | OFlags::DIRECTORY)
+            .map_err(|_| bad("is not there"))?;
+        let mut text = Vec::new();
+        let record = beneath(folder.as_fd(), "record", OFlags::RDONLY).map_err(|_| bad("has no record"))?;
+        File::from(record)
+            .take(RECORD_BYTES_MAX)
+            .read_to_end(&mut text)
+            .map_err(|_| bad("has no record"))?;
+        let body = text.get(65..).ok_or(bad("has no whole record"))?;
+        let seal = text
+            .get(..64)
+            .and_then(|hex| std::str::from_utf8(hex).ok())
+            .and_then(parse_hex)
+            .ok_or(bad("has no seal"))?;
+        self.seal(body).verify_slice(&seal).map_err(|_| bad("has a record that this keeper did not make"))?;
+        let record: Record = serde_json::from_slice(body).map_err(|_| bad("has a record that says nothing"))?;
+        if record.id != id {
+            return Err(bad("has the record of another"));
+        }
+        if record.binding != *binding {
+            return Err(bad("was made from something else"));
+        }
+        let state = open_recorded(&folder, "state", &record.state).ok_or(bad("has another state file"))?;
+        let memory = open_recorded(&folder, "memory", &record.memory).ok_or(bad("has another memory file"))?;
+        let state_file = File::from(state);
+        if digest_of(&state_file)? != record.state.digest {
+            return Err(bad("has a state file with other bytes"));
+        }
+        Ok(Proven {
+            state: state_file.into(),
+            memory,
+        })
+    }
+
+    /// Removes a snapshot; nothing happens when it is not there.
+    pub fn drop_snapshot(&self, id: &str) -> Result<(), IoFault> {
+        let mut kept = self.locked();
+        // Names that were never given out are not looked for on the disk.
+        if kept.contains_key(id) {
+            self.folder.remove(id)?;
+            kept.remove(id);
+        }
+        Ok(())
+    }
+
+    fn reserve(&self, id: &str, bytes: u64) -> Result<(), Error> {
+        let mut kept = self.locked();
+        let total = kept.values().fold(bytes, |total, bytes| total.saturating_add(*bytes));
+        if total > self.quota_bytes {
+            return Err(Error::Quota {
+                bytes: total,
+                quota: self.quota_bytes,
+            });
+        }
+        kept.insert(id.into(), bytes);
+        Ok(())
+    }
+
+    fn seal(&self, body: &[u8]) -> Hmac<Sha256> {
+        let mut seal = Hmac::<Sha256>::new(&self.key.into());
+        seal.update(SEAL);
+        seal.update(body);
+        seal
+    }
+
+    fn locked(&self) -> std::sync::MutexGuard<'_, HashMap<String, u64>> {
+        self.kept.lock().unwrap_or_else(|poison| poison.into_inner())
+    }
+}
+
+impl FileRecord {
+    fn of(stat: &Stat, digest: Digest) -> FileRecord {
+        #[allow(clippy::unnecessary_cast)]
+        FileRecord {
+            bytes: stat.st_size as u64,
+            digest,
+            device: stat.st_dev as u64,
+            inode: stat.st_ino as u64,
+            modified_s: stat.st_mtime as i64,
+            modified_ns: stat.st_mtime_nsec as i64,
+        }
+    }
+}
+
+fn open_recorded(folder: &OwnedFd, name: &str, record: &FileRecord) -> Option<OwnedFd> {
+    let fd = beneath(folder.as_fd(), name, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY).ok()?;
+    let stat = fstat(&fd).ok()?;
+    let same = kind(&stat) == FileType::RegularFile
+        && stat.st_uid == 0
+        && stat.st_mode & 0o7777 == 0o444
+        && FileRecord::of(&stat, record.digest) == *record;
+    same.then_some(fd)
+}
+
+fn digest_of(file: &File) -> Result<Digest, IoFault> {
+    let mut hasher = Hasher::new();
+    let mut piece = vec![0u8; 256 * 1024];
+    let mut offset = 0u64;
+    loop {
+        let read = file.read_at(&mut piece, offset).doing(|| "read a snapshot".into())?;
+        if read == 0 {
+            return Ok(hasher.finish());
+        }
+        hasher.update(piece.get(..read).unwrap_or_default());
+        offset += read as u64;
+    }
+}
+
+/// SHA-256 over the SHA-256 of each piece in turn. A machine's memory is mostly zeros after a scrub: their digest is made once.
+fn digest_in_pieces(file: &File) -> Result<Digest, Error> {
+    let bytes = file.metadata().doing(|| "examine a snapshot".into())?.len();
+    let count = bytes.div_ceil(PIECE_BYTES) as usize;
+    let threads = thread::available_parallelism().map_or(1, usize::from).min(HASHING_THREADS_MAX).min(count.max(1));
+    let zeros = {
+        let mut hasher = Hasher::new();
+        hasher.update(&vec![0u8; PIECE_BYTES as usize]);
+        hasher.finish()
+    };
+    let next = AtomicUsize::new(0);
+    let work = || -> Result<Vec<(usize, Digest)>, IoFault> {
+        let mut piece = vec![0u8; PIECE_BYTES as usize];
+        let mut digests = Vec::new();
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            if index >= count {
+                return Ok(digests);
+            }
+            let start = index as u64 * PIECE_BYTES;
+            let length = PIECE_BYTES.min(bytes - start) as usize;
+            let part = piece.get_mut(..length).unwrap_or_default();
+            file.read_exact_at(part, start).doing(|| "read a snapshot".into())?;
+            let blank = length as u64 == PIECE_BYTES && part.iter().all(|byte| *byte == 0);
+            digests.push((
+                index,
+                if blank {
+                    zeros
+                } else {
+                    let mut hasher = Hasher::new();
+                    hasher.update(part);
+                    hasher.finish()
+                },
+            ));
+        }
+    };
+    let parts = thread::scope(|scope| {
+        let running: Vec<_> = (0..threads)
+            .map(|_| thread::Builder::new().spawn_scoped(scope, work).map_err(|_| Error::Thread))
+            .collect();
+        let mut parts = Vec::with_capacity(count);
+        for thread in running {
+            parts.extend(thread?.join().map_err(|_| Error::Thread)??);
+        }
+        Ok::<_, Error>(parts)
+    })?;
+    let mut parts = parts;
+    parts.sort_unstable_by_key(|(index, _)| *index);
+    let mut hasher = Hasher::new();
+    for (_, digest) in &parts {
+        hasher.update(&digest.0);
+    }
+    Ok(hasher.finish())
+}
