@@ -6,7 +6,7 @@ import { SYSTEM_CLOCK } from "../base/system/clock.ts";
 import type { Environment } from "../config/directories.ts";
 import type { WorkerConfig } from "../config/worker.ts";
 import { FIRECRACKER_VCPUS_MAX, openFirecrackerRuntime } from "../vm/firecracker/runtime.ts";
-import { connectKeeper } from "../vm/keeper/connect.ts";
+import { connectKeeper } from "../vm/keeper/connect-keeper.ts";
 import { openQemuRuntime } from "../vm/qemu/runtime.ts";
 import type { Runtime } from "../vm/runtime.ts";
 import type { WorkerImages } from "../worker/images.ts";
