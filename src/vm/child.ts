@@ -26,8 +26,11 @@ export interface Child {
   readonly log: ProcessLog;
   /** Says how it ended; settles once, never rejects. */
   readonly ended: Promise<string>;
-  /** Kills it; harmless when it has ended. */
+  /** Kills it, stopped or not; harmless when it has ended. */
   kill(): void;
+  /** Has the kernel give it no processor until `resume`; harmless when it has ended. */
+  stop(): void;
+  resume(): void;
 }
 
 /** Starts a process; throws `tool.missing` when the program is not there. */
@@ -67,13 +70,16 @@ export async function startChild(options: ChildOptions): Promise<Child> {
   const ended = new Promise<string>((resolve) => {
     process_.on("exit", (code, signal) => resolve(signal ? `was killed by ${signal}` : `exited with code ${code}`));
   });
+  const send = (signal: NodeJS.Signals) => (): void => {
+    process_.kill(signal);
+  };
   return {
     pid: process_.pid ?? 0,
     log,
     ended,
-    kill: () => {
-      process_.kill("SIGKILL");
-    },
+    kill: send("SIGKILL"),
+    stop: send("SIGSTOP"),
+    resume: send("SIGCONT"),
   };
 }
 

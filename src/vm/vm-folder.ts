@@ -1,21 +1,46 @@
-// The folder of one machine: its sockets, nothing else. Named after the machine and the process that owns it, so that the
-// folders of a worker that was killed are found and removed by the next one.
-import { chown, mkdir, readdir, readFile, rm } from "node:fs/promises";
+// The folder of one machine: its sockets, nothing else. The worker's own, and in it the one that the machine's processes work
+// in. Named after the machine and the process that owns it, so that the folders of a worker that was killed are found and removed by
+// the next one.
+import { chown, lstat, mkdir, readdir, readFile, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
+import { HpccError } from "../base/errors.ts";
 
 const OWNER = /^vm-[0-9a-f]+\.(\d+)\.(\d+)$/;
 
+const SHARED = "shared";
+
 export interface VmFolder {
+  /** The worker's alone: a machine that has a user of its own does not reach what is in it. */
   readonly path: string;
+  /** In it, the working directory of the machine's processes and theirs to write. */
+  readonly shared: string;
+  /** Takes a socket out of `shared`; from then on only the worker can connect to it. */
+  takePrivate(name: string): Promise<void>;
+  /** Removes a socket from `shared`; one that is not there is removed. */
+  removeShared(name: string): Promise<void>;
   remove(): Promise<void>;
 }
 
-/** Makes the folder of a machine, for its user alone. */
+/** Makes the folder of a machine, its inner part for its user. */
 export async function makeVmFolder(vmsFolder: string, id: string, uid: number | null): Promise<VmFolder> {
   const path = join(vmsFolder, `${id}.${process.pid}.${await startTicks(process.pid)}`);
+  const shared = join(path, SHARED);
   await mkdir(path, { mode: 0o700 });
-  if (uid !== null) await chown(path, uid, uid);
-  return { path, remove: () => rm(path, { recursive: true, force: true }) };
+  await mkdir(shared, { mode: 0o700 });
+  if (uid !== null) await chown(shared, uid, uid);
+  return {
+    path,
+    shared,
+    async takePrivate(name) {
+      const taken = join(path, name);
+      await rename(join(shared, name), taken);
+      // What the machine's processes put there may be a link to somewhere else.
+      if (!(await lstat(taken)).isSocket())
+        throw new HpccError("vm.breach", `${name} in the folder of a microVM is no socket`);
+    },
+    removeShared: (name) => rm(join(shared, name), { force: true }),
+    remove: () => rm(path, { recursive: true, force: true }),
+  };
 }
 
 /** Removes the folders of workers that are no more; their processes died with them. Gives the number. */

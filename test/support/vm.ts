@@ -11,8 +11,8 @@ import type { ExecutionInput, ExecutionRequest } from "../../src/vm/execution.ts
 import { openQemuRuntime } from "../../src/vm/qemu/runtime.ts";
 import type { BootSpec, Runtime } from "../../src/vm/runtime.ts";
 
-const installed = join(import.meta.dirname, "../../out/lib/hpcc");
-export const GUEST_FOLDER = join(installed, "guest");
+export const INSTALLED = join(import.meta.dirname, "../../out/lib/hpcc");
+export const GUEST_FOLDER = join(INSTALLED, "guest");
 export const MACHINE = { memoryBytes: 1024 * 2 ** 20, vcpus: 2 };
 
 /** Folders of a test's runtime; disposing removes them. */
@@ -45,7 +45,8 @@ export interface TestRuntimeOptions {
   readonly accelerator?: "auto" | "kvm" | "tcg";
 }
 
-function testAccelerator(): "auto" | "kvm" | "tcg" {
+/** What HPCC_TEST_ACCELERATOR says, else emulation, which runs everywhere. */
+export function testAccelerator(): "auto" | "kvm" | "tcg" {
   const wanted = process.env["HPCC_TEST_ACCELERATOR"];
   return wanted === "kvm" || wanted === "auto" ? wanted : "tcg";
 }
@@ -57,7 +58,7 @@ export function openTestRuntime(
   return openQemuRuntime(
     {
       qemuProgram: "qemu-system-x86_64",
-      vsockDeviceProgram: join(installed, "vhost-device-vsock"),
+      vsockDeviceProgram: join(INSTALLED, "vhost-device-vsock"),
       guestFolder,
       vmsFolder: folders.vms,
       outputsFolder: folders.outputs,
@@ -71,7 +72,7 @@ export function openTestRuntime(
 }
 
 export function bootSpec(rootfs: string): BootSpec {
-  return { rootfs, ...MACHINE };
+  return { rootfs, goldenOwner: null, ...MACHINE };
 }
 
 export function textInput(path: string, text: string): ExecutionInput {

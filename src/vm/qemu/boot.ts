@@ -1,19 +1,18 @@
 // Boots one QEMU machine: folder, vsock back-end, QEMU, then the agent's answer. Leaves nothing behind when it fails.
 import { randomBytes } from "node:crypto";
-import { access, type FileHandle, open, rm, stat } from "node:fs/promises";
+import { access, type FileHandle, open, stat } from "node:fs/promises";
 import { join } from "node:path";
-import type { Clock } from "../../base/clock.ts";
+import { type Clock, pause } from "../../base/clock.ts";
 import { HpccError } from "../../base/errors.ts";
 import type { Logger } from "../../base/log.ts";
-import { dialGuest } from "../agent/dial.ts";
-import { AGENT_LISTENS, AGENT_PORT, type AgentDeadlines } from "../agent/limits.ts";
-import { openSession } from "../agent/session.ts";
+import { AGENT_LISTENS, type AgentDeadlines } from "../agent/limits.ts";
 import { startChild } from "../child.ts";
 import type { GuestFiles } from "../guest-files.ts";
 import type { ProcessLog } from "../process-log.ts";
 import { makeVmFolder } from "../vm-folder.ts";
-import { type Accelerator, DEVICE_SOCKET, qemuCommandLine, VSOCK_SOCKET, vsockCommandLine } from "./command-line.ts";
-import { dismantle, type Parts, QemuMachine } from "./machine.ts";
+import { type Accelerator, DEVICE_SOCKET, qemuCommandLine, vsockCommandLine } from "./command-line.ts";
+import { Hull } from "./hull.ts";
+import { QemuMachine } from "./machine.ts";
 
 /** A machine's own user, when the worker is root: a random one of a range that nothing else uses. */
 const UID_FIRST = 0x70000000;
@@ -40,6 +39,8 @@ export interface QemuBootContext {
   /** Folder for larger outputs of executions. */
   readonly outputsFolder: string;
   readonly bootDeadlineMs: number;
+  /** For a scrub until the guest has answered on its new stream. */
+  readonly scrubDeadlineMs: number;
   readonly deadlines: AgentDeadlines;
   readonly clock: Clock;
   readonly logger: Logger;
@@ -64,50 +65,37 @@ export async function bootQemu(
   const uid = process.getuid?.() === 0 ? UID_FIRST + (randomBytes(4).readUInt32LE() % UID_COUNT) : null;
   const deadline = new AbortController();
   const timer = context.clock.after(context.bootDeadlineMs, () => deadline.abort());
-  const parts: Parts = { folder: await makeVmFolder(context.vmsFolder, id, uid), children: [], session: null };
+  const hull = new Hull(context, id, await makeVmFolder(context.vmsFolder, id, uid));
   try {
     const failed = new AbortController();
+    void hull.lost.then((detail) => failed.abort(new HpccError("vm.boot", detail)));
+    void hull.misbehaved.then((detail) => failed.abort(new HpccError("vm.breach", detail)));
     const during = AbortSignal.any([signal, deadline.signal, failed.signal]);
-    let onFlood = (): void => failed.abort(new HpccError("vm.breach", "the guest floods its console"));
     const listening = Promise.withResolvers<void>();
     during.addEventListener("abort", () => listening.resolve());
-    await startProcesses(context, spec, parts, uid, {
+    await startProcesses(hull, spec, uid, {
       signal: during,
       onOutput: (log) => {
-        if (log.totalBytes > CONSOLE_BYTES_MAX) onFlood();
+        if (log.totalBytes > CONSOLE_BYTES_MAX) hull.flooded();
         if (log.includes(AGENT_LISTENS)) listening.resolve();
       },
     });
-    for (const child of parts.children)
-      void child.ended.then((how) => failed.abort(new HpccError("vm.boot", `process ${child.pid} ${how}`)));
     // The device's back-end stops working when it is dialled while the guest's driver sets its queues up.
     await listening.promise;
-    const session = await connectAgent(context, parts, during);
-    parts.session = session;
     during.throwIfAborted();
-    // One connection is all that a machine gets.
-    await rm(join(parts.folder.path, VSOCK_SOCKET), { force: true });
-    await rm(join(parts.folder.path, DEVICE_SOCKET), { force: true });
-    const machine = new QemuMachine({
-      id,
-      isolation: context.accelerator === "kvm" ? "qemu-kvm" : "qemu-tcg",
-      versions: {
-        vmm: context.programs.qemuVersion,
-        kernelDigest: context.guest.kernelDigest,
-        initramfsDigest: context.guest.initramfsDigest,
-        agentDigest: context.guest.agentDigest,
-        kernelRelease: session.ready.kernelRelease,
-        agentVersion: session.ready.agentVersion,
-      },
-      bootMs: context.clock.monotonicMs() - startedMs,
-      parts: { ...parts, session },
-      clock: context.clock,
-      logger: context.logger,
-    });
-    onFlood = () => machine.breach("the guest floods its console");
-    return machine;
+    await hull.seal();
+    const session = await hull.openSession(during);
+    hull.versions = {
+      vmm: context.programs.qemuVersion,
+      kernelDigest: context.guest.kernelDigest,
+      initramfsDigest: context.guest.initramfsDigest,
+      agentDigest: context.guest.agentDigest,
+      kernelRelease: session.ready.kernelRelease,
+      agentVersion: session.ready.agentVersion,
+    };
+    return new QemuMachine(hull, session, { origin: "boot", bootMs: context.clock.monotonicMs() - startedMs });
   } catch (cause) {
-    const tail = await dismantle(parts);
+    const tail = await hull.dismantle();
     if (signal.aborted) throw signal.reason;
     const why = deadline.signal.aborted
       ? `its agent did not answer within ${context.bootDeadlineMs} ms`
@@ -126,31 +114,25 @@ interface Watch {
 }
 
 async function startProcesses(
-  context: QemuBootContext,
+  hull: Hull,
   spec: QemuBootSpec,
-  parts: Parts,
   uid: number | null,
   { signal, onOutput }: Watch,
 ): Promise<void> {
-  const folder = parts.folder.path;
+  const { context } = hull;
+  const folder = hull.folder.shared;
+  const common = { folder, uid, onOutput };
   const vsock = await startChild({
+    ...common,
     program: context.programs.vsockDevice,
     argv: vsockCommandLine(),
-    folder,
-    uid,
     extraGroup: null,
     files: [],
-    onOutput,
   });
-  parts.children.push(vsock);
-  let ended = false;
-  void vsock.ended.then(() => (ended = true));
+  hull.add(vsock);
   while (!(await exists(join(folder, DEVICE_SOCKET)))) {
     signal.throwIfAborted();
-    if (ended) throw new HpccError("vm.boot", `${context.programs.vsockDevice} ${await vsock.ended}`);
-    await new Promise<void>((resolve) => {
-      context.clock.after(SOCKET_POLL_MS, resolve);
-    });
+    await pause(context.clock, SOCKET_POLL_MS, signal);
   }
   const files: FileHandle[] = [];
   try {
@@ -158,39 +140,17 @@ async function startProcesses(
       files.push(await open(path, "r"));
     const { accelerator, tscKhz } = context;
     const { memoryBytes, vcpus } = spec;
-    parts.children.push(
+    hull.add(
       await startChild({
+        ...common,
         program: context.programs.qemu,
         argv: qemuCommandLine({ accelerator, tscKhz, memoryBytes, vcpus, hasRootfs: spec.rootfs !== null }),
-        folder,
-        uid,
         extraGroup: accelerator === "kvm" ? await kvmGroup() : null,
         files: files.map((file) => file.fd),
-        onOutput,
       }),
     );
   } finally {
     for (const file of files) await file.close();
-  }
-}
-
-async function connectAgent(context: QemuBootContext, parts: Parts, signal: AbortSignal) {
-  // Through the folder's descriptor the socket's name is short wherever the folder is: the limit is 108 bytes.
-  const folder = await open(parts.folder.path, "r");
-  try {
-    const socket = await dialGuest({
-      socketPath: `/proc/self/fd/${folder.fd}/${VSOCK_SOCKET}`,
-      port: AGENT_PORT,
-      clock: context.clock,
-      signal,
-    });
-    return await openSession(
-      socket,
-      { clock: context.clock, deadlines: context.deadlines, folder: context.outputsFolder, randomBytes },
-      signal,
-    );
-  } finally {
-    await folder.close();
   }
 }
 

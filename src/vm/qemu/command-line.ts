@@ -6,7 +6,7 @@ export type Accelerator = "kvm" | "tcg";
 
 /** Descriptors under which QEMU gets its files. */
 export const QEMU_FILES = { kernel: 3, initramfs: 4, rootfs: 5 } as const;
-/** Sockets in the machine's folder, which is QEMU's working directory. */
+/** Sockets in the machine's shared folder, which is the working directory of both processes, until it is sealed. */
 export const DEVICE_SOCKET = "device";
 export const VSOCK_SOCKET = "vsock";
 
@@ -27,6 +27,8 @@ const KERNEL_COMMAND_LINE = [
   "i8042.nokbd",
   "cryptomgr.notests",
   "random.trust_cpu=on",
+  // What a scrub frees is gone.
+  "init_on_free=1",
   `hpcc.port=${AGENT_PORT}`,
 ];
 

@@ -1,85 +1,89 @@
-// One QEMU machine: two processes, a folder, a session. Whatever ends one of them ends all, and leaves nothing behind.
-import type { Clock } from "../../base/clock.ts";
-import { HpccError } from "../../base/errors.ts";
-import type { Logger } from "../../base/log.ts";
+// One QEMU machine that runs: its hull and the stream that lives now. Whatever ends one of them ends all, and leaves nothing behind,
+// but for a park, which hands the hull on.
+import { assert, HpccError } from "../../base/errors.ts";
 import type { Isolation } from "../../core/isolation.ts";
+import { scrubGuest } from "../agent/scrub.ts";
 import type { OpenSession } from "../agent/session.ts";
-import type { Child } from "../child.ts";
-import type { Machine, MachineEnd, MachineVersions } from "../runtime.ts";
-import type { VmFolder } from "../vm-folder.ts";
+import type { Machine, MachineEnd, MachineOrigin, MachineVersions, ParkedMachine } from "../runtime.ts";
+import type { Hull } from "./hull.ts";
+import { QemuParkedMachine } from "./parked-machine.ts";
 
 /** A session that ended by itself waits so long for QEMU's exit, which says more. */
 const LAST_WORDS_MS = 200;
 
-/** What a machine is made of, filled while it boots; ended in one place. */
-export interface Parts {
-  readonly folder: VmFolder;
-  readonly children: Child[];
-  session: OpenSession | null;
-}
-
-export interface QemuMachineOptions {
-  readonly id: string;
-  readonly isolation: Isolation;
-  readonly versions: MachineVersions;
-  readonly bootMs: number;
-  readonly parts: Parts & { readonly session: OpenSession };
-  readonly clock: Clock;
-  readonly logger: Logger;
-}
-
+/** `clearing`: it has no stream to execute on, because it is scrubbed or parked. */
 type State =
   | { readonly t: "running" }
+  | { readonly t: "clearing" }
   | { readonly t: "ending"; readonly end: MachineEnd }
   | { readonly t: "ended"; readonly end: MachineEnd };
 
-/** Kills, waits and removes. Gives the last lines of what the processes wrote. */
-export async function dismantle(parts: Parts): Promise<string> {
-  parts.session?.close();
-  for (const child of parts.children) child.kill();
-  await Promise.all(parts.children.map((child) => child.ended));
-  await parts.folder.remove();
-  return parts.children
-    .map((child) => child.log.tail())
-    .filter((tail) => tail !== "")
-    .join("\n");
+export interface QemuMachineStart {
+  readonly origin: MachineOrigin;
+  readonly bootMs: number;
 }
 
 export class QemuMachine implements Machine {
   readonly id: string;
   readonly isolation: Isolation;
   readonly versions: MachineVersions;
+  readonly origin: MachineOrigin;
   readonly bootMs: number;
-  readonly session: OpenSession;
   readonly ended: Promise<MachineEnd>;
-  readonly #options: QemuMachineOptions;
+  readonly #hull: Hull;
+  /** Aborts what waits for the guest when the machine ends. */
+  readonly #over = new AbortController();
+  #session: OpenSession;
   #state: State = { t: "running" };
   /** How the session ended by itself, which is why the machine ends. */
   #sessionEnd: MachineEnd | null = null;
   #resolveEnded!: (end: MachineEnd) => void;
 
-  constructor(options: QemuMachineOptions) {
-    this.#options = options;
-    this.id = options.id;
-    this.isolation = options.isolation;
-    this.versions = options.versions;
-    this.bootMs = options.bootMs;
-    this.session = options.parts.session;
+  constructor(hull: Hull, session: OpenSession, { origin, bootMs }: QemuMachineStart) {
+    assert(hull.versions !== null, "a machine whose agent has not answered");
+    this.#hull = hull;
+    this.#session = session;
+    this.id = hull.id;
+    this.isolation = hull.context.accelerator === "kvm" ? "qemu-kvm" : "qemu-tcg";
+    this.versions = hull.versions;
+    this.origin = origin;
+    this.bootMs = bootMs;
     this.ended = new Promise((resolve) => {
       this.#resolveEnded = resolve;
     });
-    for (const child of options.parts.children)
-      void child.ended.then((how) => this.#end({ t: "lost", detail: `process ${child.pid} of the microVM ${how}` }));
-    void this.session.ended.then((end) => this.#sessionEnded(end));
+    void hull.lost.then((detail) => this.#end({ t: "lost", detail }));
+    void hull.misbehaved.then((detail) => this.#end({ t: "breach", detail }));
+    void session.ended.then((end) => this.#sessionEnded(session, end));
+  }
+
+  get session(): OpenSession {
+    return this.#session;
   }
 
   get alive(): boolean {
-    return this.#state.t === "running" && this.session.alive;
+    return this.#state.t === "clearing" || (this.#state.t === "running" && this.#session.alive);
   }
 
-  /** Ends the machine because its guest misbehaved outside the session. */
-  breach(detail: string): void {
-    this.#end({ t: "breach", detail });
+  async scrub(signal: AbortSignal): Promise<void> {
+    await this.#clear(signal);
+    if (this.#state.t !== "clearing") throw await this.#goneOnceEnded();
+    this.#state = { t: "running" };
+  }
+
+  async park(signal: AbortSignal): Promise<ParkedMachine> {
+    await this.#clear(signal);
+    if (this.#state.t !== "clearing") throw await this.#goneOnceEnded();
+    // The new stream has carried no byte of a tenant.
+    this.#session.close();
+    this.#hull.stop();
+    const parked = new QemuParkedMachine(
+      this.#hull,
+      (session, bootMs) => new QemuMachine(this.#hull, session, { origin: "parked", bootMs }),
+    );
+    const end: MachineEnd = { t: "parked" };
+    this.#state = { t: "ended", end };
+    this.#resolveEnded(end);
+    return parked;
   }
 
   async destroy(): Promise<void> {
@@ -87,31 +91,90 @@ export class QemuMachine implements Machine {
     await this.ended;
   }
 
-  async #sessionEnded(end: Awaited<OpenSession["ended"]>): Promise<void> {
-    if (end.t === "closed") return;
+  /**
+   * Scrubs the guest; a failure ends the machine. It stays `clearing`, so that nothing is executed before the caller has
+   * decided, in the same turn, how it goes on.
+   */
+  async #clear(signal: AbortSignal): Promise<void> {
+    if (!this.alive || this.#state.t !== "running") throw this.#gone();
+    const { clock, scrubDeadlineMs } = this.#hull.context;
+    const deadline = new AbortController();
+    const timer = clock.after(scrubDeadlineMs, () =>
+      deadline.abort(new HpccError("vm.breach", `the guest was not scrubbed within ${scrubDeadlineMs} ms`)),
+    );
+    const during = AbortSignal.any([signal, deadline.signal, this.#over.signal]);
+    this.#state = { t: "clearing" };
+    try {
+      during.throwIfAborted();
+      const session = await scrubGuest(
+        this.#session,
+        (redial) => this.#hull.dial(redial),
+        this.#hull.sessionOptions,
+        during,
+      );
+      this.#session = session;
+      void session.ended.then((end) => this.#sessionEnded(session, end));
+      during.throwIfAborted();
+    } catch (cause) {
+      const reason: unknown = deadline.signal.aborted ? deadline.signal.reason : cause;
+      this.#end(signal.aborted ? { t: "destroyed" } : endBy(reason));
+      await this.ended;
+      throw signal.aborted ? signal.reason : this.#gone();
+    } finally {
+      timer.cancel();
+    }
+  }
+
+  async #goneOnceEnded(): Promise<HpccError> {
+    await this.ended;
+    return this.#gone();
+  }
+
+  /** Why it takes no orders. */
+  #gone(): HpccError {
+    const end = "end" in this.#state ? this.#state.end : this.#sessionEnd;
+    switch (end?.t) {
+      case "breach":
+        return new HpccError("vm.breach", `the guest broke its contract: ${end.detail}`);
+      case "lost":
+        return new HpccError("vm.lost", end.detail);
+      case "parked":
+        return new HpccError("vm.lost", "the microVM is parked");
+      case "destroyed":
+        return new HpccError("vm.lost", "the microVM was destroyed");
+      case undefined:
+        return new HpccError("vm.lost", "the microVM is being scrubbed or parked");
+    }
+  }
+
+  async #sessionEnded(session: OpenSession, end: Awaited<OpenSession["ended"]>): Promise<void> {
+    if (session !== this.#session || end.t === "closed" || this.#state.t === "clearing") return;
     this.#sessionEnd = end;
     if (end.t === "lost")
       await Promise.race([
-        ...this.#options.parts.children.map((child) => child.ended),
+        this.#hull.lost,
         new Promise<void>((resolve) => {
-          this.#options.clock.after(LAST_WORDS_MS, resolve);
+          this.#hull.context.clock.after(LAST_WORDS_MS, resolve);
         }),
       ]);
     this.#end(end);
   }
 
   #end(end: MachineEnd): void {
-    if (this.#state.t !== "running") return;
+    if (this.#state.t === "ending" || this.#state.t === "ended") return;
     this.#state = { t: "ending", end };
-    const { parts, logger } = this.#options;
-    dismantle(parts)
+    this.#over.abort(this.#gone());
+    const { logger } = this.#hull.context;
+    this.#session.close();
+    this.#hull
+      .dismantle()
       .then(
         (tail) => {
-          if (end.t !== "destroyed") logger.warn("vm.ended", { vm: this.id, end: end.t, detail: end.detail, tail });
+          if (end.t === "lost" || end.t === "breach")
+            logger.warn("vm.ended", { vm: this.id, end: end.t, detail: end.detail, tail });
         },
         (cause: unknown) => {
-          const error = cause instanceof HpccError ? cause : String(cause);
-          logger.error("vm.leaked", { vm: this.id, folder: parts.folder.path, error: String(error) });
+          logger.error("vm.leaked", { vm: this.id, folder: this.#hull.folder.path, error: String(cause) });
         },
       )
       .then(() => {
@@ -120,4 +183,10 @@ export class QemuMachine implements Machine {
       })
       .catch(() => undefined);
   }
+}
+
+/** How a machine ends whose scrub or stop failed so. A guest that does not do what it is told has broken the contract. */
+function endBy(cause: unknown): MachineEnd {
+  const detail = cause instanceof Error ? cause.message : String(cause);
+  return { t: cause instanceof HpccError && cause.code === "vm.lost" ? "lost" : "breach", detail };
 }

@@ -18,6 +18,8 @@ import { kvmIsUsable } from "./probe-kvm.ts";
 
 /** Boots under emulation on a busy machine take seconds. */
 export const DEFAULT_BOOT_DEADLINE_MS = 60_000;
+/** Killing what runs takes milliseconds; a guest under emulation on a busy machine takes seconds. */
+export const DEFAULT_SCRUB_DEADLINE_MS = 30_000;
 const VERSION_DEADLINE_MS = 10_000;
 
 export interface QemuRuntimeOptions {
@@ -34,6 +36,7 @@ export interface QemuRuntimeOptions {
   /** `auto`: KVM where it boots, else TCG. */
   readonly accelerator: Accelerator | "auto";
   readonly bootDeadlineMs?: number;
+  readonly scrubDeadlineMs?: number;
   readonly deadlines?: AgentDeadlines;
   readonly clock: Clock;
   readonly logger: Logger;
@@ -62,6 +65,7 @@ export async function openQemuRuntime(options: QemuRuntimeOptions, signal: Abort
     vmsFolder: options.vmsFolder,
     outputsFolder: options.outputsFolder,
     bootDeadlineMs: options.bootDeadlineMs ?? DEFAULT_BOOT_DEADLINE_MS,
+    scrubDeadlineMs: options.scrubDeadlineMs ?? DEFAULT_SCRUB_DEADLINE_MS,
     deadlines: options.deadlines ?? DEFAULT_AGENT_DEADLINES,
     clock,
     logger,
@@ -78,6 +82,8 @@ export async function openQemuRuntime(options: QemuRuntimeOptions, signal: Abort
 
 class QemuRuntime implements Runtime {
   readonly isolation: Isolation;
+  /** Its vsock device cannot be migrated, so there are no snapshots: docs/adr/0035-qemu-stop-and-keep.md. */
+  readonly parking = "stopped";
   readonly #context: QemuBootContext;
 
   constructor(context: QemuBootContext) {
@@ -85,6 +91,7 @@ class QemuRuntime implements Runtime {
     this.isolation = context.accelerator === "kvm" ? "qemu-kvm" : "qemu-tcg";
   }
 
+  /** Always from the kernel on: without snapshots there is no golden one, and `goldenOwner` says nothing here. */
   boot(spec: BootSpec, signal: AbortSignal): Promise<Machine> {
     assert(spec.vcpus > 0 && spec.memoryBytes > 0, "a machine without processor or memory");
     return bootQemu(this.#context, spec, signal);

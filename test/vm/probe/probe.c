@@ -12,6 +12,7 @@
 #include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 static void say(const char *what, int ok) { printf("%s %s\n", what, ok ? "ALLOWED" : strerrorname_np(errno)); }
@@ -125,12 +126,42 @@ static int big_stderr(void) {
   return 0;
 }
 
+/** Fills the output with bytes that the host can make too. */
+static int fill_output(void) {
+  static unsigned char block[1 << 20];
+  int fd = open("/hpcc/out/big", O_WRONLY | O_CREAT, 0644);
+  for (int mib = 0; mib < 48; mib++) {
+    for (size_t i = 0; i < sizeof block; i++) block[i] = (unsigned char)(i * 31 + (i >> 8) + (size_t)mib);
+    if (write(fd, block, sizeof block) != sizeof block) return 1;
+  }
+  return close(fd);
+}
+
+static int tell_time(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_REALTIME, &now);
+  printf("%lld%09ld\n", (long long)now.tv_sec, now.tv_nsec);
+  return 0;
+}
+
+/** Asks the rooted guest's process (rooted.c), which finds it by its command line, and waits for its signal. */
+static int ask_root(void) {
+  sigset_t set;
+  struct timespec deadline = {20, 0};
+  sigemptyset(&set);
+  sigaddset(&set, SIGUSR1);
+  sigprocmask(SIG_BLOCK, &set, NULL);
+  printf("asking\n");
+  return sigtimedwait(&set, NULL, &deadline) == SIGUSR1 ? 0 : 3;
+}
+
 int main(int argc, char **argv) {
   static const struct { const char *name; int (*run)(void); } all[] = {
       {"sockets", sockets},     {"interfaces", interfaces}, {"toolchain", toolchain},   {"plant", plant},
       {"look", look},           {"fork-bomb", fork_bomb},   {"spin", spin},             {"fill-memory", fill_memory},
-      {"big-output", big_output}, {"big-stderr", big_stderr},
+      {"big-output", big_output}, {"big-stderr", big_stderr}, {"fill-output", fill_output}, {"time", tell_time},
   };
+  if (argc == 3 && !strcmp(argv[1], "ask-root")) return ask_root();
   for (size_t i = 0; argc == 2 && i < sizeof all / sizeof *all; i++)
     if (!strcmp(argv[1], all[i].name)) return all[i].run();
   return 64;

@@ -1,0 +1,255 @@
+// The contract of the runtime port (src/vm/runtime.ts) as tests that every driver passes. One machine serves all tests that leave
+// it whole, in the order in which a session lives; what ends a machine gets one of its own.
+import assert from "node:assert/strict";
+import { createHash } from "node:crypto";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, describe, it } from "node:test";
+import { ascii } from "../../../src/base/byte-string.ts";
+import type { BootSpec, Machine, ParkedMachine } from "../../../src/vm/runtime.ts";
+import { request } from "../../support/vm.ts";
+import { makeToolchain } from "../../support/vm-toolchain.ts";
+import type { DriverUnderTest, OpenedDriver } from "./driver.ts";
+import { compile, failsWith, limitedBy, runsOn, stdoutOf, untilRunning } from "./executions.ts";
+
+const PARK_CYCLES = 100;
+/** A guest's clock against the host's, beside the time that asking takes. */
+const CLOCK_OFF_MS_MAX = 10;
+const CANCEL_MS_MAX = 2_000;
+const BIG_BYTES = 48 * 2 ** 20;
+
+const signal = new AbortController().signal;
+
+/** Registers the suite for a driver. */
+export function runtimeContract(driver: DriverUnderTest): void {
+  describe(`the runtime contract on ${driver.name}`, () => {
+    const folder = mkdtempSync(join(tmpdir(), "hpcc-contract-"));
+    let opened: OpenedDriver;
+    let spec: BootSpec;
+    let machine: Machine;
+
+    before(async () => {
+      const { memoryBytes, vcpus } = driver;
+      spec = { rootfs: makeToolchain(folder), memoryBytes, vcpus, goldenOwner: null };
+      opened = await driver.open();
+      machine = await opened.runtime.boot(spec, signal);
+    });
+
+    after(async () => {
+      await machine.destroy();
+      await opened[Symbol.asyncDispose]();
+      rmSync(folder, { recursive: true, force: true });
+    });
+
+    describe("a machine", () => {
+      it("boots, says what it is, and is confined", async () => {
+        assert.equal(opened.runtime.parking, driver.parking);
+        assert.equal(machine.isolation, opened.runtime.isolation);
+        assert.match(machine.id, /^vm-[0-9a-f]{20}$/);
+        assert.ok(["boot", "golden"].includes(machine.origin), machine.origin);
+        assert.ok(machine.alive && machine.bootMs > 0);
+        for (const digest of ["kernelDigest", "initramfsDigest", "agentDigest"] as const)
+          assert.match(machine.versions[digest], /^sha256:[0-9a-f]{64}$/);
+        for (const text of ["vmm", "kernelRelease", "agentVersion"] as const) assert.ok(machine.versions[text] !== "");
+        await opened.assertConfined(machine.id);
+      });
+
+      it("executes", async () => {
+        await using result = await machine.session.execute(compile("int twice(int x) { return 2 * x; }\n"), { signal });
+        assert.deepEqual(result.exit, { kind: "code", code: 0 });
+        assert.equal(Buffer.from((await result.outputs[0]?.content.bytes()) ?? []).toString("latin1", 1, 4), "ELF");
+        assert.ok(result.wallUs > 0 && result.memoryPeakBytes > 0);
+      });
+
+      it("executes eight at a time and mixes nothing up", async () => {
+        const objects = await Promise.all(
+          Array.from({ length: 8 }, async (_, index) => {
+            const text = `const char marker_${index}[] = "${String(index).repeat(40)}";\n`;
+            await using result = await machine.session.execute(compile(text), { signal });
+            return Buffer.from((await result.outputs[0]?.content.bytes()) ?? []).toString("latin1");
+          }),
+        );
+        for (const [index, object] of objects.entries()) {
+          assert.ok(object.includes(String(index).repeat(40)), `object ${index} holds its marker`);
+          assert.ok([...object.matchAll(/marker_\d/g)].every(([name]) => name === `marker_${index}`));
+        }
+      });
+
+      it("cancels", async () => {
+        const cancel = new AbortController();
+        const { running, execution } = untilRunning(machine, ["/usr/bin/probe", "spin"], cancel.signal);
+        await running;
+        const startedMs = performance.now();
+        cancel.abort();
+        await assert.rejects(execution, failsWith("job.cancelled"));
+        assert.ok(performance.now() - startedMs < CANCEL_MS_MAX);
+        await runsOn(machine);
+      });
+
+      it("holds the time limit", async () => {
+        const spin = request(["/usr/bin/probe", "spin"], { limits: { wallMs: 1_000 } });
+        await assert.rejects(machine.session.execute(spin, { signal }), limitedBy("wall"));
+        await runsOn(machine);
+      });
+
+      it("holds the memory limit", async () => {
+        const fill = request(["/usr/bin/probe", "fill-memory"], { limits: { memoryBytes: 96 * 2 ** 20 } });
+        await assert.rejects(machine.session.execute(fill, { signal }), limitedBy("memory"));
+        await runsOn(machine);
+      });
+
+      it("gives back a big output, and refuses one over its limit", async () => {
+        const big = (outputBytes: number) =>
+          request(["/usr/bin/probe", "fill-output"], {
+            outputs: [ascii("/hpcc/out/big")],
+            limits: { outputBytes, memoryBytes: 256 * 2 ** 20 },
+          });
+        {
+          await using result = await machine.session.execute(big(BIG_BYTES), { signal });
+          assert.deepEqual(result.exit, { kind: "code", code: 0 });
+          const hash = createHash("sha256");
+          for await (const chunk of result.outputs[0]!.content.chunks()) hash.update(chunk);
+          assert.equal(hash.digest("hex"), bigDigest());
+        }
+        await assert.rejects(machine.session.execute(big(BIG_BYTES / 4), { signal }), limitedBy("output"));
+        await runsOn(machine);
+      });
+    });
+
+    describe("a scrub", () => {
+      it("gives a new stream, and the machine goes on", async () => {
+        await stdoutOf(machine, ["/usr/bin/probe", "plant"]);
+        const before = machine.session;
+        await machine.scrub(signal);
+        assert.notEqual(machine.session, before);
+        await assert.rejects(before.execute(compile("int x;\n"), { signal }), failsWith("vm.lost"));
+        assert.deepEqual(
+          (await stdoutOf(machine, ["/usr/bin/probe", "look"])).filter((line) => !/^processes [12]$/.test(line)),
+          [],
+        );
+        await runsOn(machine);
+        await opened.assertConfined(machine.id);
+      });
+    });
+
+    describe("a park", () => {
+      it("ends the machine, and a restore goes on with it", async () => {
+        const running = machine;
+        const parked = await running.park(signal);
+        assert.deepEqual(await running.ended, { t: "parked" });
+        assert.equal(running.alive, false);
+        assert.equal(parked.parking, driver.parking);
+        assert.equal(parked.id, running.id);
+        assert.equal(parked.diskBytes > 0, driver.parking === "snapshot");
+        await assert.rejects(running.session.execute(compile("int x;\n"), { signal }), failsWith("vm.lost"));
+        await assert.rejects(running.park(signal), failsWith("vm.lost"));
+        machine = await parked.restore(signal);
+        assert.deepEqual(await parked.ended, { t: "parked" });
+        assert.equal(machine.id, running.id);
+        assert.equal(machine.origin, "parked");
+        assert.ok(machine.bootMs > 0);
+        assert.deepEqual(machine.versions, running.versions);
+        await assert.rejects(parked.restore(signal), failsWith("vm.boot"));
+        await parked.destroy();
+        await runsOn(machine);
+        await opened.assertConfined(machine.id);
+      });
+
+      it("does not stop the guest's clock", async () => {
+        machine = await (await machine.park(signal)).restore(signal);
+        const earliestMs = Date.now();
+        const [nanoseconds = ""] = await stdoutOf(machine, ["/usr/bin/probe", "time"]);
+        const guestMs = Number(BigInt(nanoseconds) / 1_000_000n);
+        const latestMs = Date.now();
+        assert.ok(guestMs >= earliestMs - CLOCK_OFF_MS_MAX && guestMs <= latestMs + CLOCK_OFF_MS_MAX);
+      });
+
+      it(`and a restore work ${PARK_CYCLES} times, with an execution after each`, async () => {
+        for (let cycle = 0; cycle < PARK_CYCLES; cycle += 1) {
+          machine = await (await machine.park(signal)).restore(signal);
+          const [line = ""] = await stdoutOf(machine, ["/usr/bin/probe", "time"]);
+          assert.match(line, /^\d{19}$/, `cycle ${cycle}`);
+        }
+        await runsOn(machine);
+      });
+
+      it("is destroyed like a machine", async () => {
+        const own = await opened.runtime.boot(spec, signal);
+        const parked = await own.park(signal);
+        await parked.destroy();
+        assert.deepEqual(await parked.ended, { t: "destroyed" });
+        await parked.destroy();
+        await assert.rejects(parked.restore(signal), failsWith("vm.boot"));
+        assert.deepEqual(await leaksBeside(machine), []);
+      });
+
+      it("whose VMM dies is lost, and its restore fails clean", { skip: stopped(driver) }, async () => {
+        const own = await opened.runtime.boot(spec, signal);
+        const pid = await opened.vmmPid(own.id);
+        const parked: ParkedMachine = await own.park(signal);
+        process.kill(pid, "SIGKILL");
+        assert.equal((await parked.ended).t, "lost");
+        await assert.rejects(parked.restore(signal), failsWith("vm.boot"));
+        assert.deepEqual(await leaksBeside(machine), []);
+      });
+    });
+
+    describe("an end", () => {
+      it("by destroy leaves nothing, also while something executes", async () => {
+        const own = await opened.runtime.boot(spec, signal);
+        assert.notEqual(own.id, machine.id);
+        const { running, execution } = untilRunning(own, ["/usr/bin/probe", "spin"], signal);
+        await running;
+        const lost = assert.rejects(execution, failsWith("vm.lost"));
+        await Promise.all([own.destroy(), own.destroy()]);
+        await lost;
+        assert.deepEqual(await own.ended, { t: "destroyed" });
+        assert.equal(own.alive, false);
+        await assert.rejects(own.session.execute(compile("int x;\n"), { signal }), failsWith("vm.lost"));
+        await assert.rejects(own.scrub(signal), failsWith("vm.lost"));
+        assert.deepEqual(await leaksBeside(machine), []);
+      });
+
+      it("by the VMM's death is a lost machine that leaves nothing", async () => {
+        const own = await opened.runtime.boot(spec, signal);
+        const { running, execution } = untilRunning(own, ["/usr/bin/probe", "spin"], signal);
+        await running;
+        process.kill(await opened.vmmPid(own.id), "SIGKILL");
+        await assert.rejects(execution, failsWith("vm.lost"));
+        assert.equal((await own.ended).t, "lost");
+        assert.deepEqual(await leaksBeside(machine), []);
+      });
+
+      it("leaves nothing at all", async () => {
+        await machine.destroy();
+        assert.deepEqual(await machine.ended, { t: "destroyed" });
+        assert.deepEqual(await opened.leaks(), []);
+      });
+    });
+
+    /** What is left but for what belongs to a machine that lives. */
+    async function leaksBeside(living: Machine): Promise<string[]> {
+      return (await opened.leaks()).filter((leak) => !leak.includes(living.id));
+    }
+  });
+}
+
+function stopped(driver: DriverUnderTest): string | false {
+  return driver.parking === "stopped" ? false : "a snapshot has no VMM";
+}
+
+let digest = "";
+
+/** Of what the probe writes. */
+function bigDigest(): string {
+  if (digest !== "") return digest;
+  const hash = createHash("sha256");
+  const block = Buffer.alloc(2 ** 20);
+  for (let mib = 0; mib < BIG_BYTES / block.length; mib += 1) {
+    for (let i = 0; i < block.length; i += 1) block[i] = i * 31 + (i >> 8) + mib;
+    hash.update(block);
+  }
+  digest = hash.digest("hex");
+  return digest;
+}
