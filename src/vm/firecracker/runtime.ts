@@ -76,7 +76,6 @@ export async function openFirecrackerRuntime(options: FirecrackerRuntimeOptions)
   });
   const { vmm } = keeper.hello;
   logger.info("vm.runtime", { firecracker: vmm.version, digest: vmm.digest, knownRelease: vmm.knownRelease });
-  if (!vmm.knownRelease) logger.warn("vm.runtime.unknown_build", { firecracker: vmm.version, digest: vmm.digest });
   return new JailedRuntime(context, options.goldens ?? DEFAULT_GOLDEN_LIMITS);
 }
 
