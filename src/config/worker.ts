@@ -99,7 +99,7 @@ export const WORKER_SCHEMA = {
   "firecracker.guest_dir": { kind: optional(PATH), fallback: null, variable: "HPCC_FIRECRACKER_GUEST_DIR" },
   "firecracker.boot_deadline_ms": { kind: integer(1_000, 600_000), fallback: 60_000 },
   "firecracker.restore_deadline_ms": { kind: integer(1_000, 600_000), fallback: 15_000 },
-  "firecracker.goldens_max": { kind: integer(1, 1_000), fallback: 32 },
+  "firecracker.goldens_max": { kind: integer(0, 1_000), fallback: 32 },
   "firecracker.golden_age_ms_max": { kind: integer(60_000, 604_800_000), fallback: 86_400_000 },
   "firecracker.golden_restores_max": { kind: integer(1, 1_000_000), fallback: 1_000 },
   "qemu.program": { kind: PROGRAM, fallback: "qemu-system-x86_64", variable: "HPCC_QEMU" },

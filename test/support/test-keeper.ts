@@ -16,7 +16,8 @@ const ROOT = join(import.meta.dirname, "../..");
 /** Short, for paths of sockets, and on a disk. */
 const DISK = "/srv";
 const USER = "47100:47100";
-const UIDS = "471000-471999";
+export const UID_FIRST = 471_000;
+export const UID_LAST = 471_999;
 const DEADLINE_MS = 300_000;
 
 /** The folder of Firecracker and its jailer; null where they are not. */
@@ -61,13 +62,16 @@ export async function startTestKeeper(): Promise<TestKeeper> {
   await new Promise<void>((resolve) => server.listen(socketPath, resolve));
   chmodSync(socketPath, 0o666);
   const argv = [
-    ...["--user", USER, "--uids", UIDS, "--base", join(base, "b"), "--cgroup", cgroup],
+    ...["--user", USER, "--uids", `${UID_FIRST}-${UID_LAST}`, "--base", join(base, "b"), "--cgroup", cgroup],
     ...["--firecracker", join(folder, "firecracker"), "--jailer", join(folder, "jailer")],
     ...["--lock-dir", join(base, "uids"), "--", join(ROOT, "node_modules/node/bin/node")],
     ...[join(ROOT, "test/support/keeper-relay.ts"), socketPath],
   ];
   const child = spawn(join(INSTALLED, "keeper"), argv, { stdio: ["ignore", "inherit", "inherit"] });
-  const connection = await Promise.race([once(server, "connection").then(([socket]) => socket as Socket), ended(child)]);
+  const connection = await Promise.race([
+    once(server, "connection").then(([socket]) => socket as Socket),
+    ended(child),
+  ]);
   if (typeof connection === "string") throw new Error(`the keeper ${connection}`);
   server.close();
   const keeper = await keeperOver(connection, { clock: SYSTEM_CLOCK, logger: SILENT_LOGGER, deadlineMs: DEADLINE_MS });

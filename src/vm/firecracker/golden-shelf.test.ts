@@ -116,6 +116,12 @@ describe("the shelf of golden snapshots", () => {
     assert.equal(shelf.size, 2);
   });
 
+  it("makes none where there may be none", async () => {
+    const { shelf } = setUp({ goldensMax: 0, maxAgeMs: 10_000, restoresMax: 3 });
+    await shelf.ensure(A, async () => assert.fail("none may be made"));
+    assert.equal(shelf.take(A), null);
+  });
+
   it("waits longer after each failure before it tries again", async () => {
     const { shelf, clock, events } = setUp();
     let tries = 0;

@@ -13,7 +13,7 @@ const RETRY_MS_MAX = 3_600_000;
 const FAILURES_MAX = 256;
 
 export interface GoldenLimits {
-  /** Goldens at a time; each holds a memory file on disk. */
+  /** Goldens at a time, each a memory file on disk; 0 makes none. */
   readonly goldensMax: number;
   /** Clones of one golden share what the kernel drew at its boot, so it is replaced after so long ... */
   readonly maxAgeMs: number;
@@ -113,7 +113,8 @@ export class GoldenShelf {
    * snapshot and gives up when its signal aborts. Never rejects: a failure is logged, and not tried again for a while.
    */
   ensure(binding: Digest, make: (signal: AbortSignal) => Promise<string>): Promise<void> {
-    if (this.#closing.signal.aborted || this.has(binding)) return Promise.resolve();
+    const { goldensMax } = this.#options.limits;
+    if (goldensMax === 0 || this.#closing.signal.aborted || this.has(binding)) return Promise.resolve();
     const before = this.#making.get(binding);
     if (before) return before;
     const { retryAtMs } = this.#failures.get(binding) ?? { retryAtMs: 0 };

@@ -162,7 +162,7 @@ int main(int argc, char **argv) {
       {"big-output", big_output}, {"big-stderr", big_stderr}, {"fill-output", fill_output}, {"time", tell_time},
   };
   if (argc == 3 && !strcmp(argv[1], "ask-root")) return ask_root();
-  for (size_t i = 0; argc == 2 && i < sizeof all / sizeof *all; i++)
+  for (size_t i = 0; argc >= 2 && i < sizeof all / sizeof *all; i++)
     if (!strcmp(argv[1], all[i].name)) return all[i].run();
   return 64;
 }
