@@ -61,12 +61,17 @@ export async function startTestKeeper(): Promise<TestKeeper> {
   const server = createServer();
   await new Promise<void>((resolve) => server.listen(socketPath, resolve));
   chmodSync(socketPath, 0o666);
-  const argv = [
-    ...["--user", USER, "--uids", `${UID_FIRST}-${UID_LAST}`, "--base", join(base, "b"), "--cgroup", cgroup],
-    ...["--firecracker", join(folder, "firecracker"), "--jailer", join(folder, "jailer")],
-    ...["--lock-dir", join(base, "uids"), "--", join(ROOT, "node_modules/node/bin/node")],
-    ...[join(ROOT, "test/support/keeper-relay.ts"), socketPath],
-  ];
+  const options = {
+    "--user": USER,
+    "--uids": `${UID_FIRST}-${UID_LAST}`,
+    "--base": join(base, "b"),
+    "--cgroup": cgroup,
+    "--firecracker": join(folder, "firecracker"),
+    "--jailer": join(folder, "jailer"),
+    "--lock-dir": join(base, "uids"),
+  };
+  const program = [join(ROOT, "node_modules/node/bin/node"), join(ROOT, "test/support/keeper-relay.ts"), socketPath];
+  const argv = [...Object.entries(options).flat(), "--", ...program];
   const child = spawn(join(INSTALLED, "keeper"), argv, { stdio: ["ignore", "inherit", "inherit"] });
   const connection = await Promise.race([
     once(server, "connection").then(([socket]) => socket as Socket),

@@ -171,8 +171,14 @@ claims("clones of one golden", () => {
     const start = async (vm: string, snapshot: { id: string; binding: Digest } | null): Promise<Jail> =>
       keeper.start(
         {
-          ...{ vm, memoryBytes: SHAPE.memoryBytes, vcpus: 1, snapshot, fileBytesMax: 2 ** 29 },
-          ...{ kernel: guest.kernelDigest, initramfs: guest.initramfsDigest, rootfs: rootfsDigest },
+          vm,
+          memoryBytes: SHAPE.memoryBytes,
+          vcpus: 1,
+          snapshot,
+          fileBytesMax: 2 ** 29,
+          kernel: guest.kernelDigest,
+          initramfs: guest.initramfsDigest,
+          rootfs: rootfsDigest,
         },
         signal,
       );

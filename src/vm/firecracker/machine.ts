@@ -7,9 +7,15 @@ import type { OpenSession } from "../agent/session.ts";
 import type { KeptSnapshot } from "../keeper/keeper.ts";
 import type { Machine, MachineEnd, MachineOrigin, MachineVersions, ParkedMachine } from "../runtime.ts";
 import { parkedBinding } from "./binding.ts";
-import { ParkedFirecracker } from "./parked.ts";
-import { type CompleteParts, dialAgent, dismantle, type FirecrackerContext, letGo, sessionOptions } from "./parts.ts";
-import type { MachineStart } from "./start.ts";
+import {
+  type CompleteParts,
+  dialAgent,
+  dismantle,
+  type FirecrackerContext,
+  letGo,
+  type MachineStart,
+  sessionOptions,
+} from "./parts.ts";
 
 /** A session that ended by itself waits so long for the VMM's exit, which says more. */
 const LAST_WORDS_MS = 200;
@@ -20,6 +26,8 @@ export interface FirecrackerMachineOptions {
   readonly versions: MachineVersions;
   readonly bootMs: number;
   readonly parts: CompleteParts;
+  /** Makes a parked machine of its snapshot. */
+  readonly parked: (kept: KeptSnapshot, binding: Digest) => ParkedMachine;
 }
 
 type State =
@@ -101,10 +109,9 @@ export class FirecrackerMachine implements Machine {
 
   async park(signal: AbortSignal): Promise<ParkedMachine> {
     await this.scrub(signal);
-    const { context, start } = this.#options;
-    const binding = parkedBinding(start.binding, this.id);
+    const binding = parkedBinding(this.#options.start.binding, this.id);
     const kept = await this.freeze(binding, signal);
-    return new ParkedFirecracker({ context, start, binding, kept });
+    return this.#options.parked(kept, binding);
   }
 
   /**

@@ -1,16 +1,15 @@
 // A machine whose state is a snapshot of the keeper's: on disk, bound to this machine, used once.
 import { HpccError } from "../../base/errors.ts";
-import type { Digest } from "../../core/digest/digest.ts";
 import type { KeptSnapshot } from "../keeper/keeper.ts";
 import type { Machine, MachineEnd, ParkedMachine } from "../runtime.ts";
 import type { FirecrackerContext } from "./parts.ts";
-import { type MachineStart, startMachine } from "./start.ts";
 
 export interface ParkedFirecrackerOptions {
   readonly context: FirecrackerContext;
-  readonly start: MachineStart;
-  readonly binding: Digest;
+  readonly id: string;
   readonly kept: KeptSnapshot;
+  /** Starts the machine from its snapshot. */
+  readonly restore: (signal: AbortSignal) => Promise<Machine>;
 }
 
 type State =
@@ -30,7 +29,7 @@ export class ParkedFirecracker implements ParkedMachine {
 
   constructor(options: ParkedFirecrackerOptions) {
     this.#options = options;
-    this.id = options.start.id;
+    this.id = options.id;
     this.diskBytes = options.kept.stateBytes + options.kept.memoryBytes;
     this.ended = new Promise((resolve) => {
       this.#resolveEnded = resolve;
@@ -45,15 +44,10 @@ export class ParkedFirecracker implements ParkedMachine {
 
   async restore(signal: AbortSignal): Promise<Machine> {
     if (this.#state.t !== "parked") throw new HpccError("vm.boot", `the parked microVM ${this.id} is gone`);
-    const { context, start, binding, kept } = this.#options;
     const giveUp = new AbortController();
     this.#state = { t: "restoring", giveUp };
     try {
-      const machine = await startMachine(
-        context,
-        { ...start, origin: "parked", snapshot: { id: kept.id, binding } },
-        AbortSignal.any([signal, giveUp.signal]),
-      );
+      const machine = await this.#options.restore(AbortSignal.any([signal, giveUp.signal]));
       await this.#drop();
       this.#end({ t: "parked" });
       return machine;

@@ -3,13 +3,16 @@ import { randomBytes } from "node:crypto";
 import type { Duplex } from "node:stream";
 import type { Clock } from "../../base/clock.ts";
 import type { Logger } from "../../base/log.ts";
+import type { Digest } from "../../core/digest/digest.ts";
 import { dialGuest } from "../agent/dial.ts";
 import { AGENT_PORT, type AgentDeadlines } from "../agent/limits.ts";
 import { dialSession } from "../agent/scrub.ts";
 import type { OpenSession, SessionOptions } from "../agent/session.ts";
 import type { GuestFiles } from "../guest-files.ts";
 import type { Jail, Keeper } from "../keeper/keeper.ts";
+import type { MachineOrigin } from "../runtime.ts";
 import type { FirecrackerApi } from "./api.ts";
+import type { SnapshotBinding } from "./binding.ts";
 import type { ConsoleReader } from "./console.ts";
 import type { VsockDoor } from "./vsock-door.ts";
 
@@ -29,6 +32,14 @@ export interface FirecrackerContext {
   readonly parked: Set<{ lost(detail: string): void }>;
   readonly clock: Clock;
   readonly logger: Logger;
+}
+
+export interface MachineStart {
+  readonly id: string;
+  readonly binding: SnapshotBinding;
+  readonly origin: MachineOrigin;
+  /** What it is restored from; null boots it. */
+  readonly snapshot: { readonly id: string; readonly binding: Digest } | null;
 }
 
 export interface Parts {

@@ -1,26 +1,23 @@
 // Starts one Firecracker machine in a jail of its own: configured and booted, or restored from a snapshot. Leaves nothing behind
 // when it fails.
 import { HpccError } from "../../base/errors.ts";
-import type { Digest } from "../../core/digest/digest.ts";
 import { AGENT_LISTENS } from "../agent/limits.ts";
-import type { MachineOrigin } from "../runtime.ts";
 import { FirecrackerApi } from "./api.ts";
-import type { SnapshotBinding } from "./binding.ts";
 import { readConsole } from "./console.ts";
 import { FirecrackerMachine } from "./machine.ts";
-import { type CompleteParts, connectAgent, dismantle, type FirecrackerContext, type Parts } from "./parts.ts";
+import { ParkedFirecracker } from "./parked.ts";
+import {
+  type CompleteParts,
+  connectAgent,
+  dismantle,
+  type FirecrackerContext,
+  type MachineStart,
+  type Parts,
+} from "./parts.ts";
 import { VsockDoor } from "./vsock-door.ts";
 
 /** A machine's files beside its snapshot: counters, at most. */
 const FILE_BYTES_SPARE = 16 * 1024 * 1024;
-
-export interface MachineStart {
-  readonly id: string;
-  readonly binding: SnapshotBinding;
-  readonly origin: MachineOrigin;
-  /** What it is restored from; null boots it. */
-  readonly snapshot: { readonly id: string; readonly binding: Digest } | null;
-}
 
 /** Starts a machine whose agent has answered; throws `vm.boot`, or the signal's reason when it aborts. */
 export async function startMachine(
@@ -58,6 +55,14 @@ export async function startMachine(
       },
       bootMs: clock.monotonicMs() - startedMs,
       parts: complete,
+      parked: (kept, binding) =>
+        new ParkedFirecracker({
+          context,
+          id: start.id,
+          kept,
+          restore: (during) =>
+            startMachine(context, { ...start, origin: "parked", snapshot: { id: kept.id, binding } }, during),
+        }),
     });
     onFlood = () => machine.breach("the guest floods its console");
     return machine;
