@@ -29,6 +29,19 @@ export interface WorkerConfig {
     /** Isolations that jobs may run under here; the two weakest only when named. */
     readonly allowed: readonly Isolation[];
   };
+  /** Driver of the microVMs; `auto`: Firecracker where a keeper started the worker, else QEMU. */
+  readonly runtime: "auto" | "firecracker" | "qemu";
+  /** The keeper's end of a socket, where one started the worker: a descriptor. */
+  readonly keeperFd: number | null;
+  readonly firecracker: {
+    /** Folder of the guest's kernel and initramfs; null for the one installed beside the program. */
+    readonly guestDir: string | null;
+    readonly bootDeadlineMs: number;
+    readonly restoreDeadlineMs: number;
+    readonly goldensMax: number;
+    readonly goldenAgeMsMax: number;
+    readonly goldenRestoresMax: number;
+  };
   readonly qemu: {
     readonly program: string;
     /** The vsock device's back-end; null for the installed one, else the one on PATH. */
@@ -115,6 +128,13 @@ export const WORKER_SCHEMA = {
   "images.layouts": { kind: listOf(PATH), fallback: NO_PATHS, variable: "HPCC_WORKER_IMAGE_LAYOUTS" },
   "images.dir": { kind: optional(PATH), fallback: null, variable: "HPCC_WORKER_IMAGE_DIR" },
   "isolation.allowed": { kind: listOf(oneOf(ISOLATIONS)), fallback: DEFAULT_ISOLATIONS },
+  runtime: { kind: oneOf(["auto", "firecracker", "qemu"]), fallback: "auto", variable: "HPCC_RUNTIME" },
+  "firecracker.guest_dir": { kind: optional(PATH), fallback: null, variable: "HPCC_FIRECRACKER_GUEST_DIR" },
+  "firecracker.boot_deadline_ms": { kind: integer(1_000, 600_000), fallback: 60_000 },
+  "firecracker.restore_deadline_ms": { kind: integer(1_000, 600_000), fallback: 15_000 },
+  "firecracker.goldens_max": { kind: integer(0, 1_000), fallback: 32 },
+  "firecracker.golden_age_ms_max": { kind: integer(60_000, 604_800_000), fallback: 86_400_000 },
+  "firecracker.golden_restores_max": { kind: integer(1, 1_000_000), fallback: 1_000 },
   "qemu.program": { kind: PROGRAM, fallback: "qemu-system-x86_64", variable: "HPCC_QEMU" },
   "qemu.vsock_device": { kind: optional(PROGRAM), fallback: null, variable: "HPCC_VSOCK_DEVICE" },
   "qemu.guest_dir": { kind: optional(PATH), fallback: null, variable: "HPCC_GUEST_DIR" },
@@ -189,6 +209,16 @@ export function loadWorkerConfig(
     imageLayouts: values["images.layouts"],
     imageDir: values["images.dir"] ?? `${values.state_dir}/images`,
     isolation: { allowed: values["isolation.allowed"] },
+    runtime: values.runtime,
+    keeperFd: keeperDescriptor(env),
+    firecracker: {
+      guestDir: values["firecracker.guest_dir"],
+      bootDeadlineMs: values["firecracker.boot_deadline_ms"],
+      restoreDeadlineMs: values["firecracker.restore_deadline_ms"],
+      goldensMax: values["firecracker.goldens_max"],
+      goldenAgeMsMax: values["firecracker.golden_age_ms_max"],
+      goldenRestoresMax: values["firecracker.golden_restores_max"],
+    },
     qemu: {
       program: values["qemu.program"],
       vsockDeviceProgram: values["qemu.vsock_device"],
@@ -238,4 +268,16 @@ export function loadWorkerConfig(
     logLevel: values.log_level,
   };
   return { config, loaded };
+}
+
+/** What the keeper tells the program that it starts. */
+const KEEPER_VARIABLE = "HPCC_KEEPER_FD";
+const DESCRIPTOR = /^[0-9]{1,4}$/;
+
+function keeperDescriptor(env: Environment): number | null {
+  const text = env[KEEPER_VARIABLE];
+  if (text === undefined || text === "") return null;
+  if (!DESCRIPTOR.test(text) || Number(text) < 3)
+    throw new HpccError("config.invalid", `${KEEPER_VARIABLE} is not the number of a descriptor; hpcc-keeper sets it`);
+  return Number(text);
 }

@@ -1,24 +1,20 @@
 // `hpcc worker --config FILE`: builds the worker's parts from its configuration and ends them in order.
 import { mkdir } from "node:fs/promises";
-import { join } from "node:path";
 import { HpccError } from "../base/errors.ts";
-import type { Logger } from "../base/log.ts";
 import { SYSTEM_CLOCK } from "../base/system/clock.ts";
 import { VERSION } from "../base/version.ts";
 import type { Environment } from "../config/directories.ts";
 import { loadWorkerConfig, type WorkerConfig } from "../config/worker.ts";
 import type { Identity } from "../core/identity/spiffe.ts";
 import { ISOLATIONS } from "../core/isolation.ts";
-import { openQemuRuntime } from "../vm/qemu/runtime.ts";
-import type { Runtime } from "../vm/runtime.ts";
 import { WarmVmPool } from "../vm/warm-vm-pool.ts";
 import { type OwnCredentials, readTlsFiles } from "../wire/grpc/tls-files.ts";
 import { openLayoutImages, type WorkerImages } from "../worker/images.ts";
 import { startRegistration } from "../worker/registration.ts";
 import { type RunningWorker, startWorker } from "../worker/worker.ts";
-import { qemuOptions } from "./doctor-checks.ts";
 import { programLogger, serveUntilSignal } from "./process.ts";
 import { reportWorkerHost } from "./worker-host.ts";
+import { openWorkerRuntime } from "./worker-runtime.ts";
 
 type WorkerIdentity = Identity & { readonly kind: "worker" };
 
@@ -39,7 +35,8 @@ export async function runWorker(
   process.once("SIGTERM", giveUp);
   process.once("SIGINT", giveUp);
   const images = await openLayoutImages({ layoutFolders: config.imageLayouts, imageFolder: config.imageDir });
-  const runtime = await openRuntime(env, config, logger, starting.signal);
+  const opened = await openWorkerRuntime(env, config, logger, starting.signal);
+  const { runtime } = opened;
   process.removeListener("SIGTERM", giveUp);
   process.removeListener("SIGINT", giveUp);
   const worker = await startWorker(settings(config, identity), {
@@ -66,8 +63,10 @@ export async function runWorker(
     isolation: worker.isolation,
     images: images.digests.length,
   });
+  void opened.prepare(images);
   await serveUntilSignal({
     logger,
+    ended: opened.ended,
     reload: () => {
       worker.updateTls(credentials().tls);
       registration.refresh();
@@ -77,35 +76,9 @@ export async function runWorker(
       registration.drain();
       await registration.close();
       await worker.close();
+      await opened.close();
     },
   });
-}
-
-async function openRuntime(
-  env: Environment,
-  config: WorkerConfig,
-  logger: Logger,
-  signal: AbortSignal,
-): Promise<Runtime> {
-  const runtime = await openQemuRuntime(
-    {
-      ...qemuOptions(env, config),
-      vmsFolder: join(config.stateDir, "vms"),
-      outputsFolder: join(config.stateDir, "outputs"),
-      clock: SYSTEM_CLOCK,
-      logger,
-    },
-    signal,
-  );
-  if (!config.isolation.allowed.includes(runtime.isolation))
-    throw new HpccError(
-      "config.invalid",
-      `this machine offers ${runtime.isolation}, which isolation.allowed does not name`,
-      {
-        hint: `\`hpcc doctor --worker FILE\` tells why it offers no more; for a trial, add "${runtime.isolation}" to isolation.allowed.`,
-      },
-    );
-  return runtime;
 }
 
 function settings(config: WorkerConfig, identity: WorkerIdentity) {

@@ -28,6 +28,11 @@ export async function connectKeeper(fd: number, options: KeeperOptions): Promise
       cause,
     });
   }
+  return keeperOver(socket, options);
+}
+
+/** Speaks with a keeper over a connection that is there already. */
+export function keeperOver(socket: Socket, options: KeeperOptions): Promise<Keeper> {
   return KeptMachines.connect(socket, options);
 }
 

@@ -184,7 +184,7 @@ int main(int argc, char **argv) {
   };
   if (argc >= 3 && !strcmp(argv[1], "hold")) return hold(argv[2]);
   if (argc == 3 && !strcmp(argv[1], "ask-root")) return ask_root();
-  for (size_t i = 0; argc == 2 && i < sizeof all / sizeof *all; i++)
+  for (size_t i = 0; argc >= 2 && i < sizeof all / sizeof *all; i++)
     if (!strcmp(argv[1], all[i].name)) return all[i].run();
   return 64;
 }

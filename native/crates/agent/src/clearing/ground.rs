@@ -176,8 +176,10 @@ fn shared_kib() -> io::Result<u64> {
     leftovers::field(&text, "Shmem:").ok_or_else(|| io::Error::other("no count of shared memory"))
 }
 
-/// Frees what the kernel keeps of files, and moves what is left together. With `init_on_free=1` freed pages are zeroed.
+/// Frees what the kernel keeps of names and of files that are gone, and moves what is left together. With `init_on_free=1` freed
+/// memory is zeroed. Pages of the toolchain's own files stay, which is what makes the next compile a fast one: the image is read-only,
+/// so they hold no byte of whoever had them read.
 pub fn release_pages() {
-    let _ = fs::write(format!("{}/sys/vm/drop_caches", layout::PROC), "3");
+    let _ = fs::write(format!("{}/sys/vm/drop_caches", layout::PROC), "2");
     let _ = fs::write(format!("{}/sys/vm/compact_memory", layout::PROC), "1");
 }
