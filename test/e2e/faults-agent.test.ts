@@ -21,13 +21,19 @@ const LIMITS = {
   memoryBytesMax: 2 ** 30,
   vmMemoryBytes: 2 ** 20,
   vmVcpus: 1,
+  vcpusMax: 2,
   executionsPerVmMax: 2,
   queuePerTenantMax: 8,
   idleMs: 60_000,
   tenureMs: 60_000,
+  parkedMs: 60_000,
+  parkedMax: 0,
+  parkedDiskBytesMax: 0,
+  sessionMs: 600_000,
+  sparesMax: 0,
 };
 /** A hang is known this long after the execution's own limit. */
-const DEADLINES = { inputStallMs: 2_000, exitGraceMs: 2_000, outputStallMs: 2_000, cancelMs: 2_000 };
+const DEADLINES = { inputStallMs: 2_000, exitGraceMs: 2_000, outputStallMs: 2_000, cancelMs: 2_000, scrubMs: 2_000 };
 
 const AGENTS: Readonly<Record<string, (id: bigint) => AsyncIterable<Answer>>> = {
   async *"floods with tiny chunks"(id) {

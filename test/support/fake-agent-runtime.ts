@@ -1,5 +1,6 @@
 // A runtime whose machines are fake agents behind the worker's own session: a guest that breaks the contract, as its worker meets it.
 import { randomBytes } from "node:crypto";
+import { HpccError } from "../../src/base/errors.ts";
 import { SYSTEM_CLOCK } from "../../src/base/system/clock.ts";
 import { dialGuest } from "../../src/vm/agent/dial.ts";
 import { AGENT_PORT, type AgentDeadlines } from "../../src/vm/agent/limits.ts";
@@ -16,6 +17,7 @@ export interface FakeAgentRuntimeOptions {
 
 export class FakeAgentRuntime implements Runtime {
   readonly isolation = "qemu-tcg";
+  readonly parking = "stopped";
   /** How machines ended, in order. */
   readonly ends: MachineEnd[] = [];
   booted = 0;
@@ -38,17 +40,21 @@ export class FakeAgentRuntime implements Runtime {
       this.ends.push(last);
       return last;
     });
+    const unable = (): Promise<never> => Promise.reject(new HpccError("vm.lost", "a fake agent clears nothing away"));
     const none = { vmm: "fake", kernelDigest: "-", initramfsDigest: "-", agentDigest: "-" };
     return {
       id: `vm-fake-${this.booted}`,
       isolation: this.isolation,
       versions: { ...none, kernelRelease: session.ready.kernelRelease, agentVersion: session.ready.agentVersion },
+      origin: "boot",
       bootMs: 1,
       session,
       get alive() {
         return session.alive;
       },
       ended,
+      scrub: unable,
+      park: unable,
       async destroy() {
         session.close();
         await ended;
