@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Builds launcher, agent and keeper and lays them out as they are installed: out/bin/hpcc, out/lib/hpcc/{node,agent,keeper}.
+# Builds launcher, agent, channel and keeper and lays them out as they are installed: out/bin/hpcc,
+# out/lib/hpcc/{node,agent,channel,keeper}.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 (cd native && CARGO_TERM_PROGRESS_WHEN=never cargo build --release --locked --quiet)
@@ -13,4 +14,5 @@ done
 install_if_changed "$release/hpcc" out/bin/hpcc
 install_if_changed "$release/hpcc-agent" out/lib/hpcc/agent
 install_if_changed "$release/hpcc-keeper" out/lib/hpcc/keeper
+install_if_changed "$release/hpcc-channel" out/lib/hpcc/channel
 install_if_changed "$(readlink -f node_modules/node/bin/node)" out/lib/hpcc/node
