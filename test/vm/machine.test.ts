@@ -79,28 +79,30 @@ describe("a machine", () => {
     });
   });
 
-  it("ends with its worker, however that ends, and the next worker sweeps up", async () => {
-    using own = new VmFolders();
-    const node = join(repository, "node_modules/.bin/node");
-    const worker = spawn(node, [join(repository, "test/support/hold-vm.ts"), own.root, rootfs], {
-      stdio: ["ignore", "pipe", "inherit"],
+  for (const state of ["running", "parked"]) {
+    it(`ends with its worker, however that ends, and the next worker sweeps up: ${state}`, async () => {
+      using own = new VmFolders();
+      const node = join(repository, "node_modules/.bin/node");
+      const worker = spawn(node, [join(repository, "test/support/hold-vm.ts"), own.root, rootfs, state], {
+        stdio: ["ignore", "pipe", "inherit"],
+      });
+      await once(worker.stdout, "data");
+      const pids = ["qemu-system-x86_64", "vhost-device-vsock"].flatMap((name) => childrenNamed(name, worker.pid));
+      assert.equal(pids.length, 2);
+      worker.kill("SIGKILL");
+      await once(worker, "exit");
+      const deadlineMs = performance.now() + 5_000;
+      while (pids.some((pid) => existsSync(`/proc/${pid}`)) && performance.now() < deadlineMs) await turn();
+      assert.deepEqual(
+        pids.filter((pid) => existsSync(`/proc/${pid}`)),
+        [],
+        "the kernel ends the machine's processes within five seconds",
+      );
+      assert.equal(readdirSync(own.vms).length, 1);
+      await openTestRuntime(own);
+      assert.deepEqual(own.leftovers(), []);
     });
-    await once(worker.stdout, "data");
-    const pids = ["qemu-system-x86_64", "vhost-device-vsock"].flatMap((name) => childrenNamed(name, worker.pid));
-    assert.equal(pids.length, 2);
-    worker.kill("SIGKILL");
-    await once(worker, "exit");
-    const deadlineMs = performance.now() + 5_000;
-    while (pids.some((pid) => existsSync(`/proc/${pid}`)) && performance.now() < deadlineMs) await turn();
-    assert.deepEqual(
-      pids.filter((pid) => existsSync(`/proc/${pid}`)),
-      [],
-      "the kernel ends the machine's processes within five seconds",
-    );
-    assert.equal(readdirSync(own.vms).length, 1);
-    await openTestRuntime(own);
-    assert.deepEqual(own.leftovers(), []);
-  });
+  }
 
   it("leaves nothing when its boot is given up", async () => {
     const giveUp = new AbortController();

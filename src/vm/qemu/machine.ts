@@ -53,7 +53,7 @@ export class QemuMachine implements Machine {
     });
     void hull.lost.then((detail) => this.#end({ t: "lost", detail }));
     void hull.misbehaved.then((detail) => this.#end({ t: "breach", detail }));
-    void session.ended.then((end) => this.#sessionEnded(session, end));
+    this.#watch(session);
   }
 
   get session(): OpenSession {
@@ -68,6 +68,7 @@ export class QemuMachine implements Machine {
     await this.#clear(signal);
     if (this.#state.t !== "clearing") throw await this.#goneOnceEnded();
     this.#state = { t: "running" };
+    this.#watch(this.#session);
   }
 
   async park(signal: AbortSignal): Promise<ParkedMachine> {
@@ -100,14 +101,12 @@ export class QemuMachine implements Machine {
     const during = AbortSignal.any([signal, this.#over.signal]);
     this.#state = { t: "clearing" };
     try {
-      const session = await scrubGuest(
+      this.#session = await scrubGuest(
         this.#session,
         (redial) => this.#hull.dial(redial),
         this.#hull.sessionOptions,
         during,
       );
-      this.#session = session;
-      void session.ended.then((end) => this.#sessionEnded(session, end));
       during.throwIfAborted();
     } catch (cause) {
       this.#end(signal.aborted ? { t: "destroyed" } : endBy(cause));
@@ -136,6 +135,10 @@ export class QemuMachine implements Machine {
       case undefined:
         return new HpccError("vm.lost", "the microVM is being scrubbed or parked");
     }
+  }
+
+  #watch(session: OpenSession): void {
+    void session.ended.then((end) => this.#sessionEnded(session, end));
   }
 
   async #sessionEnded(session: OpenSession, end: Awaited<OpenSession["ended"]>): Promise<void> {

@@ -144,7 +144,7 @@ function makeSent(): Sent {
       frameCanary,
     ],
     frame: frameCanary,
-    compile: request(["/usr/bin/gcc", "-c", `-DCANARY=x${inArgument}`, path, "-o", "/hpcc/out/a.o"], {
+    compile: request(["/usr/bin/gcc", "-c", "-nostdinc", `-DCANARY=x${inArgument}`, path, "-o", "/hpcc/out/a.o"], {
       inputs: [input],
       outputs: [ascii("/hpcc/out/a.o")],
       environment,
@@ -156,8 +156,9 @@ function makeSent(): Sent {
 
 async function compiles(machine: Machine, sent: Sent): Promise<void> {
   await using result = await machine.session.execute(sent.compile, { signal });
-  assert.deepEqual(result.exit, { kind: "code", code: 0 });
-  assert.ok(Buffer.from(await result.stderr.bytes()).includes(sent.onStderr));
+  const stderr = Buffer.from(await result.stderr.bytes());
+  assert.deepEqual(result.exit, { kind: "code", code: 0 }, stderr.toString("latin1"));
+  assert.ok(stderr.includes(sent.onStderr));
 }
 
 function namesOf({ findings }: Search): string[] {

@@ -2,13 +2,15 @@
 // it whole, in the order in which a session lives; what ends a machine gets one of its own.
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, afterEach, before, beforeEach, describe, it } from "node:test";
+import { setImmediate, setTimeout } from "node:timers/promises";
 import { ascii } from "../../../src/base/byte-string.ts";
 import type { BootSpec, Machine, ParkedMachine } from "../../../src/vm/runtime.ts";
 import { findCanaries, type Search } from "../../support/canary.ts";
+import { cpuMs } from "../../support/processes.ts";
 import { makeRootedGuest, plantedMarkers } from "../../support/rooted-guest.ts";
 import { request } from "../../support/vm.ts";
 import { makeToolchain } from "../../support/vm-toolchain.ts";
@@ -20,6 +22,8 @@ const PARK_CYCLES = 100;
 const CLOCK_OFF_MS_MAX = 10;
 const CANCEL_MS_MAX = 2_000;
 const BIG_BYTES = 48 * 2 ** 20;
+/** How long a parked machine is watched. */
+const STILL_MS = 100;
 /** Deadlines of guests that hang: long enough for a scrub under emulation on a busy machine. */
 const SCRUB_MS = 8_000;
 const GRACE_MS = 2_000;
@@ -149,6 +153,7 @@ export function runtimeContract(driver: DriverUnderTest): void {
         assert.equal(parked.parking, driver.parking);
         assert.equal(parked.id, running.id);
         assert.equal(parked.diskBytes > 0, driver.parking === "snapshot");
+        if (driver.parking === "stopped") await standsStill(await opened.vmmPid(parked.id));
         await assert.rejects(running.session.execute(compile("int x;\n"), { signal }), failsWith("vm.lost"));
         await assert.rejects(running.park(signal), failsWith("vm.lost"));
         machine = await parked.restore(signal);
@@ -326,6 +331,17 @@ export function runtimeContract(driver: DriverUnderTest): void {
 
 function stopped(driver: DriverUnderTest): string | false {
   return driver.parking === "stopped" ? false : "a snapshot has no VMM";
+}
+
+/** Its kernel has taken the processor from it; with many threads that takes a moment. */
+async function standsStill(pid: number): Promise<void> {
+  const state = () => /\) (\S)/.exec(readFileSync(`/proc/${pid}/stat`, "latin1"))?.[1];
+  const deadlineMs = performance.now() + 1_000;
+  while (state() !== "T" && performance.now() < deadlineMs) await setImmediate();
+  assert.equal(state(), "T");
+  const before = cpuMs(pid);
+  await setTimeout(STILL_MS);
+  assert.equal(cpuMs(pid), before);
 }
 
 let digest = "";
