@@ -1,9 +1,9 @@
 // The `firecracker` driver for the contract suite and for claims about its machines: a real keeper, real Firecracker, and a look at
 // them from the host, as root.
 import assert from "node:assert/strict";
-import { existsSync, mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync, statSync } from "node:fs";
+import { chmodSync, existsSync, mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { SILENT_LOGGER } from "../../src/base/log.ts";
 import { SYSTEM_CLOCK } from "../../src/base/system/clock.ts";
 import type { Digest } from "../../src/core/digest/digest.ts";
@@ -55,6 +55,8 @@ export class WatchedKeeper implements Keeper {
   }
 
   admit(file: Parameters<Keeper["admit"]>[0]): Promise<void> {
+    // The keeper opens files as the worker's user, which a test's own folder does not let in.
+    if (file.path.startsWith(tmpdir())) chmodSync(dirname(file.path), 0o755);
     return this.#keeper.admit(file);
   }
 

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
-import { mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
@@ -40,13 +40,15 @@ function claims(name: string, suite: () => void): void {
 }
 
 let folder: string;
+/** Of one static program. */
+let randomRootfs: string;
 
 before(() => {
   folder = mkdtempSync(join(tmpdir(), "hpcc-claims-"));
+  if (!skip) randomRootfs = makeRandomRootfs();
 });
 after(() => rmSync(folder, { recursive: true, force: true }));
 
-/** A root file system of one static program. */
 function makeRandomRootfs(): string {
   const staging = join(folder, "random-rootfs");
   mkdirSync(join(staging, "usr/bin"), { recursive: true });
@@ -61,7 +63,7 @@ claims("a Firecracker machine, from outside", () => {
   let spec: BootSpec;
 
   before(async () => {
-    spec = { ...SHAPE, rootfs: makeRandomRootfs() };
+    spec = { ...SHAPE, rootfs: randomRootfs };
     opened = await openFirecracker({ metrics: true });
   });
   after(() => opened[Symbol.asyncDispose]());
@@ -95,7 +97,7 @@ claims("a Firecracker machine, from outside", () => {
 claims("a Firecracker machine that boots", () => {
   it("is dialled once, and the device counts one connection", async () => {
     await using opened = await openFirecracker({ metrics: true, goldens: false });
-    const machine = await opened.runtime.boot({ ...SHAPE, rootfs: makeRandomRootfs() }, signal);
+    const machine = await opened.runtime.boot({ ...SHAPE, rootfs: randomRootfs }, signal);
     assert.equal(machine.origin, "boot");
     const pid = await opened.vmmPid(machine.id);
     const api = new FirecrackerApi({ socketPath: join(opened.runFolder(machine.id), "api"), clock: SYSTEM_CLOCK });
@@ -127,7 +129,7 @@ function countsOf(pid: number): { added: number; removed: number } {
 claims("clones of one golden", () => {
   it(`draw no value twice in ${RESTORES} restores, and know the time`, { timeout: RESTORES * 60_000 }, async () => {
     await using opened = await openFirecracker();
-    const spec = { ...SHAPE, memoryBytes: 128 * 2 ** 20, rootfs: makeRandomRootfs() };
+    const spec = { ...SHAPE, memoryBytes: 128 * 2 ** 20, rootfs: randomRootfs };
     const seen = { random: new Set<string>(), uuid: new Set<string>(), temp: new Set<string>() };
     await opened.runtime.prepare(spec);
     const goldens = new Set(opened.jails.snapshots.keys());
@@ -161,13 +163,13 @@ claims("clones of one golden", () => {
     execFileSync(node, ["scripts/guest/pack.ts", ".cache/guest", init, guestFolder], { cwd: repository });
     const guest = await loadGuestFiles(guestFolder);
     await using test = await startTestKeeper();
+    for (const path of [folder, guestFolder]) chmodSync(path, 0o755);
     const { keeper } = test;
     const bytesMax = 2 ** 30;
     await keeper.admit({ kind: "kernel", path: guest.kernel, digest: guest.kernelDigest, bytesMax });
     await keeper.admit({ kind: "initramfs", path: guest.initramfs, digest: guest.initramfsDigest, bytesMax });
-    const rootfs = makeRandomRootfs();
-    const rootfsDigest = sha256(readFileSync(rootfs));
-    await keeper.admit({ kind: "rootfs", path: rootfs, digest: rootfsDigest, bytesMax });
+    const rootfsDigest = sha256(readFileSync(randomRootfs));
+    await keeper.admit({ kind: "rootfs", path: randomRootfs, digest: rootfsDigest, bytesMax });
     const start = async (vm: string, snapshot: { id: string; binding: Digest } | null): Promise<Jail> =>
       keeper.start(
         {
