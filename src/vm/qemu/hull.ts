@@ -10,8 +10,8 @@ import type { OpenSession, SessionOptions } from "../agent/session.ts";
 import type { Child } from "../child.ts";
 import type { MachineVersions } from "../runtime.ts";
 import type { VmFolder } from "../vm-folder.ts";
-import type { QemuBootContext } from "./boot.ts";
 import { DEVICE_SOCKET, VSOCK_SOCKET } from "./command-line.ts";
+import type { QemuBootContext } from "./context.ts";
 
 export class Hull {
   readonly id: string;

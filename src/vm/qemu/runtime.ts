@@ -11,8 +11,9 @@ import { type AgentDeadlines, DEFAULT_AGENT_DEADLINES } from "../agent/limits.ts
 import { loadGuestFiles } from "../guest-files.ts";
 import type { BootSpec, Machine, Runtime } from "../runtime.ts";
 import { sweepVmFolders } from "../vm-folder.ts";
-import { bootQemu, type QemuBootContext, type QemuPrograms } from "./boot.ts";
+import { bootQemu } from "./boot.ts";
 import type { Accelerator } from "./command-line.ts";
+import type { QemuBootContext, QemuPrograms } from "./context.ts";
 import { hostTscKhz } from "./host-tsc.ts";
 import { kvmIsUsable } from "./probe-kvm.ts";
 
