@@ -40,5 +40,5 @@ export const DEFAULT_AGENT_DEADLINES: AgentDeadlines = {
   exitGraceMs: 20_000,
   outputStallMs: 20_000,
   cancelMs: 2_000,
-  scrubMs: 30_000,
+  scrubMs: 60_000,
 };

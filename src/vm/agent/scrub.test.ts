@@ -6,6 +6,7 @@ import type { Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
+import { AGENT_STREAMS } from "../../../test/support/agent-streams.ts";
 import {
   type Answer,
   type Behaviour,
@@ -27,6 +28,7 @@ import { dialGuest } from "./dial.ts";
 import { AGENT_PORT, DEFAULT_AGENT_DEADLINES } from "./limits.ts";
 import { dialSession, scrubGuest } from "./scrub.ts";
 import type { OpenSession, SessionOptions } from "./session.ts";
+import type { OpenStream } from "./stream.ts";
 
 type Requests = AsyncIterator<SessionRequest>;
 
@@ -58,14 +60,18 @@ interface Fixture extends AsyncDisposable {
 }
 
 /** An agent whose nth stream behaves as the nth of `streams`. */
-async function connect(streams: readonly Behaviour[], clock: Clock = SYSTEM_CLOCK): Promise<Fixture> {
+async function connectVia(
+  openStream: OpenStream,
+  streams: readonly Behaviour[],
+  clock: Clock = SYSTEM_CLOCK,
+): Promise<Fixture> {
   let next = 0;
   const agent = await FakeAgent.start((requests) => {
     const behaviour = streams[next++];
     if (!behaviour) throw new Error("more streams than the test expects");
     return behaviour(requests);
   });
-  const options: SessionOptions = { clock, deadlines: DEFAULT_AGENT_DEADLINES, folder, randomBytes };
+  const options: SessionOptions = { clock, deadlines: DEFAULT_AGENT_DEADLINES, folder, randomBytes, openStream };
   const dial = (signal: AbortSignal): Promise<Socket> =>
     dialGuest({ socketPath: agent.socketPath, port: AGENT_PORT, clock: SYSTEM_CLOCK, signal });
   try {
@@ -90,6 +96,8 @@ async function connect(streams: readonly Behaviour[], clock: Clock = SYSTEM_CLOC
     throw error;
   }
 }
+
+type Connect = (streams: readonly Behaviour[], clock?: Clock) => Promise<Fixture>;
 
 /** Ready, executions that succeed, and the end of the stream at the scrub. */
 function obedient(scrub?: ScrubFields): Behaviour {
@@ -134,187 +142,195 @@ async function waitFor(condition: () => boolean): Promise<void> {
   while (!condition()) await new Promise((resolve) => setImmediate(resolve));
 }
 
-describe("a scrub", () => {
-  it("ends the stream and goes on with a new one that says nothing was left", async () => {
-    await using fixture = await connect([obedient(), obedient({ sequence: 1 })]);
-    await fixture.session.execute(REQUEST, { signal: forever });
-    const next = await fixture.scrub();
-    assert.equal((await fixture.session.ended).t, "closed");
-    await assert.rejects(fixture.session.execute(REQUEST, { signal: forever }), withCode("vm.lost", /./));
-    assert.equal(next.ready.clearings, 1n);
-    assert.deepEqual((await next.execute(REQUEST, { signal: forever })).exit, { kind: "code", code: 0 });
-    assert.equal(fixture.agent.dialled, 2);
-  });
+for (const [through, openStream] of AGENT_STREAMS)
+  describe(through, () => {
+    const connect = (...given: Parameters<Connect>): Promise<Fixture> => connectVia(openStream, ...given);
 
-  it("dials again as long as the agent closes connections at once", async () => {
-    await using fixture = await connect([obedient({ sequence: 7 }), obedient({ sequence: 8 })]);
-    fixture.agent.refusals = 20;
-    assert.equal((await fixture.scrub()).ready.clearings, 8n);
-    assert.equal(fixture.agent.dialled, 22);
-  });
+    describe("a scrub", () => {
+      it("ends the stream and goes on with a new one that says nothing was left", async () => {
+        await using fixture = await connect([obedient(), obedient({ sequence: 1 })]);
+        await fixture.session.execute(REQUEST, { signal: forever });
+        const next = await fixture.scrub();
+        assert.equal((await fixture.session.ended).t, "closed");
+        await assert.rejects(fixture.session.execute(REQUEST, { signal: forever }), withCode("vm.lost", /./));
+        assert.equal(next.ready.clearings, 1n);
+        assert.deepEqual((await next.execute(REQUEST, { signal: forever })).exit, { kind: "code", code: 0 });
+        assert.equal(fixture.agent.dialled, 2);
+      });
 
-  it("takes no execution while it is under way", async () => {
-    await using fixture = await connect([obedient(), obedient({ sequence: 1 })]);
-    const scrubbed = fixture.scrub();
-    await assert.rejects(fixture.session.execute(REQUEST, { signal: forever }), withCode("vm.lost", /scrubbed/));
-    await scrubbed;
-  });
+      it("dials again as long as the agent closes connections at once", async () => {
+        await using fixture = await connect([obedient({ sequence: 7 }), obedient({ sequence: 8 })]);
+        fixture.agent.refusals = 20;
+        assert.equal((await fixture.scrub()).ready.clearings, 8n);
+        assert.equal(fixture.agent.dialled, 22);
+      });
 
-  it("while something executes is a bug of the caller", async () => {
-    await using fixture = await connect([
-      async function* (requests) {
-        yield await ready(requests);
-        await takeExecution(requests);
-        yield* silence(requests);
-      },
-    ]);
-    const running = fixture.session.execute(REQUEST, { signal: forever });
-    running.catch(() => undefined);
-    await assert.rejects(fixture.session.scrub(), /^Error: bug: /);
-  });
+      it("takes no execution while it is under way", async () => {
+        await using fixture = await connect([obedient(), obedient({ sequence: 1 })]);
+        const scrubbed = fixture.scrub();
+        await assert.rejects(fixture.session.execute(REQUEST, { signal: forever }), withCode("vm.lost", /scrubbed/));
+        await scrubbed;
+      });
 
-  it("ends with its caller's signal, and so does the session", async () => {
-    await using fixture = await connect([onScrub(silence)]);
-    const reason = new HpccError("job.cancelled", "nobody waits");
-    const giveUp = new AbortController();
-    const scrubbed = fixture.scrub(giveUp.signal);
-    giveUp.abort(reason);
-    await assert.rejects(scrubbed, reason);
-    assert.equal(fixture.session.alive, false);
-  });
+      it("while something executes is a bug of the caller", async () => {
+        await using fixture = await connect([
+          async function* (requests) {
+            yield await ready(requests);
+            await takeExecution(requests);
+            yield* silence(requests);
+          },
+        ]);
+        const running = fixture.session.execute(REQUEST, { signal: forever });
+        running.catch(() => undefined);
+        await assert.rejects(fixture.session.scrub(), /^Error: bug: /);
+      });
 
-  it("of a machine that goes is a loss", async () => {
-    const asked = Promise.withResolvers<void>();
-    await using fixture = await connect([
-      onScrub((requests) => {
-        asked.resolve();
-        return silence(requests);
-      }),
-    ]);
-    const scrubbed = fixture.scrub();
-    await asked.promise;
-    fixture.agent.cut();
-    await assert.rejects(scrubbed, withCode("vm.lost", /./));
-  });
-});
+      it("ends with its caller's signal, and so does the session", async () => {
+        await using fixture = await connect([onScrub(silence)]);
+        const reason = new HpccError("job.cancelled", "nobody waits");
+        const giveUp = new AbortController();
+        const scrubbed = fixture.scrub(giveUp.signal);
+        giveUp.abort(reason);
+        await assert.rejects(scrubbed, reason);
+        assert.equal(fixture.session.alive, false);
+      });
 
-describe("a hostile agent's scrub is a breach:", () => {
-  const lies: readonly { name: string; message: RegExp; first?: ScrubFields; second?: ScrubFields }[] = [
-    { name: "a process is left", message: /1 processes/, second: { sequence: 1, processesLeft: 1 } },
-    { name: "a mount is left", message: /2 mounts/, second: { sequence: 1, mountsLeft: 2 } },
-    { name: "an IPC object is left", message: /3 IPC/, second: { sequence: 1, ipcLeft: 3 } },
-    {
-      name: "so much is left that the sum runs over",
-      message: /4294967295 processes/,
-      second: { sequence: 1, processesLeft: 2 ** 32 - 1, mountsLeft: 1 },
-    },
-    { name: "no report", message: /cleared nothing away/ },
-    {
-      name: "the report of the clearing before",
-      message: /cleared nothing away/,
-      first: { sequence: 4 },
-      second: { sequence: 4 },
-    },
-    { name: "an older report", message: /cleared nothing/, first: { sequence: 4 }, second: { sequence: 3 } },
-    { name: "a report without a number", message: /without a number/, second: { sequence: 0 } },
-  ];
-  for (const { name, message, first, second } of lies)
-    it(name, async () => {
-      await using fixture = await connect([obedient(first), obedient(second)]);
-      await assert.rejects(fixture.scrub(), withCode("vm.breach", message));
-      assert.equal(fixture.session.alive, false);
+      it("of a machine that goes is a loss", async () => {
+        const asked = Promise.withResolvers<void>();
+        await using fixture = await connect([
+          onScrub((requests) => {
+            asked.resolve();
+            return silence(requests);
+          }),
+        ]);
+        const scrubbed = fixture.scrub();
+        await asked.promise;
+        fixture.agent.cut();
+        await assert.rejects(scrubbed, withCode("vm.lost", /./));
+      });
     });
 
-  it("something was left before the first stream", async () => {
-    await assert.rejects(connect([obedient({ sequence: 1, processesLeft: 1 })]), withCode("vm.breach", /1 processes/));
-  });
+    describe("a hostile agent's scrub is a breach:", () => {
+      const lies: readonly { name: string; message: RegExp; first?: ScrubFields; second?: ScrubFields }[] = [
+        { name: "a process is left", message: /1 processes/, second: { sequence: 1, processesLeft: 1 } },
+        { name: "a mount is left", message: /2 mounts/, second: { sequence: 1, mountsLeft: 2 } },
+        { name: "an IPC object is left", message: /3 IPC/, second: { sequence: 1, ipcLeft: 3 } },
+        {
+          name: "so much is left that the sum runs over",
+          message: /4294967295 processes/,
+          second: { sequence: 1, processesLeft: 2 ** 32 - 1, mountsLeft: 1 },
+        },
+        { name: "no report", message: /cleared nothing away/ },
+        {
+          name: "the report of the clearing before",
+          message: /cleared nothing away/,
+          first: { sequence: 4 },
+          second: { sequence: 4 },
+        },
+        { name: "an older report", message: /cleared nothing/, first: { sequence: 4 }, second: { sequence: 3 } },
+        { name: "a report without a number", message: /without a number/, second: { sequence: 0 } },
+      ];
+      for (const { name, message, first, second } of lies)
+        it(name, async () => {
+          await using fixture = await connect([obedient(first), obedient(second)]);
+          await assert.rejects(fixture.scrub(), withCode("vm.breach", message));
+          assert.equal(fixture.session.alive, false);
+        });
 
-  it("it goes on talking", async () => {
-    await using fixture = await connect([
-      onScrub(async function* (requests) {
-        yield exited(1n);
-        yield* silence(requests);
-      }),
-    ]);
-    await assert.rejects(fixture.scrub(), withCode("vm.breach", /execution 1, which does not run/));
-  });
+      it("something was left before the first stream", async () => {
+        await assert.rejects(
+          connect([obedient({ sequence: 1, processesLeft: 1 })]),
+          withCode("vm.breach", /1 processes/),
+        );
+      });
 
-  it("it says that it is ready on the old stream", async () => {
-    await using fixture = await connect([
-      async function* (requests) {
-        const answer = await ready(requests);
-        yield answer;
-        await takeScrub(requests);
-        yield answer;
-        yield* silence(requests);
-      },
-    ]);
-    await assert.rejects(fixture.scrub(), withCode("vm.breach", /second ready/));
-  });
+      it("it goes on talking", async () => {
+        await using fixture = await connect([
+          onScrub(async function* (requests) {
+            yield exited(1n);
+            yield* silence(requests);
+          }),
+        ]);
+        await assert.rejects(fixture.scrub(), withCode("vm.breach", /execution 1, which does not run/));
+      });
 
-  it("its stream never ends", async () => {
-    const clock = new ManualClock();
-    const asked = Promise.withResolvers<void>();
-    await using fixture = await connect(
-      [
-        onScrub((requests) => {
-          asked.resolve();
-          return silence(requests);
-        }),
-      ],
-      clock,
-    );
-    const scrubbed = fixture.scrub();
-    scrubbed.catch(() => undefined);
-    await asked.promise;
-    clock.advance(DEFAULT_AGENT_DEADLINES.scrubMs - 1);
-    assert.equal(await Promise.race([fixture.session.ended, Promise.resolve("open")]), "open");
-    clock.advance(1);
-    await assert.rejects(scrubbed, withCode("vm.breach", /scrub did not end in time/));
-  });
+      it("it says that it is ready on the old stream", async () => {
+        await using fixture = await connect([
+          async function* (requests) {
+            const answer = await ready(requests);
+            yield answer;
+            await takeScrub(requests);
+            yield answer;
+            yield* silence(requests);
+          },
+        ]);
+        await assert.rejects(fixture.scrub(), withCode("vm.breach", /second ready/));
+      });
 
-  it("it refuses for ever", async () => {
-    const clock = new ManualClock();
-    await using fixture = await connect([obedient()], clock);
-    fixture.agent.refusals = Number.POSITIVE_INFINITY;
-    const scrubbed = fixture.scrub();
-    scrubbed.catch(() => undefined);
-    for (let dialled = 1; dialled < 5; ) {
-      await waitFor(() => fixture.agent.dialled > dialled && clock.pendingTimers >= 2);
-      dialled = fixture.agent.dialled;
-      clock.advance(10);
-    }
-    clock.advance(DEFAULT_AGENT_DEADLINES.scrubMs);
-    await assert.rejects(scrubbed, withCode("vm.breach", /scrub did not end in time/));
-  });
+      it("its stream never ends", async () => {
+        const clock = new ManualClock();
+        const asked = Promise.withResolvers<void>();
+        await using fixture = await connect(
+          [
+            onScrub((requests) => {
+              asked.resolve();
+              return silence(requests);
+            }),
+          ],
+          clock,
+        );
+        const scrubbed = fixture.scrub();
+        scrubbed.catch(() => undefined);
+        await asked.promise;
+        clock.advance(DEFAULT_AGENT_DEADLINES.scrubMs - 1);
+        assert.equal(await Promise.race([fixture.session.ended, Promise.resolve("open")]), "open");
+        clock.advance(1);
+        await assert.rejects(scrubbed, withCode("vm.breach", /scrub did not end in time/));
+      });
 
-  it("its new stream says nothing", async () => {
-    const clock = new ManualClock();
-    await using fixture = await connect([obedient(), silence], clock);
-    const scrubbed = fixture.scrub();
-    scrubbed.catch(() => undefined);
-    await waitFor(() => fixture.agent.dialled === 2);
-    clock.advance(DEFAULT_AGENT_DEADLINES.scrubMs);
-    await assert.rejects(scrubbed, withCode("vm.breach", /scrub did not end in time/));
-  });
+      it("it refuses for ever", async () => {
+        const clock = new ManualClock();
+        await using fixture = await connect([obedient()], clock);
+        fixture.agent.refusals = Number.POSITIVE_INFINITY;
+        const scrubbed = fixture.scrub();
+        scrubbed.catch(() => undefined);
+        for (let dialled = 1; dialled < 5; ) {
+          await waitFor(() => fixture.agent.dialled > dialled && clock.pendingTimers >= 2);
+          dialled = fixture.agent.dialled;
+          clock.advance(10);
+        }
+        clock.advance(DEFAULT_AGENT_DEADLINES.scrubMs);
+        await assert.rejects(scrubbed, withCode("vm.breach", /scrub did not end in time/));
+      });
 
-  it("the low-level half alone has its deadline too", async () => {
-    const clock = new ManualClock();
-    const asked = Promise.withResolvers<void>();
-    await using fixture = await connect(
-      [
-        onScrub((requests) => {
-          asked.resolve();
-          return silence(requests);
-        }),
-      ],
-      clock,
-    );
-    const scrubbed = fixture.session.scrub();
-    scrubbed.catch(() => undefined);
-    await asked.promise;
-    clock.advance(DEFAULT_AGENT_DEADLINES.scrubMs);
-    await assert.rejects(scrubbed, withCode("vm.breach", /did not end its stream/));
-    assert.equal((await fixture.session.ended).t, "breach");
+      it("its new stream says nothing", async () => {
+        const clock = new ManualClock();
+        await using fixture = await connect([obedient(), silence], clock);
+        const scrubbed = fixture.scrub();
+        scrubbed.catch(() => undefined);
+        await waitFor(() => fixture.agent.dialled === 2);
+        clock.advance(DEFAULT_AGENT_DEADLINES.scrubMs);
+        await assert.rejects(scrubbed, withCode("vm.breach", /scrub did not end in time/));
+      });
+
+      it("the low-level half alone has its deadline too", async () => {
+        const clock = new ManualClock();
+        const asked = Promise.withResolvers<void>();
+        await using fixture = await connect(
+          [
+            onScrub((requests) => {
+              asked.resolve();
+              return silence(requests);
+            }),
+          ],
+          clock,
+        );
+        const scrubbed = fixture.session.scrub();
+        scrubbed.catch(() => undefined);
+        await asked.promise;
+        clock.advance(DEFAULT_AGENT_DEADLINES.scrubMs);
+        await assert.rejects(scrubbed, withCode("vm.breach", /did not end its stream/));
+        assert.equal((await fixture.session.ended).t, "breach");
+      });
+    });
   });
-});

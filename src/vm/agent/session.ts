@@ -3,12 +3,10 @@
 
 import type { Duplex } from "node:stream";
 import { create } from "@bufbuild/protobuf";
-import { Code, ConnectError, createClient } from "@connectrpc/connect";
-import { createGrpcTransport } from "@connectrpc/connect-node";
+import { Code, ConnectError } from "@connectrpc/connect";
 import type { Clock } from "../../base/clock.ts";
 import { type ErrorCode, HpccError } from "../../base/errors.ts";
 import {
-  AgentService,
   type Ready,
   type SessionRequest,
   SessionRequestSchema,
@@ -18,17 +16,11 @@ import type { ExecuteOptions, ExecutionRequest, ExecutionResult } from "../execu
 import type { AgentSession } from "../runtime.ts";
 import { Execution } from "./execution.ts";
 import { inputMessages, makeExecute } from "./input-messages.ts";
-import {
-  type AgentDeadlines,
-  CREDIT_BYTES_MAX,
-  EXECUTE_BYTES_MAX,
-  MESSAGE_BYTES_MAX,
-  PROTOCOL_VERSION,
-  TEXT_LENGTH_MAX,
-} from "./limits.ts";
+import { type AgentDeadlines, CREDIT_BYTES_MAX, PROTOCOL_VERSION, TEXT_LENGTH_MAX } from "./limits.ts";
 import { Outbox, type OutboxSource } from "./outbox.ts";
 import { MemoryBudget } from "./received.ts";
 import { Breach, checkScrubReport, guestText } from "./reply.ts";
+import { type OpenStream, streamInProcess } from "./stream.ts";
 
 /** Memory that results of one session hold together before all go to files. */
 const RESULT_MEMORY_BYTES = 64 * 1024 * 1024;
@@ -41,6 +33,8 @@ export interface SessionOptions {
   readonly folder: string;
   /** Random bytes: a nonce, and entropy for the guest. */
   readonly randomBytes: (count: number) => Uint8Array;
+  /** Who speaks HTTP/2 with the guest; this process when it is left out. */
+  readonly openStream?: OpenStream;
 }
 
 /** How a session ended: it was closed, the machine is gone, or its guest broke the contract. */
@@ -152,6 +146,7 @@ class StreamSession implements OpenSession {
       this.#acceptReady(first.value, nonce);
     } catch (error) {
       this.#finish(endOf(error));
+      if (error instanceof HpccError && error.code === "tool.missing") throw error;
       const end = this.#end ?? endOf(error);
       throw this.#errorOf(end);
     }
@@ -222,25 +217,9 @@ class StreamSession implements OpenSession {
     this.#finish({ t: "closed" });
   }
 
-  /** UNTRUSTED: guest. */
   #open(): AsyncIterable<SessionResponse> {
-    let dialled = false;
-    const transport = createGrpcTransport({
-      baseUrl: "http://agent",
-      nodeOptions: {
-        createConnection: () => {
-          if (dialled) throw new HpccError("vm.lost", "the agent's connection is gone");
-          dialled = true;
-          return this.#connection;
-        },
-        settings: { enablePush: false },
-      },
-      readMaxBytes: MESSAGE_BYTES_MAX,
-      writeMaxBytes: EXECUTE_BYTES_MAX + 1024,
-      // Nothing that a guest compressed is decompressed here.
-      acceptCompression: [],
-    });
-    return createClient(AgentService, transport).session(this.#outbox.stream(), { signal: this.#abort.signal });
+    const openStream = this.#options.openStream ?? streamInProcess;
+    return openStream(this.#connection, this.#outbox.stream(), this.#abort.signal);
   }
 
   async #receive(responses: AsyncIterator<SessionResponse>): Promise<void> {

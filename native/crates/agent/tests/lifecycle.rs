@@ -236,3 +236,25 @@ async fn a_guest_out_of_memory_and_processes_goes_on() {
     let mut session = harness.session().await;
     session.run(compile()).await.ok();
 }
+
+#[test]
+fn a_connection_that_opens_no_stream_does_not_hold_the_agent() {
+    let harness = Harness::start();
+    let mut silent = harness.dial();
+    silent
+        .set_read_timeout(Some(Duration::from_secs(30)))
+        .unwrap();
+    let dialled = Instant::now();
+    let mut heard = Vec::new();
+    // Its settings, and after ten seconds the end.
+    std::io::Read::read_to_end(&mut silent, &mut heard).unwrap();
+    assert!(dialled.elapsed() < Duration::from_secs(20));
+    assert!(!heard.is_empty());
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        harness.session().await.run(compile()).await.ok();
+    });
+}

@@ -290,10 +290,21 @@ impl Drop for LocalAgent {
         self.process.kill().unwrap();
         self.process.wait().unwrap();
         for root in ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"] {
-            let group = Path::new(root).join(&self.group);
-            let _ = std::fs::remove_dir(group.join("executions"));
-            let _ = std::fs::remove_dir(group);
+            remove_groups(&Path::new(root).join(&self.group));
         }
+    }
+}
+
+/// Removes a control group and those below it, once the kernel has let go of what was killed in them.
+fn remove_groups(group: &Path) {
+    for entry in std::fs::read_dir(group).into_iter().flatten().flatten() {
+        if entry.path().is_dir() {
+            remove_groups(&entry.path());
+        }
+    }
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while group.exists() && std::fs::remove_dir(group).is_err() && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(2));
     }
 }
 
