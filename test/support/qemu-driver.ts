@@ -33,6 +33,7 @@ async function open(
     {
       qemuProgram: "qemu-system-x86_64",
       vsockDeviceProgram: join(INSTALLED, "vhost-device-vsock"),
+      channelProgram: join(INSTALLED, "channel"),
       guestFolder,
       vmsFolder: folders.vms,
       outputsFolder: folders.outputs,

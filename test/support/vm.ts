@@ -59,6 +59,7 @@ export function openTestRuntime(
     {
       qemuProgram: "qemu-system-x86_64",
       vsockDeviceProgram: join(INSTALLED, "vhost-device-vsock"),
+      channelProgram: join(INSTALLED, "channel"),
       guestFolder,
       vmsFolder: folders.vms,
       outputsFolder: folders.outputs,

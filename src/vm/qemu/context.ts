@@ -2,6 +2,7 @@
 import type { Clock } from "../../base/clock.ts";
 import type { Logger } from "../../base/log.ts";
 import type { AgentDeadlines } from "../agent/limits.ts";
+import type { OpenStream } from "../agent/stream.ts";
 import type { GuestFiles } from "../guest-files.ts";
 import type { Accelerator } from "./command-line.ts";
 
@@ -14,6 +15,7 @@ export interface QemuPrograms {
 
 export interface QemuBootContext {
   readonly programs: QemuPrograms;
+  readonly openStream: OpenStream;
   readonly guest: GuestFiles;
   readonly accelerator: Accelerator;
   /** Rate of the host's time stamp counter. */

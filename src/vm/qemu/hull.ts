@@ -78,8 +78,8 @@ export class Hull {
   }
 
   get sessionOptions(): SessionOptions {
-    const { clock, deadlines, outputsFolder } = this.context;
-    return { clock, deadlines, folder: outputsFolder, randomBytes };
+    const { clock, deadlines, outputsFolder, openStream } = this.context;
+    return { clock, deadlines, folder: outputsFolder, randomBytes, openStream };
   }
 
   /** Has the host's kernel stop the processes: not even a VMM that its guest has taken over goes on. */
