@@ -154,6 +154,7 @@ export function qemuOptions(env: Environment, config: WorkerConfig) {
   return {
     qemuProgram: config.qemu.program,
     vsockDeviceProgram: vsockProgram(env, config),
+    channelProgram: installedProgram(env, "channel"),
     guestFolder: guestFolder(env, config),
     kvmVerdictFile: join(config.stateDir, "kvm-verdict.json"),
     accelerator: config.qemu.accelerator,

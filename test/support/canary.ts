@@ -70,7 +70,7 @@ export async function findCanaries(files: readonly Searched[], canaries: readonl
 /** The mappings of a process that can be read through /proc/<pid>/mem, for a search of all its memory. */
 export function memoryRanges(maps: string): { start: number; end: number }[] {
   return [...maps.matchAll(/^([0-9a-f]+)-([0-9a-f]+) r\S* \S+ \S+ \d+ *(.*)$/gm)]
-    .filter(([, , , name]) => name !== "[vvar]" && name !== "[vsyscall]")
+    .filter(([, , , name]) => !/^\[v(var|syscall)/.test(name ?? ""))
     .map(([, start = "", end = ""]) => ({ start: Number.parseInt(start, 16), end: Number.parseInt(end, 16) }));
 }
 

@@ -7,6 +7,7 @@ import { SYSTEM_CLOCK } from "../../src/base/system/clock.ts";
 import { DEFAULT_AGENT_DEADLINES } from "../../src/vm/agent/limits.ts";
 import { openQemuRuntime } from "../../src/vm/qemu/runtime.ts";
 import type { DriverUnderTest, MemoryFile, OpenedDriver, OpenOptions } from "../vm/contract/driver.ts";
+import { memoryRanges } from "./canary.ts";
 import { GUEST_FOLDER, INSTALLED, testAccelerator, VmFolders } from "./vm.ts";
 
 const UID_FIRST = 0x70000000;
@@ -32,6 +33,7 @@ async function open(
     {
       qemuProgram: "qemu-system-x86_64",
       vsockDeviceProgram: join(INSTALLED, "vhost-device-vsock"),
+      channelProgram: join(INSTALLED, "channel"),
       guestFolder,
       vmsFolder: folders.vms,
       outputsFolder: folders.outputs,
@@ -65,7 +67,7 @@ async function open(
       assertNoNetwork(qemuOf(id).pid);
       assertSealed(folders.vms, id);
     },
-    memoryFiles: async (id) => memoryOf(qemuOf(id).pid),
+    memoryFiles: async (id) => [guestMemory(qemuOf(id).pid), ...processesOf(id).map(ownMemory)],
     async [Symbol.asyncDispose]() {
       // There are some only when a test has failed.
       for (const { pid } of processesWithin(folders.vms)) process.kill(pid, "SIGKILL");
@@ -139,10 +141,17 @@ function assertSealed(vms: string, id: string): void {
 }
 
 /** The guest's memory is a file without a name. */
-function memoryOf(qemu: number): MemoryFile[] {
-  const files = readdirSync(`/proc/${qemu}/fd`)
+function guestMemory(qemu: number): MemoryFile {
+  const path = readdirSync(`/proc/${qemu}/fd`)
     .map((fd) => `/proc/${qemu}/fd/${fd}`)
-    .filter((path) => readlinkSync(path).startsWith("/memfd:memory-backend-memfd"));
-  assert.ok(files.length > 0, "QEMU has the guest's memory open");
-  return [{ name: "guest memory", path: files[0]! }];
+    .find((descriptor) => readlinkSync(descriptor).startsWith("/memfd:memory-backend-memfd"));
+  assert.ok(path, "QEMU has the guest's memory open");
+  return { name: "guest memory", path };
+}
+
+/** What a process has beside it: buffers of the guest's bytes among other things. */
+function ownMemory({ pid, name }: MachineProcess): MemoryFile {
+  const maps = readFileSync(`/proc/${pid}/maps`, "latin1").split("\n");
+  const ranges = memoryRanges(maps.filter((line) => !line.includes("memfd:memory-backend")).join("\n"));
+  return { name: `memory of ${name}`, path: `/proc/${pid}/mem`, ranges };
 }

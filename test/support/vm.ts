@@ -58,6 +58,7 @@ export function openTestRuntime(folders: VmFolders, options: TestRuntimeOptions 
     {
       qemuProgram: options.qemuProgram ?? "qemu-system-x86_64",
       vsockDeviceProgram: join(INSTALLED, "vhost-device-vsock"),
+      channelProgram: join(INSTALLED, "channel"),
       guestFolder,
       vmsFolder: folders.vms,
       outputsFolder: folders.outputs,

@@ -2,15 +2,14 @@
 import { randomBytes } from "node:crypto";
 import { access, type FileHandle, open, stat } from "node:fs/promises";
 import { join } from "node:path";
-import { type Clock, pause } from "../../base/clock.ts";
+import { pause } from "../../base/clock.ts";
 import { HpccError } from "../../base/errors.ts";
-import type { Logger } from "../../base/log.ts";
-import { AGENT_LISTENS, type AgentDeadlines } from "../agent/limits.ts";
+import { AGENT_LISTENS } from "../agent/limits.ts";
 import { startChild } from "../child.ts";
-import type { GuestFiles } from "../guest-files.ts";
 import type { ProcessLog } from "../process-log.ts";
 import { makeVmFolder } from "../vm-folder.ts";
-import { type Accelerator, DEVICE_SOCKET, qemuCommandLine, vsockCommandLine } from "./command-line.ts";
+import { DEVICE_SOCKET, qemuCommandLine, vsockCommandLine } from "./command-line.ts";
+import type { QemuBootContext } from "./context.ts";
 import { Hull } from "./hull.ts";
 import { QemuMachine } from "./machine.ts";
 
@@ -20,29 +19,6 @@ const UID_COUNT = 0x01000000;
 /** What a console may carry in a machine's life; a guest that writes more is up to no good. */
 const CONSOLE_BYTES_MAX = 4 * 1024 * 1024;
 const SOCKET_POLL_MS = 2;
-
-export interface QemuPrograms {
-  readonly qemu: string;
-  readonly vsockDevice: string;
-  /** As `qemu --version` names it. */
-  readonly qemuVersion: string;
-}
-
-export interface QemuBootContext {
-  readonly programs: QemuPrograms;
-  readonly guest: GuestFiles;
-  readonly accelerator: Accelerator;
-  /** Rate of the host's time stamp counter. */
-  readonly tscKhz: number;
-  /** Folder of the machines' folders. */
-  readonly vmsFolder: string;
-  /** Folder for larger outputs of executions. */
-  readonly outputsFolder: string;
-  readonly bootDeadlineMs: number;
-  readonly deadlines: AgentDeadlines;
-  readonly clock: Clock;
-  readonly logger: Logger;
-}
 
 export interface QemuBootSpec {
   /** Null boots without a toolchain: the probe of KVM. */

@@ -10,8 +10,8 @@ import type { OpenSession, SessionOptions } from "../agent/session.ts";
 import type { Child } from "../child.ts";
 import type { MachineVersions } from "../runtime.ts";
 import type { VmFolder } from "../vm-folder.ts";
-import type { QemuBootContext } from "./boot.ts";
 import { DEVICE_SOCKET, VSOCK_SOCKET } from "./command-line.ts";
+import type { QemuBootContext } from "./context.ts";
 
 export class Hull {
   readonly id: string;
@@ -78,8 +78,8 @@ export class Hull {
   }
 
   get sessionOptions(): SessionOptions {
-    const { clock, deadlines, outputsFolder } = this.context;
-    return { clock, deadlines, folder: outputsFolder, randomBytes };
+    const { clock, deadlines, outputsFolder, openStream } = this.context;
+    return { clock, deadlines, folder: outputsFolder, randomBytes, openStream };
   }
 
   /** Has the host's kernel stop the processes: not even a VMM that its guest has taken over goes on. */

@@ -3,7 +3,8 @@
 import { constants } from "node:fs";
 import { access, readFile, rename, stat, writeFile } from "node:fs/promises";
 import { isDeepStrictEqual } from "node:util";
-import { bootQemu, type QemuBootContext } from "./boot.ts";
+import { bootQemu } from "./boot.ts";
+import type { QemuBootContext } from "./context.ts";
 
 /** A guest is up in less than a second under KVM; one that takes this long does not boot. */
 const PROBE_DEADLINE_MS = 8_000;

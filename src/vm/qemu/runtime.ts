@@ -7,12 +7,14 @@ import type { Clock } from "../../base/clock.ts";
 import { assert, HpccError } from "../../base/errors.ts";
 import type { Logger } from "../../base/log.ts";
 import type { Isolation } from "../../core/isolation.ts";
+import { streamThroughChannel } from "../agent/channel.ts";
 import { type AgentDeadlines, DEFAULT_AGENT_DEADLINES } from "../agent/limits.ts";
 import { loadGuestFiles } from "../guest-files.ts";
 import type { BootSpec, Machine, Runtime } from "../runtime.ts";
 import { sweepVmFolders } from "../vm-folder.ts";
-import { bootQemu, type QemuBootContext, type QemuPrograms } from "./boot.ts";
+import { bootQemu } from "./boot.ts";
 import type { Accelerator } from "./command-line.ts";
+import type { QemuBootContext, QemuPrograms } from "./context.ts";
 import { hostTscKhz } from "./host-tsc.ts";
 import { kvmIsUsable } from "./probe-kvm.ts";
 
@@ -23,6 +25,8 @@ const VERSION_DEADLINE_MS = 10_000;
 export interface QemuRuntimeOptions {
   readonly qemuProgram: string;
   readonly vsockDeviceProgram: string;
+  /** `hpcc-channel`, in which each guest's HTTP/2 is parsed. */
+  readonly channelProgram: string;
   /** Folder of the guest that `make guest` builds. */
   readonly guestFolder: string;
   /** Private folder of the machines' folders. */
@@ -56,6 +60,7 @@ export async function openQemuRuntime(options: QemuRuntimeOptions, signal: Abort
   const tscKhz = await hostTscKhz();
   const context = (accelerator: Accelerator): QemuBootContext => ({
     programs,
+    openStream: streamThroughChannel(options.channelProgram),
     guest,
     accelerator,
     tscKhz,

@@ -55,23 +55,26 @@ export function canaryContract(driver: DriverUnderTest): void {
     it("is in that machine while it executes, and in no other tenant's", async () => {
       await compiles(tenant, sent);
       const cancel = new AbortController();
-      const onStderr = Promise.withResolvers<void>();
-      const held = tenant.session.execute(sent.held, { signal: cancel.signal, onProgress: () => onStderr.resolve() });
+      const allSent = Promise.withResolvers<void>();
+      const held = tenant.session.execute(sent.held, { signal: cancel.signal, onProgress: () => allSent.resolve() });
       const cancelled = assert.rejects(held, failsWith("job.cancelled"));
-      await onStderr.promise;
-      const wanted = sent.canaries.map(({ name }) => name).filter((name) => name !== sent.frame.name);
-      // It has all of its input, and still has to start.
-      const deadlineMs = performance.now() + 20_000;
-      let found = await search(tenant);
-      while (!wanted.every((name) => found.includes(name)) && performance.now() < deadlineMs)
-        found = await search(tenant);
-      assert.deepEqual(
-        wanted.filter((name) => !found.includes(name)),
-        [],
-      );
-      assert.deepEqual(await search(other), []);
-      cancel.abort();
-      await cancelled;
+      await allSent.promise;
+      try {
+        const wanted = sent.canaries.map(({ name }) => name).filter((name) => name !== sent.frame.name);
+        // It has all of its input, and still has to start.
+        const deadlineMs = performance.now() + 20_000;
+        let found = await search(tenant);
+        while (!wanted.every((name) => found.includes(name)) && performance.now() < deadlineMs)
+          found = await search(tenant);
+        assert.deepEqual(
+          wanted.filter((name) => !found.includes(name)),
+          [],
+        );
+        assert.deepEqual(await search(other), []);
+      } finally {
+        cancel.abort();
+        await cancelled;
+      }
     });
 
     it("is nowhere in it once it is scrubbed", async () => {

@@ -12,7 +12,7 @@ import type { BootSpec, Machine, ParkedMachine } from "../../../src/vm/runtime.t
 import { findCanaries, type Search } from "../../support/canary.ts";
 import { cpuMs } from "../../support/processes.ts";
 import { makeRootedGuest, plantedMarkers } from "../../support/rooted-guest.ts";
-import { request } from "../../support/vm.ts";
+import { childrenNamed, request } from "../../support/vm.ts";
 import { makeToolchain } from "../../support/vm-toolchain.ts";
 import type { DriverUnderTest, OpenedDriver } from "./driver.ts";
 import { compile, failsWith, limitedBy, runsOn, stdoutOf, untilRunning } from "./executions.ts";
@@ -240,6 +240,9 @@ export function runtimeContract(driver: DriverUnderTest): void {
         await machine.destroy();
         assert.deepEqual(await machine.ended, { t: "destroyed" });
         assert.deepEqual(await opened.leaks(), []);
+        const deadlineMs = performance.now() + LEAVE_MS_MAX;
+        while (childrenNamed("channel").length > 0 && performance.now() < deadlineMs) await setImmediate();
+        assert.deepEqual(childrenNamed("channel"), [], "processes that carry streams");
       });
     });
 
