@@ -189,6 +189,7 @@ class HostLook {
     );
     const groups = list(cgroup)
       .filter((name) => statSync(join(cgroup, name)).isDirectory())
+      .flatMap((own) => list(join(cgroup, own)).filter((name) => statSync(join(cgroup, own, name)).isDirectory()))
       .map((name) => {
         const inside = processes.find((one) => one.cgroup.endsWith(`/${name}`));
         return `cgroup ${name} of ${inside ? named(inside.uid) : "nobody"}`;

@@ -27,7 +27,9 @@ const skip = withoutFirecracker();
 const repository = join(import.meta.dirname, "../..");
 /** As many as the claim says; fewer where time is short. */
 const RESTORES = Number(process.env["HPCC_GOLDEN_RESTORES"] ?? 300);
-const CLOCK_OFF_MS_MAX = 10;
+/** The guest is told the time once, so it is behind by what the telling takes: where processors are emulated, that is seconds. */
+const EMULATED = /TCG/.test(readFileSync("/proc/cpuinfo", "latin1"));
+const CLOCK_OFF_MS_MAX = EMULATED ? 3_000 : 10;
 const SHAPE = { memoryBytes: 256 * 2 ** 20, vcpus: 1, goldenOwner: null } as const;
 const LAB_MS = 240_000;
 
@@ -241,8 +243,8 @@ claims("a parked machine's snapshot", () => {
     const job = makeMarkedJob();
     {
       await using result = await machine.session.execute(job.compile, { signal });
-      assert.deepEqual(result.exit, { kind: "code", code: 0 });
       const stderr = Buffer.from(await result.stderr.bytes());
+      assert.deepEqual(result.exit, { kind: "code", code: 0 }, stderr.toString());
       assert.ok(
         job.canaries.some(({ bytes }) => stderr.includes(Buffer.from(bytes))),
         "stderr carries one",
@@ -283,7 +285,7 @@ function makeMarkedJob() {
     limits: { memoryBytes: 200 * 2 ** 20 },
   };
   return {
-    compile: request(["/usr/bin/gcc", define, "-c", source, "-o", "/hpcc/out/a.o"], {
+    compile: request(["/usr/bin/gcc", define, "-I/hpcc/project", "-c", source, "-o", "/hpcc/out/a.o"], {
       ...fields,
       outputs: [byteStringOfText("/hpcc/out/a.o")],
     }),

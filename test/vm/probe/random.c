@@ -11,14 +11,31 @@
 #include <time.h>
 #include <unistd.h>
 
-static void draw(char *line, size_t size) {
-  unsigned char bytes[16] = {0};
-  char uuid[64] = "none", hex[33];
-  if (getrandom(bytes, sizeof bytes, 0) != sizeof bytes) abort();
-  for (size_t i = 0; i < sizeof bytes; i++) sprintf(hex + 2 * i, "%02x", bytes[i]);
+static void fill(unsigned char bytes[16]) {
+  if (getrandom(bytes, 16, 0) != 16) abort();
+}
+
+/** The kernel's own UUID, or where it shows none, as in a sandbox, one as libraries make it. */
+static void make_uuid(char text[64]) {
+  unsigned char b[16];
   FILE *file = fopen("/proc/sys/kernel/random/uuid", "r");
-  if (file && fgets(uuid, sizeof uuid, file)) uuid[strcspn(uuid, "\n")] = 0;
+  int given = file && fgets(text, 64, file);
   if (file) fclose(file);
+  text[strcspn(text, "\n")] = 0;
+  if (given) return;
+  fill(b);
+  b[6] = 0x40 | (b[6] & 0x0f);
+  b[8] = 0x80 | (b[8] & 0x3f);
+  sprintf(text, "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", b[0], b[1], b[2], b[3], b[4], b[5],
+          b[6], b[7], b[8], b[9], b[10], b[11], b[12], b[13], b[14], b[15]);
+}
+
+static void draw(char *line, size_t size) {
+  unsigned char bytes[16];
+  char uuid[64] = "", hex[33];
+  fill(bytes);
+  for (size_t i = 0; i < sizeof bytes; i++) sprintf(hex + 2 * i, "%02x", bytes[i]);
+  make_uuid(uuid);
   snprintf(line, size, "random %s uuid %s", hex, uuid);
 }
 
