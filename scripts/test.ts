@@ -79,7 +79,15 @@ const groups: readonly Group[] = [
   { name: "checks", command: [node, "scripts/check.ts"], count: gateTally, deadlineMinutes: 10 },
   {
     name: "rust",
-    command: ["cargo", "test", "--workspace", "--features", "hpcc-agent/test-harness", "--locked", "--quiet"],
+    command: [
+      "cargo",
+      "test",
+      "--workspace",
+      "--features",
+      "hpcc-agent/test-harness,hpcc-keeper/test-harness",
+      "--locked",
+      "--quiet",
+    ],
     cwd: join(root, "native"),
     count: cargoTally,
     deadlineMinutes: 10,

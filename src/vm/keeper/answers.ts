@@ -1,6 +1,7 @@
 // Reads the keeper's answers, and says what its refusals mean to a driver.
-import { type Digest, parseDigest } from "../../core/digest/digest.ts";
+
 import { type ErrorCode, HpccError } from "../../base/errors.ts";
+import { type Digest, parseDigest } from "../../core/digest/digest.ts";
 import { asObject, type Fields, KeeperRefusal } from "./channel.ts";
 import type { KeeperHello, KeptProgram, KeptSnapshot } from "./keeper.ts";
 

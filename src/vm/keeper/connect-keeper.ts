@@ -4,7 +4,15 @@ import type { Clock } from "../../base/clock.ts";
 import { HpccError } from "../../base/errors.ts";
 import type { Logger } from "../../base/log.ts";
 import type { Digest } from "../../core/digest/digest.ts";
-import { KEEPER_PROTOCOL_VERSION, readExited, readHello, readPath, readSnapshot, readStarted, refused } from "./answers.ts";
+import {
+  KEEPER_PROTOCOL_VERSION,
+  readExited,
+  readHello,
+  readPath,
+  readSnapshot,
+  readStarted,
+  refused,
+} from "./answers.ts";
 import { KeeperChannel, KeeperRefusal } from "./channel.ts";
 import type { AdmittedFile, Jail, JailSpec, Keeper, KeeperHello, KeptSnapshot } from "./keeper.ts";
 
@@ -24,9 +32,13 @@ export async function connectKeeper(fd: number, options: KeeperOptions): Promise
   try {
     socket = new Socket({ fd, readable: true, writable: true });
   } catch (cause) {
-    throw new HpccError("tool.missing", `descriptor ${fd} is no connection to a keeper; start the worker by hpcc-keeper`, {
-      cause,
-    });
+    throw new HpccError(
+      "tool.missing",
+      `descriptor ${fd} is no connection to a keeper; start the worker by hpcc-keeper`,
+      {
+        cause,
+      },
+    );
   }
   return keeperOver(socket, options);
 }
@@ -103,7 +115,9 @@ class KeptMachines implements Keeper {
     this.#jails.set(vm, jail);
     // The keeper ends a start when it is told to destroy what it starts.
     const abort = (): void => {
-      jail.destroy().catch((error: unknown) => this.#options.logger.warn("keeper.destroy.failed", { vm, error: String(error) }));
+      jail
+        .destroy()
+        .catch((error: unknown) => this.#options.logger.warn("keeper.destroy.failed", { vm, error: String(error) }));
     };
     signal.addEventListener("abort", abort, { once: true });
     try {
@@ -225,10 +239,7 @@ class KeptJail implements Jail {
     }
   }
 
-  async #ask(
-    request: string,
-    fields: Readonly<Record<string, unknown>>,
-  ): Promise<Readonly<Record<string, unknown>>> {
+  async #ask(request: string, fields: Readonly<Record<string, unknown>>): Promise<Readonly<Record<string, unknown>>> {
     try {
       return await this.#channel.ask(request, fields, this.#options.deadlineMs);
     } catch (error) {

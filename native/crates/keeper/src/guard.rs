@@ -217,16 +217,22 @@ fn new_name() -> Result<String, Error> {
 fn keep(connection: OwnedFd, lifeline: &OwnedFd, means: Means, host: &Host, place: &Place) -> i32 {
     log::info("keeper.started", &[("keeper", &means.keeper)]);
     let served = service::serve(UnixStream::from(connection), lifeline, means, host);
-    match &served {
-        Ok(why) => log::info("keeper.ended", &[("why", why)]),
-        Err(error) => log::warn("keeper.ended", &[("why", &error.to_string())]),
-    }
+    let orderly = match &served {
+        Ok(ending) => {
+            log::info("keeper.ended", &[("why", ending.why)]);
+            ending.orderly
+        }
+        Err(error) => {
+            log::warn("keeper.ended", &[("why", &error.to_string())]);
+            false
+        }
+    };
     // The guard does this again. Should it be gone, nobody else will.
     if let Err(error) = place.sweep() {
         log::warn("keeper.left", &[("why", &error.to_string())]);
         return 1;
     }
-    i32::from(served.is_err())
+    i32::from(!orderly)
 }
 
 fn start_worker(options: &Options, socket: OwnedFd) -> Result<(Child, OwnedFd), Error> {
@@ -292,12 +298,21 @@ fn watch(mut running: Running, signals: &OwnedFd, place: &Place) -> Result<i32, 
             return Ok(exit_code(status));
         }
         if keeper {
-            log::warn("keeper.lost", &[]);
-            let _ = waitpid(Some(running.keeper), WaitOptions::empty());
-            let _ = pidfd_send_signal(&running.worker_fd, Signal::TERM);
+            let status = waitpid(Some(running.keeper), WaitOptions::empty());
+            let orderly =
+                matches!(status, Ok(Some((_, status))) if status.exit_status() == Some(0));
+            if !orderly {
+                log::warn("keeper.lost", &[]);
+                let _ = pidfd_send_signal(&running.worker_fd, Signal::TERM);
+            }
             // Machines first: a worker may take its time. What is left is told by the sweep that follows.
             let _ = place.sweep();
-            return Ok(end_worker(running.worker, &running.worker_fd, signals));
+            let code = end_worker(running.worker, &running.worker_fd, signals);
+            return Ok(if orderly || code != 0 {
+                code
+            } else {
+                KEEPER_LOST
+            });
         }
     }
 }
@@ -320,20 +335,19 @@ fn end_keeper(pid: Pid, fd: &OwnedFd, lifeline: OwnedFd) {
     let _ = waitpid(Some(pid), WaitOptions::empty());
 }
 
-/// Without a keeper a worker has nothing to run on.
+/// Without a keeper a worker has nothing to run on: it may end by itself for a while, then it is told to, then it is killed.
 fn end_worker(mut worker: Child, fd: &OwnedFd, signals: &OwnedFd) -> i32 {
-    let deadline = Instant::now() + WORKER_DEADLINE;
-    while !ended_within(fd, Duration::from_millis(200)) {
-        forward(signals, fd);
-        if Instant::now() >= deadline {
-            let _ = pidfd_send_signal(fd, Signal::KILL);
+    for signal in [Signal::TERM, Signal::KILL] {
+        let deadline = Instant::now() + WORKER_DEADLINE;
+        while !ended_within(fd, Duration::from_millis(200)) && Instant::now() < deadline {
+            forward(signals, fd);
+        }
+        if ended_within(fd, Duration::ZERO) {
             break;
         }
+        let _ = pidfd_send_signal(fd, signal);
     }
-    match worker.wait() {
-        Ok(status) if !status.success() => exit_code(status),
-        _ => KEEPER_LOST,
-    }
+    worker.wait().map_or(KEEPER_LOST, exit_code)
 }
 
 fn ended_within(fd: &OwnedFd, time: Duration) -> bool {

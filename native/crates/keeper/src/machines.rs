@@ -154,18 +154,21 @@ struct Table {
     sequence: u64,
 }
 
+/// Told the name of a machine and how it ended.
+pub type OnExit = Box<dyn Fn(&str, &str) + Send + Sync>;
+
 pub struct Machines {
     means: Means,
     table: Mutex<Table>,
     /// Told whenever one leaves the table.
     left: Condvar,
     closing: AtomicBool,
-    /// Told of each that is gone: its name and how it ended.
-    on_exit: Box<dyn Fn(&str, &str) + Send + Sync>,
+    /// Told of each that is gone.
+    on_exit: OnExit,
 }
 
 impl Machines {
-    pub fn new(means: Means, on_exit: Box<dyn Fn(&str, &str) + Send + Sync>) -> Arc<Machines> {
+    pub fn new(means: Means, on_exit: OnExit) -> Arc<Machines> {
         Arc::new(Machines {
             means,
             table: Mutex::new(Table::default()),

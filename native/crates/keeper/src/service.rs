@@ -51,13 +51,33 @@ impl<'a> ProgramAnswer<'a> {
     }
 }
 
+/// Why a keeper came to its end.
+pub struct Ending {
+    pub why: &'static str,
+    /// As its worker or its guard wanted it.
+    pub orderly: bool,
+}
+
+impl Ending {
+    fn wanted(why: &'static str) -> Ending {
+        Ending { why, orderly: true }
+    }
+
+    fn broken(why: &'static str) -> Ending {
+        Ending {
+            why,
+            orderly: false,
+        }
+    }
+}
+
 /// Serves the worker until it or the guard is gone, or it sends what is no request; then ends every machine.
 pub fn serve(
     connection: UnixStream,
     lifeline: &OwnedFd,
     means: Means,
     host: &Host,
-) -> io::Result<&'static str> {
+) -> io::Result<Ending> {
     connection.set_write_timeout(Some(WRITE_DEADLINE))?;
     let outbox = Arc::new(Outbox(Mutex::new(connection.try_clone()?)));
     let events = outbox.clone();
@@ -99,7 +119,7 @@ impl Drop for Running {
 
 impl Session {
     /// Reads lines until the end, which it names.
-    fn read_all(&self, mut connection: UnixStream, lifeline: &OwnedFd) -> &'static str {
+    fn read_all(&self, mut connection: UnixStream, lifeline: &OwnedFd) -> Ending {
         let mut waiting: Vec<u8> = Vec::new();
         let mut piece = vec![0u8; 16 * 1024];
         loop {
@@ -109,37 +129,37 @@ impl Session {
             ];
             match poll(&mut watched, None) {
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
-                Err(_) => return "poll failed",
+                Err(_) => return Ending::broken("poll failed"),
             }
             let [from_worker, from_guard] = watched.map(|fd| !fd.revents().is_empty());
             if from_guard {
-                return "the guard is gone, or the worker";
+                return Ending::wanted("the guard is gone, or the worker");
             }
             if !from_worker {
                 continue;
             }
             let read = match connection.read(&mut piece) {
-                Ok(0) => return "the worker closed its connection",
+                Ok(0) => return Ending::wanted("the worker closed its connection"),
                 Ok(read) => read,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(_) => return "the worker's connection broke",
+                Err(_) => return Ending::broken("the worker's connection broke"),
             };
             waiting.extend_from_slice(piece.get(..read).unwrap_or_default());
             while let Some(end) = waiting.iter().position(|byte| *byte == b'\n') {
                 let line: Vec<u8> = waiting.drain(..=end).collect();
                 let body = line.get(..end).unwrap_or_default();
                 if body.len() > LINE_BYTES_MAX {
-                    return "the worker sent a line that is too long";
+                    return Ending::broken("the worker sent a line that is too long");
                 }
                 let Some(request) = message::parse(body) else {
-                    return "the worker sent what is no request";
+                    return Ending::broken("the worker sent what is no request");
                 };
                 if !self.begin(request) {
-                    return "the worker sent more requests than may run at a time";
+                    return Ending::broken("the worker sent more requests than may run at a time");
                 }
             }
             if waiting.len() > LINE_BYTES_MAX {
-                return "the worker sent a line that is too long";
+                return Ending::broken("the worker sent a line that is too long");
             }
         }
     }

@@ -62,6 +62,22 @@ impl Site {
         self.folder.path().join(name)
     }
 
+    /// Puts the base folder on a small disk of its own.
+    pub fn mount_base(&self, mebibytes: u64) {
+        let (image, base) = (self.path("disk"), self.path("base"));
+        fs::File::create(&image)
+            .unwrap()
+            .set_len(mebibytes << 20)
+            .unwrap();
+        fs::create_dir(&base).unwrap();
+        run(Command::new("mkfs.ext4")
+            .args(["-q", "-m", "0"])
+            .arg(&image));
+        run(Command::new("mount")
+            .args(["-o", "loop"])
+            .args([&image, &base]));
+    }
+
     pub fn cgroup(&self) -> PathBuf {
         let mounts = fs::read_to_string("/proc/mounts").unwrap();
         let mount = mounts
@@ -146,7 +162,7 @@ impl Site {
             }
         }
         for (folder, kept) in [
-            ("base", vec!["lock", "snapshots"]),
+            ("base", vec!["lock", "snapshots", "lost+found"]),
             ("base/snapshots", vec!["lock"]),
         ] {
             for entry in fs::read_dir(self.path(folder))
@@ -170,10 +186,11 @@ impl Site {
         }
         let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
         let own = self.folder.path().display().to_string();
+        let disk = format!(" {own}/base ");
         left.extend(
             mounts
                 .lines()
-                .filter(|line| line.contains(&own))
+                .filter(|line| line.contains(&own) && !line.contains(&disk))
                 .map(|line| format!("mount {line}")),
         );
         left
@@ -190,8 +207,15 @@ impl Site {
 
 impl Drop for Site {
     fn drop(&mut self) {
+        if self.path("disk").exists() {
+            let _ = Command::new("umount").arg(self.path("base")).status();
+        }
         let _ = fs::remove_dir(self.cgroup());
     }
+}
+
+fn run(command: &mut Command) {
+    assert!(command.status().unwrap().success(), "{command:?}");
 }
 
 fn field<'a>(status: &'a str, name: &str) -> &'a str {

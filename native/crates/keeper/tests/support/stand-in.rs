@@ -1,6 +1,7 @@
 //! Jailer, VMM and worker of the tests, in one static program that goes by the name under which it was started. The jailer does
 //! what Firecracker's does to a jail. The VMM does whatever it is told on its API socket, one order per line, with the rights
 //! that a VMM has; what its jail's initramfs says it does before.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 use std::ffi::CString;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -18,9 +19,7 @@ fn main() {
     let arguments: Vec<String> = std::env::args().collect();
     let role = arguments[0].rsplit('/').next().unwrap_or("").to_string();
     if arguments.get(1).map(String::as_str) == Some("--version") {
-        let version =
-            fs::read_to_string("/proc/self/exe.version").unwrap_or_else(|_| "1.16.1".into());
-        println!("{role} v{version}");
+        println!("{role} v1.16.1");
         return;
     }
     let outcome = match role.as_str() {
