@@ -23,7 +23,10 @@ const vmlinux = join(project, "out/lib/hpcc/guest/vmlinux");
 
 /** Debian's and their options: QEMU's own in C of Debian 12, and of later releases the package virtiofsd, in Rust. */
 const VIRTIOFSD = [
-  { program: "/usr/lib/qemu/virtiofsd", options: ["-f", "-o", `source=${hostRoot}`, "-o", "cache=always"] },
+  {
+    program: "/usr/lib/qemu/virtiofsd",
+    options: ["-f", "-o", `source=${hostRoot}`, "-o", "cache=always", "-o", "log_level=warn"],
+  },
   {
     program: "/usr/libexec/virtiofsd",
     // An overlay does not lead into what its lower folder would mount by itself.
