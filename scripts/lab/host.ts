@@ -136,25 +136,25 @@ async function startVirtiofsd(socket: string): Promise<void> {
 async function qemuCommandLine(spec: LabSpec, socket: string): Promise<string[]> {
   const append = [
     // As the drivers' guests: a busy host disturbs what a kernel measures of its clock.
-    ...["console=ttyS0", "quiet", "panic=-1", `tsc_early_khz=${await hostTscKhz()}`, "tsc=reliable", "no_timer_check"],
-    ...["8250.nr_uarts=1", "i8042.noaux", "i8042.nokbd", "cryptomgr.notests", "random.trust_cpu=on", "mitigations=off"],
-  ];
+    ["console=ttyS0", "quiet", "panic=-1", `tsc_early_khz=${await hostTscKhz()}`, "tsc=reliable", "no_timer_check"],
+    ["8250.nr_uarts=1", "i8042.noaux", "i8042.nokbd", "cryptomgr.notests", "random.trust_cpu=on", "mitigations=off"],
+  ].flat();
   return [
-    ...["-nodefaults", "-no-user-config", "-nic", "none", "-display", "none", "-no-reboot"],
-    ...["-machine", "q35,memory-backend=ram,sata=off,smbus=off,i8042=off,vmport=off,usb=off"],
-    ...["-accel", `tcg,thread=multi,tb-size=${TRANSLATION_BUFFER_MIB}`, "-cpu", PROCESSOR],
-    ...["-smp", String(spec.cpus), "-m", `${spec.memoryMib}M`],
-    ...["-object", `memory-backend-memfd,id=ram,size=${spec.memoryMib}M,share=on`],
-    ...["-kernel", vmlinux, "-initrd", join(base, "initramfs"), "-append", append.join(" ")],
-    ...["-chardev", `socket,id=host,path=${socket}`, "-device", "vhost-user-fs-pci,chardev=host,tag=host"],
-    ...["-blockdev", `driver=raw,node-name=disk,discard=unmap,file.driver=file,file.filename=${disk}`],
-    ...["-device", "virtio-blk-pci,drive=disk"],
-    ...["-object", "rng-random,id=random,filename=/dev/urandom", "-device", "virtio-rng-pci,rng=random"],
+    ["-nodefaults", "-no-user-config", "-nic", "none", "-display", "none", "-no-reboot"],
+    ["-machine", "q35,memory-backend=ram,sata=off,smbus=off,i8042=off,vmport=off,usb=off"],
+    ["-accel", `tcg,thread=multi,tb-size=${TRANSLATION_BUFFER_MIB}`, "-cpu", PROCESSOR],
+    ["-smp", String(spec.cpus), "-m", `${spec.memoryMib}M`],
+    ["-object", `memory-backend-memfd,id=ram,size=${spec.memoryMib}M,share=on`],
+    ["-kernel", vmlinux, "-initrd", join(base, "initramfs"), "-append", append.join(" ")],
+    ["-chardev", `socket,id=host,path=${socket}`, "-device", "vhost-user-fs-pci,chardev=host,tag=host"],
+    ["-blockdev", `driver=raw,node-name=disk,discard=unmap,file.driver=file,file.filename=${disk}`],
+    ["-device", "virtio-blk-pci,drive=disk"],
+    ["-object", "rng-random,id=random,filename=/dev/urandom", "-device", "virtio-rng-pci,rng=random"],
     // The command's output is a byte stream of its own; the console has what the kernel and guest.sh say when they fail.
-    ...["-device", "virtio-serial-pci", "-chardev", "stdio,id=output,signal=off"],
-    ...["-device", "virtserialport,chardev=output", "-chardev", `file,id=console,path=${join(base, "console")}`],
-    ...["-serial", "chardev:console"],
-  ];
+    ["-device", "virtio-serial-pci", "-chardev", "stdio,id=output,signal=off"],
+    ["-device", "virtserialport,chardev=output", "-chardev", `file,id=console,path=${join(base, "console")}`],
+    ["-serial", "chardev:console"],
+  ].flat();
 }
 
 const spec: LabSpec = JSON.parse(process.argv[2] ?? "");

@@ -64,11 +64,11 @@ class JailedVm implements AsyncDisposable {
     this.#process = spawn(
       programs.jailer,
       [
-        ...["--id", id, "--exec-file", programs.firecracker, "--uid", String(uid), "--gid", String(uid)],
-        ...["--chroot-base-dir", BASE, "--netns", netns, "--cgroup-version", "2", "--parent-cgroup", "hpcc-lab"],
-        ...limits.flatMap((limit) => ["--cgroup", limit]),
-        ...["--resource-limit", `fsize=${MEMORY_MIB * 2 ** 20}`, "--", "--api-sock", "/api", "--level", "Off"],
-      ],
+        ["--id", id, "--exec-file", programs.firecracker, "--uid", String(uid), "--gid", String(uid)],
+        ["--chroot-base-dir", BASE, "--netns", netns, "--cgroup-version", "2", "--parent-cgroup", "hpcc-lab"],
+        limits.flatMap((limit) => ["--cgroup", limit]),
+        ["--resource-limit", `fsize=${MEMORY_MIB * 2 ** 20}`, "--", "--api-sock", "/api", "--level", "Off"],
+      ].flat(),
       { stdio: ["ignore", "pipe", "pipe"], env: {} },
     );
     const add = (chunk: Buffer): void => {
