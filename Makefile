@@ -8,7 +8,7 @@ ifneq ($(RUSTUP_HOME),)
 export RUSTUP_HOME
 endif
 endif
-.PHONY: help setup build native bundle guest tools demo test check clean
+.PHONY: help setup build native bundle guest tools demo test test-kvm check clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "%-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +35,9 @@ demo: setup ## Compile a real project in a microVM, then again from the cache
 
 test: setup ## Run every check and test
 	@$(NODE) scripts/test.ts
+
+test-kvm: setup ## Run the tests of VMs under KVM, in an emulated machine that has it
+	@$(NODE) scripts/test.ts lab "kvm lab"
 
 check: ## Format, types, lint, layers, dead code, drift
 	@$(NODE) scripts/check.ts

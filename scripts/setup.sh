@@ -12,6 +12,8 @@ want() {
 while read -r package; do
   [[ -z $package || $package == \#* ]] || want "$package"
 done <scripts/apt-packages.txt
+# In Debian 12 it is part of QEMU's packages.
+[[ $(. /etc/os-release && echo "${VERSION_ID:-}") == 12 ]] || want virtiofsd
 # Rust and npm of any origin will do; Debian's are the last resort.
 cargo --version >/dev/null 2>&1 || { want cargo-web && want rustc-web && want rustfmt-web; }
 command -v npm >/dev/null || want npm

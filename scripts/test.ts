@@ -17,6 +17,10 @@ interface Group {
   readonly name: string;
   readonly command: readonly string[];
   readonly cwd?: string;
+  /** Where the caller does not say otherwise. */
+  readonly env?: Readonly<Record<string, string>>;
+  /** Why it cannot run here; it counts as one skip. */
+  readonly skip?: string;
   /** Adds up the runner's own closing figures. */
   readonly count: (output: string) => Tally;
   readonly deadlineMinutes: number;
@@ -48,6 +52,8 @@ const gateTally = (output: string): Tally => ({
 
 /** Most a test may take where it compiles in an emulated machine. */
 const EMULATED_TEST_MS_MAX = 600_000;
+/** Cycles of park and restore of the contract suite in the lab; emulated machines outside do the hundred. */
+const LAB_PARK_CYCLES = 5;
 /** Elsewhere; less than a group's deadline, so that a test that hangs is named. */
 const TEST_MS_MAX = 180_000;
 
@@ -75,6 +81,17 @@ function nodeTests(name: string, patterns: readonly string[], options: NodeTestO
   };
 }
 
+/** What is run inside of the KVM lab (scripts/lab). There, everything is about ten times slower than here. */
+function labTests(name: string, patterns: readonly string[], deadlineMinutes: number): Group {
+  const tests = nodeTests(name, patterns, { concurrency: 1, deadlineMinutes, testMsMax: EMULATED_TEST_MS_MAX });
+  return {
+    ...tests,
+    command: [join(root, "scripts/lab/run"), "--deadline", String(deadlineMinutes * 60 - 10), ...tests.command],
+    env: { HPCC_TEST_PARK_CYCLES: String(LAB_PARK_CYCLES) },
+    ...(process.getuid?.() === 0 ? {} : { skip: "the lab needs root" }),
+  };
+}
+
 const groups: readonly Group[] = [
   { name: "checks", command: [node, "scripts/check.ts"], count: gateTally, deadlineMinutes: 10 },
   {
@@ -99,6 +116,8 @@ const groups: readonly Group[] = [
     testMsMax: EMULATED_TEST_MS_MAX,
   }),
   nodeTests("vm", ["test/vm/**/*.test.ts"], { concurrency: 1, deadlineMinutes: 15, testMsMax: EMULATED_TEST_MS_MAX }),
+  nodeTests("lab", ["test/lab/*.test.ts"], { concurrency: 1, deadlineMinutes: 5, testMsMax: TEST_MS_MAX }),
+  labTests("kvm lab", ["test/lab/inside/*.test.ts"], 10),
   nodeTests("end to end", ["test/e2e/**/*.test.ts"], {
     concurrency: 1,
     deadlineMinutes: 30,
@@ -114,7 +133,7 @@ function run(group: Group): Promise<{ tally: Tally; seconds: number }> {
       cwd: group.cwd ?? root,
       stdio: ["ignore", "pipe", "pipe"],
       detached: true,
-      env: { ...process.env, NO_COLOR: "1", CARGO_BUILD_JOBS: "2" },
+      env: { ...group.env, ...process.env, NO_COLOR: "1", CARGO_BUILD_JOBS: "2" },
     });
     let output = "";
     const take = (stream: NodeJS.WriteStream) => (chunk: Buffer) => {
@@ -146,6 +165,11 @@ const lines: string[] = [];
 for (const group of groups) {
   if (wanted.length > 0 && !wanted.includes(group.name)) continue;
   console.log(`\n== ${group.name} ==`);
+  if (group.skip !== undefined) {
+    lines.push(`${group.name}: skipped: ${group.skip}`);
+    total.skipped += 1;
+    continue;
+  }
   const { tally, seconds } = await run(group);
   total.passed += tally.passed;
   total.failed += tally.failed;

@@ -21,13 +21,25 @@ const hostRoot = join(base, "host");
 const disk = join(base, "disk");
 const vmlinux = join(project, "out/lib/hpcc/guest/vmlinux");
 
-/** Debian's, of QEMU's own package and of the package virtiofsd. */
-const VIRTIOFSD = ["/usr/lib/qemu/virtiofsd", "/usr/libexec/virtiofsd"];
+/** Debian's and their options: QEMU's own in C of Debian 12, and of later releases the package virtiofsd, in Rust. */
+const VIRTIOFSD = [
+  {
+    program: "/usr/lib/qemu/virtiofsd",
+    options: ["-f", "-o", `source=${hostRoot}`, "-o", "cache=always", "-o", "log_level=warn"],
+  },
+  {
+    program: "/usr/libexec/virtiofsd",
+    // An overlay does not lead into what its lower folder would mount by itself.
+    options: ["--shared-dir", hostRoot, "--cache", "always", "--no-announce-submounts", "--log-level", "warn"],
+  },
+];
 /** What init.c needs to reach the root, where the other modules are. */
 const INITRAMFS_MODULES = ["virtio_pci", "virtiofs", "overlay"];
 /** A disk that is a sparse file in the tmpfs. */
 const DISK_BYTES = 8 * 2 ** 30;
 const SOCKET_DEADLINE_MS = 10_000;
+/** Without "fast" string instructions: emulated they go byte by byte, and kernels that see them clear pages with them. */
+const PROCESSOR = "max,+svm,-erms,-fsrm";
 /** Code that TCG keeps translated: Node, compilers and the guests' own. */
 const TRANSLATION_BUFFER_MIB = 1024;
 
@@ -103,20 +115,13 @@ function mountHostRoot(shared: readonly string[]): void {
 }
 
 async function startVirtiofsd(socket: string): Promise<void> {
-  const program = VIRTIOFSD.find((path) => existsSync(path));
-  if (!program) throw new Error(`no virtiofsd: neither of ${VIRTIOFSD.join(", ")}; install Debian's package virtiofsd`);
-  // The options of the C program, which the one in Rust understands, too.
-  const argv = [
-    "-f",
-    `--socket-path=${socket}`,
-    "-o",
-    `source=${hostRoot}`,
-    "-o",
-    "cache=always",
-    "-o",
-    "log_level=warn",
-  ];
-  const child = spawn(program, argv, { stdio: ["ignore", "inherit", "inherit"] });
+  const found = VIRTIOFSD.find(({ program }) => existsSync(program));
+  if (!found)
+    throw new Error(
+      `there is no ${VIRTIOFSD.map(({ program }) => program).join(" or ")}; install Debian's package virtiofsd`,
+    );
+  const argv = [`--socket-path=${socket}`, ...found.options];
+  const child = spawn(found.program, argv, { stdio: ["ignore", "inherit", "inherit"] });
   child.on("exit", (code) => {
     process.stderr.write(`lab: virtiofsd ended with code ${code}\n`);
     process.exit(1);
@@ -131,25 +136,25 @@ async function startVirtiofsd(socket: string): Promise<void> {
 async function qemuCommandLine(spec: LabSpec, socket: string): Promise<string[]> {
   const append = [
     // As the drivers' guests: a busy host disturbs what a kernel measures of its clock.
-    ...["console=ttyS0", "quiet", "panic=-1", `tsc_early_khz=${await hostTscKhz()}`, "tsc=reliable", "no_timer_check"],
-    ...["8250.nr_uarts=1", "i8042.noaux", "i8042.nokbd", "cryptomgr.notests", "random.trust_cpu=on", "mitigations=off"],
-  ];
+    ["console=ttyS0", "quiet", "panic=-1", `tsc_early_khz=${await hostTscKhz()}`, "tsc=reliable", "no_timer_check"],
+    ["8250.nr_uarts=1", "i8042.noaux", "i8042.nokbd", "cryptomgr.notests", "random.trust_cpu=on", "mitigations=off"],
+  ].flat();
   return [
-    ...["-nodefaults", "-no-user-config", "-nic", "none", "-display", "none", "-no-reboot"],
-    ...["-machine", "q35,memory-backend=ram,sata=off,smbus=off,i8042=off,vmport=off,usb=off"],
-    ...["-accel", `tcg,thread=multi,tb-size=${TRANSLATION_BUFFER_MIB}`, "-cpu", "max,+svm"],
-    ...["-smp", String(spec.cpus), "-m", `${spec.memoryMib}M`],
-    ...["-object", `memory-backend-memfd,id=ram,size=${spec.memoryMib}M,share=on`],
-    ...["-kernel", vmlinux, "-initrd", join(base, "initramfs"), "-append", append.join(" ")],
-    ...["-chardev", `socket,id=host,path=${socket}`, "-device", "vhost-user-fs-pci,chardev=host,tag=host"],
-    ...["-blockdev", `driver=raw,node-name=disk,discard=unmap,file.driver=file,file.filename=${disk}`],
-    ...["-device", "virtio-blk-pci,drive=disk"],
-    ...["-object", "rng-random,id=random,filename=/dev/urandom", "-device", "virtio-rng-pci,rng=random"],
+    ["-nodefaults", "-no-user-config", "-nic", "none", "-display", "none", "-no-reboot"],
+    ["-machine", "q35,memory-backend=ram,sata=off,smbus=off,i8042=off,vmport=off,usb=off"],
+    ["-accel", `tcg,thread=multi,tb-size=${TRANSLATION_BUFFER_MIB}`, "-cpu", PROCESSOR],
+    ["-smp", String(spec.cpus), "-m", `${spec.memoryMib}M`],
+    ["-object", `memory-backend-memfd,id=ram,size=${spec.memoryMib}M,share=on`],
+    ["-kernel", vmlinux, "-initrd", join(base, "initramfs"), "-append", append.join(" ")],
+    ["-chardev", `socket,id=host,path=${socket}`, "-device", "vhost-user-fs-pci,chardev=host,tag=host"],
+    ["-blockdev", `driver=raw,node-name=disk,discard=unmap,file.driver=file,file.filename=${disk}`],
+    ["-device", "virtio-blk-pci,drive=disk"],
+    ["-object", "rng-random,id=random,filename=/dev/urandom", "-device", "virtio-rng-pci,rng=random"],
     // The command's output is a byte stream of its own; the console has what the kernel and guest.sh say when they fail.
-    ...["-device", "virtio-serial-pci", "-chardev", "stdio,id=output,signal=off"],
-    ...["-device", "virtserialport,chardev=output", "-chardev", `file,id=console,path=${join(base, "console")}`],
-    ...["-serial", "chardev:console"],
-  ];
+    ["-device", "virtio-serial-pci", "-chardev", "stdio,id=output,signal=off"],
+    ["-device", "virtserialport,chardev=output", "-chardev", `file,id=console,path=${join(base, "console")}`],
+    ["-serial", "chardev:console"],
+  ].flat();
 }
 
 const spec: LabSpec = JSON.parse(process.argv[2] ?? "");

@@ -20,7 +20,7 @@ import { GUEST_FOLDER } from "./vm.ts";
 const DEADLINE_MS = 240_000;
 const SEALED_NAMES = ["v.sock", "run/api.sock", "dev/net/tun", "dev/userfaultfd"];
 
-export function firecrackerDriver(): DriverUnderTest {
+export function driverUnderTest(): DriverUnderTest {
   return {
     name: "firecracker",
     parking: "snapshot",

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { SILENT_LOGGER } from "../../src/base/log.ts";
 import { SYSTEM_CLOCK } from "../../src/base/system/clock.ts";
 import { DEFAULT_AGENT_DEADLINES } from "../../src/vm/agent/limits.ts";
-import { openQemuRuntime } from "../../src/vm/qemu/runtime.ts";
+import { DEFAULT_BOOT_DEADLINE_MS, openQemuRuntime } from "../../src/vm/qemu/runtime.ts";
 import type { DriverUnderTest, MemoryFile, OpenedDriver, OpenOptions } from "../vm/contract/driver.ts";
 import { memoryRanges } from "./canary.ts";
 import { GUEST_FOLDER, INSTALLED, testAccelerator, VmFolders } from "./vm.ts";
@@ -13,19 +13,22 @@ import { GUEST_FOLDER, INSTALLED, testAccelerator, VmFolders } from "./vm.ts";
 const UID_FIRST = 0x70000000;
 const NETWORK = /netdev|virtio-net|vhost-net|e1000|rtl8139|\btap\b|\bslirp\b|hostfwd/;
 
-export function driverUnderTest(): DriverUnderTest {
-  const accelerator = testAccelerator();
+export function driverUnderTest(
+  accelerator = testAccelerator(),
+  bootDeadlineMs = DEFAULT_BOOT_DEADLINE_MS,
+): DriverUnderTest {
   return {
     name: `qemu, ${accelerator}`,
     parking: "stopped",
     memoryBytes: 512 * 2 ** 20,
     vcpus: 2,
-    open: (options = {}) => open(accelerator, options),
+    open: (options = {}) => open(accelerator, bootDeadlineMs, options),
   };
 }
 
 async function open(
   accelerator: "auto" | "kvm" | "tcg",
+  bootDeadlineMs: number,
   { guestFolder = GUEST_FOLDER, deadlines = {}, logger = SILENT_LOGGER }: OpenOptions,
 ): Promise<OpenedDriver> {
   const folders = new VmFolders();
@@ -39,6 +42,7 @@ async function open(
       outputsFolder: folders.outputs,
       kvmVerdictFile: folders.kvmVerdict,
       accelerator,
+      bootDeadlineMs,
       deadlines: { ...DEFAULT_AGENT_DEADLINES, ...deadlines },
       clock: SYSTEM_CLOCK,
       logger,

@@ -17,7 +17,7 @@ import { makeToolchain } from "../../support/vm-toolchain.ts";
 import type { DriverUnderTest, OpenedDriver } from "./driver.ts";
 import { compile, failsWith, limitedBy, runsOn, stdoutOf, untilRunning } from "./executions.ts";
 
-const PARK_CYCLES = 100;
+const PARK_CYCLES = Number(process.env["HPCC_TEST_PARK_CYCLES"] ?? 100);
 /** A guest's clock against the host's, beside the time that asking takes. */
 const CLOCK_OFF_MS_MAX = 10;
 const CANCEL_MS_MAX = 2_000;
