@@ -377,6 +377,7 @@ impl Machines {
             // From its first instruction on it is where cgroup.kill finds it. When the group is gone this fails, and it ends here.
             rustix::io::write(&entrance, b"0")?;
             setsid()?;
+            rustix::thread::set_no_new_privs(true)?;
             // 1, not 0: with 0 a core handler that reads from a pipe would still be given a guest's memory.
             let no_core = Rlimit {
                 current: Some(1),
