@@ -3,6 +3,7 @@
 import { spawn } from "node:child_process";
 import { globSync } from "node:fs";
 import { join } from "node:path";
+import { findFirecracker } from "../test/support/firecracker.ts";
 
 const root = join(import.meta.dirname, "..");
 const node = join(root, "node_modules/.bin/node");
@@ -61,11 +62,15 @@ interface NodeTestOptions {
   readonly concurrency: number;
   readonly deadlineMinutes: number;
   readonly testMsMax: number;
+  /** Patterns of files that another group runs. */
+  readonly except?: readonly string[];
 }
 
 function nodeTests(name: string, patterns: readonly string[], options: NodeTestOptions): Group {
   const { concurrency, deadlineMinutes, testMsMax } = options;
-  const files = patterns.flatMap((pattern) => globSync(pattern, { cwd: root })).sort();
+  const files = patterns
+    .flatMap((pattern) => globSync(pattern, { cwd: root, exclude: [...(options.except ?? [])] }))
+    .sort();
   return {
     name,
     command: [
@@ -80,6 +85,14 @@ function nodeTests(name: string, patterns: readonly string[], options: NodeTestO
     deadlineMinutes,
   };
 }
+
+/** They need real Firecracker, KVM and a disk: they run in the lab, and are skipped by name without Firecracker. */
+const FIRECRACKER_TESTS = [
+  "test/vm/contract/firecracker.test.ts",
+  "test/vm/firecracker-claims.test.ts",
+  "test/vm/keeper/*.test.ts",
+];
+const FIRECRACKER = findFirecracker() !== null;
 
 /** What is run inside of the KVM lab (scripts/lab). There, everything is about ten times slower than here. */
 function labTests(name: string, patterns: readonly string[], deadlineMinutes: number): Group {
@@ -115,9 +128,14 @@ const groups: readonly Group[] = [
     deadlineMinutes: 15,
     testMsMax: EMULATED_TEST_MS_MAX,
   }),
-  nodeTests("vm", ["test/vm/**/*.test.ts"], { concurrency: 1, deadlineMinutes: 15, testMsMax: EMULATED_TEST_MS_MAX }),
+  nodeTests("vm", ["test/vm/**/*.test.ts"], {
+    concurrency: 1,
+    deadlineMinutes: 20,
+    testMsMax: EMULATED_TEST_MS_MAX,
+    except: FIRECRACKER_TESTS,
+  }),
   nodeTests("lab", ["test/lab/*.test.ts"], { concurrency: 1, deadlineMinutes: 5, testMsMax: TEST_MS_MAX }),
-  labTests("kvm lab", ["test/lab/inside/*.test.ts"], 10),
+  labTests("kvm lab", ["test/lab/inside/*.test.ts", ...FIRECRACKER_TESTS], FIRECRACKER ? 120 : 10),
   nodeTests("end to end", ["test/e2e/**/*.test.ts"], {
     concurrency: 1,
     deadlineMinutes: 30,

@@ -1,5 +1,5 @@
-// Real Firecracker for tests: where it is, and nothing else. It is not part of this project, nor installed by it.
-import { accessSync, constants } from "node:fs";
+// Real Firecracker for tests: where it is, and whether it can run here. It is not part of this project, nor installed by it.
+import { accessSync, constants, existsSync, readFileSync } from "node:fs";
 import { delimiter, join } from "node:path";
 
 export interface FirecrackerPrograms {
@@ -18,6 +18,21 @@ export function findFirecracker(env: NodeJS.ProcessEnv = process.env): Firecrack
   // Who names a folder means to test with it.
   if (named) throw new Error(`HPCC_FIRECRACKER_DIR=${named} lacks ${firecracker ? "jailer" : "firecracker"}`);
   return null;
+}
+
+/** Why tests of Firecracker under a keeper cannot run here; false where they can. */
+export function withoutFirecracker(): string | false {
+  if (findFirecracker() === null) return "skipped: no firecracker";
+  if (process.getuid?.() !== 0) return "skipped: no firecracker without root";
+  if (!existsSync("/dev/kvm")) return "skipped: no firecracker without KVM (make test-kvm)";
+  return groupControllers().includes("memory")
+    ? false
+    : "skipped: no firecracker without cgroup v2 and its controllers (make test-kvm)";
+}
+
+function groupControllers(): string {
+  const file = "/sys/fs/cgroup/cgroup.controllers";
+  return existsSync(file) ? readFileSync(file, "utf8") : "";
 }
 
 function isExecutable(path: string): boolean {

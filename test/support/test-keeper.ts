@@ -3,13 +3,14 @@
 import assert from "node:assert/strict";
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
-import { chmodSync, existsSync, mkdtempSync, rmSync } from "node:fs";
+import { chmodSync, mkdtempSync, rmSync } from "node:fs";
 import { createServer, type Socket } from "node:net";
-import { delimiter, join } from "node:path";
+import { join } from "node:path";
 import { SILENT_LOGGER } from "../../src/base/log.ts";
 import { SYSTEM_CLOCK } from "../../src/base/system/clock.ts";
 import { keeperOver } from "../../src/vm/keeper/connect-keeper.ts";
 import type { Keeper } from "../../src/vm/keeper/keeper.ts";
+import { findFirecracker } from "./firecracker.ts";
 import { INSTALLED } from "./vm.ts";
 
 const ROOT = join(import.meta.dirname, "../..");
@@ -19,21 +20,6 @@ const USER = "47100:47100";
 export const UID_FIRST = 471_000;
 export const UID_LAST = 471_999;
 const DEADLINE_MS = 300_000;
-
-/** The folder of Firecracker and its jailer; null where they are not. */
-export function firecrackerFolder(): string | null {
-  const named = process.env["HPCC_FIRECRACKER_DIR"];
-  const folders = named ? [named] : (process.env["PATH"] ?? "").split(delimiter);
-  return folders.find((folder) => ["firecracker", "jailer"].every((name) => existsSync(join(folder, name)))) ?? null;
-}
-
-/** Why tests of Firecracker cannot run here; false where they can. */
-export function withoutFirecracker(): string | false {
-  if (firecrackerFolder() === null) return "skipped: no firecracker";
-  if (process.getuid?.() !== 0) return "skipped: no firecracker without root";
-  if (!existsSync("/dev/kvm")) return "skipped: no firecracker without KVM (make test-kvm)";
-  return false;
-}
 
 export interface TestKeeper extends AsyncDisposable {
   readonly keeper: Keeper;
@@ -49,8 +35,8 @@ let keepers = 0;
 
 /** Starts a keeper whose worker is this process. */
 export async function startTestKeeper(): Promise<TestKeeper> {
-  const folder = firecrackerFolder();
-  assert.ok(folder, "Firecracker is here");
+  const programs = findFirecracker();
+  assert.ok(programs, "Firecracker is here");
   keepers += 1;
   const base = mkdtempSync(join(DISK, "k-"));
   chmodSync(base, 0o711);
@@ -66,8 +52,8 @@ export async function startTestKeeper(): Promise<TestKeeper> {
     "--uids": `${UID_FIRST}-${UID_LAST}`,
     "--base": join(base, "b"),
     "--cgroup": cgroup,
-    "--firecracker": join(folder, "firecracker"),
-    "--jailer": join(folder, "jailer"),
+    "--firecracker": programs.firecracker,
+    "--jailer": programs.jailer,
     "--lock-dir": join(base, "uids"),
   };
   const program = [join(ROOT, "node_modules/node/bin/node"), join(ROOT, "test/support/keeper-relay.ts"), socketPath];

@@ -1,7 +1,7 @@
 // The contract of the runtime port on the `firecracker` driver, in the KVM lab or on a machine like it.
 import { it } from "node:test";
+import { withoutFirecracker } from "../../support/firecracker.ts";
 import { driverUnderTest } from "../../support/firecracker-driver.ts";
-import { withoutFirecracker } from "../../support/test-keeper.ts";
 import { runtimeContract } from "./contract.ts";
 
 const skip = withoutFirecracker();

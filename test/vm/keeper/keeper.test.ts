@@ -4,10 +4,11 @@ import assert from "node:assert/strict";
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
 import { existsSync, mkdtempSync, readdirSync, readFileSync, readlinkSync, rmdirSync, rmSync } from "node:fs";
-import { delimiter, join } from "node:path";
+import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { type TestContext, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
+import { findFirecracker, withoutFirecracker } from "../../support/firecracker.ts";
 
 const ROOT = join(import.meta.dirname, "../../..");
 const KEEPER = join(ROOT, "out/lib/hpcc/keeper");
@@ -16,23 +17,7 @@ const [UID_FIRST, UID_LAST] = [472_000, 472_009];
 const MIB = 1024 * 1024;
 const GONE_MS = 5_000;
 
-function firecrackerFolder(): string | null {
-  const named = process.env["HPCC_FIRECRACKER_DIR"];
-  const folders = named ? [named] : (process.env["PATH"] ?? "").split(delimiter);
-  return folders.find((folder) => ["firecracker", "jailer"].every((name) => existsSync(join(folder, name)))) ?? null;
-}
-
-function cannotRun(): string | false {
-  if (firecrackerFolder() === null) return "skipped: no firecracker";
-  if (process.getuid?.() !== 0) return "skipped: no root";
-  if (!existsSync("/dev/kvm")) return "skipped: no KVM (make test-kvm)";
-  const controllers = existsSync(join(CGROUPS, "cgroup.controllers"))
-    ? readFileSync(join(CGROUPS, "cgroup.controllers"), "utf8")
-    : "";
-  return controllers.includes("memory") ? false : "skipped: no cgroup v2 with controllers (make test-kvm)";
-}
-
-const skip = cannotRun();
+const skip = withoutFirecracker();
 
 interface Kept {
   readonly guard: ChildProcess;
@@ -40,25 +25,19 @@ interface Kept {
   readonly group: string;
   readonly said: { readonly uids: readonly number[]; readonly versions: readonly string[]; readonly hello: unknown };
   /** The guard's children by name. */
-  pidOf(name: string): number;
+  readonly pidOf: (name: string) => number;
 }
 
 async function start(t: TestContext): Promise<Kept> {
   const base = mkdtempSync("/srv/k-");
   const group = join(CGROUPS, `hpcc-kept-${process.pid}`);
-  const folder = firecrackerFolder() ?? "";
+  const programs = findFirecracker();
+  assert.ok(programs, "Firecracker is here");
   const guard = spawn(
     KEEPER,
     [
       ["--user", "47200:47200", "--uids", `${UID_FIRST}-${UID_LAST}`, "--base", base, "--cgroup", group],
-      [
-        "--firecracker",
-        join(folder, "firecracker"),
-        "--jailer",
-        join(folder, "jailer"),
-        "--lock-dir",
-        "/run/kept-uids",
-      ],
+      ["--firecracker", programs.firecracker, "--jailer", programs.jailer, "--lock-dir", "/run/kept-uids"],
       ["--", process.execPath, join(import.meta.dirname, "kept-worker.ts")],
     ].flat(),
     { stdio: ["ignore", "pipe", "inherit"] },
@@ -80,7 +59,7 @@ async function start(t: TestContext): Promise<Kept> {
     base,
     group,
     said: JSON.parse(line),
-    pidOf(name) {
+    pidOf: (name) => {
       const children = readFileSync(`/proc/${guard.pid}/task/${guard.pid}/children`, "utf8").trim().split(" ");
       const pid = children.find((child) => readlinkSync(`/proc/${child}/exe`).endsWith(`/${name}`));
       assert.ok(pid, `the guard has a child ${name}`);
