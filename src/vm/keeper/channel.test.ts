@@ -17,8 +17,8 @@ interface Ends {
   readonly clock: ManualClock;
   readonly events: Fields[];
   /** The next request that came. */
-  next(): Promise<{ readonly id: number; readonly request: string; readonly with: Fields }>;
-  say(text: string): void;
+  readonly next: () => Promise<{ readonly id: number; readonly request: string; readonly with: Fields }>;
+  readonly say: (text: string) => void;
 }
 
 async function ends(t: TestContext): Promise<Ends> {
@@ -56,7 +56,7 @@ async function ends(t: TestContext): Promise<Ends> {
     keeper,
     clock,
     events,
-    async next() {
+    next: async () => {
       while (lines.length === 0) await waiting;
       return JSON.parse(lines.shift() ?? "");
     },
