@@ -40,7 +40,7 @@ interface Kept {
   readonly group: string;
   readonly said: { readonly uids: readonly number[]; readonly versions: readonly string[]; readonly hello: unknown };
   /** The guard's children by name. */
-  pidOf(name: string): number;
+  readonly pidOf: (name: string) => number;
 }
 
 async function start(t: TestContext): Promise<Kept> {
@@ -80,7 +80,7 @@ async function start(t: TestContext): Promise<Kept> {
     base,
     group,
     said: JSON.parse(line),
-    pidOf(name) {
+    pidOf: (name) => {
       const children = readFileSync(`/proc/${guard.pid}/task/${guard.pid}/children`, "utf8").trim().split(" ");
       const pid = children.find((child) => readlinkSync(`/proc/${child}/exe`).endsWith(`/${name}`));
       assert.ok(pid, `the guard has a child ${name}`);
