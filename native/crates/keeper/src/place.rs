@@ -16,6 +16,8 @@ use crate::options::Options;
 use crate::uids::{self, UidRange};
 
 const SWEEP_DEADLINE: Duration = Duration::from_secs(5);
+/// A keeper that was killed holds its locks until the last of its threads is gone.
+const LOCK_DEADLINE: Duration = Duration::from_secs(2);
 /// What is in the base folder beside its lock.
 const CONTENTS: [&str; 4] = ["bin", "files", "jails", "run"];
 
@@ -173,9 +175,15 @@ fn lock(folder: &Folder) -> Result<OwnedFd, Error> {
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let file = openat(&folder.fd, "lock", flags, Mode::from_raw_mode(0o600))
         .doing(|| format!("open {}", folder.path.join("lock").display()))?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
-        Err(Errno::WOULDBLOCK) => Err(Error::Locked(folder.path.clone())),
-        Err(errno) => Err(errno).doing(|| format!("lock {}", folder.path.display()))?,
+    let deadline = Instant::now() + LOCK_DEADLINE;
+    loop {
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(file),
+            Err(Errno::WOULDBLOCK) if Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            Err(Errno::WOULDBLOCK) => return Err(Error::Locked(folder.path.clone())),
+            Err(errno) => Err(errno).doing(|| format!("lock {}", folder.path.display()))?,
+        }
     }
 }

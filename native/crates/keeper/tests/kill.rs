@@ -174,7 +174,6 @@ fn a_killed_vmm_leaves_nothing_and_harms_no_other() {
 #[test]
 fn leftovers_of_a_crash_of_all_are_removed_at_the_next_start() {
     let site = Site::new();
-    let other = Site::new();
     for (state, bring) in STATES {
         let mut keeper = site.start();
         bring(&mut keeper);
@@ -189,9 +188,6 @@ fn leftovers_of_a_crash_of_all_are_removed_at_the_next_start() {
         if state != "idle" {
             assert!(!site.left().is_empty(), "{state}");
         }
-        // A keeper of another folder leaves its uids alone.
-        let mut sharing = other.command();
-        sharing.arg("never");
         site.start().finish();
     }
     assert!(site.left().is_empty());
