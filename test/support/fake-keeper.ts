@@ -11,8 +11,8 @@ import {
   openSync,
   readdirSync,
   rmSync,
+  writeSync,
 } from "node:fs";
-import { appendFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { HpccError } from "../../src/base/errors.ts";
@@ -174,7 +174,7 @@ export class FakeJail implements Jail {
       ...(fault ? { fault: (call: FakeCall) => fault(call, spec) } : {}),
       ...(extraConfig ? { extraConfig } : {}),
       onRun: () => {
-        if (spec.snapshot === null) void jail?.say(`${AGENT_LISTENS}\n`);
+        if (spec.snapshot === null) jail?.say(`${AGENT_LISTENS}\n`);
       },
       onSnapshot: () => jail?.snapshotWritten(),
       // A load that fails ends the real process.
@@ -192,9 +192,9 @@ export class FakeJail implements Jail {
     this.#wroteSnapshot = true;
   }
 
-  /** Writes to the console as a guest does; rejects when nobody reads on. */
-  say(text: string): Promise<void> {
-    return appendFile(this.consolePipe, text);
+  /** Writes to the console as a guest does, no more than a pipe takes. */
+  say(text: string): void {
+    if (this.#lives) writeSync(this.#console, text);
   }
 
   /** Names under which the guest can be dialled. */
