@@ -80,7 +80,7 @@ const GRPC = { ":status": 200, "content-type": "application/grpc+proto" };
 
 describe("through the channel, a breach is", () => {
   const guests: Record<string, (socket: Socket) => void> = {
-    "a guest that speaks something else": (socket) => socket.end("HTTP/1.1 200 OK\r\n\r\n"),
+    "a guest that speaks something else": (socket) => socket.write("HTTP/1.1 200 OK\r\n\r\n"),
     "a guest that sends noise": (socket) => socket.write(Buffer.alloc(100_000, 0xa5)),
     "an HTTP error": answering((stream) => stream.respond({ ":status": 404 }, { endStream: true })),
     "another content": answering((stream) => stream.respond({ ":status": 200, "content-type": "text/html" })),
