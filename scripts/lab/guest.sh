@@ -18,9 +18,6 @@ for controller in $(cat /sys/fs/cgroup/cgroup.controllers); do
 done
 ln -sfn /proc/self/fd /dev/fd
 
-# A guest's first touch of a page costs a world switch, which is slow here: let them be large ones.
-echo always | tee /sys/kernel/mm/transparent_hugepage/{enabled,shmem_enabled} >/dev/null
-
 # The kernel looks for modules here by itself, too.
 mkdir -p /lib/modules
 ln -sfn "$MODULES/$RELEASE" "/lib/modules/$RELEASE"
