@@ -20,7 +20,7 @@ import { type Canary, findCanaries } from "../support/canary.ts";
 import { withoutFirecracker } from "../support/firecracker.ts";
 import { assertNoNetwork, type OpenedFirecracker, openFirecracker } from "../support/firecracker-driver.ts";
 import { startTestKeeper } from "../support/test-keeper.ts";
-import { request, textInput } from "../support/vm.ts";
+import { CLOCK_OFF_MS_MAX, request, textInput } from "../support/vm.ts";
 import { compileProbe, makeToolchain } from "../support/vm-toolchain.ts";
 import { stdoutOf } from "./contract/executions.ts";
 
@@ -28,9 +28,6 @@ const skip = withoutFirecracker();
 const repository = join(import.meta.dirname, "../..");
 /** As many as the claim says; fewer where time is short. */
 const RESTORES = Number(process.env["HPCC_GOLDEN_RESTORES"] ?? 300);
-/** The guest is told the time once, so it is behind by what the telling takes: where processors are emulated, that is seconds. */
-const EMULATED = /TCG/.test(readFileSync("/proc/cpuinfo", "latin1"));
-const CLOCK_OFF_MS_MAX = EMULATED ? 3_000 : 10;
 const SHAPE = { memoryBytes: 256 * 2 ** 20, vcpus: 1, goldenOwner: null } as const;
 const LAB_MS = 240_000;
 

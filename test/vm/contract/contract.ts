@@ -12,14 +12,12 @@ import type { BootSpec, Machine, ParkedMachine } from "../../../src/vm/runtime.t
 import { findCanaries, type Search } from "../../support/canary.ts";
 import { cpuMs } from "../../support/processes.ts";
 import { makeRootedGuest, plantedMarkers } from "../../support/rooted-guest.ts";
-import { childrenNamed, request } from "../../support/vm.ts";
+import { CLOCK_OFF_MS_MAX, childrenNamed, request } from "../../support/vm.ts";
 import { makeToolchain } from "../../support/vm-toolchain.ts";
 import type { DriverUnderTest, OpenedDriver } from "./driver.ts";
 import { compile, failsWith, limitedBy, runsOn, stdoutOf, untilRunning } from "./executions.ts";
 
 const PARK_CYCLES = Number(process.env["HPCC_TEST_PARK_CYCLES"] ?? 100);
-/** A guest's clock against the host's, beside the time that asking takes. */
-const CLOCK_OFF_MS_MAX = 10;
 const CANCEL_MS_MAX = 2_000;
 const BIG_BYTES = 48 * 2 ** 20;
 /** How long a parked machine is watched. */
