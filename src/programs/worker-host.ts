@@ -6,10 +6,10 @@ import { digestHex } from "../core/digest/digest.ts";
 import { type HostReport, namesWith, reportHost } from "../vm/host/host-report.ts";
 import type { HostSubject } from "../vm/host/read-host-facts.ts";
 
-export function hostSubject({ host }: WorkerConfig): HostSubject {
+export function hostSubject({ host, runtime }: WorkerConfig): HostSubject {
   return {
     root: "/",
-    firecrackerWanted: host.baseDir !== null,
+    firecrackerWanted: host.baseDir !== null || runtime === "firecracker",
     firecracker: host.firecracker,
     jailer: host.jailer,
     jailsFolder: host.baseDir,

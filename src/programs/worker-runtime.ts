@@ -11,7 +11,7 @@ import { openQemuRuntime } from "../vm/qemu/runtime.ts";
 import type { Runtime } from "../vm/runtime.ts";
 import type { WorkerImages } from "../worker/images.ts";
 import { qemuOptions } from "./doctor-checks.ts";
-import { libraryFolder } from "./installation.ts";
+import { installedProgram, libraryFolder } from "./installation.ts";
 
 const KEEPER_DEADLINE_MS = 30_000;
 
@@ -57,6 +57,7 @@ async function openJailed(env: Environment, config: WorkerConfig, logger: Logger
     keeper,
     guestFolder: firecracker.guestDir ?? join(libraryFolder(env), "guest"),
     outputsFolder: join(config.stateDir, "outputs"),
+    channelProgram: installedProgram(env, "channel"),
     bootDeadlineMs: firecracker.bootDeadlineMs,
     restoreDeadlineMs: firecracker.restoreDeadlineMs,
     goldens: {

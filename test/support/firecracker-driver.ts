@@ -14,7 +14,7 @@ import type { BootSpec, Machine } from "../../src/vm/runtime.ts";
 import type { DriverUnderTest, MemoryFile, OpenedDriver, OpenOptions } from "../vm/contract/driver.ts";
 import { memoryRanges } from "./canary.ts";
 import { startTestKeeper, type TestKeeper, UID_FIRST, UID_LAST } from "./test-keeper.ts";
-import { GUEST_FOLDER } from "./vm.ts";
+import { GUEST_FOLDER, INSTALLED } from "./vm.ts";
 
 /** The lab emulates the emulator of the machine. */
 const DEADLINE_MS = 240_000;
@@ -106,6 +106,7 @@ export async function openFirecracker(options: FirecrackerOpenOptions = {}): Pro
     keeper: jails,
     guestFolder,
     outputsFolder: outputs,
+    channelProgram: join(INSTALLED, "channel"),
     bootDeadlineMs: DEADLINE_MS,
     restoreDeadlineMs: DEADLINE_MS,
     deadlines: { ...DEFAULT_AGENT_DEADLINES, scrubMs: DEADLINE_MS, ...deadlines },

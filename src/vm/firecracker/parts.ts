@@ -8,6 +8,7 @@ import { dialGuest } from "../agent/dial.ts";
 import { AGENT_PORT, type AgentDeadlines } from "../agent/limits.ts";
 import { dialSession } from "../agent/scrub.ts";
 import type { OpenSession, SessionOptions } from "../agent/session.ts";
+import type { OpenStream } from "../agent/stream.ts";
 import type { GuestFiles } from "../guest-files.ts";
 import type { Jail, Keeper } from "../keeper/keeper.ts";
 import type { MachineOrigin } from "../runtime.ts";
@@ -21,6 +22,7 @@ export interface FirecrackerContext {
   readonly guest: GuestFiles;
   /** Folder for larger outputs of executions. */
   readonly outputsFolder: string;
+  readonly openStream: OpenStream;
   readonly bootDeadlineMs: number;
   readonly restoreDeadlineMs: number;
   /** What a console may carry in a machine's life; a guest that writes more is up to no good. */
@@ -71,7 +73,8 @@ export function letGo(parts: Parts): void {
 }
 
 export function sessionOptions(context: FirecrackerContext): SessionOptions {
-  return { clock: context.clock, deadlines: context.deadlines, folder: context.outputsFolder, randomBytes };
+  const { clock, deadlines, outputsFolder, openStream } = context;
+  return { clock, deadlines, folder: outputsFolder, randomBytes, openStream };
 }
 
 /** Dials the guest's agent once it listens. */

@@ -5,6 +5,7 @@ import { mkdirSync, mkdtempSync, readdirSync, readlinkSync, rmSync, writeFileSyn
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, describe, it } from "node:test";
+import { CHANNEL_PROGRAM } from "../../../test/support/agent-streams.ts";
 import { type FakeGuestOptions, fakeGuest } from "../../../test/support/fake-guest.ts";
 import { FAKE_HELLO, FakeKeeper, type FakeKeeperOptions } from "../../../test/support/fake-keeper.ts";
 import { type ErrorCode, HpccError } from "../../base/errors.ts";
@@ -58,6 +59,7 @@ async function setUp({ guest = {}, keeper: keeperOptions = {}, runtime: runtimeO
     keeper,
     guestFolder,
     outputsFolder: join(folder, "outputs"),
+    channelProgram: CHANNEL_PROGRAM,
     bootDeadlineMs: 20_000,
     restoreDeadlineMs: 20_000,
     clock: SYSTEM_CLOCK,

@@ -6,6 +6,7 @@ import type { Clock } from "../../base/clock.ts";
 import { HpccError } from "../../base/errors.ts";
 import type { Logger } from "../../base/log.ts";
 import type { Digest } from "../../core/digest/digest.ts";
+import { streamThroughChannel } from "../agent/channel.ts";
 import { type AgentDeadlines, DEFAULT_AGENT_DEADLINES } from "../agent/limits.ts";
 import { loadGuestFiles } from "../guest-files.ts";
 import type { Keeper } from "../keeper/keeper.ts";
@@ -32,6 +33,8 @@ export interface FirecrackerRuntimeOptions {
   readonly guestFolder: string;
   /** Private folder for larger outputs of executions; its files have no names. */
   readonly outputsFolder: string;
+  /** `hpcc-channel`, in which each guest's HTTP/2 is parsed. */
+  readonly channelProgram: string;
   readonly bootDeadlineMs?: number;
   readonly restoreDeadlineMs?: number;
   readonly consoleBytesMax?: number;
@@ -62,6 +65,7 @@ export async function openFirecrackerRuntime(options: FirecrackerRuntimeOptions)
     keeper,
     guest,
     outputsFolder: options.outputsFolder,
+    openStream: streamThroughChannel(options.channelProgram),
     bootDeadlineMs: options.bootDeadlineMs ?? DEFAULT_BOOT_DEADLINE_MS,
     restoreDeadlineMs: options.restoreDeadlineMs ?? DEFAULT_RESTORE_DEADLINE_MS,
     consoleBytesMax: options.consoleBytesMax ?? DEFAULT_CONSOLE_BYTES_MAX,
