@@ -60,8 +60,6 @@ const wanted = process.argv.slice(2);
 const all = process.env["HPCC_TEST_ALL"] === "1";
 /** Cycles of park and restore of the contract suite: the claim is about a hundred. */
 const PARK_CYCLES = all ? 100 : 10;
-/** In the lab; emulated machines outside do the hundred. */
-const LAB_PARK_CYCLES = 5;
 /** Elsewhere; less than a group's deadline, so that a test that hangs is named. */
 const TEST_MS_MAX = 180_000;
 
@@ -103,6 +101,8 @@ const FIRECRACKER_TESTS = [
   "test/vm/keeper/*.test.ts",
 ];
 const FIRECRACKER = findFirecracker() !== null;
+/** In the lab, where a snapshot by Firecracker takes a quarter of a minute. */
+const LAB_PARK_CYCLES = FIRECRACKER ? 5 : PARK_CYCLES;
 
 /** What is run inside of the KVM lab (scripts/lab). There, everything is about ten times slower than here. */
 function labTests(name: string, patterns: readonly string[], deadlineMinutes: number): Group {
