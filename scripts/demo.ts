@@ -110,11 +110,12 @@ async function main(): Promise<void> {
     heading("The last audit rows: image, source, flags, output, tenant, worker, vm, duration, exit");
     const log = await user.hpcc(["audit", "rows", "--state", worker.state, "--json"]);
     const rows = JSON.parse(log.stdout) as { row: string; digest: string; kind: string; isolation: string | null }[];
-    const jobRows = rows.filter(({ kind }) => kind !== "vm");
+    const ofKind = (wanted: string) => rows.filter(({ kind }) => kind === wanted);
+    const jobRows = rows.filter(({ kind }) => kind !== "vm" && kind !== "host");
     const sent = cold.stats.jobs_sent + warm.stats.jobs_sent + edited.stats.jobs_sent;
     check(jobRows.length === sent, `one row for each job sent (${jobRows.length} rows, ${sent} jobs)`);
     for (const { row } of jobRows.slice(-3)) console.log(row);
-    console.log(`${jobRows.length} rows for ${sent} jobs, ${rows.length - jobRows.length} rows of kind vm`);
+    console.log(`${jobRows.length} rows for ${sent} jobs, ${ofKind("vm").length} of kind vm, ${ofKind("host").length} of kind host`);
 
     heading("hpcc inspect of the last row");
     const inspected = await user.hpcc(["inspect", jobRows.at(-1)!.digest], { cwd: project });
@@ -123,7 +124,7 @@ async function main(): Promise<void> {
 
     heading("Where it ran");
     console.log(`isolation ${jobRows.at(-1)!.isolation}`);
-    for (const { row } of rows.filter(({ kind }) => kind === "vm")) console.log(row);
+    for (const { row } of ofKind("vm")) console.log(row);
     const objects = await user.run(["sh", "-c", "ls src/*.o | wc -l; ./src/lua -v"], { cwd: project });
     console.log(objects.stdout);
   } finally {
