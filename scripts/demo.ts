@@ -115,7 +115,9 @@ async function main(): Promise<void> {
     const sent = cold.stats.jobs_sent + warm.stats.jobs_sent + edited.stats.jobs_sent;
     check(jobRows.length === sent, `one row for each job sent (${jobRows.length} rows, ${sent} jobs)`);
     for (const { row } of jobRows.slice(-3)) console.log(row);
-    console.log(`${jobRows.length} rows for ${sent} jobs, ${ofKind("vm").length} of kind vm, ${ofKind("host").length} of kind host`);
+    console.log(
+      `${jobRows.length} rows for ${sent} jobs, ${ofKind("vm").length} of kind vm, ${ofKind("host").length} of kind host`,
+    );
 
     heading("hpcc inspect of the last row");
     const inspected = await user.hpcc(["inspect", jobRows.at(-1)!.digest], { cwd: project });
