@@ -25,7 +25,7 @@ pub fn clear(ground: &Ground, groups: &Groups, gate: &Gate, sequence: u64) -> Sc
         gate.wait_refusing(Some(PAUSE));
         sys::kill_all_others();
     }
-    until(Instant::now() + CLEARING_DEADLINE, gate, || {
+    let groups_gone = until(Instant::now() + CLEARING_DEADLINE, gate, || {
         groups.remove_all()
     });
     ground.remove_leftovers();
@@ -42,7 +42,7 @@ pub fn clear(ground: &Ground, groups: &Groups, gate: &Gate, sequence: u64) -> Sc
     let left = ground.count_leftovers();
     ScrubReport {
         processes_left: saturate(left.processes),
-        mounts_left: saturate(left.mounts + let_go.unwrap_or(0)),
+        mounts_left: saturate(left.mounts + let_go.unwrap_or(0) + usize::from(!groups_gone)),
         ipc_left: saturate(left.ipc),
         duration_us: u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX),
         sequence,

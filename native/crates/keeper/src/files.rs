@@ -7,7 +7,10 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
-use rustix::fs::{CWD, FileType, Mode, OFlags, fchmod, fstat, ioctl_ficlone, openat, renameat};
+use rustix::fs::{
+    CWD, FileType, Mode, OFlags, PROC_SUPER_MAGIC, ResolveFlags, fchmod, fstat, fstatfs,
+    ioctl_ficlone, openat, openat2, renameat,
+};
 use rustix::io::Errno;
 
 use crate::digest::{Digest, Hasher};
@@ -83,6 +86,8 @@ pub struct FileStore {
     user: User,
     bytes_max: u64,
     entries: Mutex<HashMap<Digest, Entry>>,
+    /// Held by who admits.
+    admitting: Mutex<()>,
     clock: AtomicU64,
 }
 
@@ -94,15 +99,21 @@ impl FileStore {
             user,
             bytes_max,
             entries: Mutex::new(HashMap::new()),
+            admitting: Mutex::new(()),
             clock: AtomicU64::new(0),
         }
     }
 
-    /// Takes a copy of a file that the worker's user can read, unless it is here.
+    /// Takes a copy of a file that the worker's user can read, unless it is here. One at a time; never more bytes than the store holds.
     pub fn admit(&self, path: &str, digest: Digest, bytes_max: u64) -> Result<(), Error> {
+        let _one = self
+            .admitting
+            .lock()
+            .unwrap_or_else(|poison| poison.into_inner());
         if self.touch(&digest) {
             return Ok(());
         }
+        let bytes_max = bytes_max.min(self.bytes_max);
         let mut source = File::from(self.open_as_worker(path)?);
         let temporary = format!("new.{}", self.tick());
         let taken = self.take(&mut source, path, &temporary, digest, bytes_max);
@@ -150,7 +161,13 @@ impl FileStore {
             return Err(Error::Missing(*digest));
         }
         match beneath(self.folder.fd.as_fd(), digest.file_name(), OFlags::PATH) {
-            Err(Errno::NOENT) => Err(Error::Missing(*digest)),
+            Err(Errno::NOENT) => {
+                self.entries
+                    .lock()
+                    .unwrap_or_else(|poison| poison.into_inner())
+                    .remove(digest);
+                Err(Error::Missing(*digest))
+            }
             other => Ok(other.doing(|| format!("open {digest}"))?),
         }
     }
@@ -164,7 +181,9 @@ impl FileStore {
         bytes_max: u64,
     ) -> Result<u64, Error> {
         let stat = fstat(&source).doing(|| format!("examine {path}"))?;
-        if kind(&stat) != FileType::RegularFile {
+        let of_proc =
+            fstatfs(&source).doing(|| format!("examine {path}"))?.f_type == PROC_SUPER_MAGIC;
+        if kind(&stat) != FileType::RegularFile || of_proc {
             return Err(Error::NotAFile(path.into()));
         }
         if stat.st_size as u64 > bytes_max {
@@ -207,12 +226,13 @@ impl FileStore {
             .stack_size(64 * 1024)
             .spawn(move || {
                 sys::take_file_rights(&user).map_err(|_| Errno::PERM)?;
-                // Not blocking: it may be a FIFO.
-                openat(
+                // Not blocking: it may be a FIFO. No link of /proc, behind which are files that a name would not lead to.
+                openat2(
                     CWD,
                     name,
                     OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC,
                     Mode::empty(),
+                    ResolveFlags::NO_MAGICLINKS,
                 )
             })
             .map_err(|_| Error::Thread)?
@@ -331,6 +351,30 @@ mod tests {
         }
         // Root's own rights are those of other threads still.
         assert!(fs::read(&secret).is_ok());
+    }
+
+    #[test]
+    fn nothing_of_proc_is_taken_though_root_sees_more_of_it() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let store = store(folder.path(), 1 << 20);
+        for path in [
+            "/proc/kallsyms",
+            "/proc/version",
+            "/proc/1/maps",
+            "/proc/1/root/etc/passwd",
+            "/proc/self/cwd/Cargo.toml",
+        ] {
+            let admitted = store.admit(path, digest_of(b"other"), 1 << 30);
+            assert!(
+                matches!(
+                    admitted,
+                    Err(Error::NotAFile(_)
+                        | Error::NotOpened(_, Errno::LOOP | Errno::ACCESS | Errno::PERM))
+                ),
+                "{path}: {admitted:?}"
+            );
+        }
     }
 
     #[test]

@@ -4,7 +4,6 @@ use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::CommandExt;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
@@ -12,8 +11,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{
     DumpableBehavior, Pid, PidfdFlags, Resource, Rlimit, Signal, WaitOptions, getpid, getppid,
-    pidfd_open, pidfd_send_signal, set_dumpable_behavior, set_parent_process_death_signal,
-    setrlimit, waitpid,
+    getrlimit, pidfd_open, pidfd_send_signal, set_dumpable_behavior,
+    set_parent_process_death_signal, setrlimit, waitpid,
 };
 
 use crate::cgroup::{self, KeeperGroup};
@@ -103,6 +102,13 @@ pub fn run(options: &Options) -> Result<i32, Error> {
         maximum: Some(1),
     };
     setrlimit(Resource::Core, no_core).doing(|| "forbid core files".into())?;
+    // Each machine holds a handful of files.
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    let files = Rlimit {
+        current: maximum,
+        maximum,
+    };
+    setrlimit(Resource::Nofile, files).doing(|| "raise the number of open files".into())?;
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     let signals = sys::signals(&FORWARDED).doing(|| "take signals".into())?;
     let place = Place::open(options)?;
@@ -252,10 +258,10 @@ fn start_worker(options: &Options, socket: OwnedFd) -> Result<(Child, OwnedFd), 
         .env("HPCC_KEEPER_FD", "3")
         .env("HOME", home)
         .env("USER", &name)
-        .env("LOGNAME", &name)
-        // A terminal's Ctrl-C reaches it through the guard alone.
-        .process_group(0);
+        .env("LOGNAME", &name);
     sys::before_exec(&mut command, move || {
+        // No terminal of root's: its Ctrl-C reaches the worker through the guard alone, and nothing is typed into it.
+        rustix::process::setsid()?;
         sys::pass_as_three(socket.as_fd())?;
         rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
         sys::become_user(uid, gid, &groups)?;

@@ -31,6 +31,8 @@ use crate::{log, sys};
 const START_DEADLINE: Duration = Duration::from_secs(30);
 const API_POLL: Duration = Duration::from_millis(2);
 const CLEAR_DEADLINE: Duration = Duration::from_secs(5);
+/// Pause before another attempt to clear a machine away.
+const CLEAR_RETRY: Duration = Duration::from_secs(1);
 const DESTROY_DEADLINE: Duration = Duration::from_secs(15);
 const MEMORY_BYTES: std::ops::RangeInclusive<u64> = 16 << 20..=1 << 40;
 const VCPUS_MAX: u64 = 32;
@@ -563,25 +565,28 @@ impl Machines {
             parts.run = None;
             (parts.uid.take(), parts.group.take())
         };
-        let deadline = Instant::now() + CLEAR_DEADLINE;
-        let cleared = (|| -> Result<(), Fault> {
-            self.means.run.remove(&machine.name.0)?;
-            if let Some(group) = group {
-                group.remove(deadline)?;
+        let attempt = || -> Result<(), Fault> {
+            if let Some(group) = &group {
+                group.remove(Instant::now() + CLEAR_DEADLINE)?;
             }
+            self.means.run.remove(&machine.name.0)?;
             self.means.jails.remove(&machine.id)?;
             Ok(())
-        })();
-        match cleared {
-            Ok(()) => {
-                if let Some(uid) = uid {
-                    uid.release();
-                }
-            }
-            Err(fault) => log::warn(
+        };
+        // A machine is said to be gone only when it is: nobody may count on its memory before.
+        let cleared = loop {
+            let Err(fault) = attempt() else { break true };
+            log::warn(
                 "keeper.jail.left",
                 &[("jail", &machine.id), ("why", &fault.to_string())],
-            ),
+            );
+            if self.closing.load(Ordering::SeqCst) {
+                break false;
+            }
+            thread::sleep(CLEAR_RETRY);
+        };
+        if cleared && let Some(uid) = uid {
+            uid.release();
         }
         self.table().living.remove(&machine.name);
         self.left.notify_all();

@@ -53,7 +53,9 @@ impl EmptyNetwork {
 /// Runs in a thread that ends afterwards.
 fn in_new_namespace() -> Result<OwnedFd, Error> {
     crate::sys::unshare_network().map_err(Error::Kernel)?;
-    let devices = fs::read_to_string("/proc/thread-self/net/dev").unwrap_or_default();
+    let devices = fs::read_to_string("/proc/thread-self/net/dev").map_err(|error| {
+        Error::Kernel(rustix::io::Errno::from_io_error(&error).unwrap_or(rustix::io::Errno::IO))
+    })?;
     // Two lines of headings.
     for line in devices.lines().skip(2) {
         let name = line.split(':').next().unwrap_or("").trim();

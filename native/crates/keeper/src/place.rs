@@ -145,6 +145,8 @@ impl Place {
     /// Ends every process that belongs here and removes all that it had, whoever left it.
     pub fn sweep(&self) -> Result<(), Error> {
         let path = self.base.path.join("record");
+        // What holds tenants' memory needs no empty cgroup to be removed.
+        let kept = self.snapshots.remove("kept");
         match fs::read_to_string(&path) {
             Ok(text) => {
                 let record: Record =
@@ -164,7 +166,7 @@ impl Place {
         for name in CONTENTS {
             self.base.remove(name)?;
         }
-        self.snapshots.remove("kept")?;
+        kept?;
         self.uid_range()?.release_leftovers()?;
         self.base.remove("record")?;
         Ok(())

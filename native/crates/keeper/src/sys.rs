@@ -84,11 +84,20 @@ pub fn take_file_rights(user: &User) -> io::Result<()> {
         libc::setfsgid(libc::gid_t::MAX) as u32 == user.gid
             && libc::setfsuid(libc::uid_t::MAX) as u32 == user.uid
     };
-    if done {
-        Ok(())
-    } else {
-        Err(io::Error::from_raw_os_error(libc::EPERM))
+    if !done {
+        return Err(io::Error::from_raw_os_error(libc::EPERM));
     }
+    // The file user took only the capabilities over files; /proc looks at others when a file of it is opened.
+    let none = rustix::thread::CapabilitySet::empty();
+    rustix::thread::set_capabilities(
+        None,
+        rustix::thread::CapabilitySets {
+            effective: none,
+            permitted: none,
+            inheritable: none,
+        },
+    )?;
+    Ok(())
 }
 
 /// Puts this thread, and no other, into a network namespace of its own.
