@@ -36,7 +36,7 @@ test("Firecracker without a keeper is refused with the line that starts the work
   assert.equal(config.keeperFd, null);
   await assert.rejects(
     openWorkerRuntime({}, config, SILENT_LOGGER, signal),
-    invalid(/needs the keeper/, /hpcc-keeper .* -- hpcc worker --config/),
+    invalid(/needs the keeper/, /keeper --user .* -- hpcc worker --config/),
   );
 });
 

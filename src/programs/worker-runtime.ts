@@ -45,7 +45,7 @@ async function openJailed(env: Environment, config: WorkerConfig, logger: Logger
   const { keeperFd, firecracker, vms } = config;
   if (keeperFd === null)
     throw new HpccError("config.invalid", 'runtime = "firecracker" needs the keeper, which did not start this worker', {
-      hint: "Start it as root's `hpcc-keeper --user USER ... -- hpcc worker --config FILE`; docs/operations/worker.md has the whole line.",
+      hint: "Start it as root's `lib/hpcc/keeper --user USER ... -- hpcc worker --config FILE`; docs/operations/worker.md has the whole line.",
     });
   if (vms.vmVcpus > FIRECRACKER_VCPUS_MAX)
     throw new HpccError(

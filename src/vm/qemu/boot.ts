@@ -47,6 +47,7 @@ export async function bootQemu(
     const during = AbortSignal.any([signal, deadline.signal, failed.signal]);
     const listening = Promise.withResolvers<void>();
     during.addEventListener("abort", () => listening.resolve());
+    if (during.aborted) listening.resolve();
     await startProcesses(hull, spec, uid, {
       signal: during,
       onOutput: (log) => {
