@@ -182,19 +182,18 @@ class HostLook {
     const processes = this.#processes();
     const named = (uid: number): string => this.#jails.uids.get(uid) ?? "nobody";
     const list = (folder: string): string[] => (existsSync(folder) ? readdirSync(folder) : []);
-    const jails = list(join(base, "jails")).flatMap((vmm) =>
-      list(join(base, "jails", vmm)).map((id) => {
-        const { uid } = statSync(join(base, "jails", vmm, id, "root"), { throwIfNoEntry: false }) ?? { uid: -1 };
-        return `jail ${id} of ${named(uid)}`;
-      }),
-    );
+    // A jail and its control group have the keeper's own name; whose they are shows who runs there.
+    const ownerOf = (name: string): string => {
+      const inside = processes.find((one) => one.cgroup.endsWith(`/${name}`));
+      return inside ? named(inside.uid) : "nobody";
+    };
+    const jails = list(join(base, "jails"))
+      .flatMap((vmm) => list(join(base, "jails", vmm)))
+      .map((id) => `jail ${id} of ${ownerOf(id)}`);
     const groups = list(cgroup)
       .filter((name) => statSync(join(cgroup, name)).isDirectory())
       .flatMap((own) => list(join(cgroup, own)).filter((name) => statSync(join(cgroup, own, name)).isDirectory()))
-      .map((name) => {
-        const inside = processes.find((one) => one.cgroup.endsWith(`/${name}`));
-        return `cgroup ${name} of ${inside ? named(inside.uid) : "nobody"}`;
-      });
+      .map((name) => `cgroup ${name} of ${ownerOf(name)}`);
     return [
       ...processes.map(({ pid, uid }) => `process ${pid} of ${named(uid)}`),
       ...jails,
