@@ -34,7 +34,7 @@ export class FakeAgent implements AsyncDisposable {
   readonly #http2: Http2Server;
   readonly #sockets = new Set<Socket>();
 
-  private constructor(folder: string, behaviour: Behaviour) {
+  private constructor(folder: string, behaviour: Behaviour, tellsTime: boolean) {
     this.#folder = folder;
     this.socketPath = join(folder, "vsock");
     this.#http2 = createHttp2Server(
@@ -42,7 +42,8 @@ export class FakeAgent implements AsyncDisposable {
         routes: (router) =>
           router.service(AgentService, {
             async *session(requests) {
-              for await (const message of behaviour(requests[Symbol.asyncIterator]()))
+              const behave = tellsTime ? tellingTheTime : (told: AsyncIterator<SessionRequest>) => behaviour(told);
+              for await (const message of behave(requests[Symbol.asyncIterator](), behaviour))
                 yield create(SessionResponseSchema, { message });
             },
           }),
@@ -52,8 +53,9 @@ export class FakeAgent implements AsyncDisposable {
     this.#server = createServer((socket) => this.#connected(socket));
   }
 
-  static async start(behaviour: Behaviour): Promise<FakeAgent> {
-    const agent = new FakeAgent(await mkdtemp(join(tmpdir(), "hpcc-agent-")), behaviour);
+  /** The behaviour sees no question for the time, unless it is to answer them itself. */
+  static async start(behaviour: Behaviour, { tellsTime = true } = {}): Promise<FakeAgent> {
+    const agent = new FakeAgent(await mkdtemp(join(tmpdir(), "hpcc-agent-")), behaviour, tellsTime);
     await new Promise<void>((resolve) => agent.#server.listen(agent.socketPath, resolve));
     return agent;
   }
@@ -87,6 +89,48 @@ export class FakeAgent implements AsyncDisposable {
       }
       this.#http2.emit("connection", socket);
     });
+  }
+}
+
+/** A behaviour beside which every question for the time is answered, also while it does not ask for requests. */
+async function* tellingTheTime(requests: AsyncIterator<SessionRequest>, behaviour: Behaviour): AsyncIterable<Answer> {
+  const times: Answer[] = [];
+  let told = Promise.withResolvers<void>();
+  const nextOther = async (): Promise<IteratorResult<SessionRequest>> => {
+    for (;;) {
+      const next = await requests.next();
+      if (next.done || next.value.message.case !== "clock") return next;
+      const wallTimeNs = BigInt(Date.now()) * 1_000_000n;
+      times.push({ case: "clock", value: { $typeName: "hpcc.agent.v1.ClockReading", wallTimeNs } });
+      told.resolve();
+    }
+  };
+  const ahead: { next?: Promise<IteratorResult<SessionRequest>> } = {};
+  const answers = behaviour({
+    next: () => {
+      const next = ahead.next ?? nextOther();
+      delete ahead.next;
+      return next;
+    },
+  })[Symbol.asyncIterator]();
+  let started = false;
+  for (;;) {
+    const answer = answers.next();
+    let done = null;
+    do {
+      done = await Promise.race([answer, told.promise.then(() => null)]);
+      if (done) break;
+      told = Promise.withResolvers<void>();
+      yield* times.splice(0);
+    } while (!done);
+    if (done.done) return;
+    yield done.value;
+    if (!started) {
+      // Nothing but questions for the time is taken from a behaviour that asks for nothing.
+      started = true;
+      ahead.next = nextOther();
+      ahead.next.catch(() => undefined);
+    }
   }
 }
 

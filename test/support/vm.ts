@@ -39,11 +39,8 @@ export class VmFolders implements Disposable {
   }
 }
 
-/**
- * A guest's clock against the host's, beside the time that asking takes. The guest is told the time once, so it is behind by what the
- * telling takes: in the KVM lab, whose own processors are emulated, that is up to seconds.
- */
-export const CLOCK_OFF_MS_MAX = /TCG/.test(readFileSync("/proc/cpuinfo", "latin1")) ? 3_000 : 10;
+/** A guest's clock against the host's, beside the time that asking takes. */
+export const CLOCK_OFF_MS_MAX = 10;
 
 export interface TestRuntimeOptions {
   readonly guestFolder?: string;

@@ -5,7 +5,7 @@ export const AGENT_PORT = 1024;
 /** What the agent writes to the console when it listens. */
 export const AGENT_LISTENS = "hpcc-agent: listening";
 /** Version of proto/hpcc/agent/v1. */
-export const PROTOCOL_VERSION = 2;
+export const PROTOCOL_VERSION = 3;
 export const CHUNK_BYTES_MAX = 128 * 1024;
 /** One message: a chunk and its envelope, or an Exited with the states of its outputs. */
 export const MESSAGE_BYTES_MAX = CHUNK_BYTES_MAX + 16 * 1024;
@@ -18,6 +18,10 @@ export const CHUNKS_FREE = 16;
 export const CHUNK_BYTES_MEAN_MIN = 1024;
 /** Longest version text or kernel release, and message of an error. */
 export const TEXT_LENGTH_MAX = 256;
+/** How far off a guest's clock may be once its session is open, where a message and its answer take less than twice that. */
+export const CLOCK_OFF_MS_MAX = 5;
+/** Readings of a clock until one came back in time; the quickest counts. */
+export const CLOCK_READINGS_MAX = 16;
 export const OUTPUTS_MAX = 256;
 export const INPUTS_MAX = 16_384;
 

@@ -70,8 +70,13 @@ interface Fixture extends AsyncDisposable {
   execute(request: ExecutionRequest, signal?: AbortSignal): Promise<ExecutionResult>;
 }
 
-async function connectVia(openStream: OpenStream, behaviour: Behaviour, clock: Clock = SYSTEM_CLOCK): Promise<Fixture> {
-  const agent = await FakeAgent.start(behaviour);
+async function connectVia(
+  openStream: OpenStream,
+  behaviour: Behaviour,
+  clock: Clock = SYSTEM_CLOCK,
+  tellsTime = true,
+): Promise<Fixture> {
+  const agent = await FakeAgent.start(behaviour, { tellsTime });
   try {
     const socket = await dialGuest({
       socketPath: agent.socketPath,
@@ -99,7 +104,7 @@ async function connectVia(openStream: OpenStream, behaviour: Behaviour, clock: C
   }
 }
 
-type Connect = (behaviour: Behaviour, clock?: Clock) => Promise<Fixture>;
+type Connect = (behaviour: Behaviour, clock?: Clock, tellsTime?: boolean) => Promise<Fixture>;
 
 /** Ready, one execution taken, then whatever the test says. */
 function afterOneExecution(rest: (id: bigint, requests: Requests) => AsyncIterable<Answer>): Behaviour {
@@ -128,6 +133,45 @@ for (const [through, openStream] of AGENT_STREAMS)
     const connect = (...given: Parameters<Connect>): Promise<Fixture> => connectVia(openStream, ...given);
 
     describe("a guest that keeps the contract", () => {
+      it("has its clock corrected by the quickest of several readings, when its first answer took long", async () => {
+        const clock = new ManualClock();
+        const nowNs = (): bigint => BigInt(clock.wallMs()) * 1_000_000n;
+        let behindNs = 2_345n * 1_000_000n;
+        const steps: bigint[] = [];
+        /** On the way there and back, in milliseconds. */
+        const roundTrips = [
+          [30, 10],
+          [5, 1],
+          [2, 2],
+          [40, 20],
+        ] as const;
+        await using fixture = await connect(
+          async function* (requests) {
+            const answer = await ready(requests);
+            clock.advance(900);
+            yield answer;
+            for (const [there, back] of roundTrips) {
+              const message = await nextRequest(requests);
+              assert.ok(message.case === "clock");
+              steps.push(message.value.stepNs);
+              clock.advance(there);
+              behindNs -= message.value.stepNs;
+              const wallTimeNs = nowNs() - behindNs;
+              clock.advance(back);
+              yield { case: "clock", value: { $typeName: "hpcc.agent.v1.ClockReading", wallTimeNs } };
+            }
+            const { execute } = await takeExecution(requests);
+            yield exited(execute.executionId);
+            while (!(await requests.next()).done);
+          },
+          clock,
+          false,
+        );
+        await fixture.execute(request());
+        assert.deepEqual(steps, [0n, 0n, 0n, 2_345n * 1_000_000n]);
+        assert.equal(behindNs, 0n);
+      });
+
       it("gets the inputs and gives the outputs by index", async () => {
         const source = randomBytes(300_000);
         let seen: readonly Buffer[] = [];
@@ -398,7 +442,7 @@ for (const [through, openStream] of AGENT_STREAMS)
         },
         {
           name: "a second ready",
-          message: /second ready/,
+          message: /a ready that nobody asked for/,
           async *behaviour() {
             yield {
               case: "ready",
@@ -431,6 +475,31 @@ for (const [through, openStream] of AGENT_STREAMS)
           );
           assert.equal((await fixture.session.ended).t, "breach");
           await assert.rejects(fixture.execute(request()), withCode("vm.breach", message));
+        });
+
+      for (const [name, message, answer] of [
+        ["another message instead of the time", /exited, not the time/, exited(1n)],
+        [
+          "a time before 1970",
+          /before 1970/,
+          { case: "clock", value: { $typeName: "hpcc.agent.v1.ClockReading", wallTimeNs: -1n } },
+        ],
+      ] as const)
+        it(name, async () => {
+          const clock = new ManualClock();
+          const connecting = connect(
+            async function* (requests) {
+              const first = await ready(requests);
+              clock.advance(900);
+              yield first;
+              await nextRequest(requests);
+              yield answer;
+              while (!(await requests.next()).done);
+            },
+            clock,
+            false,
+          );
+          await assert.rejects(connecting, withCode("vm.breach", message));
         });
 
       it("an echo of another nonce", async () => {

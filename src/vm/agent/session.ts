@@ -16,7 +16,14 @@ import type { ExecuteOptions, ExecutionRequest, ExecutionResult } from "../execu
 import type { AgentSession } from "../runtime.ts";
 import { Execution } from "./execution.ts";
 import { inputMessages, makeExecute } from "./input-messages.ts";
-import { type AgentDeadlines, CREDIT_BYTES_MAX, PROTOCOL_VERSION, TEXT_LENGTH_MAX } from "./limits.ts";
+import {
+  type AgentDeadlines,
+  CLOCK_OFF_MS_MAX,
+  CLOCK_READINGS_MAX,
+  CREDIT_BYTES_MAX,
+  PROTOCOL_VERSION,
+  TEXT_LENGTH_MAX,
+} from "./limits.ts";
 import { Outbox, type OutboxSource } from "./outbox.ts";
 import { MemoryBudget } from "./received.ts";
 import { Breach, checkScrubReport, guestText } from "./reply.ts";
@@ -130,6 +137,8 @@ class StreamSession implements OpenSession {
   async start(): Promise<this> {
     const responses = this.#open()[Symbol.asyncIterator]();
     const nonce = this.#options.randomBytes(NONCE_BYTES);
+    const { clock } = this.#options;
+    const startedMs = clock.monotonicMs();
     this.#send({
       case: "start",
       value: {
@@ -137,13 +146,15 @@ class StreamSession implements OpenSession {
         protocolVersion: PROTOCOL_VERSION,
         nonce,
         entropy: this.#options.randomBytes(32),
-        wallTimeNs: BigInt(this.#options.clock.wallMs()) * 1_000_000n,
+        wallTimeNs: BigInt(clock.wallMs()) * 1_000_000n,
       },
     });
     try {
       const first = await responses.next();
       if (first.done) throw new Breach("the agent ended the stream before it was ready");
       this.#acceptReady(first.value, nonce);
+      // The clock was set at some time between the two.
+      if (clock.monotonicMs() - startedMs > CLOCK_OFF_MS_MAX) await this.#correctClock(responses);
     } catch (error) {
       this.#finish(endOf(error));
       if (error instanceof HpccError && error.code === "tool.missing") throw error;
@@ -242,8 +253,8 @@ class StreamSession implements OpenSession {
 
   /** UNTRUSTED: guest. */
   async #dispatch({ message }: SessionResponse): Promise<void> {
-    if (message.case === undefined || message.case === "ready")
-      throw new Breach(message.case ? "a second ready" : "a message that says nothing");
+    if (message.case === undefined || message.case === "ready" || message.case === "clock")
+      throw new Breach(message.case ? `a ${message.case} that nobody asked for` : "a message that says nothing");
     const { executionId } = message.value;
     const running = this.#running.get(executionId);
     if (!running?.begun) throw new Breach(`a message for execution ${executionId}, which does not run`);
@@ -278,6 +289,32 @@ class StreamSession implements OpenSession {
       uptimeMs: Number(ready.uptimeMs),
       clearings,
     };
+  }
+
+  /** Steps the guest's clock by what it is off, as the reading with the shortest round trip says (Cristian's algorithm). */
+  async #correctClock(responses: AsyncIterator<SessionResponse>): Promise<void> {
+    const { clock } = this.#options;
+    let best = { roundTripMs: Number.POSITIVE_INFINITY, offNs: 0n };
+    for (let readings = 0; readings < CLOCK_READINGS_MAX && best.roundTripMs > CLOCK_OFF_MS_MAX; readings += 1) {
+      const sentMs = clock.monotonicMs();
+      const guestNs = await this.#stepClock(responses, 0n);
+      const roundTripMs = clock.monotonicMs() - sentMs;
+      if (roundTripMs >= best.roundTripMs) continue;
+      const underWayNs = BigInt(Math.round((roundTripMs / 2) * 1e6));
+      best = { roundTripMs, offNs: guestNs + underWayNs - BigInt(clock.wallMs()) * 1_000_000n };
+    }
+    await this.#stepClock(responses, -best.offNs);
+  }
+
+  /** UNTRUSTED: guest, which can be wrong about its own time only. Gives its time in nanoseconds since 1970. */
+  async #stepClock(responses: AsyncIterator<SessionResponse>, stepNs: bigint): Promise<bigint> {
+    this.#send({ case: "clock", value: { $typeName: "hpcc.agent.v1.Clock", stepNs } });
+    const answer = await responses.next();
+    if (answer.done) throw new Breach("the agent ended the stream instead of telling the time");
+    const { message } = answer.value;
+    if (message.case !== "clock") throw new Breach(`${message.case ?? "a message that says nothing"}, not the time`);
+    if (message.value.wallTimeNs < 0n) throw new Breach("a time before 1970");
+    return message.value.wallTimeNs;
   }
 
   #scrubbed(): boolean {

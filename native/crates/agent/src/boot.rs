@@ -62,6 +62,16 @@ impl Clockwork {
             Clockwork::Untouched => Ok(()),
         }
     }
+
+    /// Steps the clock; gives the time after it, in nanoseconds since 1970.
+    pub fn step(&self, by_ns: i64) -> io::Result<i64> {
+        match self {
+            Clockwork::Guest if by_ns != 0 => sys::step_clock(by_ns)?,
+            _ => (),
+        }
+        let now = rustix::time::clock_gettime(ClockId::Realtime);
+        Ok(now.tv_sec * 1_000_000_000 + now.tv_nsec)
+    }
 }
 
 /// Where the agent's own root is put together, before it becomes the root.

@@ -2,7 +2,7 @@
 use std::time::Duration;
 
 /// Version of the contract in proto/hpcc/agent/v1/agent.proto.
-pub const PROTOCOL_VERSION: u32 = 2;
+pub const PROTOCOL_VERSION: u32 = 3;
 /// Largest chunk of an input or output.
 pub const CHUNK_BYTES_MAX: usize = 128 * 1024;
 /// Output that is sent for an execution before the worker grants more.

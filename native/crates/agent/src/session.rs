@@ -17,8 +17,8 @@ use crate::execution::{self, Responses};
 use crate::proto::session_request::Message as Request;
 use crate::proto::session_response::Message as Response;
 use crate::proto::{
-    Execute, ExecutionError, ExecutionErrorCode as Code, InputChunk, Ready, ScrubReport,
-    SessionRequest,
+    Clock, ClockReading, Execute, ExecutionError, ExecutionErrorCode as Code, InputChunk, Ready,
+    ScrubReport, SessionRequest,
 };
 use crate::proto::{SessionResponse, Start};
 use crate::request::{self, InputCursor};
@@ -53,6 +53,7 @@ pub async fn run(agent: Arc<Agent>, requests: Streaming<SessionRequest>, out: Re
         out,
         executions: BTreeMap::new(),
         tasks: JoinSet::new(),
+        began: false,
     };
     let end = session.serve(requests).await;
     session.tasks.shutdown().await;
@@ -67,6 +68,8 @@ struct Session {
     out: Responses,
     executions: BTreeMap<u64, Execution>,
     tasks: JoinSet<u64>,
+    /// An execution was asked for; the clock stands from then on.
+    began: bool,
 }
 
 /// The session's side of an execution.
@@ -160,7 +163,11 @@ impl Session {
             Request::Start(_) => Err(Status::invalid_argument("a second start")),
             // Taken by the caller, whom it ends.
             Request::Scrub(_) => Ok(()),
-            Request::Execute(execute) => self.execute(execute).await,
+            Request::Clock(clock) => self.clock(&clock).await,
+            Request::Execute(execute) => {
+                self.began = true;
+                self.execute(execute).await
+            }
             Request::Input(chunk) => {
                 self.input(chunk).await;
                 Ok(())
@@ -181,6 +188,17 @@ impl Session {
                 Ok(())
             }
         }
+    }
+
+    async fn clock(&self, clock: &Clock) -> Result<(), Status> {
+        if self.began {
+            return Err(Status::invalid_argument("clock after an execute"));
+        }
+        let wall_time_ns = self.agent.clockwork.step(clock.step_ns);
+        let wall_time_ns =
+            wall_time_ns.map_err(|error| Status::internal(format!("clock: {error}")))?;
+        self.send(Response::Clock(ClockReading { wall_time_ns }))
+            .await
     }
 
     async fn execute(&mut self, execute: Execute) -> Result<(), Status> {

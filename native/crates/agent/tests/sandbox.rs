@@ -28,7 +28,7 @@ async fn compiles_with_a_real_gcc() {
     let harness = Harness::start();
     let mut session = harness.session().await;
     assert_eq!(session.ready.nonce, [7; 32].as_slice());
-    assert_eq!(session.ready.protocol_version, 2);
+    assert_eq!(session.ready.protocol_version, 3);
     let first = session.run(compile()).await.ok();
     assert_eq!(&first.stream(2)[..4], b"\x7fELF");
     assert!(first.exited().outputs[0].present && !first.exited().outputs[0].executable);

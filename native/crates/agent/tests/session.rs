@@ -7,7 +7,8 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use hpcc_agent::proto::session_request::Message as Request;
-use hpcc_agent::proto::{ExecutionErrorCode as Code, InputChunk, SessionRequest, Start};
+use hpcc_agent::proto::session_response::Message as Response;
+use hpcc_agent::proto::{Clock, ExecutionErrorCode as Code, InputChunk, SessionRequest, Start};
 use support::{Harness, Job, Outcome, Session, bytes, start};
 use tonic::Code as Grpc;
 
@@ -175,7 +176,7 @@ async fn a_broken_start_ends_the_stream() {
     let harness = Harness::start();
     let with = |edit: fn(&mut Start)| {
         let mut start = Start {
-            protocol_version: 2,
+            protocol_version: 3,
             nonce: bytes([1; 32]),
             entropy: vec![2; 32],
             wall_time_ns: support::wall_time_ns(),
@@ -218,6 +219,9 @@ async fn messages_out_of_contract_end_the_stream() {
         vec![start()],
         vec![SessionRequest { message: None }],
         [twice(9), twice(9)].map(wrap).to_vec(),
+        [twice(9), Request::Clock(Clock { step_ns: 0 })]
+            .map(wrap)
+            .to_vec(),
     ];
     for row in rows {
         let mut session = harness.session().await;
@@ -234,6 +238,36 @@ async fn messages_out_of_contract_end_the_stream() {
         assert_eq!(status.code(), Grpc::InvalidArgument);
     }
     harness.session().await.run(compile(0)).await.ok();
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn the_clock_is_read_and_stepped_before_the_first_execution() {
+    let harness = Harness::start();
+    let mut session = harness.session().await;
+    let mut read = async |step_ns| {
+        session.send(Request::Clock(Clock { step_ns })).await;
+        match session.responses.message().await.unwrap().unwrap().message {
+            Some(Response::Clock(reading)) => reading.wall_time_ns,
+            other => panic!("not a reading: {other:?}"),
+        }
+    };
+    let first = read(0).await;
+    assert!((first - support::wall_time_ns()).abs() < 5_000_000_000);
+    const HOUR: i64 = 3_600_000_000_000;
+    for step in [-HOUR, HOUR] {
+        let stepped = read(step).await - first;
+        // Outside a VM the clock is somebody else's, and stands.
+        let expected = if harness.is_guest() && step < 0 {
+            step
+        } else {
+            0
+        };
+        assert!((stepped - expected).abs() < 5_000_000_000, "{stepped}");
+    }
+    assert!(matches!(
+        session.run(compile(0)).await,
+        Outcome::Exited { .. }
+    ));
 }
 
 fn wrap(message: Request) -> SessionRequest {

@@ -457,7 +457,7 @@ pub fn wall_time_ns() -> i64 {
 
 pub fn start() -> SessionRequest {
     let start = Start {
-        protocol_version: 2,
+        protocol_version: 3,
         nonce: bytes([7; 32]),
         entropy: vec![9; 32],
         wall_time_ns: wall_time_ns(),
@@ -597,6 +597,7 @@ impl Session {
                             .is_none()
                     );
                 }
+                Response::Clock(_) => panic!("a clock nobody asked for"),
                 Response::Output(chunk) => {
                     assert!((1..=128 * 1024).contains(&chunk.data.len()));
                     let (exited, streams) = self.partial.get_mut(&chunk.execution_id).unwrap();

@@ -75,6 +75,14 @@ export declare type SessionRequest = Message<"hpcc.agent.v1.SessionRequest"> & {
      */
     value: Scrub;
     case: "scrub";
+  } | {
+    /**
+     * Reads or steps the guest's clock; only before the first execute.
+     *
+     * @generated from field: hpcc.agent.v1.Clock clock = 7;
+     */
+    value: Clock;
+    case: "clock";
   } | { case: undefined; value?: undefined };
 };
 
@@ -127,6 +135,14 @@ export declare type SessionResponse = Message<"hpcc.agent.v1.SessionResponse"> &
      */
     value: ExecutionError;
     case: "error";
+  } | {
+    /**
+     * Answer to clock.
+     *
+     * @generated from field: hpcc.agent.v1.ClockReading clock = 5;
+     */
+    value: ClockReading;
+    case: "clock";
   } | { case: undefined; value?: undefined };
 };
 
@@ -143,7 +159,7 @@ export declare const SessionResponseSchema: GenMessage<SessionResponse>;
  */
 export declare type Start = Message<"hpcc.agent.v1.Start"> & {
   /**
-   * Version of this contract; this is 2.
+   * Version of this contract; this is 3.
    *
    * @generated from field: uint32 protocol_version = 1;
    */
@@ -238,6 +254,47 @@ export declare type Ready = Message<"hpcc.agent.v1.Ready"> & {
  * Use `create(ReadySchema)` to create a new message.
  */
 export declare const ReadySchema: GenMessage<Ready>;
+
+/**
+ * Steps the guest's wall clock. Start has set it, but may have been long under way; from readings and their round trips the
+ * worker finds by how much it is off (Cristian's algorithm), and corrects it, however long this message takes.
+ *
+ * @generated from message hpcc.agent.v1.Clock
+ */
+export declare type Clock = Message<"hpcc.agent.v1.Clock"> & {
+  /**
+   * Added to the guest's clock, in nanoseconds; 0 only reads it.
+   *
+   * @generated from field: int64 step_ns = 1;
+   */
+  stepNs: bigint;
+};
+
+/**
+ * Describes the message hpcc.agent.v1.Clock.
+ * Use `create(ClockSchema)` to create a new message.
+ */
+export declare const ClockSchema: GenMessage<Clock>;
+
+/**
+ * The guest's wall clock after a step.
+ *
+ * @generated from message hpcc.agent.v1.ClockReading
+ */
+export declare type ClockReading = Message<"hpcc.agent.v1.ClockReading"> & {
+  /**
+   * In nanoseconds since 1970-01-01 UTC.
+   *
+   * @generated from field: int64 wall_time_ns = 1;
+   */
+  wallTimeNs: bigint;
+};
+
+/**
+ * Describes the message hpcc.agent.v1.ClockReading.
+ * Use `create(ClockReadingSchema)` to create a new message.
+ */
+export declare const ClockReadingSchema: GenMessage<ClockReading>;
 
 /**
  * Ends the stream: every execution is killed, nothing more is sent, and the agent clears away all that ran since the boot

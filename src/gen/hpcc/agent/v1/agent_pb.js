@@ -14,7 +14,7 @@ import { enumDesc, fileDesc, messageDesc, serviceDesc, tsEnum } from "@bufbuild/
  * Describes the file hpcc/agent/v1/agent.proto.
  */
 export const file_hpcc_agent_v1_agent = /*@__PURE__*/
-  fileDesc("ChlocGNjL2FnZW50L3YxL2FnZW50LnByb3RvEg1ocGNjLmFnZW50LnYxIpICCg5TZXNzaW9uUmVxdWVzdBIlCgVzdGFydBgBIAEoCzIULmhwY2MuYWdlbnQudjEuU3RhcnRIABIpCgdleGVjdXRlGAIgASgLMhYuaHBjYy5hZ2VudC52MS5FeGVjdXRlSAASKgoFaW5wdXQYAyABKAsyGS5ocGNjLmFnZW50LnYxLklucHV0Q2h1bmtIABInCgZjYW5jZWwYBCABKAsyFS5ocGNjLmFnZW50LnYxLkNhbmNlbEgAEicKBmNyZWRpdBgFIAEoCzIVLmhwY2MuYWdlbnQudjEuQ3JlZGl0SAASJQoFc2NydWIYBiABKAsyFC5ocGNjLmFnZW50LnYxLlNjcnViSABCCQoHbWVzc2FnZSLKAQoPU2Vzc2lvblJlc3BvbnNlEiUKBXJlYWR5GAEgASgLMhQuaHBjYy5hZ2VudC52MS5SZWFkeUgAEicKBmV4aXRlZBgCIAEoCzIVLmhwY2MuYWdlbnQudjEuRXhpdGVkSAASLAoGb3V0cHV0GAMgASgLMhouaHBjYy5hZ2VudC52MS5PdXRwdXRDaHVua0gAEi4KBWVycm9yGAQgASgLMh0uaHBjYy5hZ2VudC52MS5FeGVjdXRpb25FcnJvckgAQgkKB21lc3NhZ2UiVwoFU3RhcnQSGAoQcHJvdG9jb2xfdmVyc2lvbhgBIAEoDRINCgVub25jZRgCIAEoDBIPCgdlbnRyb3B5GAMgASgMEhQKDHdhbGxfdGltZV9ucxgEIAEoAyLAAQoFUmVhZHkSGAoQcHJvdG9jb2xfdmVyc2lvbhgBIAEoDRINCgVub25jZRgCIAEoDBIVCg1hZ2VudF92ZXJzaW9uGAMgASgJEhYKDmtlcm5lbF9yZWxlYXNlGAQgASgJEhEKCXVwdGltZV9tcxgFIAEoBBIcChRpbml0aWFsX2NyZWRpdF9ieXRlcxgGIAEoDRIuCgpsYXN0X3NjcnViGAcgASgLMhouaHBjYy5hZ2VudC52MS5TY3J1YlJlcG9ydCIHCgVTY3J1YiJzCgtTY3J1YlJlcG9ydBIWCg5wcm9jZXNzZXNfbGVmdBgBIAEoDRITCgttb3VudHNfbGVmdBgCIAEoDRIQCghpcGNfbGVmdBgDIAEoDRITCgtkdXJhdGlvbl91cxgEIAEoBBIQCghzZXF1ZW5jZRgFIAEoBCLLAQoHRXhlY3V0ZRIUCgxleGVjdXRpb25faWQYASABKAQSDAoEYXJndhgCIAMoDBITCgtlbnZpcm9ubWVudBgDIAMoDBILCgNjd2QYBCABKAwSKAoGaW5wdXRzGAUgAygLMhguaHBjYy5hZ2VudC52MS5JbnB1dEZpbGUSDwoHb3V0cHV0cxgGIAMoDBIlCgZsaW1pdHMYByABKAsyFS5ocGNjLmFnZW50LnYxLkxpbWl0cxIYChB0ZXJtaW5hbF9jb2x1bW5zGAggASgNIkkKCUlucHV0RmlsZRIMCgRwYXRoGAEgASgMEgwKBG1vZGUYAiABKA0SDAoEc2l6ZRgDIAEoBBISCgpmcmFtZV9zaXplGAQgASgEImgKBkxpbWl0cxIPCgd3YWxsX21zGAEgASgNEhQKDG1lbW9yeV9ieXRlcxgCIAEoBBIMCgRwaWRzGAMgASgNEhQKDG91dHB1dF9ieXRlcxgEIAEoBBITCgtzdGRpb19ieXRlcxgFIAEoBCJFCgpJbnB1dENodW5rEhQKDGV4ZWN1dGlvbl9pZBgBIAEoBBITCgtpbnB1dF9pbmRleBgCIAEoDRIMCgRkYXRhGAMgASgMIh4KBkNhbmNlbBIUCgxleGVjdXRpb25faWQYASABKAQiLQoGQ3JlZGl0EhQKDGV4ZWN1dGlvbl9pZBgBIAEoBBINCgVieXRlcxgCIAEoDSLUAQoGRXhpdGVkEhQKDGV4ZWN1dGlvbl9pZBgBIAEoBBIRCglleGl0X2NvZGUYAiABKA0SDgoGc2lnbmFsGAMgASgNEg8KB3dhbGxfdXMYBCABKAQSDgoGY3B1X3VzGAUgASgEEhkKEW1lbW9yeV9wZWFrX2J5dGVzGAYgASgEEhMKC3N0ZG91dF9zaXplGAcgASgEEhMKC3N0ZGVycl9zaXplGAggASgEEisKB291dHB1dHMYCSADKAsyGi5ocGNjLmFnZW50LnYxLk91dHB1dFN0YXRlIkAKC091dHB1dFN0YXRlEg8KB3ByZXNlbnQYASABKAgSDAoEc2l6ZRgCIAEoBBISCgpleGVjdXRhYmxlGAMgASgIIkcKC091dHB1dENodW5rEhQKDGV4ZWN1dGlvbl9pZBgBIAEoBBIUCgxzdHJlYW1faW5kZXgYAiABKA0SDAoEZGF0YRgDIAEoDCJoCg5FeGVjdXRpb25FcnJvchIUCgxleGVjdXRpb25faWQYASABKAQSLwoEY29kZRgCIAEoDjIhLmhwY2MuYWdlbnQudjEuRXhlY3V0aW9uRXJyb3JDb2RlEg8KB21lc3NhZ2UYAyABKAkq3wIKEkV4ZWN1dGlvbkVycm9yQ29kZRIkCiBFWEVDVVRJT05fRVJST1JfQ09ERV9VTlNQRUNJRklFRBAAEiAKHEVYRUNVVElPTl9FUlJPUl9DT0RFX0lOVkFMSUQQARIiCh5FWEVDVVRJT05fRVJST1JfQ09ERV9DQU5DRUxMRUQQAhIjCh9FWEVDVVRJT05fRVJST1JfQ09ERV9USU1FX0xJTUlUEAMSJQohRVhFQ1VUSU9OX0VSUk9SX0NPREVfTUVNT1JZX0xJTUlUEAQSJQohRVhFQ1VUSU9OX0VSUk9SX0NPREVfT1VUUFVUX0xJTUlUEAUSIAocRVhFQ1VUSU9OX0VSUk9SX0NPREVfU0FOREJPWBAGEiMKH0VYRUNVVElPTl9FUlJPUl9DT0RFX1BJRFNfTElNSVQQBxIjCh9FWEVDVVRJT05fRVJST1JfQ09ERV9OT19QUk9HUkFNEAgyXAoMQWdlbnRTZXJ2aWNlEkwKB1Nlc3Npb24SHS5ocGNjLmFnZW50LnYxLlNlc3Npb25SZXF1ZXN0Gh4uaHBjYy5hZ2VudC52MS5TZXNzaW9uUmVzcG9uc2UoATABYgZwcm90bzM");
+  fileDesc("ChlocGNjL2FnZW50L3YxL2FnZW50LnByb3RvEg1ocGNjLmFnZW50LnYxIrkCCg5TZXNzaW9uUmVxdWVzdBIlCgVzdGFydBgBIAEoCzIULmhwY2MuYWdlbnQudjEuU3RhcnRIABIpCgdleGVjdXRlGAIgASgLMhYuaHBjYy5hZ2VudC52MS5FeGVjdXRlSAASKgoFaW5wdXQYAyABKAsyGS5ocGNjLmFnZW50LnYxLklucHV0Q2h1bmtIABInCgZjYW5jZWwYBCABKAsyFS5ocGNjLmFnZW50LnYxLkNhbmNlbEgAEicKBmNyZWRpdBgFIAEoCzIVLmhwY2MuYWdlbnQudjEuQ3JlZGl0SAASJQoFc2NydWIYBiABKAsyFC5ocGNjLmFnZW50LnYxLlNjcnViSAASJQoFY2xvY2sYByABKAsyFC5ocGNjLmFnZW50LnYxLkNsb2NrSABCCQoHbWVzc2FnZSL4AQoPU2Vzc2lvblJlc3BvbnNlEiUKBXJlYWR5GAEgASgLMhQuaHBjYy5hZ2VudC52MS5SZWFkeUgAEicKBmV4aXRlZBgCIAEoCzIVLmhwY2MuYWdlbnQudjEuRXhpdGVkSAASLAoGb3V0cHV0GAMgASgLMhouaHBjYy5hZ2VudC52MS5PdXRwdXRDaHVua0gAEi4KBWVycm9yGAQgASgLMh0uaHBjYy5hZ2VudC52MS5FeGVjdXRpb25FcnJvckgAEiwKBWNsb2NrGAUgASgLMhsuaHBjYy5hZ2VudC52MS5DbG9ja1JlYWRpbmdIAEIJCgdtZXNzYWdlIlcKBVN0YXJ0EhgKEHByb3RvY29sX3ZlcnNpb24YASABKA0SDQoFbm9uY2UYAiABKAwSDwoHZW50cm9weRgDIAEoDBIUCgx3YWxsX3RpbWVfbnMYBCABKAMiwAEKBVJlYWR5EhgKEHByb3RvY29sX3ZlcnNpb24YASABKA0SDQoFbm9uY2UYAiABKAwSFQoNYWdlbnRfdmVyc2lvbhgDIAEoCRIWCg5rZXJuZWxfcmVsZWFzZRgEIAEoCRIRCgl1cHRpbWVfbXMYBSABKAQSHAoUaW5pdGlhbF9jcmVkaXRfYnl0ZXMYBiABKA0SLgoKbGFzdF9zY3J1YhgHIAEoCzIaLmhwY2MuYWdlbnQudjEuU2NydWJSZXBvcnQiGAoFQ2xvY2sSDwoHc3RlcF9ucxgBIAEoAyIkCgxDbG9ja1JlYWRpbmcSFAoMd2FsbF90aW1lX25zGAEgASgDIgcKBVNjcnViInMKC1NjcnViUmVwb3J0EhYKDnByb2Nlc3Nlc19sZWZ0GAEgASgNEhMKC21vdW50c19sZWZ0GAIgASgNEhAKCGlwY19sZWZ0GAMgASgNEhMKC2R1cmF0aW9uX3VzGAQgASgEEhAKCHNlcXVlbmNlGAUgASgEIssBCgdFeGVjdXRlEhQKDGV4ZWN1dGlvbl9pZBgBIAEoBBIMCgRhcmd2GAIgAygMEhMKC2Vudmlyb25tZW50GAMgAygMEgsKA2N3ZBgEIAEoDBIoCgZpbnB1dHMYBSADKAsyGC5ocGNjLmFnZW50LnYxLklucHV0RmlsZRIPCgdvdXRwdXRzGAYgAygMEiUKBmxpbWl0cxgHIAEoCzIVLmhwY2MuYWdlbnQudjEuTGltaXRzEhgKEHRlcm1pbmFsX2NvbHVtbnMYCCABKA0iSQoJSW5wdXRGaWxlEgwKBHBhdGgYASABKAwSDAoEbW9kZRgCIAEoDRIMCgRzaXplGAMgASgEEhIKCmZyYW1lX3NpemUYBCABKAQiaAoGTGltaXRzEg8KB3dhbGxfbXMYASABKA0SFAoMbWVtb3J5X2J5dGVzGAIgASgEEgwKBHBpZHMYAyABKA0SFAoMb3V0cHV0X2J5dGVzGAQgASgEEhMKC3N0ZGlvX2J5dGVzGAUgASgEIkUKCklucHV0Q2h1bmsSFAoMZXhlY3V0aW9uX2lkGAEgASgEEhMKC2lucHV0X2luZGV4GAIgASgNEgwKBGRhdGEYAyABKAwiHgoGQ2FuY2VsEhQKDGV4ZWN1dGlvbl9pZBgBIAEoBCItCgZDcmVkaXQSFAoMZXhlY3V0aW9uX2lkGAEgASgEEg0KBWJ5dGVzGAIgASgNItQBCgZFeGl0ZWQSFAoMZXhlY3V0aW9uX2lkGAEgASgEEhEKCWV4aXRfY29kZRgCIAEoDRIOCgZzaWduYWwYAyABKA0SDwoHd2FsbF91cxgEIAEoBBIOCgZjcHVfdXMYBSABKAQSGQoRbWVtb3J5X3BlYWtfYnl0ZXMYBiABKAQSEwoLc3Rkb3V0X3NpemUYByABKAQSEwoLc3RkZXJyX3NpemUYCCABKAQSKwoHb3V0cHV0cxgJIAMoCzIaLmhwY2MuYWdlbnQudjEuT3V0cHV0U3RhdGUiQAoLT3V0cHV0U3RhdGUSDwoHcHJlc2VudBgBIAEoCBIMCgRzaXplGAIgASgEEhIKCmV4ZWN1dGFibGUYAyABKAgiRwoLT3V0cHV0Q2h1bmsSFAoMZXhlY3V0aW9uX2lkGAEgASgEEhQKDHN0cmVhbV9pbmRleBgCIAEoDRIMCgRkYXRhGAMgASgMImgKDkV4ZWN1dGlvbkVycm9yEhQKDGV4ZWN1dGlvbl9pZBgBIAEoBBIvCgRjb2RlGAIgASgOMiEuaHBjYy5hZ2VudC52MS5FeGVjdXRpb25FcnJvckNvZGUSDwoHbWVzc2FnZRgDIAEoCSrfAgoSRXhlY3V0aW9uRXJyb3JDb2RlEiQKIEVYRUNVVElPTl9FUlJPUl9DT0RFX1VOU1BFQ0lGSUVEEAASIAocRVhFQ1VUSU9OX0VSUk9SX0NPREVfSU5WQUxJRBABEiIKHkVYRUNVVElPTl9FUlJPUl9DT0RFX0NBTkNFTExFRBACEiMKH0VYRUNVVElPTl9FUlJPUl9DT0RFX1RJTUVfTElNSVQQAxIlCiFFWEVDVVRJT05fRVJST1JfQ09ERV9NRU1PUllfTElNSVQQBBIlCiFFWEVDVVRJT05fRVJST1JfQ09ERV9PVVRQVVRfTElNSVQQBRIgChxFWEVDVVRJT05fRVJST1JfQ09ERV9TQU5EQk9YEAYSIwofRVhFQ1VUSU9OX0VSUk9SX0NPREVfUElEU19MSU1JVBAHEiMKH0VYRUNVVElPTl9FUlJPUl9DT0RFX05PX1BST0dSQU0QCDJcCgxBZ2VudFNlcnZpY2USTAoHU2Vzc2lvbhIdLmhwY2MuYWdlbnQudjEuU2Vzc2lvblJlcXVlc3QaHi5ocGNjLmFnZW50LnYxLlNlc3Npb25SZXNwb25zZSgBMAFiBnByb3RvMw");
 
 /**
  * Describes the message hpcc.agent.v1.SessionRequest.
@@ -45,88 +45,102 @@ export const ReadySchema = /*@__PURE__*/
   messageDesc(file_hpcc_agent_v1_agent, 3);
 
 /**
+ * Describes the message hpcc.agent.v1.Clock.
+ * Use `create(ClockSchema)` to create a new message.
+ */
+export const ClockSchema = /*@__PURE__*/
+  messageDesc(file_hpcc_agent_v1_agent, 4);
+
+/**
+ * Describes the message hpcc.agent.v1.ClockReading.
+ * Use `create(ClockReadingSchema)` to create a new message.
+ */
+export const ClockReadingSchema = /*@__PURE__*/
+  messageDesc(file_hpcc_agent_v1_agent, 5);
+
+/**
  * Describes the message hpcc.agent.v1.Scrub.
  * Use `create(ScrubSchema)` to create a new message.
  */
 export const ScrubSchema = /*@__PURE__*/
-  messageDesc(file_hpcc_agent_v1_agent, 4);
+  messageDesc(file_hpcc_agent_v1_agent, 6);
 
 /**
  * Describes the message hpcc.agent.v1.ScrubReport.
  * Use `create(ScrubReportSchema)` to create a new message.
  */
 export const ScrubReportSchema = /*@__PURE__*/
-  messageDesc(file_hpcc_agent_v1_agent, 5);
+  messageDesc(file_hpcc_agent_v1_agent, 7);
 
 /**
  * Describes the message hpcc.agent.v1.Execute.
  * Use `create(ExecuteSchema)` to create a new message.
  */
 export const ExecuteSchema = /*@__PURE__*/
-  messageDesc(file_hpcc_agent_v1_agent, 6);
+  messageDesc(file_hpcc_agent_v1_agent, 8);
 
 /**
  * Describes the message hpcc.agent.v1.InputFile.
  * Use `create(InputFileSchema)` to create a new message.
  */
 export const InputFileSchema = /*@__PURE__*/
-  messageDesc(file_hpcc_agent_v1_agent, 7);
+  messageDesc(file_hpcc_agent_v1_agent, 9);
 
 /**
  * Describes the message hpcc.agent.v1.Limits.
  * Use `create(LimitsSchema)` to create a new message.
  */
 export const LimitsSchema = /*@__PURE__*/
-  messageDesc(file_hpcc_agent_v1_agent, 8);
+  messageDesc(file_hpcc_agent_v1_agent, 10);
 
 /**
  * Describes the message hpcc.agent.v1.InputChunk.
  * Use `create(InputChunkSchema)` to create a new message.
  */
 export const InputChunkSchema = /*@__PURE__*/
-  messageDesc(file_hpcc_agent_v1_agent, 9);
+  messageDesc(file_hpcc_agent_v1_agent, 11);
 
 /**
  * Describes the message hpcc.agent.v1.Cancel.
  * Use `create(CancelSchema)` to create a new message.
  */
 export const CancelSchema = /*@__PURE__*/
-  messageDesc(file_hpcc_agent_v1_agent, 10);
+  messageDesc(file_hpcc_agent_v1_agent, 12);
 
 /**
  * Describes the message hpcc.agent.v1.Credit.
  * Use `create(CreditSchema)` to create a new message.
  */
 export const CreditSchema = /*@__PURE__*/
-  messageDesc(file_hpcc_agent_v1_agent, 11);
+  messageDesc(file_hpcc_agent_v1_agent, 13);
 
 /**
  * Describes the message hpcc.agent.v1.Exited.
  * Use `create(ExitedSchema)` to create a new message.
  */
 export const ExitedSchema = /*@__PURE__*/
-  messageDesc(file_hpcc_agent_v1_agent, 12);
+  messageDesc(file_hpcc_agent_v1_agent, 14);
 
 /**
  * Describes the message hpcc.agent.v1.OutputState.
  * Use `create(OutputStateSchema)` to create a new message.
  */
 export const OutputStateSchema = /*@__PURE__*/
-  messageDesc(file_hpcc_agent_v1_agent, 13);
+  messageDesc(file_hpcc_agent_v1_agent, 15);
 
 /**
  * Describes the message hpcc.agent.v1.OutputChunk.
  * Use `create(OutputChunkSchema)` to create a new message.
  */
 export const OutputChunkSchema = /*@__PURE__*/
-  messageDesc(file_hpcc_agent_v1_agent, 14);
+  messageDesc(file_hpcc_agent_v1_agent, 16);
 
 /**
  * Describes the message hpcc.agent.v1.ExecutionError.
  * Use `create(ExecutionErrorSchema)` to create a new message.
  */
 export const ExecutionErrorSchema = /*@__PURE__*/
-  messageDesc(file_hpcc_agent_v1_agent, 15);
+  messageDesc(file_hpcc_agent_v1_agent, 17);
 
 /**
  * Describes the enum hpcc.agent.v1.ExecutionErrorCode.
