@@ -98,7 +98,7 @@ function nodeTests(name: string, patterns: readonly string[], options: NodeTestO
 /** They need real Firecracker, KVM and a disk: they run in the lab, and are skipped by name without Firecracker. */
 const FIRECRACKER_TESTS = [
   "test/vm/contract/firecracker.test.ts",
-  "test/vm/firecracker-claims.test.ts",
+  "test/vm/firecracker-*.test.ts",
   "test/vm/keeper/*.test.ts",
 ];
 const FIRECRACKER = findFirecracker() !== null;

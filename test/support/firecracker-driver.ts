@@ -95,6 +95,8 @@ export interface FirecrackerOpenOptions extends OpenOptions {
   readonly goldens?: boolean;
   readonly metrics?: boolean;
   readonly restoresMax?: number;
+  /** Where the keeper's folder is made. */
+  readonly disk?: string;
 }
 
 export async function openFirecracker(options: FirecrackerOpenOptions = {}): Promise<OpenedFirecracker> {
@@ -102,7 +104,7 @@ export async function openFirecracker(options: FirecrackerOpenOptions = {}): Pro
   // Warming a golden ends with a clearing, which takes what a guest of a test's own runs beside the agent.
   const { goldens = guestFolder === GUEST_FOLDER } = options;
   const outputs = mkdtempSync(join(tmpdir(), "hpcc-fc-outputs-"));
-  const keeper = await startTestKeeper();
+  const keeper = await startTestKeeper(options.disk);
   const jails = new WatchedKeeper(keeper.keeper);
   const opened = await openFirecrackerRuntime({
     keeper: jails,

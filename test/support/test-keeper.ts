@@ -33,12 +33,12 @@ export interface TestKeeper extends AsyncDisposable {
 
 let keepers = 0;
 
-/** Starts a keeper whose worker is this process. */
-export async function startTestKeeper(): Promise<TestKeeper> {
+/** Starts a keeper whose worker is this process; `disk` is where its folder is made. */
+export async function startTestKeeper(disk = DISK): Promise<TestKeeper> {
   const programs = findFirecracker();
   assert.ok(programs, "Firecracker is here");
   keepers += 1;
-  const base = mkdtempSync(join(DISK, "k-"));
+  const base = mkdtempSync(join(disk, "k-"));
   chmodSync(base, 0o711);
   const relay = join(base, "relay");
   execFileSync("mkdir", ["-m", "711", relay]);
