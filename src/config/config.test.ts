@@ -265,6 +265,8 @@ describe("configuration", () => {
       ["[tenants.acme]\ngolden = true", /tenants\.acme\.golden must be "shared", "own"$/],
       ["tenants.acme = 1", /tenants must be a table from names/],
       ['[tenants.Acme]\nlife = "clean"', /tenants\.Acme is no name/],
+      // No certificate names a tenant of 64 characters.
+      [`[tenants."${"a".repeat(60)}.bbb"]\nlife = "clean"`, /bbb is no name/],
       ['[tenant.acme]\nlife = "clean"', /unknown key tenant\.acme\.life; did you mean tenants\?$/],
     ] as const)
       assert.throws(() => read(content), invalid(message));

@@ -2,6 +2,7 @@
 import { HpccError } from "../base/errors.ts";
 import { type Digest, parseDigest } from "../core/digest/digest.ts";
 import type { HostPort } from "../core/identity/host-port.ts";
+import { NAME } from "../core/identity/spiffe.ts";
 import { ISOLATIONS, type Isolation } from "../core/isolation.ts";
 import { LIVES, type Life } from "../core/life.ts";
 import { ADDRESS, type IdentityFiles, identityFiles } from "./client.ts";
@@ -106,7 +107,6 @@ const DEFAULT_ISOLATIONS: readonly Isolation[] = ["qemu-kvm", "firecracker"];
 const NO_ADDRESSES: readonly HostPort[] = [];
 const NO_PATHS: readonly string[] = [];
 const NO_TENANTS: WorkerConfig["tenants"] = new Map();
-const TENANT_NAME = /^[a-z0-9][a-z0-9_-]{0,62}(\.[a-z0-9_-]{1,63}){0,3}$/;
 const TENANT = recordOf({
   life: { kind: oneOf(LIVES), fallback: "session" },
   golden: { kind: oneOf(["shared", "own"]), fallback: "shared" },
@@ -154,7 +154,7 @@ export const WORKER_SCHEMA = {
   "vms.parked_disk_mib_max": { kind: integer(0, 16 * 1024 * 1024), fallback: 16_384 },
   "vms.session_ms": { kind: integer(1_000, 604_800_000), fallback: 28_800_000 },
   "vms.spares_max": { kind: integer(0, 64), fallback: 2 },
-  tenants: { kind: tableOf(TENANT_NAME, TENANT), fallback: NO_TENANTS },
+  tenants: { kind: tableOf(NAME, TENANT), fallback: NO_TENANTS },
   "host.firecracker": { kind: PROGRAM, fallback: "firecracker", variable: "HPCC_FIRECRACKER" },
   "host.jailer": { kind: PROGRAM, fallback: "jailer", variable: "HPCC_JAILER" },
   "host.base_dir": { kind: optional(PATH), fallback: null },

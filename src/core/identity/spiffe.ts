@@ -27,9 +27,11 @@ export interface Principal {
 
 const TRUST_DOMAIN_LENGTH_MAX = 255;
 const TRUST_DOMAIN = /^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$/;
-// Lower case only, so that two names never differ by case alone; no leading dot or dash, no "..".
-const NAME = /^[a-z0-9][a-z0-9_-]{0,62}(\.[a-z0-9_-]{1,63}){0,3}$/;
-const NAME_LENGTH_MAX = 63;
+/**
+ * Names of tenants, users, workers and schedulers: 63 characters at most; lower case only, so that two never differ by case
+ * alone; no leading dot or dash, no "..".
+ */
+export const NAME = /^(?=.{1,63}$)[a-z0-9][a-z0-9_-]*(\.[a-z0-9_-]+){0,3}$/;
 const URI_LENGTH_MAX = 512;
 
 const NAME_RULE = "1 to 63 of a-z, 0-9, '.', '_' and '-', beginning with a letter or digit";
@@ -41,19 +43,15 @@ export function parseTrustDomain(text: string): TrustDomain {
   return text as TrustDomain;
 }
 
-function isName(text: string): boolean {
-  return text.length <= NAME_LENGTH_MAX && NAME.test(text);
-}
-
 /** Parses a name of a worker, scheduler or user. UNTRUSTED: anybody. */
 export function parseIdentityName(text: string, what: string): IdentityName {
-  if (!isName(text)) throw new HpccError("identity.invalid", `${what} must be ${NAME_RULE}`);
+  if (!NAME.test(text)) throw new HpccError("identity.invalid", `${what} must be ${NAME_RULE}`);
   return text as IdentityName;
 }
 
 /** Parses a tenant's name. UNTRUSTED: anybody. */
 export function parseTenantId(text: string): TenantId {
-  if (!isName(text)) throw new HpccError("identity.invalid", `a tenant must be ${NAME_RULE}`);
+  if (!NAME.test(text)) throw new HpccError("identity.invalid", `a tenant must be ${NAME_RULE}`);
   return text as TenantId;
 }
 
