@@ -4,7 +4,8 @@ import { type Digest, parseDigest } from "../core/digest/digest.ts";
 import type { HostPort } from "../core/identity/host-port.ts";
 import { NAME } from "../core/identity/spiffe.ts";
 import { ISOLATIONS, type Isolation } from "../core/isolation.ts";
-import { LIVES, type Life } from "../core/life.ts";
+import { LIVES } from "../core/life.ts";
+import { DEFAULT_TENANT_POLICY, GOLDEN_POLICIES, type TenantPolicies } from "../core/tenant-policy.ts";
 import { ADDRESS, type IdentityFiles, identityFiles } from "./client.ts";
 import type { Environment } from "./directories.ts";
 import { type Loaded, loadConfig } from "./load.ts";
@@ -69,7 +70,7 @@ export interface WorkerConfig {
     readonly sparesMax: number;
   };
   /** How tenants' VMs live, by name; others have the default. */
-  readonly tenants: ReadonlyMap<string, { readonly life: Life; readonly golden: "shared" | "own" }>;
+  readonly tenants: TenantPolicies;
   /** Compiles at the same time, as told to schedulers. */
   readonly slots: number;
   readonly execution: {
@@ -106,10 +107,10 @@ const DEFAULT_LISTEN: HostPort = { host: "127.0.0.1", port: 9441 };
 const DEFAULT_ISOLATIONS: readonly Isolation[] = ["qemu-kvm", "firecracker"];
 const NO_ADDRESSES: readonly HostPort[] = [];
 const NO_PATHS: readonly string[] = [];
-const NO_TENANTS: WorkerConfig["tenants"] = new Map();
+const NO_TENANTS: TenantPolicies = new Map();
 const TENANT = recordOf({
-  life: { kind: oneOf(LIVES), fallback: "session" },
-  golden: { kind: oneOf(["shared", "own"]), fallback: "shared" },
+  life: { kind: oneOf(LIVES), fallback: DEFAULT_TENANT_POLICY.life },
+  golden: { kind: oneOf(GOLDEN_POLICIES), fallback: DEFAULT_TENANT_POLICY.golden },
 });
 const NO_DIGESTS: readonly Digest[] = [];
 /** Where the root process makes its groups when it is told nothing else. */

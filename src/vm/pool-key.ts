@@ -3,14 +3,12 @@
 import type { Digest } from "../core/digest/digest.ts";
 import type { IdentityName, Principal, TenantId } from "../core/identity/spiffe.ts";
 import type { Life } from "../core/life.ts";
+import { DEFAULT_TENANT_POLICY, type GoldenPolicy } from "../core/tenant-policy.ts";
 
 declare const poolKeyBrand: unique symbol;
 
 /** `session`: stays across the executions of one principal. `clean`: has run nothing, runs one execution, is destroyed. */
 export type TrustTier = Life;
-
-/** Which golden snapshot a VM may come from: the one that all tenants share, or its tenant's own. */
-export type GoldenPolicy = "shared" | "own";
 
 export interface PoolKey {
   readonly [poolKeyBrand]: true;
@@ -37,11 +35,12 @@ export interface PoolKeyParts {
   readonly principal: Principal;
   readonly image: Digest;
   readonly trust: TrustTier;
-  /** By default `shared`. */
+  /** By default that of a tenant without a policy. */
   readonly golden?: GoldenPolicy;
 }
 
-export function makePoolKey({ principal, image, trust, golden = "shared" }: PoolKeyParts): PoolKey {
+export function makePoolKey(parts: PoolKeyParts): PoolKey {
+  const { principal, image, trust, golden = DEFAULT_TENANT_POLICY.golden } = parts;
   const { trustDomain, tenant, user } = principal;
   const text = joined([trustDomain, tenant, user, image, trust, golden]);
   const spareText = joined([trustDomain, tenant, image, golden]);

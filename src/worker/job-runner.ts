@@ -17,6 +17,7 @@ import {
 import type { Digest } from "../core/digest/digest.ts";
 import { type Principal, spiffeId, type TenantId } from "../core/identity/spiffe.ts";
 import { type Isolation, isolationAtLeast } from "../core/isolation.ts";
+import { policyOf, type TenantPolicies } from "../core/tenant-policy.ts";
 import type { JobHeader } from "../gen/hpcc/worker/v1/worker_pb.js";
 import type { TenantStore } from "../store/action-cache.ts";
 import type { ExecutionLimits } from "../vm/execution.ts";
@@ -30,7 +31,6 @@ import { Flights } from "./flights.ts";
 import type { WorkerImages } from "./images.ts";
 import { JobRecord, type RecordedResult } from "./job-record.ts";
 import { type JobClient, receiveSource } from "./receive-source.ts";
-import { policyOf, type TenantPolicies } from "./tenant-policy.ts";
 
 export interface JobLimits {
   /** Largest blob of a source, uncompressed. */

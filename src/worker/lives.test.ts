@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { TestWorker } from "../../test/support/test-worker.ts";
 import { printInspection } from "../cli/inspect.ts";
-import type { TenantPolicies } from "./tenant-policy.ts";
+import type { TenantPolicies } from "../core/tenant-policy.ts";
 
 const NEVER = { signal: new AbortController().signal };
 const HELLO = { path: "/hpcc/project/hello.c", content: "int answer(void) { return 42; }\n" };

@@ -8,6 +8,7 @@ import type { Logger } from "../base/log.ts";
 import type { HostPort } from "../core/identity/host-port.ts";
 import type { Identity, IdentityName, Principal, TrustDomain } from "../core/identity/spiffe.ts";
 import { type Isolation, isolationAtLeast } from "../core/isolation.ts";
+import type { TenantPolicies } from "../core/tenant-policy.ts";
 import { InspectResponseSchema, WorkerService } from "../gen/hpcc/worker/v1/worker_pb.js";
 import type { WriteAt } from "../store/disk/disk-files.ts";
 import { DiskStore, type DiskStoreCounters } from "../store/disk/disk-store.ts";
@@ -21,7 +22,6 @@ import { Inspector } from "./inspection.ts";
 import { type JobCounters, type JobLimits, JobRunner } from "./job-runner.ts";
 import { serveSession } from "./session.ts";
 import { stateFolders } from "./state-folders.ts";
-import type { TenantPolicies } from "./tenant-policy.ts";
 import { vmRows } from "./vm-rows.ts";
 
 export interface WorkerConfig {
