@@ -15,8 +15,8 @@ import { ImageStore } from "../image/image-store.ts";
 import { loadGuestFiles } from "../vm/guest-files.ts";
 import { openQemuRuntime } from "../vm/qemu/runtime.ts";
 import { openLayoutImages } from "../worker/images.ts";
-import { installedProgram, libraryFolder } from "./installation.ts";
 import { hostChecks } from "./worker-host.ts";
+import { isolationRefusal, qemuOptions } from "./worker-options.ts";
 
 const PROBE_DEADLINE_MS = 60_000;
 
@@ -77,7 +77,7 @@ async function offeredImages(config: WorkerConfig): Promise<CheckResult> {
 
 async function guest(env: Environment, config: WorkerConfig): Promise<CheckResult> {
   const name = "guest";
-  const folder = guestFolder(env, config);
+  const { guestFolder: folder } = qemuOptions(env, config);
   try {
     const { kernelDigest, kernelPackage, locked } = await loadGuestFiles(folder);
     const detail = `${folder}, kernel ${kernelDigest} of ${kernelPackage ?? "a package that it does not name"}`;
@@ -95,7 +95,13 @@ async function guest(env: Environment, config: WorkerConfig): Promise<CheckResul
 }
 
 async function vsockDevice(env: Environment, config: WorkerConfig): Promise<CheckResult> {
-  return program("vhost-device-vsock", vsockProgram(env, config), ["--version"], "make tools", "missing");
+  return program(
+    "vhost-device-vsock",
+    qemuOptions(env, config).vsockDeviceProgram,
+    ["--version"],
+    "make tools",
+    "missing",
+  );
 }
 
 /** Boots a guest under KVM, as the worker would for its verdict. */
@@ -126,15 +132,15 @@ async function kvmVerdict(env: Environment, config: WorkerConfig): Promise<Check
       },
       AbortSignal.timeout(PROBE_DEADLINE_MS),
     );
-    const allowed = config.isolation.allowed.includes(runtime.isolation);
+    const refusal = isolationRefusal(config, runtime.isolation);
     return {
       name,
-      status: allowed ? "ok" : "missing",
+      status: refusal === null ? "ok" : "missing",
       detail:
         runtime.isolation === "qemu-kvm"
           ? "a guest boots under it"
           : `no guest boots under it, so guests are emulated${why === "" ? "" : `: ${why}`}`,
-      fix: allowed ? null : `add "${runtime.isolation}" to isolation.allowed, or use a machine with KVM`,
+      fix: refusal === null ? null : `use a machine with KVM; ${refusal.fix}`,
     };
   } catch (error) {
     if (!(error instanceof HpccError)) throw error;
@@ -147,25 +153,4 @@ async function kvmVerdict(env: Environment, config: WorkerConfig): Promise<Check
   } finally {
     await rm(folder, { recursive: true, force: true });
   }
-}
-
-/** What a worker's configuration says of its QEMU runtime. */
-export function qemuOptions(env: Environment, config: WorkerConfig) {
-  return {
-    qemuProgram: config.qemu.program,
-    vsockDeviceProgram: vsockProgram(env, config),
-    channelProgram: installedProgram(env, "channel"),
-    guestFolder: guestFolder(env, config),
-    kvmVerdictFile: join(config.stateDir, "kvm-verdict.json"),
-    accelerator: config.qemu.accelerator,
-    bootDeadlineMs: config.qemu.bootDeadlineMs,
-  } as const;
-}
-
-function guestFolder(env: Environment, config: WorkerConfig): string {
-  return config.qemu.guestDir ?? join(libraryFolder(env), "guest");
-}
-
-function vsockProgram(env: Environment, config: WorkerConfig): string {
-  return config.qemu.vsockDeviceProgram ?? installedProgram(env, "vhost-device-vsock");
 }

@@ -10,8 +10,8 @@ import { connectKeeper } from "../vm/keeper/connect-keeper.ts";
 import { openQemuRuntime } from "../vm/qemu/runtime.ts";
 import type { Runtime } from "../vm/runtime.ts";
 import type { WorkerImages } from "../worker/images.ts";
-import { qemuOptions } from "./doctor-checks.ts";
-import { installedProgram, libraryFolder } from "./installation.ts";
+import { installedProgram } from "./installation.ts";
+import { guestFolder, isolationRefusal, qemuOptions } from "./worker-options.ts";
 
 const KEEPER_DEADLINE_MS = 30_000;
 
@@ -33,11 +33,11 @@ export async function openWorkerRuntime(
 ): Promise<WorkerRuntime> {
   const jailed = config.runtime === "firecracker" || (config.runtime === "auto" && config.keeperFd !== null);
   const opened = jailed ? await openJailed(env, config, logger) : await openQemu(env, config, logger, signal);
-  const { isolation } = opened.runtime;
-  if (config.isolation.allowed.includes(isolation)) return opened;
+  const refusal = isolationRefusal(config, opened.runtime.isolation);
+  if (refusal === null) return opened;
   await opened.close();
-  throw new HpccError("config.invalid", `this machine offers ${isolation}, which isolation.allowed does not name`, {
-    hint: `\`hpcc doctor --worker FILE\` tells why it offers no more; for a trial, add "${isolation}" to isolation.allowed.`,
+  throw new HpccError("config.invalid", refusal.why, {
+    hint: `\`hpcc doctor --worker FILE\` tells why it offers no more; ${refusal.fix}.`,
   });
 }
 
@@ -55,7 +55,7 @@ async function openJailed(env: Environment, config: WorkerConfig, logger: Logger
   const keeper = await connectKeeper(keeperFd, { clock: SYSTEM_CLOCK, logger, deadlineMs: KEEPER_DEADLINE_MS });
   const runtime = await openFirecrackerRuntime({
     keeper,
-    guestFolder: firecracker.guestDir ?? join(libraryFolder(env), "guest"),
+    guestFolder: guestFolder(env, firecracker.guestDir),
     outputsFolder: join(config.stateDir, "outputs"),
     channelProgram: installedProgram(env, "channel"),
     bootDeadlineMs: firecracker.bootDeadlineMs,
