@@ -1,7 +1,7 @@
 // `hpcc doctor`: what this machine lacks, and what to do about it. Each check looks at one thing; what needs other layers
 // (a probe boot of KVM, images, a kept namespace) comes from the program.
 import { execFile } from "node:child_process";
-import { access, constants, readFile } from "node:fs/promises";
+import { readFile } from "node:fs/promises";
 import { promisify } from "node:util";
 import { create } from "@bufbuild/protobuf";
 import { ERROR_TRAITS, HpccError } from "../base/errors.ts";
@@ -63,8 +63,6 @@ export async function doctor(subject: DoctorSubject): Promise<CheckResult[]> {
   if (forWorker) {
     checks.push(
       program("mksquashfs", "mksquashfs", ["-version"], "apt-get install squashfs-tools", "missing"),
-      program("qemu", worker.qemu.program, ["--version"], "apt-get install qemu-system-x86", "missing"),
-      kvm(),
       identity("worker's certificate", worker.identity, "worker", nowMs),
     );
   }
@@ -272,21 +270,6 @@ async function scheduler(address: HostPort, files: TlsFiles, nowMs: number): Pro
   const detail = result.detail.startsWith(prefix) ? result.detail.slice(prefix.length) : result.detail;
   const fix = /certificate/.test(detail) ? "both sides need certificates of the CA that identity.ca names" : result.fix;
   return { ...result, detail, fix };
-}
-
-async function kvm(): Promise<CheckResult> {
-  const name = "/dev/kvm";
-  try {
-    await access("/dev/kvm", constants.R_OK | constants.W_OK);
-    return { name, status: "ok", detail: "can be opened; only a boot shows whether it works", fix: null };
-  } catch {
-    return {
-      name,
-      status: "note",
-      detail: "cannot be opened, so guests run under emulation",
-      fix: "enable virtualisation, and add the worker's user to the group kvm",
-    };
-  }
 }
 
 async function guarded(check: DoctorCheck): Promise<CheckResult | readonly CheckResult[]> {

@@ -271,6 +271,16 @@ export function loadWorkerConfig(
   return { config, loaded };
 }
 
+/** Whether Firecracker runs the machines of this process: `auto` goes by who has started it. */
+export function runsFirecracker({ runtime, keeperFd }: Pick<WorkerConfig, "runtime" | "keeperFd">): boolean {
+  return runtime === "firecracker" || (runtime === "auto" && keeperFd !== null);
+}
+
+/** Whether it is meant to, also as the doctor sees it, whom no keeper starts: that there is one `host.base_dir` tells. */
+export function wantsFirecracker(config: WorkerConfig): boolean {
+  return runsFirecracker(config) || (config.runtime === "auto" && config.host.baseDir !== null);
+}
+
 /** What the keeper tells the program that it starts. */
 const KEEPER_VARIABLE = "HPCC_KEEPER_FD";
 const DESCRIPTOR = /^[0-9]{1,4}$/;

@@ -1,5 +1,4 @@
 // The checks of `hpcc doctor` that need more than the command line's layers: images, guest, vsock device, a probe of KVM.
-import { existsSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -10,13 +9,15 @@ import { currentClientConfig } from "../cli/current-config.ts";
 import { type CheckResult, type DoctorCheck, program } from "../cli/doctor.ts";
 import type { ProjectImage } from "../config/client.ts";
 import { type Environment, resolveDirectories } from "../config/directories.ts";
-import { loadWorkerConfig, type WorkerConfig } from "../config/worker.ts";
+import { loadWorkerConfig, type WorkerConfig, wantsFirecracker } from "../config/worker.ts";
 import { ImageStore } from "../image/image-store.ts";
 import { loadGuestFiles } from "../vm/guest-files.ts";
+import { readKvmDevice } from "../vm/host/kvm-device.ts";
 import { openQemuRuntime } from "../vm/qemu/runtime.ts";
 import { openLayoutImages } from "../worker/images.ts";
+import { judgeClosedKvm, judgeKeepersKvm } from "./kvm-findings.ts";
 import { hostChecks } from "./worker-host.ts";
-import { isolationRefusal, qemuOptions } from "./worker-options.ts";
+import { guestFolder, isolationRefusal, qemuOptions } from "./worker-options.ts";
 
 const PROBE_DEADLINE_MS = 60_000;
 
@@ -28,9 +29,7 @@ export function doctorChecks(env: Environment, uid: number, workerFile: string |
   return [
     ...client,
     async () => offeredImages(config),
-    async () => guest(env, config),
-    async () => vsockDevice(env, config),
-    async () => kvmVerdict(env, config),
+    ...(wantsFirecracker(config) ? firecrackerChecks(env, config) : qemuChecks(env, config)),
     async () => hostChecks(config),
   ];
 }
@@ -75,9 +74,26 @@ async function offeredImages(config: WorkerConfig): Promise<CheckResult> {
   }
 }
 
-async function guest(env: Environment, config: WorkerConfig): Promise<CheckResult> {
+/** Firecracker and its jailer are checks of the host. */
+function firecrackerChecks(env: Environment, config: WorkerConfig): DoctorCheck[] {
+  return [
+    async () => guest(guestFolder(env, config.firecracker.guestDir)),
+    async () => judgeKeepersKvm(await readKvmDevice(), config),
+  ];
+}
+
+function qemuChecks(env: Environment, config: WorkerConfig): DoctorCheck[] {
+  const { qemuProgram, vsockDeviceProgram, guestFolder: folder } = qemuOptions(env, config);
+  return [
+    async () => program("qemu", qemuProgram, ["--version"], "apt-get install qemu-system-x86", "missing"),
+    async () => program("vhost-device-vsock", vsockDeviceProgram, ["--version"], "make tools", "missing"),
+    async () => guest(folder),
+    async () => kvmVerdict(env, config),
+  ];
+}
+
+async function guest(folder: string): Promise<CheckResult> {
   const name = "guest";
-  const { guestFolder: folder } = qemuOptions(env, config);
   try {
     const { kernelDigest, kernelPackage, locked } = await loadGuestFiles(folder);
     const detail = `${folder}, kernel ${kernelDigest} of ${kernelPackage ?? "a package that it does not name"}`;
@@ -94,21 +110,11 @@ async function guest(env: Environment, config: WorkerConfig): Promise<CheckResul
   }
 }
 
-async function vsockDevice(env: Environment, config: WorkerConfig): Promise<CheckResult> {
-  return program(
-    "vhost-device-vsock",
-    qemuOptions(env, config).vsockDeviceProgram,
-    ["--version"],
-    "make tools",
-    "missing",
-  );
-}
-
 /** Boots a guest under KVM, as the worker would for its verdict. */
 async function kvmVerdict(env: Environment, config: WorkerConfig): Promise<CheckResult> {
   const name = "KVM";
-  if (!existsSync("/dev/kvm"))
-    return { name, status: "note", detail: "no /dev/kvm: guests run under emulation", fix: null };
+  const device = await readKvmDevice();
+  if (device.t !== "opens") return judgeClosedKvm(device, config);
   const folder = await mkdtemp(join(tmpdir(), "hpcc-doctor-"));
   // Why KVM cannot be used is what the probe logs.
   let why = "";

@@ -1,15 +1,16 @@
 // What a worker's configuration says of its host, and the checks of it: for `hpcc doctor` and for the row at a worker's start.
 import type { Logger } from "../base/log.ts";
 import type { CheckResult } from "../cli/doctor.ts";
-import type { WorkerConfig } from "../config/worker.ts";
+import { type WorkerConfig, wantsFirecracker } from "../config/worker.ts";
 import { digestHex } from "../core/digest/digest.ts";
 import { type HostReport, namesWith, reportHost } from "../vm/host/host-report.ts";
 import type { HostSubject } from "../vm/host/read-host-facts.ts";
 
-export function hostSubject({ host, runtime }: WorkerConfig): HostSubject {
+export function hostSubject(config: WorkerConfig): HostSubject {
+  const { host } = config;
   return {
     root: "/",
-    firecrackerWanted: host.baseDir !== null || runtime === "firecracker",
+    firecrackerWanted: wantsFirecracker(config),
     firecracker: host.firecracker,
     jailer: host.jailer,
     jailsFolder: host.baseDir,

@@ -4,7 +4,7 @@ import { HpccError } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
 import { SYSTEM_CLOCK } from "../base/system/clock.ts";
 import type { Environment } from "../config/directories.ts";
-import type { WorkerConfig } from "../config/worker.ts";
+import { runsFirecracker, type WorkerConfig } from "../config/worker.ts";
 import { FIRECRACKER_VCPUS_MAX, openFirecrackerRuntime } from "../vm/firecracker/runtime.ts";
 import { connectKeeper } from "../vm/keeper/connect-keeper.ts";
 import { openQemuRuntime } from "../vm/qemu/runtime.ts";
@@ -31,8 +31,9 @@ export async function openWorkerRuntime(
   logger: Logger,
   signal: AbortSignal,
 ): Promise<WorkerRuntime> {
-  const jailed = config.runtime === "firecracker" || (config.runtime === "auto" && config.keeperFd !== null);
-  const opened = jailed ? await openJailed(env, config, logger) : await openQemu(env, config, logger, signal);
+  const opened = runsFirecracker(config)
+    ? await openJailed(env, config, logger)
+    : await openQemu(env, config, logger, signal);
   const refusal = isolationRefusal(config, opened.runtime.isolation);
   if (refusal === null) return opened;
   await opened.close();

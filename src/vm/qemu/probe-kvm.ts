@@ -1,8 +1,8 @@
 // Whether KVM is usable is found by booting our own guest under it, not by looking for a device file. The verdict holds until
 // the host boots again, or QEMU, the kernel of the guest or the rights to the device change.
-import { constants } from "node:fs";
-import { access, readFile, rename, stat, writeFile } from "node:fs/promises";
+import { readFile, rename, stat, writeFile } from "node:fs/promises";
 import { isDeepStrictEqual } from "node:util";
+import { readKvmDevice } from "../host/kvm-device.ts";
 import { bootQemu } from "./boot.ts";
 import type { QemuBootContext } from "./context.ts";
 
@@ -38,12 +38,10 @@ async function deviceRights(): Promise<string> {
 
 async function probe(context: QemuBootContext, signal: AbortSignal): Promise<boolean> {
   const { logger } = context;
-  try {
-    await access("/dev/kvm", constants.R_OK | constants.W_OK);
-  } catch {
-    logger.info("vm.kvm.absent");
-    return false;
-  }
+  const device = await readKvmDevice();
+  if (device.t === "absent") logger.info("vm.kvm.absent");
+  if (device.t === "closed") logger.warn("vm.kvm.unusable", { error: device.why });
+  if (device.t !== "opens") return false;
   try {
     const machine = await bootQemu(
       { ...context, bootDeadlineMs: PROBE_DEADLINE_MS },

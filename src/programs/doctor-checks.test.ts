@@ -1,0 +1,114 @@
+// What the doctor asks of a worker's machine, by the driver that is meant to run there.
+import assert from "node:assert/strict";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, describe, test } from "node:test";
+import { HpccError } from "../base/errors.ts";
+import { type CheckResult, doctor } from "../cli/doctor.ts";
+import { loadWorkerConfig, type WorkerConfig } from "../config/worker.ts";
+import { readKvmDevice } from "../vm/host/kvm-device.ts";
+import { doctorChecks } from "./doctor-checks.ts";
+import { judgeClosedKvm, judgeKeepersKvm } from "./kvm-findings.ts";
+import { hostSubject } from "./worker-host.ts";
+
+const folder = mkdtempSync(join(tmpdir(), "hpcc-doctor-checks-"));
+after(() => rmSync(folder, { recursive: true }));
+const file = join(folder, "worker.toml");
+
+function configOf(lines: string, env: Readonly<Record<string, string>> = {}): WorkerConfig {
+  writeFileSync(
+    file,
+    `${lines}
+qemu.program = "/no/qemu"
+qemu.vsock_device = "/no/vsock"
+qemu.guest_dir = "/no/guest-of-qemu"
+firecracker.guest_dir = "/no/guest-of-firecracker"
+state_dir = "${folder}/state"
+identity = { certificate = "/c", key = "/k", ca = "/a" }
+`,
+  );
+  return loadWorkerConfig(env, file).config;
+}
+
+/** All that `hpcc doctor --worker FILE` says, by the check's name. */
+async function examine(lines: string): Promise<ReadonlyMap<string, CheckResult>> {
+  const worker = configOf(lines);
+  const client = new HpccError("config.invalid", "there is none");
+  const results = await doctor({ client, worker, nowMs: 0, more: doctorChecks({ HOME: folder }, 1, file) });
+  return new Map(results.map((result) => [result.name, result]));
+}
+
+describe("the doctor asks", () => {
+  for (const lines of ['runtime = "firecracker"', 'host.base_dir = "/no/keeper"'])
+    test(`with ${lines} for Firecracker and nothing of QEMU's`, async () => {
+      const said = await examine(lines);
+      for (const name of ["qemu", "vhost-device-vsock"]) assert.ok(!said.has(name), name);
+      assert.match(said.get("guest")?.detail ?? "", /\/no\/guest-of-firecracker/);
+      assert.deepEqual(said.get("KVM"), judgeKeepersKvm(await readKvmDevice(), configOf(lines)));
+      assert.ok(said.has("firecracker") && said.has("jailer"));
+    });
+
+  for (const lines of ["", 'runtime = "qemu"\nhost.base_dir = "/no/keeper"'])
+    test(`with ${JSON.stringify(lines)} for QEMU and what it needs`, async () => {
+      const said = await examine(lines);
+      for (const name of ["qemu", "vhost-device-vsock"]) assert.equal(said.get(name)?.status, "missing", name);
+      assert.match(said.get("guest")?.detail ?? "", /\/no\/guest-of-qemu/);
+      assert.notEqual(said.get("firecracker")?.status, "fail");
+    });
+});
+
+test("a worker that the keeper has started reports its host as one of Firecracker's", () => {
+  const keeper = { HPCC_KEEPER_FD: "3" };
+  assert.equal(hostSubject(configOf("", keeper)).firecrackerWanted, true);
+  assert.equal(hostSubject(configOf('runtime = "qemu"', keeper)).firecrackerWanted, false);
+  assert.equal(hostSubject(configOf("")).firecrackerWanted, false);
+});
+
+const OPENS = { t: "opens" } as const;
+const ABSENT = { t: "absent" } as const;
+const DENIED = { t: "closed", denied: true, why: "EACCES: permission denied" } as const;
+const BROKEN = { t: "closed", denied: false, why: "ENODEV: no such device" } as const;
+
+describe("KVM", () => {
+  test("is looked at by opening it", async () => {
+    assert.deepEqual(await readKvmDevice("/dev/null"), { t: "opens" });
+    assert.deepEqual(await readKvmDevice(join(folder, "none")), ABSENT);
+    const closed = await readKvmDevice(folder);
+    assert.ok(closed.t === "closed" && !closed.denied && closed.why.startsWith("EISDIR"), JSON.stringify(closed));
+  });
+
+  test("that this user may not open is said to be, with the group that may", () => {
+    const emulating = configOf('isolation.allowed = ["qemu-tcg"]');
+    const { status, detail, fix } = judgeClosedKvm(DENIED, emulating);
+    assert.equal(status, "note");
+    assert.match(detail, /does not open \(EACCES.*emulated/);
+    assert.match(fix ?? "", /group kvm$/);
+    assert.doesNotMatch(judgeClosedKvm(BROKEN, emulating).fix ?? "", /group/);
+    assert.equal(judgeClosedKvm(ABSENT, emulating).status, "note");
+  });
+
+  test("that is not there or closed stops a worker that may not emulate", () => {
+    for (const lines of ["", 'qemu.accelerator = "kvm"\nisolation.allowed = ["qemu-kvm", "qemu-tcg"]'])
+      for (const device of [ABSENT, DENIED, BROKEN])
+        assert.equal(judgeClosedKvm(device, configOf(lines)).status, "missing");
+    assert.match(judgeClosedKvm(DENIED, configOf("")).fix ?? "", /group kvm; .*"qemu-tcg" to isolation\.allowed/);
+  });
+
+  test("under Firecracker is the keeper's, who may open what this user may not", () => {
+    const config = configOf('runtime = "firecracker"');
+    for (const device of [OPENS, DENIED]) {
+      const { status, detail } = judgeKeepersKvm(device, config);
+      assert.equal(status, "ok");
+      assert.match(detail, /the keeper boots machines$/);
+    }
+    for (const device of [ABSENT, BROKEN]) {
+      const { status, fix } = judgeKeepersKvm(device, config);
+      assert.equal(status, "missing");
+      assert.match(fix ?? "", /load kvm_intel or kvm_amd/);
+    }
+    const refused = judgeKeepersKvm(DENIED, configOf('isolation.allowed = ["qemu-kvm"]'));
+    assert.equal(refused.status, "missing");
+    assert.match(refused.fix ?? "", /"firecracker" to isolation\.allowed/);
+  });
+});
