@@ -68,6 +68,9 @@ async function openJailed(env: Environment, config: WorkerConfig, logger: Logger
     },
     clock: SYSTEM_CLOCK,
     logger,
+  }).catch((error: unknown) => {
+    keeper.close();
+    throw error;
   });
   const { vmMemoryBytes: memoryBytes, vmVcpus: vcpus } = vms;
   return {
@@ -81,7 +84,10 @@ async function openJailed(env: Environment, config: WorkerConfig, logger: Logger
           logger.warn("worker.image.not_prepared", { image: digest, error: String(error) });
         }
     },
-    close: () => runtime.close(),
+    async close() {
+      await runtime.close();
+      keeper.close();
+    },
   };
 }
 

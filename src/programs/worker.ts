@@ -12,7 +12,7 @@ import { type OwnCredentials, readTlsFiles } from "../wire/grpc/tls-files.ts";
 import { openLayoutImages, type WorkerImages } from "../worker/images.ts";
 import { startRegistration } from "../worker/registration.ts";
 import { type RunningWorker, startWorker } from "../worker/worker.ts";
-import { programLogger, serveUntilSignal } from "./process.ts";
+import { abortedBySignal, programLogger, serveUntilSignal } from "./process.ts";
 import { reportWorkerHost } from "./worker-host.ts";
 import { openWorkerRuntime } from "./worker-runtime.ts";
 
@@ -30,24 +30,25 @@ export async function runWorker(
   const own = credentials();
   const identity = workerIdentity(own);
   await mkdir(config.stateDir, { recursive: true, mode: 0o700 });
-  const starting = new AbortController();
-  const giveUp = () => starting.abort(new HpccError("job.cancelled", "the worker was told to end while it started"));
-  process.once("SIGTERM", giveUp);
-  process.once("SIGINT", giveUp);
+  const starting = abortedBySignal();
   const images = await openLayoutImages({ layoutFolders: config.imageLayouts, imageFolder: config.imageDir });
-  const opened = await openWorkerRuntime(env, config, logger, starting.signal);
+  // Whatever ends the start or the serving, the parts end in the reverse order of their start.
+  await using parts = new AsyncDisposableStack();
+  const opened = parts.adopt(await openWorkerRuntime(env, config, logger, starting), (one) => one.close());
   const { runtime } = opened;
-  process.removeListener("SIGTERM", giveUp);
-  process.removeListener("SIGINT", giveUp);
-  const worker = await startWorker(settings(config, identity), {
+  const host = await reportWorkerHost(config, logger);
+  starting.throwIfAborted();
+  const running = await startWorker(settings(config, identity), {
     clock: SYSTEM_CLOCK,
     logger,
     tls: own.tls,
     images,
     isolation: runtime.isolation,
-    host: await reportWorkerHost(config, logger),
+    host,
     createPool: (events) => new WarmVmPool({ runtime, limits: config.vms, events, clock: SYSTEM_CLOCK, logger }),
   });
+  const worker = parts.adopt(running, (one) => one.close());
+  starting.throwIfAborted();
   const registration = startRegistration({
     schedulers: config.schedulers,
     credentials,
@@ -55,6 +56,11 @@ export async function runWorker(
     load: () => worker.load(),
     clock: SYSTEM_CLOCK,
     logger,
+  });
+  parts.defer(() => {
+    // Nobody new is sent here before those who are here are sent away.
+    registration.drain();
+    return registration.close();
   });
   if (images.digests.length === 0) logger.warn("worker.images.none", { key: "images.layouts" });
   logger.info("worker.started", {
@@ -71,13 +77,7 @@ export async function runWorker(
       worker.updateTls(credentials().tls);
       registration.refresh();
     },
-    async close() {
-      // Nobody new is sent here before those who are here are sent away.
-      registration.drain();
-      await registration.close();
-      await worker.close();
-      await opened.close();
-    },
+    close: () => parts.disposeAsync(),
   });
 }
 

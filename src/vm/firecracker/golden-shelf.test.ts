@@ -10,7 +10,7 @@ const A = sha256(Buffer.from("a"));
 const B = sha256(Buffer.from("b"));
 const C = sha256(Buffer.from("c"));
 
-function setUp(limits = { goldensMax: 2, maxAgeMs: 10_000, restoresMax: 3 }) {
+function setUp(limits = { goldensMax: 2, maxAgeMs: 10_000, restoresMax: 3 }, dropsLate = false) {
   const clock = new ManualClock();
   const dropped: string[] = [];
   const events: string[] = [];
@@ -24,6 +24,7 @@ function setUp(limits = { goldensMax: 2, maxAgeMs: 10_000, restoresMax: 3 }) {
     clock,
     logger,
     drop: async (snapshot) => {
+      if (dropsLate) await new Promise((resolve) => setImmediate(resolve));
       dropped.push(snapshot);
     },
   });
@@ -143,8 +144,8 @@ describe("the shelf of golden snapshots", () => {
     assert.deepEqual(events, ["vm.golden.failed", "vm.golden.failed", "vm.golden.made"]);
   });
 
-  it("gives up and drops everything when it is closed", async () => {
-    const { shelf, dropped } = setUp();
+  it("gives up and has dropped everything when it is closed", async () => {
+    const { shelf, dropped } = setUp(undefined, true);
     await shelf.ensure(A, async () => "a");
     const making = shelf.ensure(
       B,
@@ -162,7 +163,7 @@ describe("the shelf of golden snapshots", () => {
   });
 
   it("drops a golden that was made while it closed", async () => {
-    const { shelf, dropped } = setUp();
+    const { shelf, dropped } = setUp(undefined, true);
     const begun = Promise.withResolvers<void>();
     const gate = Promise.withResolvers<void>();
     const making = shelf.ensure(A, async () => {

@@ -84,7 +84,7 @@ export class GoldenShelf {
     this.#goldens.delete(binding);
     if (this.#isDue(golden)) {
       this.#options.logger.info("vm.golden.rotated", { binding, restores: golden.restores });
-      this.#retire(golden);
+      void this.#retire(golden);
       return null;
     }
     this.#goldens.set(binding, golden);
@@ -95,7 +95,7 @@ export class GoldenShelf {
       if (!held) return;
       held = false;
       golden.leases -= 1;
-      if (golden.retired) this.#retire(golden);
+      if (golden.retired) void this.#retire(golden);
     };
     return {
       snapshot: golden.snapshot,
@@ -124,11 +124,11 @@ export class GoldenShelf {
     return making;
   }
 
-  /** Gives up what is being made and drops all. */
+  /** Gives up what is being made and drops all; ends when they are dropped. */
   async close(): Promise<void> {
     this.#closing.abort(new HpccError("job.cancelled", "the worker ends"));
     await Promise.all(this.#making.values());
-    for (const golden of this.#goldens.values()) this.#retire(golden);
+    await Promise.all([...this.#goldens.values()].map((golden) => this.#retire(golden)));
     this.#goldens.clear();
   }
 
@@ -145,11 +145,11 @@ export class GoldenShelf {
       this.#failures.delete(binding);
       logger.info("vm.golden.made", { binding, snapshot, ms: Math.round(golden.madeMs - startedMs) });
       if (signal.aborted) {
-        this.#retire(golden);
+        await this.#retire(golden);
         return;
       }
       const former = this.#goldens.get(binding);
-      if (former) this.#retire(former);
+      if (former) void this.#retire(former);
       this.#goldens.delete(binding);
       this.#goldens.set(binding, golden);
       this.#makeRoom();
@@ -177,7 +177,7 @@ export class GoldenShelf {
     for (const [binding, golden] of this.#goldens) {
       if (this.#goldens.size <= this.#options.limits.goldensMax) return;
       this.#goldens.delete(binding);
-      this.#retire(golden);
+      void this.#retire(golden);
     }
   }
 
@@ -186,12 +186,14 @@ export class GoldenShelf {
     return golden.restores >= restoresMax || this.#options.clock.monotonicMs() - golden.madeMs >= maxAgeMs;
   }
 
-  /** Drops a golden that is on the shelf no more, once nobody restores it. */
-  #retire(golden: Golden): void {
+  /** Drops a golden that is on the shelf no more, once nobody restores it. Never rejects. */
+  async #retire(golden: Golden): Promise<void> {
     golden.retired = true;
     if (golden.leases > 0) return;
-    this.#options.drop(golden.snapshot).catch((error: unknown) => {
+    try {
+      await this.#options.drop(golden.snapshot);
+    } catch (error) {
       this.#options.logger.warn("vm.golden.not_dropped", { snapshot: golden.snapshot, error: String(error) });
-    });
+    }
   }
 }
