@@ -185,15 +185,10 @@ export class FirecrackerMachine implements Machine {
     if (this.#state.t === "ending" || this.#state.t === "ended") return;
     this.#state = { t: "ending", end };
     const { logger } = this.#options.context;
-    dismantle(this.#parts)
-      .then(
-        (tail) => {
-          if (end.t === "lost" || end.t === "breach")
-            logger.warn("vm.ended", { vm: this.id, end: end.t, detail: end.detail, tail });
-        },
-        (cause: unknown) => logger.error("vm.leaked", { vm: this.id, error: String(cause) }),
-      )
-      .then(() => {
+    dismantle(this.#parts, logger)
+      .then((tail) => {
+        if (end.t === "lost" || end.t === "breach")
+          logger.warn("vm.ended", { vm: this.id, end: end.t, detail: end.detail, tail });
         this.#state = { t: "ended", end };
         this.#resolveEnded(end);
       })

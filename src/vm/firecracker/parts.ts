@@ -56,10 +56,14 @@ export type CompleteParts = { readonly [part in Exclude<keyof Parts, "session">]
   session: OpenSession;
 };
 
-/** Kills, waits and removes. Gives the last lines of the console. */
-export async function dismantle(parts: Parts): Promise<string> {
+/** Kills, waits and removes. Gives the last lines of the console. Never rejects: what stays is logged. */
+export async function dismantle(parts: Parts, logger: Logger): Promise<string> {
   letGo(parts);
-  await parts.jail?.destroy();
+  try {
+    await parts.jail?.destroy();
+  } catch (error) {
+    logger.error("vm.leaked", { vm: parts.jail?.vm, error: String(error) });
+  }
   const tail = parts.console?.log.tail() ?? "";
   parts.console?.close();
   return tail;

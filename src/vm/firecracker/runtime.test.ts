@@ -435,6 +435,20 @@ describe("a firecracker boot that fails", () => {
     await refused;
   });
 
+  it("says why it failed, also when its jail does not go away, which is logged", async () => {
+    await using own = await setUp({ keeper: { refusals: 1_000_000 }, runtime: { bootDeadlineMs: 300 } });
+    const booting = own.runtime.boot(SPEC, signal);
+    const refused = assert.rejects(booting, failsWith("vm.boot", /did not answer within 300 ms/));
+    while (own.keeper.jails.length === 0) await new Promise((resolve) => setImmediate(resolve));
+    const jail = own.keeper.jails[0]!;
+    jail.destroy = async () => {
+      await jail.crash("was killed");
+      throw new HpccError("vm.lost", "the keeper refused: a mount stays");
+    };
+    await refused;
+    assert.ok(own.events.includes("vm.leaked"), own.events.join(" "));
+  });
+
   it("is given up by its signal", async () => {
     await using own = await setUp({ keeper: { refusals: 1_000_000 } });
     const giveUp = new AbortController();

@@ -69,7 +69,7 @@ export async function startMachine(
   } catch (cause) {
     // Taking it apart ends its VMM, which is no reason.
     const error: unknown = failed.signal.aborted ? failed.signal.reason : cause;
-    const tail = await dismantle(parts);
+    const tail = await dismantle(parts, context.logger);
     signal.throwIfAborted();
     const why = error instanceof Error ? error.message : String(error);
     const what = restores ? "was not restored" : "did not boot";

@@ -37,9 +37,9 @@ export async function bootQemu(
   const startedMs = context.clock.monotonicMs();
   const id = `vm-${randomBytes(10).toString("hex")}`;
   const uid = process.getuid?.() === 0 ? UID_FIRST + (randomBytes(4).readUInt32LE() % UID_COUNT) : null;
+  const hull = new Hull(context, id, await makeVmFolder(context.vmsFolder, id, uid));
   const deadline = new AbortController();
   const timer = context.clock.after(context.bootDeadlineMs, () => deadline.abort());
-  const hull = new Hull(context, id, await makeVmFolder(context.vmsFolder, id, uid));
   try {
     const failed = new AbortController();
     void hull.lost.then((detail) => failed.abort(new HpccError("vm.boot", detail)));

@@ -91,7 +91,7 @@ export class Hull {
     for (const child of this.children) child.resume();
   }
 
-  /** Kills, waits and removes. Gives the last lines of what the processes wrote. */
+  /** Kills, waits and removes. Gives the last lines of what the processes wrote. Never rejects: what stays is logged. */
   dismantle(): Promise<string> {
     this.#dismantled ??= this.#dismantle();
     return this.#dismantled;
@@ -100,7 +100,11 @@ export class Hull {
   async #dismantle(): Promise<string> {
     for (const child of this.children) child.kill();
     await Promise.all(this.children.map((child) => child.ended));
-    await this.folder.remove();
+    try {
+      await this.folder.remove();
+    } catch (error) {
+      this.context.logger.error("vm.leaked", { vm: this.id, folder: this.folder.path, error: String(error) });
+    }
     return this.children
       .map((child) => child.log.tail())
       .filter((tail) => tail !== "")

@@ -162,16 +162,9 @@ export class QemuMachine implements Machine {
     this.#session.close();
     this.#hull
       .dismantle()
-      .then(
-        (tail) => {
-          if (end.t === "lost" || end.t === "breach")
-            logger.warn("vm.ended", { vm: this.id, end: end.t, detail: end.detail, tail });
-        },
-        (cause: unknown) => {
-          logger.error("vm.leaked", { vm: this.id, folder: this.#hull.folder.path, error: String(cause) });
-        },
-      )
-      .then(() => {
+      .then((tail) => {
+        if (end.t === "lost" || end.t === "breach")
+          logger.warn("vm.ended", { vm: this.id, end: end.t, detail: end.detail, tail });
         this.#state = { t: "ended", end };
         this.#resolveEnded(end);
       })

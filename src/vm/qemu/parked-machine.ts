@@ -72,16 +72,9 @@ export class QemuParkedMachine implements ParkedMachine {
     const { logger } = this.#hull.context;
     this.#hull
       .dismantle()
-      .then(
-        (tail) => {
-          if (end.t === "lost" || end.t === "breach")
-            logger.warn("vm.ended", { vm: this.id, end: end.t, detail: end.detail, tail, parked: true });
-        },
-        (cause: unknown) => {
-          logger.error("vm.leaked", { vm: this.id, folder: this.#hull.folder.path, error: String(cause) });
-        },
-      )
-      .then(() => {
+      .then((tail) => {
+        if (end.t === "lost" || end.t === "breach")
+          logger.warn("vm.ended", { vm: this.id, end: end.t, detail: end.detail, tail, parked: true });
         this.#state = "ended";
         this.#resolveEnded(end);
       })
