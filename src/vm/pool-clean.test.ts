@@ -85,6 +85,54 @@ describe("a clean job", () => {
   });
 });
 
+describe("a boot of a clean machine that fails", () => {
+  it("fails the one job that it was for; those behind it have theirs to come", async () => {
+    const { runtime, pool, execute } = heldPool({ limits: { vmsMax: 1, sparesMax: 0 } });
+    runtime.hold.add("boot");
+    const jobs = [execute(A), execute(A), execute(A)];
+    const ends = Promise.allSettled(jobs);
+    await settle();
+    runtime.pending[0]?.fail(new HpccError("vm.boot", "no"));
+    await assert.rejects(jobs[0]!, rejectsWith("vm.boot"));
+    await settle();
+    assert.equal(runtime.pending.length, 1, "the next one's was begun");
+    runtime.hold.delete("boot");
+    runtime.finishPending();
+    for (let ran = 0; ran < 2; ran += 1) {
+      await settle();
+      runtime.alive[0]?.finishAll();
+    }
+    assert.deepEqual(
+      (await ends).map(({ status }) => status),
+      ["rejected", "fulfilled", "fulfilled"],
+    );
+    await pool.close();
+  });
+
+  it("fails the first for whom no other boots", async () => {
+    const { runtime, pool, execute } = heldPool({ limits: { vmsMax: 2, sparesMax: 0 } });
+    runtime.hold.add("boot");
+    const ended: string[] = [];
+    const job = (name: string): Promise<unknown> =>
+      execute(A).then(
+        () => ended.push(`${name} done`),
+        () => ended.push(`${name} failed`),
+      );
+    const jobs = [job("first"), job("second"), job("third")];
+    await settle();
+    runtime.pending[0]?.fail(new HpccError("vm.boot", "no"));
+    await settle();
+    assert.deepEqual(ended, ["second failed"], "the first has the boot that is under way");
+    assert.equal(runtime.pending.length, 2);
+    runtime.finishPending();
+    await settle();
+    for (const machine of runtime.alive) machine.finishAll();
+    await Promise.all(jobs);
+    assert.deepEqual(ended.slice(1), ["first done", "third done"]);
+    await pool.close();
+  });
+});
+
 describe("spares", () => {
   it("are started after the first job, serve the next one at once, and are replaced", async () => {
     const { runtime, pool, execute } = heldPool({ limits: { vmsMax: 4, sparesMax: 2 } });

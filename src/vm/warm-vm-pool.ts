@@ -259,7 +259,10 @@ export class WarmVmPool implements VmPool {
     this.#serve();
   }
 
-  /** A boot has failed: those who waited for it fail, too, unless another one boots for them. */
+  /**
+   * A boot has failed: who waited for it fails, too. A session is all its waiters'; a clean VM was for one alone, the first for whom
+   * no other boots now. Those behind him have their own still to come.
+   */
   #failWaiting(key: PoolKey, error: HpccError): void {
     if (key.trust === "session") {
       for (const waiting of this.#queue.takeAll((other) => other.key.text === key.text)) waiting.fail(error);
@@ -268,8 +271,8 @@ export class WarmVmPool implements VmPool {
     this.#spares.settle(key);
     const alike = (other: PoolKey): boolean => other.trust === "clean" && other.spareText === key.spareText;
     let booting = [...this.#vms].filter((vm) => alike(vm.key) && vm.state.t === "booting").length;
-    const unserved = (other: Waiting): boolean => alike(other.key) && --booting < 0;
-    for (const waiting of this.#queue.takeAll(unserved)) waiting.fail(error);
+    const bereft = (other: Waiting): boolean => alike(other.key) && booting-- === 0;
+    for (const waiting of this.#queue.takeAll(bereft)) waiting.fail(error);
   }
 }
 
