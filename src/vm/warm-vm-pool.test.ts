@@ -212,6 +212,22 @@ describe("the pool", () => {
     await pool.close();
   });
 
+  it("is closed for all who close it once nothing is left", async () => {
+    const { runtime, pool, execute } = fixture();
+    const running = execute(key("a"));
+    await settle();
+    runtime.hold.add("destroy");
+    let closed = 0;
+    const closing = [1, 2].map(() => pool.close().then(() => (closed += 1)));
+    await assert.rejects(running, rejectsWith("vm.lost"));
+    await settle();
+    assert.equal(closed, 0);
+    runtime.finishPending();
+    await settle();
+    assert.equal(closed, 2);
+    await Promise.all([...closing, pool.close()]);
+  });
+
   it("ends boots, waits and executions when it closes", async () => {
     const { runtime, pool, execute } = fixture({ executionsPerVmMax: 1 });
     const running = execute(key("a"));

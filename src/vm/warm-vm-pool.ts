@@ -53,6 +53,7 @@ export class WarmVmPool implements VmPool {
   readonly #placeTime: PlaceTime;
   #roomTimer: Timer | null = null;
   #closed = false;
+  #closing: Promise<void> | null = null;
   #emptied: (() => void) | null = null;
 
   constructor(options: WarmVmPoolOptions) {
@@ -87,7 +88,12 @@ export class WarmVmPool implements VmPool {
     }
   }
 
-  async close(): Promise<void> {
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async #close(): Promise<void> {
     this.#closed = true;
     this.#roomTimer?.cancel();
     for (const waiting of this.#queue.takeAll(() => true)) waiting.fail(closedError());
