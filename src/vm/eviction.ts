@@ -2,7 +2,7 @@
 //
 // A VM that stands still and holds memory goes first. Then clean ones that wait for a job, then warm ones, the one idle longest
 // before the others. When none is idle, the busy one that has had its place longest, beyond its tenure, takes no more work and
-// leaves, unless its tenant has no more places than who waits.
+// leaves, unless its tenant will have no more places than who waits, all that is decided counted.
 import { fits, lacksMemoryAlone, minus, plus, type Room, sumOf } from "./pool-room.ts";
 import type { PooledVm } from "./pooled-vm.ts";
 
@@ -28,28 +28,47 @@ interface View {
   readonly nowMs: number;
 }
 
+/** What has been decided so far. */
+interface Decided {
+  readonly victims: Set<PooledVm>;
+  /** Places that each tenant will have when who leaves is gone and who was granted room has it. */
+  readonly places: Map<string, number>;
+}
+
 /** Who must leave for these demands, first come first served, beyond what leaves already. */
 export function chooseVictims(demands: readonly Demand[], free: Room, view: View): Eviction {
   const victims = new Set<PooledVm>();
+  const decided: Decided = { victims, places: new Map() };
+  for (const vm of view.vms) if (vm.holdsPlace && !isLeaving(vm)) addPlaces(decided, vm.key.tenant, 1);
   let coming = plus(free, sumOf(view.vms.map(roomComing)));
   for (const demand of demands) {
     while (!fits(demand.room, coming)) {
       const standing = lacksMemoryAlone(demand.room, coming) ? longestParked(view.vms, victims) : null;
-      const victim = standing ?? firstDue(demand, victims, view);
-      if (victim === null) return { victims: [...victims], nextMs: nextDueMs(demand, victims, view) };
+      const victim = standing ?? firstDue(demand, decided, view);
+      if (victim === null) return { victims: [...victims], nextMs: nextDueMs(demand, decided, view) };
       victims.add(victim);
+      if (victim.holdsPlace) addPlaces(decided, victim.key.tenant, -1);
       coming = plus(coming, victim.room);
     }
     coming = minus(coming, demand.room);
+    addPlaces(decided, demand.tenant, 1);
   }
   return { victims: [...victims], nextMs: Number.POSITIVE_INFINITY };
 }
 
+function addPlaces({ places }: Decided, tenant: string, count: number): void {
+  places.set(tenant, (places.get(tenant) ?? 0) + count);
+}
+
+/** Whether it gives its place back by itself. */
+function isLeaving({ state: { t } }: PooledVm): boolean {
+  return t === "destroying" || t === "draining" || t === "scrubbing";
+}
+
 /** What a VM is about to give back. */
 function roomComing(vm: PooledVm): Room {
-  const { t } = vm.state;
-  if (t === "destroying" || t === "draining") return vm.room;
-  return t === "scrubbing" ? vm.roomByParking : sumOf([]);
+  if (!isLeaving(vm)) return sumOf([]);
+  return vm.state.t === "scrubbing" ? vm.roomByParking : vm.room;
 }
 
 function longestParked(vms: readonly PooledVm[], taken: ReadonlySet<PooledVm>): PooledVm | null {
@@ -58,15 +77,17 @@ function longestParked(vms: readonly PooledVm[], taken: ReadonlySet<PooledVm>): 
   return holding.sort((a, b) => sinceMs(a) - sinceMs(b))[0] ?? null;
 }
 
-function firstDue(demand: Demand, taken: ReadonlySet<PooledVm>, view: View): PooledVm | null {
-  const due = view.vms.filter((vm) => !taken.has(vm) && evictableFromMs(vm, demand, taken, view) <= view.nowMs);
+function firstDue(demand: Demand, decided: Decided, view: View): PooledVm | null {
+  const due = view.vms.filter(
+    (vm) => !decided.victims.has(vm) && evictableFromMs(vm, demand, decided, view) <= view.nowMs,
+  );
   const order = (a: PooledVm, b: PooledVm): number => idleRank(a) - idleRank(b) || a.placeSinceMs - b.placeSinceMs;
   return due.sort(order)[0] ?? null;
 }
 
-function nextDueMs(demand: Demand, taken: ReadonlySet<PooledVm>, view: View): number {
+function nextDueMs(demand: Demand, decided: Decided, view: View): number {
   return Math.min(
-    ...view.vms.filter((vm) => !taken.has(vm)).map((vm) => evictableFromMs(vm, demand, taken, view)),
+    ...view.vms.filter((vm) => !decided.victims.has(vm)).map((vm) => evictableFromMs(vm, demand, decided, view)),
     Number.POSITIVE_INFINITY,
   );
 }
@@ -78,7 +99,7 @@ function idleRank({ key, state }: PooledVm): number {
 }
 
 /** When a VM may be taken from its key for another one; infinity for never. */
-function evictableFromMs(vm: PooledVm, wanted: Demand, taken: ReadonlySet<PooledVm>, view: View): number {
+function evictableFromMs(vm: PooledVm, wanted: Demand, { places }: Decided, view: View): number {
   const { state, placeSinceMs, key } = vm;
   const tenureEndMs = placeSinceMs + view.tenureMs;
   switch (state.t) {
@@ -86,9 +107,8 @@ function evictableFromMs(vm: PooledVm, wanted: Demand, taken: ReadonlySet<Pooled
       if (key.trust === "clean") return state.sinceMs;
       return Math.min(state.sinceMs + IDLE_BEFORE_EVICTION_MS, tenureEndMs);
     case "busy": {
-      const held = (tenant: string): number =>
-        view.vms.filter((other) => other.holdsPlace && !taken.has(other) && other.key.tenant === tenant).length;
-      const fair = key.tenant === wanted.tenant || held(key.tenant) > held(wanted.tenant);
+      const placesOf = (tenant: string): number => places.get(tenant) ?? 0;
+      const fair = key.tenant === wanted.tenant || placesOf(key.tenant) > placesOf(wanted.tenant);
       return fair ? tenureEndMs : Number.POSITIVE_INFINITY;
     }
     case "booting":

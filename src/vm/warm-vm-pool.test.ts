@@ -126,6 +126,30 @@ describe("the pool", () => {
     await pool.close();
   });
 
+  for (const together of [true, false])
+    it(`gives a tenant with many demands his share of busy VMs, ${together ? "" : "not "}made at once`, async () => {
+      const { runtime, clock, pool, execute } = fixture({ vmsMax: 4, executionsPerVmMax: 1, queuePerTenantMax: 8 });
+      const users = ["ann", "bob", "eve", "joe"];
+      const all = [1, 2].flatMap(() => users.map((user) => execute(key("a", user))));
+      await settle();
+      if (!together) clock.advance(10_000);
+      all.push(...users.map((user) => execute(key("b", user))));
+      if (together) clock.advance(10_000);
+      await settle();
+      for (const machine of runtime.alive) machine.finishAll();
+      await settle();
+      const places = (tenant: string) => runtime.alive.filter(({ ran }) => ran[0]?.includes(`:${tenant}3:`)).length;
+      assert.deepEqual([places("a"), places("b")], [2, 2]);
+      for (let round = 0; round < 8; round += 1) {
+        clock.advance(10_000);
+        await settle();
+        for (const machine of runtime.alive) machine.finishAll();
+        await settle();
+      }
+      await Promise.all(all);
+      await pool.close();
+    });
+
   it("serves waiting tenants in turn", async () => {
     const { runtime, clock, pool, execute } = fixture({ vmsMax: 1, executionsPerVmMax: 1 });
     const order: string[] = [];
