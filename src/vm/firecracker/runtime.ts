@@ -8,6 +8,7 @@ import type { Logger } from "../../base/log.ts";
 import type { Digest } from "../../core/digest/digest.ts";
 import { streamThroughChannel } from "../agent/channel.ts";
 import { type AgentDeadlines, DEFAULT_AGENT_DEADLINES } from "../agent/limits.ts";
+import { limitFlood } from "../flood-limit.ts";
 import { loadGuestFiles } from "../guest-files.ts";
 import type { Keeper } from "../keeper/keeper.ts";
 import type { BootSpec, Machine, Runtime } from "../runtime.ts";
@@ -65,7 +66,7 @@ export async function openFirecrackerRuntime(options: FirecrackerRuntimeOptions)
     keeper,
     guest,
     outputsFolder: options.outputsFolder,
-    openStream: streamThroughChannel(options.channelProgram),
+    openStream: limitFlood(streamThroughChannel(options.channelProgram)),
     bootDeadlineMs: options.bootDeadlineMs ?? DEFAULT_BOOT_DEADLINE_MS,
     restoreDeadlineMs: options.restoreDeadlineMs ?? DEFAULT_RESTORE_DEADLINE_MS,
     consoleBytesMax: options.consoleBytesMax ?? DEFAULT_CONSOLE_BYTES_MAX,

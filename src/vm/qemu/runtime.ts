@@ -9,6 +9,7 @@ import type { Logger } from "../../base/log.ts";
 import type { Isolation } from "../../core/isolation.ts";
 import { streamThroughChannel } from "../agent/channel.ts";
 import { type AgentDeadlines, DEFAULT_AGENT_DEADLINES } from "../agent/limits.ts";
+import { limitFlood } from "../flood-limit.ts";
 import { loadGuestFiles } from "../guest-files.ts";
 import type { BootSpec, Machine, Runtime } from "../runtime.ts";
 import { sweepVmFolders } from "../vm-folder.ts";
@@ -60,7 +61,7 @@ export async function openQemuRuntime(options: QemuRuntimeOptions, signal: Abort
   const tscKhz = await hostTscKhz();
   const context = (accelerator: Accelerator): QemuBootContext => ({
     programs,
-    openStream: streamThroughChannel(options.channelProgram),
+    openStream: limitFlood(streamThroughChannel(options.channelProgram)),
     guest,
     accelerator,
     tscKhz,
