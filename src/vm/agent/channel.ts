@@ -31,14 +31,11 @@ const STATUSES: ReadonlyMap<string, Code> = new Map(
 export function streamThroughChannel(program: string): OpenStream {
   return (connection, requests, signal) => {
     const child = spawn(program, [], { stdio: ["pipe", "pipe", "ignore", "pipe"], env: {}, cwd: "/" });
-    const failed = new Promise<never>((_resolve, reject) => {
-      child.on("error", (cause) =>
-        reject(
-          new HpccError("tool.missing", `cannot start ${program}; an installation has it beside the agent`, { cause }),
-        ),
-      );
-    });
-    failed.catch(() => undefined);
+    child.on("error", (cause) =>
+      child.stdout?.destroy(
+        new HpccError("tool.missing", `cannot start ${program}; an installation has it beside the agent`, { cause }),
+      ),
+    );
     const end = (): void => {
       child.kill("SIGKILL");
       connection.destroy();
@@ -46,7 +43,7 @@ export function streamThroughChannel(program: string): OpenStream {
     signal.addEventListener("abort", end);
     joinUnread(connection, child.stdio[3] as Duplex);
     void sendAll(child, requests);
-    return receive(child, failed, () => {
+    return receive(child, () => {
       signal.removeEventListener("abort", end);
       end();
     });
@@ -81,23 +78,16 @@ async function sendAll(child: ChildProcess, requests: AsyncIterable<SessionReque
   }
 }
 
-async function* receive(
-  child: ChildProcess,
-  failed: Promise<never>,
-  release: () => void,
-): AsyncGenerator<SessionResponse> {
+async function* receive(child: ChildProcess, release: () => void): AsyncGenerator<SessionResponse> {
   try {
-    const frames = readFrames(child.stdout as Readable)[Symbol.asyncIterator]();
-    for (;;) {
-      const next = await Promise.race([frames.next(), failed]);
-      if (next.done) throw new HpccError("vm.lost", "the process of the guest's channel ended");
-      const { flag, bytes } = next.value;
+    for await (const { flag, bytes } of readFrames(child.stdout as Readable)) {
       if (flag === LAST_FLAG) {
         finish(bytes.toString("latin1"));
         return;
       }
       yield decode(bytes);
     }
+    throw new HpccError("vm.lost", "the process of the guest's channel ended");
   } finally {
     release();
   }
