@@ -2,10 +2,12 @@
 import { randomBytes } from "node:crypto";
 import { HpccError } from "../../src/base/errors.ts";
 import { SYSTEM_CLOCK } from "../../src/base/system/clock.ts";
+import { streamThroughChannel } from "../../src/vm/agent/channel.ts";
 import { dialGuest } from "../../src/vm/agent/dial.ts";
 import { AGENT_PORT, type AgentDeadlines } from "../../src/vm/agent/limits.ts";
 import { openSession } from "../../src/vm/agent/session.ts";
 import type { BootSpec, Machine, MachineEnd, Runtime } from "../../src/vm/runtime.ts";
+import { CHANNEL_PROGRAM } from "./agent-streams.ts";
 import { type Behaviour, FakeAgent } from "./fake-agent.ts";
 
 export interface FakeAgentRuntimeOptions {
@@ -32,7 +34,11 @@ export class FakeAgentRuntime implements Runtime {
     const agent = await FakeAgent.start(behaviour);
     const clock = SYSTEM_CLOCK;
     const socket = await dialGuest({ socketPath: agent.socketPath, port: AGENT_PORT, clock, signal });
-    const session = await openSession(socket, { clock, deadlines, folder, randomBytes }, signal);
+    const session = await openSession(
+      socket,
+      { clock, deadlines, folder, randomBytes, openStream: streamThroughChannel(CHANNEL_PROGRAM) },
+      signal,
+    );
     this.booted += 1;
     const ended = session.ended.then(async (end): Promise<MachineEnd> => {
       await agent[Symbol.asyncDispose]();

@@ -27,7 +27,7 @@ import {
 import { Outbox, type OutboxSource } from "./outbox.ts";
 import { MemoryBudget } from "./received.ts";
 import { Breach, checkScrubReport, guestText } from "./reply.ts";
-import { type OpenStream, streamInProcess } from "./stream.ts";
+import type { OpenStream } from "./stream.ts";
 
 /** Memory that results of one session hold together before all go to files. */
 const RESULT_MEMORY_BYTES = 64 * 1024 * 1024;
@@ -40,8 +40,8 @@ export interface SessionOptions {
   readonly folder: string;
   /** Random bytes: a nonce, and entropy for the guest. */
   readonly randomBytes: (count: number) => Uint8Array;
-  /** Who speaks HTTP/2 with the guest; this process when it is left out. */
-  readonly openStream?: OpenStream;
+  /** Who speaks HTTP/2 with the guest: a process that can do nothing else. */
+  readonly openStream: OpenStream;
 }
 
 /** How a session ended: it was closed, the machine is gone, or its guest broke the contract. */
@@ -229,8 +229,7 @@ class StreamSession implements OpenSession {
   }
 
   #open(): AsyncIterable<SessionResponse> {
-    const openStream = this.#options.openStream ?? streamInProcess;
-    return openStream(this.#connection, this.#outbox.stream(), this.#abort.signal);
+    return this.#options.openStream(this.#connection, this.#outbox.stream(), this.#abort.signal);
   }
 
   async #receive(responses: AsyncIterator<SessionResponse>): Promise<void> {

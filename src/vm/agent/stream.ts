@@ -1,10 +1,6 @@
-// The gRPC stream on a dialled connection, spoken by this process.
+// What a session asks of who speaks HTTP/2 with its guest.
 import type { Duplex } from "node:stream";
-import { createClient } from "@connectrpc/connect";
-import { createGrpcTransport } from "@connectrpc/connect-node";
-import { HpccError } from "../../base/errors.ts";
-import { AgentService, type SessionRequest, type SessionResponse } from "../../gen/hpcc/agent/v1/agent_pb.js";
-import { EXECUTE_BYTES_MAX, MESSAGE_BYTES_MAX } from "./limits.ts";
+import type { SessionRequest, SessionResponse } from "../../gen/hpcc/agent/v1/agent_pb.js";
 
 /**
  * Opens the one stream of a connection: sends the requests, asking for the next when the one before is written, and gives
@@ -17,24 +13,3 @@ export type OpenStream = (
   requests: AsyncIterable<SessionRequest>,
   signal: AbortSignal,
 ) => AsyncIterable<SessionResponse>;
-
-/** UNTRUSTED: guest. */
-export const streamInProcess: OpenStream = (connection, requests, signal) => {
-  let dialled = false;
-  const transport = createGrpcTransport({
-    baseUrl: "http://agent",
-    nodeOptions: {
-      createConnection: () => {
-        if (dialled) throw new HpccError("vm.lost", "the agent's connection is gone");
-        dialled = true;
-        return connection;
-      },
-      settings: { enablePush: false },
-    },
-    readMaxBytes: MESSAGE_BYTES_MAX,
-    writeMaxBytes: EXECUTE_BYTES_MAX + 1024,
-    // Nothing that a guest compressed is decompressed here.
-    acceptCompression: [],
-  });
-  return createClient(AgentService, transport).session(requests, { signal });
-};
