@@ -5,6 +5,7 @@ import { createHash } from "node:crypto";
 import {
   chmodSync,
   existsSync,
+  fstatSync,
   mkdirSync,
   mkdtempSync,
   openSync,
@@ -109,12 +110,15 @@ export async function until(what: string, condition: () => boolean | Promise<boo
 export class Service {
   readonly #child: ChildProcess;
   readonly log: string;
+  /** Where its part of the log begins: one of the same name may have written before. */
+  readonly #logStart: number;
   readonly #gone: Promise<void>;
   #ended = false;
 
   constructor(argv: readonly string[], env: NodeJS.ProcessEnv, log: string) {
     const file = openSync(log, "a", 0o600);
     this.log = log;
+    this.#logStart = fstatSync(file).size;
     this.#child = spawn(argv[0]!, argv.slice(1), { env, stdio: ["ignore", file, file], cwd: "/" });
     this.#gone = new Promise((resolve) => {
       this.#child.on("exit", () => {
@@ -132,10 +136,15 @@ export class Service {
     return this.#ended;
   }
 
+  /** Null while it runs, and when a signal ended it. */
+  get exitCode(): number | null {
+    return this.#child.exitCode;
+  }
+
   /** Waits until its log holds an event. */
   async logged(event: string): Promise<void> {
     await until(`${event} in ${this.log}`, () => {
-      const text = readFileSync(this.log, "utf8");
+      const text = readFileSync(this.log).subarray(this.#logStart).toString();
       if (this.#ended) throw new Error(`the program ended: ${text.slice(-4000)}`);
       return text.includes(`"${event}"`);
     });
@@ -234,6 +243,12 @@ export interface WorkerOptions {
   readonly tables?: string;
   readonly layouts: readonly string[];
   readonly env?: NodeJS.ProcessEnv;
+  /** Isolations that it may offer; those of QEMU when absent. */
+  readonly isolations?: readonly string[];
+  /** Where it keeps root file systems; the tests' own folder when absent. */
+  readonly imageFolder?: string;
+  /** What starts it, with arguments before its own, and the plain user as whom that runs it. */
+  readonly starter?: { readonly argv: readonly string[]; readonly uid: number };
 }
 
 export interface RunningWorker {
@@ -294,6 +309,7 @@ export class Farm {
     const state = this.#path(name);
     if (!existsSync(config)) {
       const identity = await this.#issue(["--worker", name], this.#path(`${name}-id`));
+      const isolations = options.isolations ?? ["qemu-kvm", "qemu-tcg"];
       const layouts = options.layouts.map((layout) => JSON.stringify(layout)).join(", ");
       writeFileSync(
         config,
@@ -304,15 +320,20 @@ ${options.extraConfig ?? ""}
 ${identity}
 [images]
 layouts = [${layouts}]
-dir = "${IMAGE_FOLDER}"
+dir = "${options.imageFolder ?? IMAGE_FOLDER}"
 [isolation]
-allowed = ["qemu-kvm", "qemu-tcg"]
+allowed = ${JSON.stringify(isolations)}
 ${options.tables ?? ""}
 `,
       );
     }
     const env = { ...this.env, ...options.env };
-    const service = new Service([HPCC, "worker", "--config", config], env, this.#path(`${name}.log`));
+    const { argv: before, uid } = options.starter ?? { argv: [], uid: 0 };
+    if (uid !== 0) {
+      mkdirSync(state, { recursive: true, mode: 0o700 });
+      await mustRun(["chown", "-R", `${uid}:${uid}`, state, config, this.#path(`${name}-id`)]);
+    }
+    const service = new Service([...before, HPCC, "worker", "--config", config], env, this.#path(`${name}.log`));
     this.#services.push(service);
     await service.logged("worker.started");
     const address = /^listen = "(.*)"$/m.exec(readFileSync(config, "utf8"))?.[1] ?? "";

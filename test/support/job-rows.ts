@@ -42,6 +42,11 @@ export async function jobRows(worker: Pick<RunningWorker, "state">): Promise<Job
     });
 }
 
+/** The rows of the worker's host, one for each start. */
+export async function hostRows(worker: Pick<RunningWorker, "state">): Promise<Pick<Line, "note" | "envelope">[]> {
+  return (await auditLines(worker)).filter(({ kind }) => kind === "host");
+}
+
 /** What happened to VMs, oldest first. */
 export async function vmNotes(worker: Pick<RunningWorker, "state">): Promise<string[]> {
   return (await auditLines(worker)).filter(({ kind }) => kind === "vm").map(({ note }) => note);
