@@ -1,6 +1,9 @@
 // How VMs live, through the installed programs: a session that is idle is parked and comes back for its principal alone, a clean
 // tenant's jobs have VMs of their own, and the audit rows tell it.
 import assert from "node:assert/strict";
+import { randomBytes } from "node:crypto";
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { decodeEnvelope } from "../../src/audit/envelope.ts";
 import { Farm, type RunningWorker, type User, until } from "../support/farm.ts";
@@ -16,6 +19,7 @@ spares_max = 1
 life = "clean"
 `;
 
+const LOUD = 'log_level = "debug"\n';
 const PARKED = "parked: stopped, in memory";
 
 let farm: Farm;
@@ -27,7 +31,7 @@ before(async () => {
   await farm.init();
   image = await farm.image("e2e");
   await farm.startScheduler();
-  worker = await farm.startWorker("w", { layouts: [image.layout], tables: TABLES });
+  worker = await farm.startWorker("w", { layouts: [image.layout], tables: TABLES, extraConfig: LOUD });
 });
 
 after(async () => {
@@ -35,7 +39,12 @@ after(async () => {
 });
 
 const addUser = (name: string, tenant?: string): Promise<User> =>
-  farm.addUser(name, { images: [image.digest], fallback: "none", ...(tenant !== undefined && { tenant }) });
+  farm.addUser(name, {
+    images: [image.digest],
+    fallback: "none",
+    tables: `[daemon]\n${LOUD}`,
+    ...(tenant !== undefined && { tenant }),
+  });
 
 /** Builds a project that nobody built before; gives its rows. */
 async function build(user: User, name: string, files: number): Promise<JobRow[]> {
@@ -91,6 +100,39 @@ test("each job of a clean tenant has a VM that has run nothing, and its row says
   const inspected = await carol.hpcc(["inspect", "--worker", worker.address, rows[0]!.digest]);
   assert.equal(inspected.code, 0, inspected.stderr);
   assert.match(inspected.stdout, /^life +clean$/m);
+});
+
+test("what a tenant sends is in no log of any program, at the level that says most", async () => {
+  const dave = await addUser("dave", "canary");
+  const draw = () => randomBytes(16).toString("hex");
+  const sent = { source: draw(), macro: draw(), path: draw(), environment: draw(), stderr: draw(), failed: draw() };
+  const project = join(dave.folder, `p-${sent.path}`);
+  mkdirSync(project);
+  writeFileSync(join(project, "hpcc.toml"), `image = "${image.digest}"\n`);
+  writeFileSync(join(project, "a.c"), `const char a[] = "${sent.source}" X;\nint f_${sent.stderr}(void) {}\n`);
+  writeFileSync(join(project, "b.c"), `int b = unknown_${sent.failed};\n`);
+  const call = (source: string) =>
+    dave.hpcc(
+      ["gcc", "-Wall", `-DX="${sent.macro}"`, "-c", join(project, source), "-o", join(project, `${source}.o`)],
+      {
+        cwd: project,
+        env: { CANARY: sent.environment, C_INCLUDE_PATH: join(project, sent.environment) },
+      },
+    );
+  const compiled = await call("a.c");
+  assert.equal(compiled.code, 0, compiled.stderr);
+  assert.ok(compiled.stderr.includes(sent.stderr));
+  const failed = await call("b.c");
+  assert.equal(failed.code, 1);
+  assert.ok(failed.stderr.includes(sent.failed));
+  assert.equal((await jobRows(worker)).filter(({ tenant }) => tenant === "canary").length, 2, "both were remote");
+  await dave.hpcc(["daemon", "stop"]);
+  const logs = readdirSync(farm.folder, { recursive: true, encoding: "utf8" }).filter((name) => name.endsWith(".log"));
+  assert.ok(logs.length >= 3, `only ${logs.join(" ")}`);
+  for (const name of logs) {
+    const text = readFileSync(join(farm.folder, name), "latin1");
+    for (const [what, canary] of Object.entries(sent)) assert.ok(!text.includes(canary), `${what} is in ${name}`);
+  }
 });
 
 test("when the worker ends, parked, warm and clean ones are destroyed, and each has all of its rows", async () => {
