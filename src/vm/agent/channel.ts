@@ -147,5 +147,11 @@ function finish(text: string): void {
   if (code === "0") return;
   const status = STATUSES.get(code);
   if (status === undefined) throw new Breach(`the unknown status ${code}`);
-  throw new ConnectError(guestText(message), status);
+  throw new ConnectError(guestText(percentDecoded(message)), status);
+}
+
+/** As grpc-message is written (gRPC over HTTP/2, "Percent-Encoded"): what is no escape stands for itself. */
+function percentDecoded(text: string): string {
+  const bytes = text.replace(/%([0-9A-Fa-f]{2})/g, (_, hex: string) => String.fromCharCode(Number.parseInt(hex, 16)));
+  return Buffer.from(bytes, "latin1").toString();
 }

@@ -6,6 +6,7 @@ import type { Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
+import { Code, ConnectError } from "@connectrpc/connect";
 import { AGENT_STREAMS } from "../../../test/support/agent-streams.ts";
 import {
   type Answer,
@@ -163,6 +164,23 @@ for (const [through, openStream] of AGENT_STREAMS)
         fixture.agent.refusals = 20;
         assert.equal((await fixture.scrub()).ready.clearings, 8n);
         assert.equal(fixture.agent.dialled, 22);
+      });
+
+      it("does not dial again an agent that speaks another version", async () => {
+        const agent = await FakeAgent.start(async function* (requests) {
+          await requests.next();
+          yield* [];
+          throw new ConnectError("this agent speaks version 1", Code.FailedPrecondition);
+        });
+        try {
+          const redial = (signal: AbortSignal) =>
+            dialGuest({ socketPath: agent.socketPath, port: AGENT_PORT, clock: SYSTEM_CLOCK, signal });
+          const options = { clock: SYSTEM_CLOCK, deadlines: DEFAULT_AGENT_DEADLINES, folder, randomBytes, openStream };
+          await assert.rejects(dialSession(redial, options, forever), withCode("vm.breach", /speaks version 1/));
+          assert.equal(agent.dialled, 1);
+        } finally {
+          await agent[Symbol.asyncDispose]();
+        }
       });
 
       it("takes no execution while it is under way", async () => {

@@ -348,8 +348,17 @@ class StreamSession implements OpenSession {
   }
 }
 
-/** A message that cannot be decoded is the guest's breach; a connection that ends is a machine lost. */
-const BREACH_CODES = new Set([Code.ResourceExhausted, Code.InvalidArgument, Code.Internal, Code.DataLoss]);
+/**
+ * A message that cannot be decoded is the guest's breach, and so is an agent that refuses the version spoken here: it would again;
+ * a connection that ends is a machine lost.
+ */
+const BREACH_CODES = new Set([
+  Code.ResourceExhausted,
+  Code.InvalidArgument,
+  Code.FailedPrecondition,
+  Code.Internal,
+  Code.DataLoss,
+]);
 
 function endOf(error: unknown): SessionEnd {
   if (error instanceof Breach) return { t: "breach", detail: error.message };
