@@ -52,6 +52,7 @@ let farm: Farm;
 let worker: RunningWorker;
 let image: { digest: string; layout: string };
 let projects = 0;
+let users = 0;
 
 before(
   async () => {
@@ -72,7 +73,8 @@ after(async () => {
   if (disk) rmSync(disk, { recursive: true });
 });
 
-async function startWorker(): Promise<RunningWorker> {
+/** With a golden, unless its making is what is to be seen: else the first machine is booted. */
+async function startWorker({ golden = true } = {}): Promise<RunningWorker> {
   const programs = findFirecracker();
   assert.ok(programs);
   const options = {
@@ -94,8 +96,7 @@ async function startWorker(): Promise<RunningWorker> {
       uid: WORKER_UID,
     },
   });
-  // Else the first machine is booted.
-  await started.service.logged("vm.golden.made");
+  if (golden) await started.service.logged("vm.golden.made");
   return started;
 }
 
@@ -155,7 +156,7 @@ function workerPid(): number | undefined {
   return childrenOf(guard, "").find((pid) => !keepers.includes(pid));
 }
 
-/** Machines, jails, groups and sockets; snapshots are dropped at the next start. */
+/** What a keeper makes on the host. */
 function left(): string[] {
   const list = (path: string): string[] => {
     try {
@@ -168,6 +169,7 @@ function left(): string[] {
   return [
     ...machines().map((pid) => `process ${pid}`),
     ...list(join(disk, "b/jails/firecracker")).map((name) => `jail ${name}`),
+    ...list(join(disk, "b/snapshots/kept")).map((name) => `snapshot ${name}`),
     ...list(join(disk, "b/run")).map((name) => `sockets ${name}`),
     ...list("/sys/fs/cgroup/hpcc-worker-test").map((name) => `cgroup ${name}`),
     ...mounts.filter((line) => line.includes(join(disk, "b"))),
@@ -215,44 +217,76 @@ test("each job of a clean tenant has a restored machine of its own", { skip }, a
   for (const row of rows) assert.equal(decodeEnvelope(row.envelope).life, "clean");
 });
 
-for (const victim of ["VMM", "worker", "keeper", "guard"] as const)
-  test(`SIGKILL of the ${victim} in mid-compile: the build ends right, and nothing is left`, { skip }, async () => {
-    const user = await addUser(`dave-${victim.toLowerCase()}`, "acme", "image");
-    const warm = newProject(user, 1);
-    await until("a compile is remote", async () => {
-      await user.stats(true);
-      warm.clean();
-      await build(warm);
-      return (await user.stats()).outcomes["remote_compiled"] === 1;
-    });
-    const vm = (await jobRows(worker)).at(-1)?.vm;
-    const idle = new Map(machines().map((pid) => [pid, cpuMs(pid)]));
-    const project = newProject(user, 1, 60);
-    const building = build(project);
-    const busy = (): number | undefined =>
-      machines().find((pid) => cpuMs(pid) > (idle.get(pid) ?? 0) + UNDER_WAY_CPU_MS);
-    await until("the compile is under way", () => busy() !== undefined);
-    const guard = worker.service.pid;
-    const victims = {
-      VMM: busy,
-      worker: workerPid,
-      keeper: () => childrenOf(guard, "keeper")[0],
-      guard: () => guard,
-    };
-    const pid = victims[victim]();
-    assert.ok(pid !== undefined, victim);
-    process.kill(pid, "SIGKILL");
-    if (victim === "VMM") {
-      await building;
-      assert.ok((await notesOf(vm ?? "")).at(-1)?.startsWith("destroyed: lost"));
-      return;
-    }
-    await until("nothing is left", () => left().length === 0, GONE_MS);
-    await building;
-    await until("the guard ended", () => worker.service.ended);
-    worker = await startWorker();
-    assert.equal(readdirSync(join(disk, "b/snapshots/kept")).length, 1, "what was parked is dropped, a golden is new");
+type Victim = "VMM" | "worker" | "keeper" | "guard";
+
+function kill(victim: Victim, vmm: number | undefined): void {
+  const guard = worker.service.pid;
+  const pid = { VMM: vmm, worker: workerPid(), keeper: childrenOf(guard, "keeper")[0], guard }[victim];
+  assert.ok(pid !== undefined, victim);
+  process.kill(pid, "SIGKILL");
+}
+
+/** A machine that has compiled something; a worker that was lost is left alone for a while. */
+async function warmMachine(user: User): Promise<string> {
+  const warm = newProject(user, 1);
+  await until("a compile is remote", async () => {
+    await user.stats(true);
+    warm.clean();
+    await build(warm);
+    return (await user.stats()).outcomes["remote_compiled"] === 1;
   });
+  return (await jobRows(worker)).at(-1)?.vm ?? "";
+}
+
+const memoryIsWritten = (): boolean => machines().some((pid) => existsSync(`/proc/${pid}/root/memory.new`));
+
+/** The states of a machine in which something dies; each gives what the user's build, if one is under way, ends with. */
+const MOMENTS: Readonly<Record<string, (user: User) => Promise<{ vmm?: number; building?: Promise<void> }>>> = {
+  "a compile runs": async (user) => {
+    await warmMachine(user);
+    const idle = new Map(machines().map((pid) => [pid, cpuMs(pid)]));
+    const building = build(newProject(user, 1, 60));
+    const busy = () => machines().find((pid) => cpuMs(pid) > (idle.get(pid) ?? 0) + UNDER_WAY_CPU_MS);
+    await until("the compile is under way", () => busy() !== undefined);
+    return { vmm: busy()!, building };
+  },
+  "its memory is written": async (user) => {
+    await warmMachine(user);
+    await until("it is being parked", memoryIsWritten);
+    return {};
+  },
+  "it is parked": async (user) => {
+    const vm = await warmMachine(user);
+    await until("it is parked", async () => (await notesOf(vm)).at(-1)?.endsWith("bytes on disk") ?? false);
+    return {};
+  },
+  "one is booted": async () => {
+    await worker.service.stop();
+    worker = await startWorker({ golden: false });
+    await until("a machine is there", () => machines().length > 0);
+    return {};
+  },
+};
+
+for (const [moment, reach] of Object.entries(MOMENTS))
+  for (const victim of ["worker", "keeper", "guard"] as const)
+    test(`SIGKILL of the ${victim} while ${moment}: builds end right, and nothing is left`, { skip }, async () => {
+      users += 1;
+      const { building } = await reach(await addUser(`dave-${users}`, "acme", "image"));
+      kill(victim, undefined);
+      await until("nothing is left", () => left().length === 0, GONE_MS);
+      await building;
+      await until("the guard ended", () => worker.service.ended);
+      worker = await startWorker();
+    });
+
+test("SIGKILL of the VMM while a compile runs: the build ends right, and its row says so", { skip }, async () => {
+  const { vmm, building } = await MOMENTS["a compile runs"]!(await addUser("frank", "acme", "image"));
+  const vm = (await jobRows(worker)).at(-1)?.vm ?? "";
+  kill("VMM", vmm);
+  await building;
+  assert.ok((await notesOf(vm)).at(-1)?.startsWith("destroyed: lost"));
+});
 
 test("SIGTERM ends a worker and its keeper in order", { skip }, async () => {
   const erin = await addUser("erin", "acme");
