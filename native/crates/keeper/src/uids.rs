@@ -11,6 +11,7 @@ use rustix::io::Errno;
 
 use crate::fault::{Doing, IoFault};
 use crate::folder::Folder;
+use crate::log;
 
 const OWNER_BYTES_MAX: usize = 4096;
 
@@ -102,8 +103,14 @@ impl UidRange {
             let Some(file) = self.lock(uid)? else {
                 continue;
             };
-            if owner(file.as_fd()).is_some() {
-                continue;
+            match owner(file.as_fd()) {
+                Ok(None) => {}
+                Ok(Some(_)) => continue,
+                Err(errno) => {
+                    // Whose it is cannot be told, so it may be somebody's.
+                    warn_unreadable(uid, errno);
+                    continue;
+                }
             }
             rustix::io::pwrite(&file, self.owner.as_bytes(), 0)
                 .doing(|| format!("mark uid {uid}"))?;
@@ -123,8 +130,10 @@ impl UidRange {
             let Some(file) = self.existing(uid)? else {
                 continue;
             };
-            if owner(file.as_fd()).is_some_and(|owner| owner == self.owner) {
-                LockedUid { uid, file }.release();
+            match owner(file.as_fd()) {
+                Ok(Some(owner)) if owner == self.owner => LockedUid { uid, file }.release(),
+                Ok(_) => {}
+                Err(errno) => warn_unreadable(uid, errno),
             }
         }
         Ok(())
@@ -157,11 +166,19 @@ impl UidRange {
     }
 }
 
-fn owner(file: rustix::fd::BorrowedFd<'_>) -> Option<String> {
+/// Who has left a uid unclean; none when nobody has.
+fn owner(file: rustix::fd::BorrowedFd<'_>) -> Result<Option<String>, Errno> {
     let mut bytes = [0u8; OWNER_BYTES_MAX];
-    let read = rustix::io::pread(file, &mut bytes, 0).unwrap_or(0);
-    let text = bytes.get(..read)?;
-    (!text.is_empty()).then(|| String::from_utf8_lossy(text).into_owned())
+    let read = rustix::io::retry_on_intr(|| rustix::io::pread(file, &mut bytes, 0))?;
+    let text = bytes.get(..read).unwrap_or_default();
+    Ok((!text.is_empty()).then(|| String::from_utf8_lossy(text).into_owned()))
+}
+
+fn warn_unreadable(uid: u32, errno: Errno) {
+    log::warn(
+        "keeper.uid.unreadable",
+        &[("uid", &uid.to_string()), ("why", &errno.to_string())],
+    );
 }
 
 #[cfg(test)]
@@ -202,6 +219,19 @@ mod tests {
         let again = range(folder.path(), "/one");
         again.release_leftovers().unwrap();
         assert!(other.take().is_ok());
+    }
+
+    #[test]
+    fn a_uid_whose_file_cannot_be_read_counts_as_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        // A FIFO can be opened and locked, and not read at an offset.
+        let unreadable = folder.path().join("4000");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &unreadable, Mode::from_raw_mode(0o600)).unwrap();
+        let one = range(folder.path(), "/one");
+        one.release_leftovers().unwrap();
+        let taken = one.take().unwrap();
+        assert_eq!(taken.uid, 4001);
+        assert!(matches!(one.take(), Err(Error::AllTaken(4000, 4001))));
     }
 
     #[test]
