@@ -1,11 +1,12 @@
 //! The keeper's folders, and clearing away whatever an earlier one, or this one, has left in them and in its cgroup.
 use std::fmt;
 use std::fs;
+use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rustix::fs::{FlockOperation, Mode, OFlags, flock, openat};
+use rustix::fs::{FlockOperation, Mode, OFlags, flock, fsync, openat};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
@@ -137,8 +138,16 @@ impl Place {
         })
         .map_err(|_| Error::BadRecord(path.clone()))?;
         let temporary = self.base.path.join("record.new");
-        fs::write(&temporary, text).doing(|| format!("write {}", temporary.display()))?;
+        // On the disk before its name is, and its name before a machine is: a power cut leaves no record that says nothing,
+        // on which the next start would stop.
+        fs::File::create(&temporary)
+            .and_then(|mut file| {
+                file.write_all(text.as_bytes())?;
+                file.sync_all()
+            })
+            .doing(|| format!("write {}", temporary.display()))?;
         fs::rename(&temporary, &path).doing(|| format!("write {}", path.display()))?;
+        fsync(&self.base.fd).doing(|| format!("keep {}", path.display()))?;
         Ok(())
     }
 
