@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -15,6 +15,7 @@ use rustix::fs::{
     AtFlags, FileType, Mode, OFlags, Stat, fchmod, fchown, fstat, linkat, mkdirat, openat,
 };
 use rustix::fs::{Gid, Uid};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
@@ -248,14 +249,15 @@ impl SnapshotStore {
         Ok(digest)
     }
 
-    /// The files of a snapshot, if nothing about them differs; drops it otherwise. The state is read again, byte for byte. Of the
-    /// memory, which is mapped and not read, size, owner, mode, times and identity must be those of its record.
+    /// The files of a snapshot, if nothing about them differs. One that differs is dropped; one that cannot be looked at just now
+    /// stays. The state is read again, byte for byte. Of the memory, which is mapped and not read, size, owner, mode, times and
+    /// identity must be those of its record.
     pub fn prove(&self, id: &str, binding: &Digest) -> Result<Proven, Error> {
         if !self.locked().contains_key(id) {
             return Err(Error::Unknown(id.into()));
         }
         let proven = self.check(id, binding);
-        if let Err(error) = &proven {
+        if let Err(error @ Error::Bad(..)) = &proven {
             crate::log::warn(
                 "keeper.snapshot.dropped",
                 &[("snapshot", id), ("why", &error.to_string())],
@@ -267,19 +269,19 @@ impl SnapshotStore {
 
     fn check(&self, id: &str, binding: &Digest) -> Result<Proven, Error> {
         let bad = |why| Error::Bad(id.into(), why);
-        let folder = beneath(
+        let folder = open_kept(
             self.folder.fd.as_fd(),
             id,
             OFlags::RDONLY | OFlags::DIRECTORY,
-        )
-        .map_err(|_| bad("is not there"))?;
+        )?
+        .ok_or(bad("is not there"))?;
         let mut text = Vec::new();
         let record =
-            beneath(folder.as_fd(), "record", OFlags::RDONLY).map_err(|_| bad("has no record"))?;
+            open_kept(folder.as_fd(), "record", OFlags::RDONLY)?.ok_or(bad("has no record"))?;
         File::from(record)
             .take(RECORD_BYTES_MAX)
             .read_to_end(&mut text)
-            .map_err(|_| bad("has no record"))?;
+            .doing(|| format!("read the record of {id}"))?;
         let body = text.get(65..).ok_or(bad("has no whole record"))?;
         let seal = text
             .get(..64)
@@ -298,8 +300,8 @@ impl SnapshotStore {
             return Err(bad("was made from something else"));
         }
         let state =
-            open_recorded(&folder, "state", &record.state).ok_or(bad("has another state file"))?;
-        let memory = open_recorded(&folder, "memory", &record.memory)
+            open_recorded(&folder, "state", &record.state)?.ok_or(bad("has another state file"))?;
+        let memory = open_recorded(&folder, "memory", &record.memory)?
             .ok_or(bad("has another memory file"))?;
         let state_file = File::from(state);
         if digest_of(&state_file)? != record.state.digest {
@@ -365,19 +367,36 @@ impl FileRecord {
     }
 }
 
-fn open_recorded(folder: &OwnedFd, name: &str, record: &FileRecord) -> Option<OwnedFd> {
-    let fd = beneath(
-        folder.as_fd(),
-        name,
-        OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY,
-    )
-    .ok()?;
-    let stat = fstat(&fd).ok()?;
+/// Opens a file or folder of a snapshot; none when it is not there, or is something else. What the kernel cannot do just now, for
+/// want of descriptors or memory or because of the disk, says nothing about the snapshot.
+fn open_kept(
+    folder: BorrowedFd<'_>,
+    name: &str,
+    flags: OFlags,
+) -> Result<Option<OwnedFd>, IoFault> {
+    match beneath(folder, name, flags) {
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::XDEV) => Ok(None),
+        other => other
+            .map(Some)
+            .doing(|| format!("open {name} of a snapshot")),
+    }
+}
+
+fn open_recorded(
+    folder: &OwnedFd,
+    name: &str,
+    record: &FileRecord,
+) -> Result<Option<OwnedFd>, IoFault> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let Some(fd) = open_kept(folder.as_fd(), name, flags)? else {
+        return Ok(None);
+    };
+    let stat = fstat(&fd).doing(|| format!("examine {name} of a snapshot"))?;
     let same = kind(&stat) == FileType::RegularFile
         && stat.st_uid == 0
         && stat.st_mode & 0o7777 == 0o444
         && FileRecord::of(&stat, record.digest) == *record;
-    same.then_some(fd)
+    Ok(same.then_some(fd))
 }
 
 fn digest_of(file: &File) -> Result<Digest, IoFault> {
@@ -385,9 +404,10 @@ fn digest_of(file: &File) -> Result<Digest, IoFault> {
     let mut piece = vec![0u8; 256 * 1024];
     let mut offset = 0u64;
     loop {
-        let read = file
-            .read_at(&mut piece, offset)
-            .doing(|| "read a snapshot".into())?;
+        let read = match file.read_at(&mut piece, offset) {
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+            other => other.doing(|| "read a snapshot".into())?,
+        };
         if read == 0 {
             return Ok(hasher.finish());
         }
@@ -458,4 +478,108 @@ fn digest_in_pieces(file: &File, given_up: &AtomicBool) -> Result<Digest, Error>
         hasher.update(&digest.0);
     }
     Ok(hasher.finish())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::chown;
+    use std::path::Path;
+    use std::process::Command;
+
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+    const UID: u32 = 4000;
+    const MEBIBYTE: u64 = 1 << 20;
+
+    fn store(folder: &Path, quota_bytes: u64) -> SnapshotStore {
+        assert!(rustix::process::geteuid().is_root(), "snapshots need root");
+        let kept = Folder::open(&folder.join("kept"), 0o700).unwrap();
+        SnapshotStore::new(kept, quota_bytes).unwrap()
+    }
+
+    fn binding() -> Digest {
+        Hasher::new().finish()
+    }
+
+    /// A jail whose VMM has written a snapshot.
+    fn jail(folder: &Path, id: &str) -> Jail {
+        let jails = Folder::open(&folder.join("jails"), 0o700).unwrap();
+        let jail = Jail::make(&jails, id, UID).unwrap();
+        let root = jails.path.join(id).join("root");
+        for (name, bytes) in [(NEW_STATE, 9), (NEW_MEMORY, 2 * MEBIBYTE)] {
+            let file = fs::File::create(root.join(name)).unwrap();
+            file.set_len(bytes).unwrap();
+            chown(root.join(name), Some(UID), Some(UID)).unwrap();
+        }
+        jail
+    }
+
+    fn keep(store: &SnapshotStore, folder: &Path, id: &str) {
+        let going_on = AtomicBool::new(false);
+        store
+            .take(&jail(folder, id), id, binding(), &going_on)
+            .unwrap();
+    }
+
+    /// Runs one test of this program again, in a process of its own, whose limits are nobody else's.
+    fn alone(test: &str) -> bool {
+        const ALONE: &str = "HPCC_KEEPER_TEST_ALONE";
+        if std::env::var_os(ALONE).is_some() {
+            return true;
+        }
+        let output = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", test, "--nocapture"])
+            .env(ALONE, "1")
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(
+            output.status.success() && said.contains("1 passed"),
+            "{said}{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        false
+    }
+
+    #[test]
+    fn a_snapshot_that_cannot_be_looked_at_just_now_stays() {
+        if !alone("snapshots::tests::a_snapshot_that_cannot_be_looked_at_just_now_stays") {
+            return;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let store = store(folder.path(), 8 * MEBIBYTE);
+        keep(&store, folder.path(), "k-1");
+        let maximum = getrlimit(Resource::Nofile).maximum;
+        let mut refused = 0;
+        // Each descriptor that it needs is missing once.
+        for files in 0.. {
+            let current = Some(files);
+            setrlimit(Resource::Nofile, Rlimit { current, maximum }).unwrap();
+            match store.prove("k-1", &binding()) {
+                Ok(_) => break,
+                Err(Error::Io(fault)) => assert_eq!(fault.errno, Errno::MFILE),
+                Err(error) => panic!("with {files} files: {error}"),
+            }
+            refused += 1;
+        }
+        assert!(refused > 3, "it was refused {refused} times");
+    }
+
+    #[test]
+    fn a_snapshot_that_is_not_there_is_bad() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = store(folder.path(), 8 * MEBIBYTE);
+        keep(&store, folder.path(), "k-1");
+        fs::remove_dir_all(folder.path().join("kept/k-1")).unwrap();
+        assert!(matches!(
+            store.prove("k-1", &binding()),
+            Err(Error::Bad(..))
+        ));
+        assert!(matches!(
+            store.prove("k-1", &binding()),
+            Err(Error::Unknown(_))
+        ));
+    }
 }
