@@ -1,10 +1,10 @@
 //! The command line.
 use std::ffi::OsString;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::digest::Digest;
-use crate::user::{self, User};
+use crate::user::{self, Claim, User};
 
 /// Below it are a machine's sockets, whose paths must fit an address of 107 bytes.
 const BASE_BYTES_MAX: usize = 40;
@@ -55,7 +55,8 @@ pub enum Error {
     Missing(&'static str),
     Bad(&'static str, String, &'static str),
     BaseTooLong(PathBuf),
-    UidOfSomebody(String),
+    UidOfWorker(String),
+    UidOfSomebody(String, Claim),
     User(user::Error),
 }
 
@@ -74,12 +75,14 @@ impl fmt::Display for Error {
                 "--base {}: is over {BASE_BYTES_MAX} bytes long, so paths of sockets would not fit",
                 path.display()
             ),
-            Error::UidOfSomebody(name) => {
-                write!(
-                    formatter,
-                    "--uids: {name} of /etc/passwd is in the range; reserve one that nobody has"
-                )
-            }
+            Error::UidOfWorker(range) => write!(
+                formatter,
+                "--uids {range}: --user, or a group of it, is in the range; reserve one that nobody has"
+            ),
+            Error::UidOfSomebody(range, claim) => write!(
+                formatter,
+                "--uids {range}: {claim}; reserve a range that nobody has"
+            ),
             Error::User(error) => error.fmt(formatter),
         }
     }
@@ -149,7 +152,11 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Option<Opt
         return Err(Error::BaseTooLong(base));
     }
     let user = user::find(&take("--user").ok_or(Error::Missing("--user"))?).map_err(Error::User)?;
-    let uids = parse_uids(take("--uids").ok_or(Error::Missing("--uids"))?, &user)?;
+    let uids = parse_uids(
+        take("--uids").ok_or(Error::Missing("--uids"))?,
+        &user,
+        Path::new("/etc"),
+    )?;
     Ok(Some(Options {
         user,
         uids,
@@ -180,7 +187,7 @@ fn parse_bytes(name: &'static str, value: Option<String>) -> Result<u64, Error> 
     }
 }
 
-fn parse_uids(text: String, user: &User) -> Result<(u32, u32), Error> {
+fn parse_uids(text: String, user: &User, etc: &Path) -> Result<(u32, u32), Error> {
     let bounds = text
         .split_once('-')
         .and_then(|(first, last)| Some((first.parse::<u32>().ok()?, last.parse::<u32>().ok()?)));
@@ -204,10 +211,10 @@ fn parse_uids(text: String, user: &User) -> Result<(u32, u32), Error> {
     }
     let held = |id: u32| (first..=last).contains(&id);
     if held(user.uid) || user.groups.iter().any(|gid| held(*gid)) {
-        return Err(Error::UidOfSomebody(user.name.clone()));
+        return Err(Error::UidOfWorker(text));
     }
-    match user::first_named(first, last) {
-        Some(name) => Err(Error::UidOfSomebody(name)),
+    match user::first_claim(etc, first, last).map_err(Error::User)? {
+        Some(claim) => Err(Error::UidOfSomebody(text, claim)),
         None => Ok((first, last)),
     }
 }
@@ -272,5 +279,19 @@ mod tests {
         assert!(refused(&format!("--known-release sha256:1 {GOOD}")).contains("hex digits"));
         assert!(refused("--user 4000:4000").contains("PROGRAM"));
         assert!(refused("--user").contains("wants a value"));
+    }
+
+    #[test]
+    fn a_range_of_somebodys_ids_is_refused_by_option_file_and_entry() {
+        let etc = tempfile::tempdir().unwrap();
+        std::fs::write(etc.path().join("subgid"), "ann:500005:1\n").unwrap();
+        let user = user::find("4000:4000").unwrap();
+        let parse = |range: &str| parse_uids(range.into(), &user, etc.path());
+        let said = parse("500000-500009").unwrap_err().to_string();
+        let file = etc.path().join("subgid").display().to_string();
+        for part in ["--uids 500000-500009", &file, "ann", "500005"] {
+            assert!(said.contains(part), "{part}: {said}");
+        }
+        assert_eq!(parse("500006-500009"), Ok((500_006, 500_009)));
     }
 }
