@@ -1,9 +1,12 @@
 //! The process that was started: parent of the keeper, which serves, and of the worker. It outlives both and clears away after
 //! them; should it be killed itself, the kernel kills the worker, and the keeper clears away.
+use std::ffi::{CString, OsStr};
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
@@ -35,6 +38,19 @@ const KEEPER_DEADLINE: Duration = Duration::from_millis(2500);
 /// What the worker gets to end once there is no keeper.
 const WORKER_DEADLINE: Duration = Duration::from_secs(5);
 const FORWARDED: [i32; 3] = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP];
+/// Of the environment: what says how to speak, where programs and roots of trust are, and how to tell systemd.
+const PASSED_ON: [&str; 9] = [
+    "PATH",
+    "LANG",
+    "TZ",
+    "NOTIFY_SOCKET",
+    "INVOCATION_ID",
+    "JOURNAL_STREAM",
+    "CREDENTIALS_DIRECTORY",
+    "NODE_EXTRA_CA_CERTS",
+    "SSL_CERT_FILE",
+];
+const PASSED_ON_PREFIXES: [&str; 2] = ["LC_", "HPCC_"];
 /// Exit code when it was not the worker that ended first.
 const KEEPER_LOST: i32 = 70;
 
@@ -241,6 +257,7 @@ fn keep(connection: OwnedFd, lifeline: &OwnedFd, means: Means, host: &Host, plac
     i32::from(!orderly)
 }
 
+/// Starts the worker: as a plain user, with little of what root's session has.
 fn start_worker(options: &Options, socket: OwnedFd) -> Result<(Child, OwnedFd), Error> {
     let User {
         name,
@@ -252,9 +269,12 @@ fn start_worker(options: &Options, socket: OwnedFd) -> Result<(Child, OwnedFd), 
     let mut arguments = options.program.iter();
     let program = arguments.next().cloned().unwrap_or_default();
     let guard = getpid();
-    let mut command = Command::new(&program);
+    let folder = CString::new(home.as_str()).unwrap_or_default();
+    let mut command = Command::new(program_path(&program)?);
     command
         .args(arguments)
+        .env_clear()
+        .envs(std::env::vars_os().filter(|(name, _)| is_passed_on(name)))
         .env("HPCC_KEEPER_FD", "3")
         .env("HOME", home)
         .env("USER", &name)
@@ -265,6 +285,9 @@ fn start_worker(options: &Options, socket: OwnedFd) -> Result<(Child, OwnedFd), 
         sys::pass_as_three(socket.as_fd())?;
         rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
         sys::become_user(uid, gid, &groups)?;
+        sys::leave_session_keyring()?;
+        // With the rights of the worker, so that it is nowhere where it could not go.
+        rustix::process::chdir(&folder).or_else(|_| rustix::process::chdir(c"/"))?;
         set_parent_process_death_signal(Some(Signal::KILL))?;
         // The guard may have died before.
         if getppid() != Some(guard) {
@@ -278,6 +301,23 @@ fn start_worker(options: &Options, socket: OwnedFd) -> Result<(Child, OwnedFd), 
     let fd = pidfd_open(Pid::from_child(&worker), PidfdFlags::empty())
         .doing(|| "hold the worker".into())?;
     Ok((worker, fd))
+}
+
+/// A path relative to the folder that the keeper was started in, which is not the worker's; a bare name is looked for along PATH.
+fn program_path(program: &OsStr) -> Result<PathBuf, Error> {
+    if !program.as_bytes().contains(&b'/') {
+        return Ok(program.into());
+    }
+    Ok(std::path::absolute(program).doing(|| format!("find {}", program.to_string_lossy()))?)
+}
+
+/// Whether a variable of the keeper's environment is the worker's, too.
+fn is_passed_on(name: &OsStr) -> bool {
+    let bytes = name.as_bytes();
+    PASSED_ON.iter().any(|passed| passed.as_bytes() == bytes)
+        || PASSED_ON_PREFIXES
+            .iter()
+            .any(|prefix| bytes.starts_with(prefix.as_bytes()))
 }
 
 fn watch(mut running: Running, signals: &OwnedFd, place: &Place) -> Result<i32, Error> {

@@ -136,6 +136,20 @@ pub fn become_user(uid: u32, gid: u32, groups: &[libc::gid_t]) -> io::Result<()>
     Ok(())
 }
 
+/// Puts this process into a new, empty session keyring, so that it no longer possesses the keys of the session that started it.
+/// In the child of a fork, as the user whose keyring it is to be. A kernel or sandbox without keyrings has none to leave.
+pub fn leave_session_keyring() -> io::Result<()> {
+    const JOIN_SESSION_KEYRING: libc::c_long = 1;
+    let no_name = std::ptr::null::<libc::c_char>();
+    // SAFETY: this operation takes a name or, for a keyring without one, a null pointer.
+    let joined = unsafe { libc::syscall(libc::SYS_keyctl, JOIN_SESSION_KEYRING, no_name) };
+    match io::Error::last_os_error() {
+        _ if joined >= 0 => Ok(()),
+        error if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) => Ok(()),
+        error => Err(error),
+    }
+}
+
 /// Makes a descriptor number 3 and lets it pass exec, in the child of a fork.
 pub fn pass_as_three(fd: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY: in the child of a fork nothing owns descriptor 3 but what is about to be replaced.

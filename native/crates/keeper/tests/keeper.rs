@@ -8,6 +8,7 @@ use std::io::Read;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -715,4 +716,102 @@ fn the_worker_is_a_plain_user_that_cannot_come_back() {
         assert!(!seen.status.success(), "{path}");
     }
     keeper.finish();
+}
+
+/// Number of this process's session keyring, which the keeper inherits; negative when the kernel has no keyrings.
+fn own_keyring() -> i64 {
+    const GET_KEYRING_ID: libc::c_long = 0;
+    const JOIN_SESSION_KEYRING: libc::c_long = 1;
+    const SESSION: libc::c_long = -3;
+    let none = std::ptr::null::<libc::c_char>();
+    // SAFETY: the operations take numbers and no name.
+    unsafe {
+        // Else the first thing that starts from here may get one by itself.
+        libc::syscall(libc::SYS_keyctl, JOIN_SESSION_KEYRING, none);
+        libc::syscall(libc::SYS_keyctl, GET_KEYRING_ID, SESSION, 0)
+    }
+}
+
+#[test]
+fn the_worker_gets_little_of_the_session_that_started_the_keeper() {
+    let site = Site::new();
+    let keyring = own_keyring();
+    let passed = [
+        ("LANG", "C.UTF-8"),
+        ("LC_TIME", "C"),
+        ("TZ", "UTC"),
+        ("HPCC_LOG_LEVEL", "debug"),
+        ("NOTIFY_SOCKET", "/run/no-such-socket"),
+        ("INVOCATION_ID", "1"),
+        ("JOURNAL_STREAM", "8:1"),
+        ("CREDENTIALS_DIRECTORY", "/run/credentials/hpcc"),
+        ("NODE_EXTRA_CA_CERTS", "/etc/ca.pem"),
+        ("SSL_CERT_FILE", "/etc/ca.pem"),
+        ("PATH", "/usr/bin:/bin"),
+    ];
+    let not_passed = [
+        ("AWS_SECRET_ACCESS_KEY", "secret"),
+        ("SSH_AUTH_SOCK", "/run/agent"),
+        ("NODE_OPTIONS", "--require=/root/evil.js"),
+        ("LD_PRELOAD", ""),
+        ("XDG_RUNTIME_DIR", "/run/user/0"),
+        ("LISTEN_FDS", "1"),
+    ];
+    let mut command = site.command();
+    command.env_clear().envs(passed).envs(not_passed);
+    command.current_dir(site.path("home"));
+    let keeper = site.start_by(command);
+    let of_worker = |name: &str| format!("/proc/{}/{name}", keeper.worker());
+    let environment = fs::read_to_string(of_worker("environ")).unwrap();
+    let mut found: Vec<&str> = environment.split_terminator('\0').collect();
+    found.sort_unstable();
+    let user = format!("{0}:{0}", support::WORKER_UID);
+    let own = [
+        ("HOME", "/"),
+        ("HPCC_KEEPER_FD", "3"),
+        ("LOGNAME", &user),
+        ("USER", &user),
+    ];
+    let mut expected: Vec<String> = passed
+        .iter()
+        .chain(&own)
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect();
+    expected.sort_unstable();
+    assert_eq!(found, expected);
+    assert_eq!(fs::read_link(of_worker("cwd")).unwrap(), Path::new("/"));
+    let theirs = fs::read_to_string(site.path("home/worker.sock.keyring")).unwrap();
+    let theirs: i64 = theirs.parse().unwrap();
+    assert_eq!(keyring < 0, theirs < 0);
+    assert!(keyring < 0 || keyring != theirs, "it has root's keyring");
+    keeper.finish();
+}
+
+#[test]
+fn the_worker_starts_in_its_home_or_at_the_root() {
+    let mut site = Site::new();
+    fs::set_permissions(site.path("home"), fs::Permissions::from_mode(0o777)).unwrap();
+    let passwd = fs::read_to_string("/etc/passwd").unwrap();
+    let mut seen = 0;
+    for (has_home, wanted) in [(true, None), (false, Some("/"))] {
+        let user = passwd
+            .lines()
+            .map(|line| line.split(':').collect::<Vec<_>>())
+            .find(|fields| {
+                let ids_of_root = fields[2] == "0" || fields[3] == "0";
+                !ids_of_root && Path::new(fields[5]).is_dir() == has_home
+            });
+        let Some(user) = user else {
+            println!("SKIPPED no user of /etc/passwd whose home is there: {has_home}");
+            continue;
+        };
+        site.user = user[0].into();
+        let keeper = site.start();
+        let cwd = fs::read_link(format!("/proc/{}/cwd", keeper.worker())).unwrap();
+        let home = fs::canonicalize(wanted.unwrap_or(user[5])).unwrap();
+        assert_eq!(cwd, home, "{}", user[0]);
+        keeper.finish();
+        seen += 1;
+    }
+    assert!(seen > 0);
 }

@@ -30,6 +30,7 @@ pub fn digest_of(bytes: &[u8]) -> String {
 pub struct Site {
     pub folder: tempfile::TempDir,
     pub uids: (u32, u32),
+    pub user: String,
     pub options: Vec<String>,
 }
 
@@ -54,6 +55,7 @@ impl Site {
         Site {
             folder,
             uids: (first, first + 3),
+            user: format!("{WORKER_UID}:{WORKER_UID}"),
             options: Vec::new(),
         }
     }
@@ -91,12 +93,7 @@ impl Site {
         let (first, last) = self.uids;
         let mut command = Command::new(env!("CARGO_BIN_EXE_hpcc-keeper"));
         command
-            .args([
-                "--user",
-                &format!("{WORKER_UID}:{WORKER_UID}"),
-                "--uids",
-                &format!("{first}-{last}"),
-            ])
+            .args(["--user", &self.user, "--uids", &format!("{first}-{last}")])
             .arg("--firecracker")
             .arg(self.path("firecracker"))
             .arg("--jailer")
@@ -117,8 +114,14 @@ impl Site {
     }
 
     pub fn start(&self) -> Keeper<'_> {
-        let _ = fs::remove_file(self.path("home/worker.sock"));
-        let mut child = self.command().spawn().unwrap();
+        self.start_by(self.command())
+    }
+
+    pub fn start_by(&self, mut command: Command) -> Keeper<'_> {
+        for name in ["home/worker.sock", "home/worker.sock.keyring"] {
+            let _ = fs::remove_file(self.path(name));
+        }
+        let mut child = command.spawn().unwrap();
         let deadline = Instant::now() + PATIENCE;
         let stream = loop {
             match UnixStream::connect(self.path("home/worker.sock")) {

@@ -269,9 +269,18 @@ fn obey(order: &str) -> Outcome {
     Ok(String::new())
 }
 
+/// Number of the session keyring, negative when there is none.
+fn session_keyring() -> libc::c_long {
+    const GET_KEYRING_ID: libc::c_long = 0;
+    const SESSION: libc::c_long = -3;
+    // SAFETY: this operation takes numbers.
+    unsafe { libc::syscall(libc::SYS_keyctl, GET_KEYRING_ID, SESSION, 0) }
+}
+
 /// Carries bytes between the keeper's descriptor and a socket at `path`, until either ends.
 fn work(path: &str) -> Outcome {
     assert_eq!(std::env::var("HPCC_KEEPER_FD").as_deref(), Ok("3"));
+    fs::write(format!("{path}.keyring"), session_keyring().to_string())?;
     // SAFETY: the keeper started this program with its socket as descriptor 3, and nothing else here uses it.
     let keeper = unsafe { UnixStream::from_raw_fd(3) };
     assert!(Path::new("/proc/self/fd/3").exists());
