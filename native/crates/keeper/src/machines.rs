@@ -111,6 +111,7 @@ pub struct Machine {
     name: Name,
     /// Never used for another.
     id: String,
+    memory_bytes: u64,
     /// It is to go, as soon as it can.
     condemned: AtomicBool,
     parts: Mutex<Parts>,
@@ -122,6 +123,8 @@ struct Parts {
     group: Option<Arc<MachineGroup>>,
     jail: Option<Arc<Jail>>,
     run: Option<Arc<Folder>>,
+    /// The snapshot whose files its jail may have.
+    made_from: Option<String>,
     /// Keeps the console's pipe open for the VMM when nobody reads it. It is not read here.
     console: Option<OwnedFd>,
     /// How the VMM ended.
@@ -210,6 +213,7 @@ impl Machines {
         let machine = Arc::new(Machine {
             name: name.clone(),
             id: format!("{}-{}", self.means.keeper, table.sequence),
+            memory_bytes: start.memory_bytes,
             condemned: AtomicBool::new(false),
             parts: Mutex::new(Parts {
                 phase: Phase::Starting,
@@ -217,6 +221,7 @@ impl Machines {
                 group: None,
                 jail: None,
                 run: None,
+                made_from: None,
                 console: None,
                 status: None,
             }),
@@ -278,7 +283,7 @@ impl Machines {
         machine.parts().group = Some(group.clone());
         let jail = Arc::new(Jail::make(&means.jails, &machine.id, number)?);
         machine.parts().jail = Some(jail.clone());
-        self.furnish(&jail, start)?;
+        self.furnish(machine, &jail, start)?;
         let run = Arc::new(means.run.child(&machine.name.0, 0o750, means.worker_gid)?);
         machine.parts().run = Some(run.clone());
         let (reader, writer) = make_console(&run, means.worker_gid)?;
@@ -316,7 +321,7 @@ impl Machines {
     }
 
     /// Links in what the machine is made from.
-    fn furnish(&self, jail: &Jail, start: &Start) -> Result<(), Fault> {
+    fn furnish(&self, machine: &Machine, jail: &Jail, start: &Start) -> Result<(), Fault> {
         let files = &start.files;
         for (digest, name) in [
             (Some(&files.kernel), "vmlinux"),
@@ -328,7 +333,10 @@ impl Machines {
             }
         }
         if let (Some(snapshot), Some(binding)) = (&start.snapshot, &start.binding) {
-            let proven = self.means.snapshots.prove(&snapshot.0, binding)?;
+            let snapshots = &self.means.snapshots;
+            snapshots.hold(&snapshot.0)?;
+            machine.parts().made_from = Some(snapshot.0.clone());
+            let proven = snapshots.prove(&snapshot.0, binding)?;
             jail.link_in(proven.state.as_fd(), "state")?;
             jail.link_in(proven.memory.as_fd(), "memory")?;
         }
@@ -480,6 +488,21 @@ impl Machines {
         Ok(jail.unlink(VSOCK)?)
     }
 
+    /// Sets room aside for the snapshot that a machine is about to write.
+    pub fn reserve(&self, name: &Name) -> Result<(), Fault> {
+        let machine = self.find(name)?;
+        // Held until it is done: who clears the machine away comes before, and it runs no more, or after, and gives back.
+        let parts = machine.parts();
+        if parts.phase != Phase::Running || parts.jail.is_none() {
+            return Err(Fault::new(
+                Code::NotFound,
+                format!("{} does not run", name.0),
+            ));
+        }
+        let snapshots = &self.means.snapshots;
+        Ok(snapshots.reserve(&machine.id, machine.memory_bytes)?)
+    }
+
     /// Kills a machine, takes the snapshot that it has written, and clears it away in any case.
     pub fn snapshot(&self, name: &Name, binding: Digest) -> Result<Kept, Fault> {
         let machine = self.find(name)?;
@@ -558,12 +581,12 @@ impl Machines {
 
     /// Removes all that a machine had. Its uid is given back only when its cgroup was empty and its jail is gone.
     fn clear(&self, machine: &Machine) {
-        let (uid, group) = {
+        let (uid, group, made_from) = {
             let mut parts = machine.parts();
             parts.console = None;
             parts.jail = None;
             parts.run = None;
-            (parts.uid.take(), parts.group.take())
+            (parts.uid.take(), parts.group.take(), parts.made_from.take())
         };
         let attempt = || -> Result<(), Fault> {
             if let Some(group) = &group {
@@ -585,8 +608,14 @@ impl Machines {
             }
             thread::sleep(CLEAR_RETRY);
         };
-        if cleared && let Some(uid) = uid {
-            uid.release();
+        if cleared {
+            if let Some(uid) = uid {
+                uid.release();
+            }
+            if let Some(snapshot) = made_from {
+                self.means.snapshots.let_go(&snapshot);
+            }
+            self.means.snapshots.give_back(&machine.id);
         }
         self.table().living.remove(&machine.name);
         self.left.notify_all();

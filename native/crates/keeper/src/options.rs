@@ -22,7 +22,7 @@ Runs PROGRAM, an hpcc worker, as a plain user and keeps the jails of its microVM
   --base DIR               jails and sockets; root's, at most 40 bytes long [/var/lib/hpcc-keeper]
   --snapshots DIR          snapshots; on the file system of --base, not a tmpfs [BASE/snapshots]
   --cgroup PATH            an empty group of cgroup v2; made when it is missing [hpcc below the cgroup2 mount]
-  --quota-bytes N          most that snapshots may take [32 GiB]
+  --quota-bytes N          most that snapshots may take, also those being written or held by machines [32 GiB]
   --files-bytes N          most that kernels and root file systems may take [32 GiB]
   --io-max LINE            a line for each machine's io.max, such as \"8:0 wbps=104857600\"
   --lock-dir DIR           locks of uids, common to all keepers of this host [/run/hpcc-keeper/uids]

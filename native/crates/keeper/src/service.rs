@@ -233,6 +233,7 @@ fn carry_out(machines: &Arc<Machines>, host: &Host, id: u64, what: What) -> Vec<
                 .map(|path| serde_json::json!({ "path": path })),
         ),
         What::Seal(named) => nothing(machines.seal_vsock(&named.vm)),
+        What::Reserve(named) => nothing(machines.reserve(&named.vm)),
         What::Snapshot(take) => message::answer(id, &machines.snapshot(&take.vm, take.binding)),
         What::Destroy(named) => nothing(machines.destroy(&named.vm)),
         What::Drop(dropped) => nothing(

@@ -30,6 +30,8 @@ const HASHING_THREADS_MAX: usize = 8;
 /// A state file describes processors and devices; Firecracker's are some 100 KiB.
 const STATE_BYTES_MAX: u64 = 64 * 1024 * 1024;
 const RECORD_BYTES_MAX: u64 = 4096;
+/// Reserved for a state file that is yet to be written.
+const STATE_BYTES_EXPECTED: u64 = 8 * 1024 * 1024;
 const SEAL: &[u8] = b"hpcc keeper snapshot 1\n";
 
 #[derive(Debug)]
@@ -138,8 +140,62 @@ pub struct SnapshotStore {
     quota_bytes: u64,
     /// As long as a block of SHA-256, so that HMAC takes it as it is.
     key: [u8; 64],
-    /// Bytes of each.
-    kept: Mutex<HashMap<String, u64>>,
+    ledger: Mutex<Ledger>,
+}
+
+/// All that counts against the quota.
+#[derive(Default)]
+struct Ledger {
+    /// What a machine may be writing, by the name that its snapshot will have.
+    reserved: HashMap<String, u64>,
+    snapshots: HashMap<String, Counted>,
+}
+
+struct Counted {
+    bytes: u64,
+    /// It has no name any more: nobody can start from it.
+    dropped: bool,
+    /// Machines that have its files in their jails. As long as there are any, the disk has them, too.
+    holders: u32,
+}
+
+impl Ledger {
+    /// Reserves so many bytes under a name, in place of what it had reserved, unless that is more.
+    fn reserve(&mut self, id: &str, bytes: u64, quota: u64) -> Result<(), Error> {
+        let before = self.reserved.get(id).copied().unwrap_or(0);
+        if bytes <= before {
+            return Ok(());
+        }
+        let counted = self.snapshots.values().map(|snapshot| snapshot.bytes);
+        let total = self
+            .reserved
+            .values()
+            .copied()
+            .chain(counted)
+            .fold(bytes - before, u64::saturating_add);
+        if total > quota {
+            return Err(Error::Quota {
+                bytes: total,
+                quota,
+            });
+        }
+        self.reserved.insert(id.into(), bytes);
+        Ok(())
+    }
+
+    /// One that can be started from.
+    fn named(&mut self, id: &str) -> Option<&mut Counted> {
+        self.snapshots
+            .get_mut(id)
+            .filter(|snapshot| !snapshot.dropped)
+    }
+
+    fn forget_unused(&mut self, id: &str) {
+        let unused = |snapshot: &Counted| snapshot.dropped && snapshot.holders == 0;
+        if self.snapshots.get(id).is_some_and(unused) {
+            self.snapshots.remove(id);
+        }
+    }
 }
 
 impl SnapshotStore {
@@ -153,11 +209,42 @@ impl SnapshotStore {
             folder,
             quota_bytes,
             key,
-            kept: Mutex::new(HashMap::new()),
+            ledger: Mutex::new(Ledger::default()),
         })
     }
 
-    /// Takes what the VMM of a jail wrote. No process of the jail is left. What fails, or is `given_up`, leaves nothing here.
+    /// Sets aside what a machine of so much memory will write, before it is told to. Once is enough.
+    pub fn reserve(&self, id: &str, memory_bytes: u64) -> Result<(), Error> {
+        let bytes = memory_bytes.saturating_add(STATE_BYTES_EXPECTED);
+        self.locked().reserve(id, bytes, self.quota_bytes)
+    }
+
+    /// Gives back what was set aside for a machine, once nothing of it is on the disk.
+    pub fn give_back(&self, id: &str) {
+        self.locked().reserved.remove(id);
+    }
+
+    /// Counts a machine as one that has a snapshot's files, whatever becomes of the snapshot, until it lets go.
+    pub fn hold(&self, id: &str) -> Result<(), Error> {
+        match self.locked().named(id) {
+            Some(snapshot) => {
+                snapshot.holders += 1;
+                Ok(())
+            }
+            None => Err(Error::Unknown(id.into())),
+        }
+    }
+
+    pub fn let_go(&self, id: &str) {
+        let mut ledger = self.locked();
+        if let Some(snapshot) = ledger.snapshots.get_mut(id) {
+            snapshot.holders = snapshot.holders.saturating_sub(1);
+        }
+        ledger.forget_unused(id);
+    }
+
+    /// Takes what the VMM of a jail wrote. No process of the jail is left. What fails, or is `given_up`, leaves nothing here; what
+    /// was reserved for it stays so until it is given back, as the jail may still have the files.
     pub fn take(
         &self,
         jail: &Jail,
@@ -171,10 +258,20 @@ impl SnapshotStore {
         if state_bytes > STATE_BYTES_MAX {
             return Err(Error::StateTooLarge(state_bytes));
         }
-        self.reserve(id, state_bytes.saturating_add(memory_bytes))?;
+        let bytes = state_bytes.saturating_add(memory_bytes);
+        self.locked().reserve(id, bytes, self.quota_bytes)?;
         let taken = self.take_files(jail, id, binding, [&state, &memory], given_up);
-        if taken.is_err() {
-            let _ = self.drop_snapshot(id);
+        let unfinished = taken.is_err();
+        let left = unfinished && !self.discard(id);
+        if !unfinished || left {
+            let counted = Counted {
+                bytes,
+                dropped: false,
+                holders: 0,
+            };
+            let mut ledger = self.locked();
+            ledger.reserved.remove(id);
+            ledger.snapshots.insert(id.into(), counted);
         }
         let digest = taken?;
         Ok(Kept {
@@ -253,7 +350,7 @@ impl SnapshotStore {
     /// stays. The state is read again, byte for byte. Of the memory, which is mapped and not read, size, owner, mode, times and
     /// identity must be those of its record.
     pub fn prove(&self, id: &str, binding: &Digest) -> Result<Proven, Error> {
-        if !self.locked().contains_key(id) {
+        if self.locked().named(id).is_none() {
             return Err(Error::Unknown(id.into()));
         }
         let proven = self.check(id, binding);
@@ -313,30 +410,29 @@ impl SnapshotStore {
         })
     }
 
-    /// Removes a snapshot; nothing happens when it is not there.
+    /// Removes a snapshot; nothing happens when it is not there. Machines that were made from it go on with its files, which
+    /// count until they are gone.
     pub fn drop_snapshot(&self, id: &str) -> Result<(), IoFault> {
-        let mut kept = self.locked();
+        let mut ledger = self.locked();
         // Names that were never given out are not looked for on the disk.
-        if kept.contains_key(id) {
+        if let Some(snapshot) = ledger.named(id) {
             self.folder.remove(id)?;
-            kept.remove(id);
+            snapshot.dropped = true;
         }
+        ledger.forget_unused(id);
         Ok(())
     }
 
-    fn reserve(&self, id: &str, bytes: u64) -> Result<(), Error> {
-        let mut kept = self.locked();
-        let total = kept
-            .values()
-            .fold(bytes, |total, bytes| total.saturating_add(*bytes));
-        if total > self.quota_bytes {
-            return Err(Error::Quota {
-                bytes: total,
-                quota: self.quota_bytes,
-            });
+    /// Removes what there is of a snapshot that was not finished; false when some of it is left.
+    fn discard(&self, id: &str) -> bool {
+        let removed = self.folder.remove(id);
+        if let Err(fault) = &removed {
+            crate::log::warn(
+                "keeper.snapshot.left",
+                &[("snapshot", id), ("why", &fault.to_string())],
+            );
         }
-        kept.insert(id.into(), bytes);
-        Ok(())
+        removed.is_ok()
     }
 
     fn seal(&self, body: &[u8]) -> Hmac<Sha256> {
@@ -346,8 +442,8 @@ impl SnapshotStore {
         seal
     }
 
-    fn locked(&self) -> std::sync::MutexGuard<'_, HashMap<String, u64>> {
-        self.kept
+    fn locked(&self) -> std::sync::MutexGuard<'_, Ledger> {
+        self.ledger
             .lock()
             .unwrap_or_else(|poison| poison.into_inner())
     }
@@ -565,6 +661,59 @@ mod tests {
             refused += 1;
         }
         assert!(refused > 3, "it was refused {refused} times");
+    }
+
+    fn over_quota(result: Result<(), Error>) -> bool {
+        matches!(result, Err(Error::Quota { .. }))
+    }
+
+    #[test]
+    fn what_is_reserved_counts_until_it_is_kept_or_given_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = store(folder.path(), 2 * (2 * MEBIBYTE + STATE_BYTES_EXPECTED));
+        let reserve = |id: &str| store.reserve(id, 2 * MEBIBYTE);
+        reserve("k-1").unwrap();
+        reserve("k-1").unwrap();
+        reserve("k-2").unwrap();
+        assert!(over_quota(reserve("k-3")));
+        store.give_back("k-2");
+        reserve("k-3").unwrap();
+        // Kept: the margin is free again.
+        keep(&store, folder.path(), "k-1");
+        store.reserve("k-4", MEBIBYTE / 2).unwrap_err();
+        store.reserve("k-4", 0).unwrap_err();
+        store.give_back("k-3");
+        reserve("k-4").unwrap();
+        let kept = 2 * MEBIBYTE + 9;
+        let free = store.quota_bytes - kept - (2 * MEBIBYTE + STATE_BYTES_EXPECTED);
+        let mut ledger = store.locked();
+        assert!(over_quota(ledger.reserve(
+            "k-5",
+            free + 1,
+            store.quota_bytes
+        )));
+        ledger.reserve("k-5", free, store.quota_bytes).unwrap();
+        assert!(over_quota(ledger.reserve(
+            "k-6",
+            u64::MAX,
+            store.quota_bytes
+        )));
+    }
+
+    #[test]
+    fn files_of_a_dropped_snapshot_count_as_long_as_a_machine_has_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = store(folder.path(), 2 * MEBIBYTE + STATE_BYTES_EXPECTED);
+        keep(&store, folder.path(), "k-1");
+        store.hold("k-1").unwrap();
+        store.hold("k-1").unwrap();
+        store.drop_snapshot("k-1").unwrap();
+        assert!(matches!(store.hold("k-1"), Err(Error::Unknown(_))));
+        assert!(over_quota(store.reserve("k-2", 2 * MEBIBYTE)));
+        store.let_go("k-1");
+        assert!(over_quota(store.reserve("k-2", 2 * MEBIBYTE)));
+        store.let_go("k-1");
+        store.reserve("k-2", 2 * MEBIBYTE).unwrap();
     }
 
     #[test]

@@ -511,6 +511,66 @@ fn snapshots_keep_to_their_quota() {
 }
 
 #[test]
+fn room_for_a_snapshot_is_reserved_before_it_is_written() {
+    let mut site = Site::new();
+    // Twice the memory of a machine and 8 MiB for its state.
+    site.options.extend([
+        "--quota-bytes".into(),
+        ((2u64 * (64 + 8)) << 20).to_string(),
+    ]);
+    let mut keeper = site.start();
+    let vms: Vec<Vm> = (0..4)
+        .map(|index| keeper.start(&format!("vm-{index}"), "").unwrap())
+        .collect();
+    for vm in [&vms[0], &vms[1], &vms[0]] {
+        keeper.ask("reserve", vm.with()).unwrap();
+    }
+    let refused = keeper.ask("reserve", vms[2].with()).unwrap_err();
+    assert!(refused.starts_with("quota"), "{refused}");
+    assert!(!vms[2].order("list /").contains(".new"));
+    // Given back by a machine that ends,
+    keeper.ask("destroy", vms[1].with()).unwrap();
+    keeper.ask("reserve", vms[2].with()).unwrap();
+    assert!(keeper.ask("reserve", vms[3].with()).is_err());
+    // by a snapshot that fails,
+    assert!(take(&mut keeper, &vms[2]).is_err());
+    keeper.ask("reserve", vms[3].with()).unwrap();
+    // and, but for its real size, by one that is kept.
+    write_snapshot(&vms[0]);
+    take(&mut keeper, &vms[0]).unwrap();
+    let again = keeper.start("again", "").unwrap();
+    let refused = keeper.ask("reserve", again.with()).unwrap_err();
+    assert!(refused.starts_with("quota"), "{refused}");
+    assert!(
+        keeper
+            .ask("reserve", json!({ "vm": "vm-0" }))
+            .unwrap_err()
+            .starts_with("not-found")
+    );
+    keeper.finish();
+}
+
+#[test]
+fn files_that_a_restored_machine_has_count_until_it_is_gone() {
+    let mut site = Site::new();
+    site.options
+        .extend(["--quota-bytes".into(), (74u64 << 20).to_string()]);
+    let mut keeper = site.start();
+    let vm = keeper.start("vm-1", "").unwrap();
+    write_snapshot(&vm);
+    let taken = take(&mut keeper, &vm).unwrap();
+    let snapshot = taken["snapshot"].as_str().unwrap();
+    let again = restored(&mut keeper, snapshot, b"binding").unwrap();
+    keeper.ask("drop", json!({ "snapshot": snapshot })).unwrap();
+    let other = keeper.start("other", "").unwrap();
+    let refused = keeper.ask("reserve", other.with()).unwrap_err();
+    assert!(refused.starts_with("quota"), "{refused}");
+    keeper.ask("destroy", again.with()).unwrap();
+    keeper.ask("reserve", other.with()).unwrap();
+    keeper.finish();
+}
+
+#[test]
 fn a_full_disk_while_a_snapshot_is_taken_leaves_nothing() {
     let site = Site::new();
     site.mount_base(96);
