@@ -18,6 +18,8 @@ const PERIOD_US: u64 = 100_000;
 const VMM_MEMORY_BYTES: u64 = 96 * 1024 * 1024;
 /// Threads of the VMM beside one per processor: its own, the API's, KVM's workers.
 const VMM_THREADS: u64 = 16;
+/// Processes that are named when they do not end.
+const NAMED_MAX: usize = 8;
 
 #[derive(Debug)]
 pub enum Error {
@@ -27,8 +29,8 @@ pub enum Error {
     NoControllers(PathBuf, String),
     Busy(PathBuf),
     NoKill(PathBuf),
-    /// Processes that do not end.
-    Stuck(PathBuf),
+    /// Processes that do not end, named.
+    Stuck(PathBuf, String),
 }
 
 impl fmt::Display for Error {
@@ -62,7 +64,11 @@ impl fmt::Display for Error {
                     path.display()
                 )
             }
-            Error::Stuck(path) => write!(formatter, "{}: its processes do not end", path.display()),
+            Error::Stuck(path, processes) => write!(
+                formatter,
+                "{}: what is in it does not end: {processes}",
+                path.display()
+            ),
         }
     }
 }
@@ -263,6 +269,11 @@ impl MachineGroup {
         let _ = fs::write(self.path.join("cgroup.kill"), "1");
     }
 
+    /// Names the processes that are in it.
+    pub fn processes(&self) -> String {
+        processes(&self.path)
+    }
+
     /// Kills what is in it and waits until it is empty.
     pub fn empty(&self, deadline: Instant) -> Result<(), Error> {
         empty(&self.path, deadline)
@@ -270,6 +281,29 @@ impl MachineGroup {
 
     pub fn remove(&self, deadline: Instant) -> Result<(), Error> {
         remove(&self.path, deadline)
+    }
+}
+
+/// Names the processes of a group, such as "12 (firecracker, D)". UNTRUSTED: they choose their own names
+fn processes(group: &Path) -> String {
+    let numbers = fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
+    let named: Vec<String> = numbers
+        .lines()
+        .take(NAMED_MAX)
+        .map(|pid| {
+            let stat = fs::read(format!("/proc/{pid}/stat")).unwrap_or_default();
+            let stat = String::from_utf8_lossy(&stat);
+            let (before, after) = stat.rsplit_once(')').unwrap_or_default();
+            let name = before.split_once('(').unwrap_or_default().1;
+            let name: String = name.chars().filter(char::is_ascii_graphic).collect();
+            let state = after.split_whitespace().next().unwrap_or("gone");
+            format!("{pid} ({name}, {state})")
+        })
+        .collect();
+    match numbers.lines().count() {
+        0 => "nothing that has a name".into(),
+        count if count > NAMED_MAX => format!("{} and others, {count} in all", named.join(", ")),
+        _ => named.join(", "),
     }
 }
 
@@ -288,7 +322,7 @@ pub fn empty(group: &Path, deadline: Instant) -> Result<(), Error> {
             return Ok(());
         }
         if Instant::now() >= deadline {
-            return Err(Error::Stuck(group.into()));
+            return Err(Error::Stuck(group.into(), processes(group)));
         }
     }
 }
@@ -312,7 +346,7 @@ pub fn remove(group: &Path, deadline: Instant) -> Result<(), Error> {
                 std::thread::sleep(Duration::from_millis(2));
             }
             Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
-                return Err(Error::Stuck(group.into()));
+                return Err(Error::Stuck(group.into(), processes(group)));
             }
             other => other.doing(|| format!("remove {}", group.display()))?,
         }

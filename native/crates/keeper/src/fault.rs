@@ -68,6 +68,11 @@ impl Fault {
             message: message.into(),
         }
     }
+
+    /// The same, and that something else has failed, too.
+    pub fn and(self, other: &Fault) -> Fault {
+        Fault::new(self.code, format!("{}; {}", self.message, other.message))
+    }
 }
 
 impl fmt::Display for Fault {

@@ -37,6 +37,8 @@ use crate::{log, service};
 const KEEPER_DEADLINE: Duration = Duration::from_millis(2500);
 /// What the worker gets to end once there is no keeper.
 const WORKER_DEADLINE: Duration = Duration::from_secs(5);
+/// What one that was killed gets to end: it may be stuck in the kernel for ever.
+const KILL_DEADLINE: Duration = Duration::from_secs(1);
 const FORWARDED: [i32; 3] = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP];
 /// Of the environment: what says how to speak, where programs and roots of trust are, and how to tell systemd.
 const PASSED_ON: [&str; 9] = [
@@ -377,6 +379,10 @@ fn end_keeper(pid: Pid, fd: &OwnedFd, lifeline: OwnedFd) {
     if !ended_within(fd, KEEPER_DEADLINE) {
         log::warn("keeper.killed", &[]);
         let _ = pidfd_send_signal(fd, Signal::KILL);
+        if !ended_within(fd, KILL_DEADLINE) {
+            warn_left("keeper", pid);
+            return;
+        }
     }
     let _ = waitpid(Some(pid), WaitOptions::empty());
 }
@@ -393,7 +399,17 @@ fn end_worker(mut worker: Child, fd: &OwnedFd, signals: &OwnedFd) -> i32 {
         }
         let _ = pidfd_send_signal(fd, signal);
     }
+    if !ended_within(fd, KILL_DEADLINE) {
+        warn_left("worker", Pid::from_child(&worker));
+        return KEEPER_LOST;
+    }
     worker.wait().map_or(KEEPER_LOST, exit_code)
+}
+
+/// Tells of a process that does not end though it was killed. Nobody waits for it.
+fn warn_left(who: &str, pid: Pid) {
+    let pid = pid.as_raw_nonzero().to_string();
+    log::warn("guard.process.left", &[("who", who), ("pid", &pid)]);
 }
 
 fn ended_within(fd: &OwnedFd, time: Duration) -> bool {

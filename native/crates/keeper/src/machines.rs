@@ -12,7 +12,9 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags, mkfifoat};
-use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, pidfd_open, setrlimit, setsid};
+use rustix::process::{
+    Pid, PidfdFlags, Resource, Rlimit, Signal, pidfd_open, pidfd_send_signal, setrlimit, setsid,
+};
 use serde::Serialize;
 
 use crate::cgroup::{self, KeeperGroup, Limits, MachineGroup};
@@ -123,6 +125,8 @@ struct Parts {
     group: Option<Arc<MachineGroup>>,
     jail: Option<Arc<Jail>>,
     run: Option<Arc<Folder>>,
+    /// The jailer, then the VMM: until a thread watches it, or until it has been reaped.
+    process: Option<Process>,
     /// The snapshot whose files its jail may have.
     made_from: Option<String>,
     /// Keeps the console's pipe open for the VMM when nobody reads it. It is not read here.
@@ -143,6 +147,16 @@ impl Machine {
         if let Some(group) = &self.parts().group {
             group.kill();
         }
+    }
+
+    /// What is told of one that has been killed and is still there.
+    fn not_gone(&self, why: &str) -> Fault {
+        Fault::new(Code::Io, format!("{} is not gone yet: {why}", self.name.0))
+    }
+
+    fn processes(&self) -> String {
+        let group = self.parts().group.clone();
+        group.map_or("it has no process".into(), |group| group.processes())
     }
 
     fn check_wanted(&self) -> Result<(), Fault> {
@@ -184,8 +198,8 @@ impl Machines {
     }
 
     /// Takes back what `enter` did, when `start` cannot be called.
-    pub fn leave(&self, machine: &Machine) {
-        self.clear(machine);
+    pub fn leave(self: &Arc<Self>, machine: &Arc<Machine>) {
+        let _ = self.clear(machine, None);
     }
 
     pub fn means(&self) -> &Means {
@@ -221,6 +235,7 @@ impl Machines {
                 group: None,
                 jail: None,
                 run: None,
+                process: None,
                 made_from: None,
                 console: None,
                 status: None,
@@ -254,22 +269,22 @@ impl Machines {
         machine: &Arc<Machine>,
         start: &Start,
     ) -> Result<Started, Fault> {
-        let outcome = self.build(machine, start).and_then(|(started, process)| {
+        let outcome = self.build(machine, start).and_then(|started| {
             let (machines, watched) = (self.clone(), machine.clone());
             machine.parts().phase = Phase::Running;
             let watcher = thread::Builder::new().stack_size(128 * 1024);
-            match watcher.spawn(move || machines.watch(&watched, process)) {
+            match watcher.spawn(move || machines.watch(&watched)) {
                 Ok(_) => Ok(started),
                 Err(_) => Err(Fault::new(Code::Io, "no thread")),
             }
         });
-        if outcome.is_err() {
-            self.clear(machine);
-        }
-        outcome
+        outcome.map_err(|fault| match self.clear(machine, None) {
+            Ok(()) => fault,
+            Err(left) => fault.and(&left),
+        })
     }
 
-    fn build(&self, machine: &Machine, start: &Start) -> Result<(Started, Process), Fault> {
+    fn build(&self, machine: &Machine, start: &Start) -> Result<Started, Fault> {
         let means = &self.means;
         let uid = means.uids.take()?;
         let number = uid.uid;
@@ -299,18 +314,19 @@ impl Machines {
             writer,
             start.file_bytes_max,
         )?;
-        match self.wait_ready(machine, &jail, &group, &run, &mut process) {
-            Ok(()) => Ok((
-                Started {
-                    uid: number,
-                    api: shown(&run, "api"),
-                    console: shown(&run, "console"),
-                },
-                process,
-            )),
+        let ready = self.wait_ready(machine, &jail, &group, &run, &mut process);
+        if ready.is_err() {
+            group.kill();
+            process.ended_within(CLEAR_DEADLINE);
+        }
+        machine.parts().process = Some(process);
+        match ready {
+            Ok(()) => Ok(Started {
+                uid: number,
+                api: shown(&run, "api"),
+                console: shown(&run, "console"),
+            }),
             Err(mut fault) => {
-                group.kill();
-                let _ = process.child.wait();
                 if fault.code == Code::StartFailed {
                     // No guest has run yet: these are the words of jailer and VMM.
                     fault.message = format!("{}: {}", fault.message, read_complaint(complaint));
@@ -404,7 +420,7 @@ impl Machines {
             Err(errno) => {
                 let mut child = child;
                 let _ = child.kill();
-                let _ = child.wait();
+                let _ = sys::wait_until(&mut child, Instant::now() + CLEAR_DEADLINE);
                 Err(Err::<(), _>(errno)
                     .doing(|| "hold the jailer".into())
                     .map_or_else(Fault::from, |()| {
@@ -457,8 +473,11 @@ impl Machines {
         Ok(())
     }
 
-    /// Waits for the end of the VMM, and clears away unless its snapshot is being taken.
-    fn watch(&self, machine: &Arc<Machine>, mut process: Process) {
+    /// Waits for the end of the VMM, however long its machine lives, and clears away unless its snapshot is being taken.
+    fn watch(self: &Arc<Self>, machine: &Arc<Machine>) {
+        let Some(mut process) = machine.parts().process.take() else {
+            return;
+        };
         let status = process.child.wait().map_or("ended".into(), describe);
         let taking = {
             let mut parts = machine.parts();
@@ -466,8 +485,8 @@ impl Machines {
             parts.phase == Phase::Taking
         };
         if !taking {
-            self.clear(machine);
-            (self.on_exit)(&machine.name.0, &status);
+            // What is left for now is logged, and goes on being cleared away.
+            let _ = self.clear(machine, Some(&status));
         }
     }
 
@@ -504,7 +523,7 @@ impl Machines {
     }
 
     /// Kills a machine, takes the snapshot that it has written, and clears it away in any case.
-    pub fn snapshot(&self, name: &Name, binding: Digest) -> Result<Kept, Fault> {
+    pub fn snapshot(self: &Arc<Self>, name: &Name, binding: Digest) -> Result<Kept, Fault> {
         let machine = self.find(name)?;
         let (jail, group) = {
             let mut parts = machine.parts();
@@ -523,16 +542,19 @@ impl Machines {
         };
         let taken = self.take(&machine, &jail, &group, binding);
         drop(jail);
-        self.clear(&machine);
-        (self.on_exit)(
-            &name.0,
-            if taken.is_ok() {
-                "snapshot"
-            } else {
-                "failed snapshot"
-            },
-        );
-        taken
+        let status = if taken.is_ok() {
+            "snapshot"
+        } else {
+            "failed snapshot"
+        };
+        match (self.clear(&machine, Some(status)), taken) {
+            (Ok(()), taken) => taken,
+            (Err(left), Err(fault)) => Err(fault.and(&left)),
+            (Err(left), Ok(kept)) => {
+                self.means.snapshots.drop_snapshot(&kept.snapshot)?;
+                Err(left)
+            }
+        }
     }
 
     fn take(
@@ -568,7 +590,8 @@ impl Machines {
         {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return Err(Fault::new(Code::Io, format!("{} does not end", name.0)));
+                drop(table);
+                return Err(machine.not_gone(&machine.processes()));
             }
             table = self
                 .left
@@ -579,44 +602,94 @@ impl Machines {
         Ok(())
     }
 
-    /// Removes all that a machine had. Its uid is given back only when its cgroup was empty and its jail is gone.
-    fn clear(&self, machine: &Machine) {
-        let (uid, group, made_from) = {
+    /// Removes all that a machine had, and tells how it ended, if it had started. What is not gone by the deadline is told as a
+    /// fault, and a thread goes on with it: a machine is said to be gone only when it is, as nobody may count on its memory before.
+    fn clear(self: &Arc<Self>, machine: &Arc<Machine>, status: Option<&str>) -> Result<(), Fault> {
+        {
             let mut parts = machine.parts();
             parts.console = None;
             parts.jail = None;
             parts.run = None;
-            (parts.uid.take(), parts.group.take(), parts.made_from.take())
+        }
+        let Err(fault) = self.try_clear(machine) else {
+            self.forget(machine, status);
+            return Ok(());
         };
-        let attempt = || -> Result<(), Fault> {
-            if let Some(group) = &group {
-                group.remove(Instant::now() + CLEAR_DEADLINE)?;
-            }
-            self.means.run.remove(&machine.name.0)?;
-            self.means.jails.remove(&machine.id)?;
-            Ok(())
-        };
-        // A machine is said to be gone only when it is: nobody may count on its memory before.
-        let cleared = loop {
-            let Err(fault) = attempt() else { break true };
-            log::warn(
-                "keeper.jail.left",
-                &[("jail", &machine.id), ("why", &fault.to_string())],
-            );
+        let told = machine.not_gone(&fault.message);
+        self.warn_left(machine, &fault);
+        let (machines, left) = (self.clone(), machine.clone());
+        let status = status.map(String::from);
+        let go_on = move || machines.clear_on(&left, status.as_deref());
+        let thread = thread::Builder::new().stack_size(128 * 1024);
+        if thread.spawn(go_on.clone()).is_err() {
+            go_on();
+        }
+        Err(told)
+    }
+
+    /// Goes on until nothing is left, or everything ends: then guard and keeper sweep.
+    fn clear_on(&self, machine: &Machine, status: Option<&str>) {
+        loop {
             if self.closing.load(Ordering::SeqCst) {
-                break false;
+                return self.strike(machine);
             }
             thread::sleep(CLEAR_RETRY);
-        };
-        if cleared {
-            if let Some(uid) = uid {
-                uid.release();
+            match self.try_clear(machine) {
+                Ok(()) => return self.forget(machine, status),
+                Err(fault) => self.warn_left(machine, &fault),
             }
-            if let Some(snapshot) = made_from {
-                self.means.snapshots.let_go(&snapshot);
-            }
-            self.means.snapshots.give_back(&machine.id);
         }
+    }
+
+    fn try_clear(&self, machine: &Machine) -> Result<(), Fault> {
+        let deadline = Instant::now() + CLEAR_DEADLINE;
+        let group = machine.parts().group.clone();
+        if let Some(group) = group {
+            group.remove(deadline)?;
+        }
+        let process = machine.parts().process.take();
+        if let Some(mut process) = process {
+            // Its group is empty, so it has ended, unless it is not where it was put.
+            let _ = pidfd_send_signal(&process.pidfd, Signal::KILL);
+            if sys::wait_until(&mut process.child, deadline).is_none() {
+                let pid = process.child.id();
+                machine.parts().process = Some(process);
+                return Err(Fault::new(Code::Io, format!("process {pid} does not end")));
+            }
+        }
+        self.means.run.remove(&machine.name.0)?;
+        self.means.jails.remove(&machine.id)?;
+        Ok(())
+    }
+
+    fn warn_left(&self, machine: &Machine, fault: &Fault) {
+        log::warn(
+            "keeper.jail.left",
+            &[("jail", &machine.id), ("why", &fault.to_string())],
+        );
+    }
+
+    /// Of a machine of which nothing is left: gives back what it had, and tells of its end.
+    fn forget(&self, machine: &Machine, status: Option<&str>) {
+        let (uid, made_from) = {
+            let mut parts = machine.parts();
+            (parts.uid.take(), parts.made_from.take())
+        };
+        if let Some(uid) = uid {
+            uid.release();
+        }
+        if let Some(snapshot) = made_from {
+            self.means.snapshots.let_go(&snapshot);
+        }
+        self.means.snapshots.give_back(&machine.id);
+        self.strike(machine);
+        if let Some(status) = status {
+            (self.on_exit)(&machine.name.0, status);
+        }
+    }
+
+    /// Takes it out of the table.
+    fn strike(&self, machine: &Machine) {
         self.table().living.remove(&machine.name);
         self.left.notify_all();
     }

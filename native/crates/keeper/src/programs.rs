@@ -20,6 +20,8 @@ use crate::sys;
 pub const VERSION_MIN: Version = Version(1, 16, 1);
 const PROGRAM_BYTES_MAX: u64 = 256 * 1024 * 1024;
 const VERSION_DEADLINE: Duration = Duration::from_secs(10);
+/// How long one that was killed may take to end.
+const KILL_DEADLINE: Duration = Duration::from_secs(2);
 const VERSION_BYTES_MAX: usize = 4096;
 
 /// Digests of published release binaries, as far as their publisher states them where this could be checked. Firecracker states
@@ -230,7 +232,9 @@ fn ask_version(path: &Path, uid: u32) -> Result<String, Error> {
     }
     // Not reaped yet, so the group is still its own.
     let _ = kill_process_group(Pid::from_child(&child), Signal::KILL);
-    let _ = child.wait();
+    if sys::wait_until(&mut child, Instant::now() + KILL_DEADLINE).is_none() {
+        return Err(Error::NoVersion(path.into(), "it does not end".into()));
+    }
     Ok(String::from_utf8_lossy(&output).into_owned())
 }
 

@@ -3,9 +3,12 @@ use std::io;
 use std::mem::{MaybeUninit, size_of};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
-use std::process::Command;
+use std::process::{Child, Command, ExitStatus};
+use std::time::{Duration, Instant};
 
 use crate::user::User;
+
+const WAIT_POLL: Duration = Duration::from_millis(2);
 
 /// Which side of a fork this is.
 pub enum Forked {
@@ -29,6 +32,18 @@ pub fn fork() -> io::Result<Forked> {
         None => Forked::Child,
         Some(pid) => Forked::Parent(pid),
     })
+}
+
+/// Waits for the end of a child that has been killed; none when it has not come by the deadline: a process may be stuck in the
+/// kernel for ever.
+pub fn wait_until(child: &mut Child, deadline: Instant) -> Option<ExitStatus> {
+    loop {
+        match child.try_wait() {
+            Ok(None) if Instant::now() < deadline => std::thread::sleep(WAIT_POLL),
+            Ok(status) => return status,
+            Err(_) => return None,
+        }
+    }
 }
 
 /// Closes every descriptor but the standard three; only before anything has been opened.

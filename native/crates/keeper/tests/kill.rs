@@ -7,7 +7,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use support::{GONE, Keeper, Site, digest_of, kill};
+use support::{Freezer, GONE, Keeper, Site, digest_of, kill, said};
 
 const KILL: i32 = 9;
 const STOP: i32 = 19;
@@ -202,4 +202,75 @@ fn the_end_of_the_worker_is_the_end_of_the_keeper_with_its_code() {
     // The stand-in has no handler: the signal was passed on.
     assert_eq!(keeper.wait().code(), Some(128 + 15));
     site.wait_nothing_left();
+}
+
+#[test]
+fn a_machine_that_cannot_be_killed_is_told_of_and_cleared_away_once_it_can() {
+    let site = Site::new();
+    let Some(freezer) = Freezer::new() else {
+        return;
+    };
+    let mut keeper = site.start();
+    let vm = keeper.start("vm-1", "").unwrap();
+    vm.order("write /state.new s");
+    vm.order("fill /memory.new 67108864");
+    let spec = keeper.spec("vm-2", "sleep 20000");
+    let start = keeper.send("start", spec);
+    wait_for(|| {
+        let uids =
+            |pid: &u32| fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let machines = keeper.machines();
+        machines.len() == 2 && machines.iter().all(|pid| !uids(pid).contains("Uid:\t0"))
+    });
+    let stuck = keeper.machines();
+    freezer.freeze(&stuck);
+    let begun = Instant::now();
+    let with = json!({ "vm": "vm-1", "binding": digest_of(b"b") });
+    let snapshot = keeper.send("snapshot", with);
+    let destroy = keeper.send("destroy", json!({ "vm": "vm-2" }));
+    for (request, code) in [(snapshot, "io"), (start, "vm-gone"), (destroy, "io")] {
+        let told = keeper.answer(request).unwrap_err();
+        let named = stuck
+            .iter()
+            .any(|pid| told.contains(&format!("{pid} (firecracker, ")));
+        assert!(told.starts_with(code) && named, "{told}");
+        assert!(told.contains("is not gone yet"), "{told}");
+    }
+    assert!(begun.elapsed() < Duration::from_secs(18));
+    assert!(keeper.start("vm-1", "").unwrap_err().starts_with("exists"));
+    assert!(keeper.events.is_empty(), "{:?}", keeper.events);
+    freezer.thaw();
+    assert_eq!(
+        keeper.event(),
+        json!({ "event": "exited", "vm": "vm-1", "status": "failed snapshot" })
+    );
+    wait_for(|| keeper.left().is_empty());
+    keeper.start("vm-1", "").unwrap();
+    keeper.start("vm-2", "").unwrap();
+    keeper.finish();
+}
+
+#[test]
+fn a_keeper_that_cannot_be_killed_does_not_hold_up_the_guard() {
+    let site = Site::new();
+    let Some(freezer) = Freezer::new() else {
+        return;
+    };
+    let mut keeper = site.start();
+    keeper.start("vm-1", "").unwrap().order("spawn");
+    let machines = keeper.machines();
+    let stuck = keeper.keeper();
+    freezer.freeze(&[stuck]);
+    kill(keeper.worker(), KILL);
+    keeper.wait();
+    assert!(!machines.iter().any(|pid| alive(*pid)), "machines are gone");
+    freezer.thaw();
+    wait_for(|| !alive(stuck));
+    // Not before: it holds the other end.
+    let said = said(&mut keeper.child);
+    assert!(
+        said.contains("guard.process.left") && said.contains(&stuck.to_string()),
+        "{said}"
+    );
+    site.start().finish();
 }

@@ -405,6 +405,32 @@ impl Keeper<'_> {
         found
     }
 
+    /// Everything on the host of machines and unfinished snapshots, while the keeper lives and is to have none.
+    pub fn left(&self) -> Vec<String> {
+        let mut left: Vec<String> = self
+            .site
+            .left()
+            .into_iter()
+            .filter(|left| {
+                left.starts_with("process") || left.starts_with("uid") || left.starts_with("mount")
+            })
+            .collect();
+        let groups = fs::read_dir(self.site.cgroup()).unwrap().flatten();
+        let keepers = groups
+            .filter(|entry| entry.path().is_dir())
+            .map(|entry| entry.path());
+        let folders = ["base/jails/firecracker", "base/run", "base/snapshots/kept"];
+        for folder in keepers.chain(folders.map(|folder| self.site.path(folder))) {
+            for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
+                let path = entry.path();
+                if path.is_dir() || !folder.starts_with(self.site.cgroup()) {
+                    left.push(path.display().to_string());
+                }
+            }
+        }
+        left
+    }
+
     /// The worker goes; the keeper has ended in time and left nothing.
     pub fn finish(mut self) -> ExitStatus {
         self.close();
@@ -444,6 +470,81 @@ impl Drop for Keeper<'_> {
         }
         if std::thread::panicking() {
             eprintln!("{}", said(&mut self.child));
+        }
+    }
+}
+
+/// A place for processes that not even SIGKILL ends until they are let go, as one that is stuck in the kernel: a group of the
+/// freezer of cgroup v1, whose frozen processes take no signal.
+pub struct Freezer {
+    group: PathBuf,
+    mounted: Option<tempfile::TempDir>,
+}
+
+impl Freezer {
+    /// None, said by name, where the kernel has no such freezer.
+    pub fn new() -> Option<Freezer> {
+        let mounts = fs::read_to_string("/proc/mounts").unwrap();
+        let mount = mounts
+            .lines()
+            .map(|line| line.split(' ').collect::<Vec<_>>())
+            .find(|fields| {
+                fields[2] == "cgroup" && fields[3].split(',').any(|name| name == "freezer")
+            })
+            .map(|fields| PathBuf::from(fields[1]));
+        let mut mounted = None;
+        let mount = mount.or_else(|| {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().to_path_buf();
+            let done = Command::new("mount")
+                .args(["-t", "cgroup", "-o", "freezer", "freezer"])
+                .arg(&path)
+                .status()
+                .unwrap()
+                .success();
+            mounted = done.then_some(folder);
+            done.then_some(path)
+        });
+        let Some(mount) = mount else {
+            println!("SKIPPED a process that does not end: no freezer of cgroup v1");
+            return None;
+        };
+        let sequence = RANGES.fetch_add(1, Ordering::Relaxed);
+        let group = mount.join(format!("hpcc-test-{}-{sequence}", std::process::id()));
+        fs::create_dir(&group).unwrap();
+        Some(Freezer { group, mounted })
+    }
+
+    pub fn freeze(&self, pids: &[u32]) {
+        for pid in pids {
+            fs::write(self.group.join("cgroup.procs"), pid.to_string()).unwrap();
+        }
+        self.turn("FROZEN");
+    }
+
+    pub fn thaw(&self) {
+        self.turn("THAWED");
+    }
+
+    fn turn(&self, state: &str) {
+        let file = self.group.join("freezer.state");
+        fs::write(&file, state).unwrap();
+        let deadline = Instant::now() + PATIENCE;
+        while fs::read_to_string(&file).unwrap().trim() != state {
+            assert!(Instant::now() < deadline, "it does not get {state}");
+        }
+    }
+}
+
+impl Drop for Freezer {
+    fn drop(&mut self) {
+        self.thaw();
+        let deadline = Instant::now() + PATIENCE;
+        while fs::remove_dir(&self.group).is_err() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        if let Some(folder) = &self.mounted {
+            let _ = Command::new("umount").arg(folder.path()).status();
         }
     }
 }
