@@ -568,10 +568,13 @@ impl Machines {
         let deadline = Instant::now() + CLEAR_DEADLINE;
         // Nothing may write any more: what is checked from here on is what is kept.
         group.empty(deadline)?;
-        let kept = self
-            .means
-            .snapshots
-            .take(jail, &machine.id, binding, &machine.condemned)?;
+        let kept = self.means.snapshots.take(
+            jail,
+            &machine.id,
+            machine.memory_bytes,
+            binding,
+            &machine.condemned,
+        )?;
         Ok(kept)
     }
 

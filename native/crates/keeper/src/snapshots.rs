@@ -40,6 +40,7 @@ pub enum Error {
     Jail(jail::Error),
     Quota { bytes: u64, quota: u64 },
     StateTooLarge(u64),
+    MemoryTooShort(u64, u64),
     Unknown(String),
     Bad(String, &'static str),
     GivenUp,
@@ -60,6 +61,10 @@ impl fmt::Display for Error {
             Error::StateTooLarge(bytes) => write!(
                 formatter,
                 "a state file of {bytes} bytes is none that a VMM writes"
+            ),
+            Error::MemoryTooShort(bytes, memory_bytes) => write!(
+                formatter,
+                "a memory file of {bytes} bytes is not all of a memory of {memory_bytes}"
             ),
             Error::Unknown(id) => write!(formatter, "there is no snapshot {id}"),
             Error::Bad(id, why) => write!(formatter, "snapshot {id} {why}; it was dropped"),
@@ -91,7 +96,7 @@ impl From<Error> for Fault {
             Error::Jail(jail::Error::Missing(_)) => Code::JailHostile,
             Error::Jail(error) => return error.into(),
             Error::Quota { .. } => Code::Quota,
-            Error::StateTooLarge(_) => Code::JailHostile,
+            Error::StateTooLarge(_) | Error::MemoryTooShort(..) => Code::JailHostile,
             Error::Unknown(_) | Error::Bad(..) => Code::SnapshotBad,
             Error::GivenUp => Code::VmGone,
             Error::Thread => Code::Io,
@@ -249,6 +254,7 @@ impl SnapshotStore {
         &self,
         jail: &Jail,
         id: &str,
+        guest_bytes: u64,
         binding: Digest,
         given_up: &AtomicBool,
     ) -> Result<Kept, Error> {
@@ -257,6 +263,10 @@ impl SnapshotStore {
         let (state_bytes, memory_bytes) = (state.stat.st_size as u64, memory.stat.st_size as u64);
         if state_bytes > STATE_BYTES_MAX {
             return Err(Error::StateTooLarge(state_bytes));
+        }
+        // A VMM that could not write all of it, or was killed meanwhile.
+        if memory_bytes < guest_bytes {
+            return Err(Error::MemoryTooShort(memory_bytes, guest_bytes));
         }
         let bytes = state_bytes.saturating_add(memory_bytes);
         self.locked().reserve(id, bytes, self.quota_bytes)?;
@@ -615,7 +625,7 @@ mod tests {
     fn keep(store: &SnapshotStore, folder: &Path, id: &str) {
         let going_on = AtomicBool::new(false);
         store
-            .take(&jail(folder, id), id, binding(), &going_on)
+            .take(&jail(folder, id), id, 2 * MEBIBYTE, binding(), &going_on)
             .unwrap();
     }
 

@@ -13,12 +13,13 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use support::{Keeper, Site, Vm, digest_of, looks};
+use support::{Keeper, MEMORY_BYTES, Site, Vm, digest_of, looks};
 
-/// Has a VMM write a snapshot of four pieces, one of them zeros.
+/// Has a VMM write a snapshot of a memory of which three pieces are not zeros.
 fn write_snapshot(vm: &Vm) {
     vm.order("write /state.new the-state");
     vm.order("fill /memory.new 3145728");
+    vm.order(&format!("extend /memory.new {MEMORY_BYTES}"));
 }
 
 fn take(keeper: &mut Keeper<'_>, vm: &Vm) -> Result<serde_json::Value, String> {
@@ -312,21 +313,19 @@ fn a_snapshot_is_taken_proven_and_restored() {
     let taken = take(&mut keeper, &vm).unwrap();
     assert_eq!(
         (&taken["state_bytes"], &taken["memory_bytes"]),
-        (&json!(9), &json!(3 << 20))
+        (&json!(9), &json!(MEMORY_BYTES))
     );
     assert_eq!(keeper.event()["status"], "snapshot");
     assert!(keeper.machines().is_empty());
     let snapshot = taken["snapshot"].as_str().unwrap();
-    let piece = digest_of(&vec![7u8; 1 << 20]);
-    let piece: Vec<u8> = (0..32)
-        .map(|at| u8::from_str_radix(&piece[7 + at * 2..9 + at * 2], 16).unwrap())
-        .collect();
     let bytes = |text: String| -> Vec<u8> {
         (0..32)
             .map(|at| u8::from_str_radix(&text[7 + at * 2..9 + at * 2], 16).unwrap())
             .collect()
     };
-    let memory = bytes(digest_of(&piece.repeat(3)));
+    let piece = |byte: u8| bytes(digest_of(&vec![byte; 1 << 20]));
+    let pieces = [piece(7).repeat(3), piece(0).repeat(13)].concat();
+    let memory = bytes(digest_of(&pieces));
     let whole = [
         b"hpcc snapshot 1\n".as_slice(),
         &bytes(digest_of(b"the-state")),
@@ -488,7 +487,7 @@ fn a_jail_whose_vmm_swapped_its_snapshot_files_gets_nothing_read_or_written() {
 fn snapshots_keep_to_their_quota() {
     let mut site = Site::new();
     site.options
-        .extend(["--quota-bytes".into(), (5u64 << 20).to_string()]);
+        .extend(["--quota-bytes".into(), (20u64 << 20).to_string()]);
     let mut keeper = site.start();
     let vm = keeper.start("vm-1", "").unwrap();
     write_snapshot(&vm);
@@ -516,7 +515,7 @@ fn room_for_a_snapshot_is_reserved_before_it_is_written() {
     // Twice the memory of a machine and 8 MiB for its state.
     site.options.extend([
         "--quota-bytes".into(),
-        ((2u64 * (64 + 8)) << 20).to_string(),
+        ((2u64 * (16 + 8)) << 20).to_string(),
     ]);
     let mut keeper = site.start();
     let vms: Vec<Vm> = (0..4)
@@ -554,7 +553,7 @@ fn room_for_a_snapshot_is_reserved_before_it_is_written() {
 fn files_that_a_restored_machine_has_count_until_it_is_gone() {
     let mut site = Site::new();
     site.options
-        .extend(["--quota-bytes".into(), (74u64 << 20).to_string()]);
+        .extend(["--quota-bytes".into(), (39u64 << 20).to_string()]);
     let mut keeper = site.start();
     let vm = keeper.start("vm-1", "").unwrap();
     write_snapshot(&vm);

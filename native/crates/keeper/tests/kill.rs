@@ -7,7 +7,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use support::{Freezer, GONE, Keeper, Site, digest_of, kill, said};
+use support::{Freezer, GONE, Keeper, MEMORY_BYTES, Site, digest_of, kill, said};
 
 const KILL: i32 = 9;
 const STOP: i32 = 19;
@@ -273,4 +273,117 @@ fn a_keeper_that_cannot_be_killed_does_not_hold_up_the_guard() {
         "{said}"
     );
     site.start().finish();
+}
+
+/// Nothing of any machine is left in time, though the keeper lives, and it goes on.
+fn check_cleared(keeper: &mut Keeper<'_>, begun: Instant, what: &str) {
+    while !keeper.left().is_empty() {
+        assert!(begun.elapsed() < GONE, "{what}: left: {:#?}", keeper.left());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    keeper.events.clear();
+}
+
+fn park(keeper: &mut Keeper<'_>) -> Result<serde_json::Value, String> {
+    let with = json!({ "vm": "vm-1", "binding": digest_of(b"b") });
+    keeper.ask("snapshot", with)
+}
+
+#[test]
+fn a_vmm_that_cannot_write_its_snapshot_leaves_nothing() {
+    let site = Site::new();
+    site.mount_base(48);
+    let mut keeper = site.start();
+    let short = format!("sparse /memory.new {}", MEMORY_BYTES - 1);
+    let whole = format!("sparse /memory.new {MEMORY_BYTES}");
+    let cases: [(&str, &[&str], Option<&str>); 4] = [
+        ("an error", &[], Some("write /no/state.new s")),
+        ("a short memory", &["write /state.new s", &short], None),
+        ("no state", &[&whole], None),
+        (
+            "a full disk",
+            &["write /state.new s"],
+            Some("fill /rest 67108864"),
+        ),
+    ];
+    for (what, orders, fails) in cases {
+        for asked in ["snapshot", "destroy"] {
+            let vm = keeper.start("vm-1", "").unwrap();
+            orders.iter().for_each(|order| drop(vm.order(order)));
+            if let Some(order) = fails {
+                assert!(
+                    std::panic::catch_unwind(|| vm.order(order)).is_err(),
+                    "{what}"
+                );
+            }
+            let begun = Instant::now();
+            if asked == "snapshot" {
+                let told = park(&mut keeper).unwrap_err();
+                assert!(told.starts_with("jail-hostile"), "{what}: {told}");
+            } else {
+                keeper.ask("destroy", vm.with()).unwrap();
+            }
+            check_cleared(&mut keeper, begun, what);
+        }
+    }
+    keeper.finish();
+}
+
+#[test]
+fn a_vmm_that_is_killed_while_it_writes_its_snapshot_leaves_nothing() {
+    let site = Site::new();
+    let mut keeper = site.start();
+    for by in ["the kernel", "the keeper"] {
+        let mut spec = keeper.spec("vm-1", "");
+        spec["memory_bytes"] = json!(1u64 << 30);
+        spec["file_bytes_max"] = json!(1u64 << 31);
+        let vm = keeper.start_with(spec).unwrap();
+        vm.order("write /state.new s");
+        let mut api = std::os::unix::net::UnixStream::connect(&vm.api).unwrap();
+        std::io::Write::write_all(&mut api, b"fill /memory.new 1073741824\n").unwrap();
+        let jails = site.path("base/jails/firecracker");
+        wait_for(|| {
+            let jails = fs::read_dir(&jails).unwrap().flatten();
+            let mut files = jails.map(|jail| fs::metadata(jail.path().join("root/memory.new")));
+            files.any(|file| file.is_ok_and(|file| file.len() > 0))
+        });
+        let begun = Instant::now();
+        if by == "the kernel" {
+            // As when its group is out of memory.
+            kill(keeper.machines()[0], KILL);
+            assert_eq!(keeper.event()["status"], "was killed by signal 9");
+        }
+        let told = park(&mut keeper).unwrap_err();
+        let code = if by == "the kernel" {
+            "not-found"
+        } else {
+            "jail-hostile"
+        };
+        assert!(told.starts_with(code), "killed by {by}: {told}");
+        check_cleared(&mut keeper, begun, by);
+    }
+    keeper.finish();
+}
+
+#[test]
+fn a_disk_that_fails_while_a_snapshot_is_taken_leaves_nothing() {
+    let site = Site::new();
+    site.mount_base(96);
+    let mut keeper = site.start();
+    let vm = keeper.start("vm-1", "").unwrap();
+    vm.order("write /state.new s");
+    vm.order(&format!("fill /memory.new {MEMORY_BYTES}"));
+    let jails = fs::read_dir(site.path("base/jails/firecracker")).unwrap();
+    let jail = jails.flatten().next().unwrap().path();
+    let memory = fs::File::open(jail.join("root/memory.new")).unwrap();
+    site.cut_disk_at(&memory, &jail.join("root/memory.new"));
+    drop(memory);
+    let begun = Instant::now();
+    let told = park(&mut keeper).unwrap_err();
+    assert!(
+        told.starts_with("io") && told.contains("os error 5"),
+        "{told}"
+    );
+    check_cleared(&mut keeper, begun, "a disk that fails");
+    keeper.finish();
 }

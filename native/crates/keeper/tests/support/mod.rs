@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+/// Memory of a machine.
+pub const MEMORY_BYTES: u64 = 16 << 20;
 pub const WORKER_UID: u32 = 48_000;
 /// What must be gone is gone within this.
 pub const GONE: Duration = Duration::from_secs(5);
@@ -78,6 +80,38 @@ impl Site {
         run(Command::new("mount")
             .args(["-o", "loop"])
             .args([&image, &base]));
+    }
+
+    /// Ends the disk of the base folder where a file's data begin, so that reading them is an error of the disk.
+    pub fn cut_disk_at(&self, file: &fs::File, path: &Path) {
+        file.sync_all().unwrap();
+        run(Command::new("sync").arg("-f").arg(self.path("base")));
+        let map = Command::new("filefrag")
+            .args(["-v", "-b4096"])
+            .arg(path)
+            .output()
+            .unwrap();
+        let map = String::from_utf8(map.stdout).unwrap();
+        let first = map
+            .lines()
+            .filter_map(|line| {
+                line.split(':')
+                    .nth(2)?
+                    .trim()
+                    .split("..")
+                    .next()?
+                    .parse::<u64>()
+                    .ok()
+            })
+            .min()
+            .expect("an extent");
+        let disk = fs::File::options()
+            .write(true)
+            .open(self.path("disk"))
+            .unwrap();
+        disk.sync_all().unwrap();
+        disk.set_len(first * 4096).unwrap();
+        rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
     }
 
     pub fn cgroup(&self) -> PathBuf {
@@ -334,7 +368,7 @@ impl Keeper<'_> {
         let kernel = self.admit(b"kernel");
         let initramfs = self.admit(orders.as_bytes());
         json!({
-            "vm": vm, "memory_bytes": 64 << 20, "vcpus": 1, "cpu_quota_us": null,
+            "vm": vm, "memory_bytes": MEMORY_BYTES, "vcpus": 1, "cpu_quota_us": null,
             "files": { "kernel": kernel, "initramfs": initramfs, "rootfs": kernel },
             "snapshot": null, "binding": null, "file_bytes_max": 64 << 20,
         })

@@ -176,6 +176,10 @@ fn obey(order: &str) -> Outcome {
             }
         }
         ["sparse", path, bytes] => File::create(path)?.set_len(bytes.parse()?)?,
+        ["extend", path, bytes] => File::options()
+            .write(true)
+            .open(path)?
+            .set_len(bytes.parse()?)?,
         ["symlink", to, path] => symlink(to, path)?,
         ["link", to, path] => fs::hard_link(to, path)?,
         ["move", from, to] => fs::rename(from, to)?,
