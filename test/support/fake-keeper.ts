@@ -51,6 +51,8 @@ export class FakeKeeper implements Keeper, Disposable {
   readonly snapshots = new Map<string, Digest>();
   /** Set it to make the next taking of a snapshot fail with this. */
   snapshotError: HpccError | null = null;
+  /** Set it to make every reservation fail with this. */
+  reserveError: HpccError | null = null;
   readonly #options: FakeKeeperOptions;
   readonly #folder = mkdtempSync(join(tmpdir(), "hpcc-fk-"));
   readonly #end = Promise.withResolvers<string>();
@@ -138,6 +140,7 @@ export class FakeJail implements Jail {
   readonly #end = Promise.withResolvers<string>();
   #lives = true;
   #wroteSnapshot = false;
+  #reserved = false;
 
   private constructor(
     keeper: FakeKeeper,
@@ -213,9 +216,15 @@ export class FakeJail implements Jail {
     rmSync(join(this.#folder, "vsock"), { force: true });
   }
 
+  async reserve(): Promise<void> {
+    if (this.#keeper.reserveError) throw this.#keeper.reserveError;
+    this.#reserved = true;
+  }
+
   async snapshot(binding: Digest, signal: AbortSignal): Promise<KeptSnapshot> {
     signal.throwIfAborted();
     await this.crash("was killed");
+    if (!this.#reserved) throw new HpccError("vm.lost", "nothing was reserved");
     if (!this.#wroteSnapshot) throw new HpccError("vm.breach", "there is no snapshot");
     return this.#keeper.keep(binding);
   }

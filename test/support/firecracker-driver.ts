@@ -74,6 +74,7 @@ export class WatchedKeeper implements Keeper {
       ended: jail.ended,
       exposeVsock: () => jail.exposeVsock(),
       sealVsock: () => jail.sealVsock(),
+      reserve: () => jail.reserve(),
       destroy: () => jail.destroy(),
       async snapshot(binding: Digest, during: AbortSignal): Promise<KeptSnapshot> {
         const kept = await jail.snapshot(binding, during);

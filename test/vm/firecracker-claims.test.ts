@@ -191,6 +191,7 @@ claims("clones of one golden", () => {
     await api.configure({ memoryBytes: SHAPE.memoryBytes, vcpus: 1 }, false, signal);
     await api.instanceStart(signal);
     await drawn;
+    await source.reserve();
     await api.pause(signal);
     await api.createSnapshot(SHAPE.memoryBytes, signal);
     api.close();

@@ -125,6 +125,8 @@ export class FirecrackerMachine implements Machine {
     this.#state = { t: "freezing", giveUp };
     const during = AbortSignal.any([signal, giveUp.signal]);
     try {
+      // Without room nothing is written.
+      await jail.reserve();
       session.close();
       await api.pause(during);
       await api.createSnapshot(this.#options.start.binding.memoryBytes, during);

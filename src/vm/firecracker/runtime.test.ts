@@ -310,6 +310,26 @@ describe("a firecracker machine", () => {
     assert.equal((await machine.ended).t, "lost");
   });
 
+  it("is lost before anything is written when there is no room for its snapshot", async () => {
+    const written: string[] = [];
+    await using own = await setUp({
+      keeper: {
+        fault: ({ path }) => {
+          written.push(path);
+          return null;
+        },
+      },
+    });
+    const machine = await own.runtime.boot(SPEC, signal);
+    await own.runtime.prepare(SPEC);
+    written.length = 0;
+    own.keeper.reserveError = new HpccError("vm.lost", "the quota has no room");
+    await assert.rejects(machine.park(signal), failsWith("vm.lost", /no room/));
+    assert.equal((await machine.ended).t, "lost");
+    assert.deepEqual(own.keeper.live, []);
+    assert.ok(!written.includes("/snapshot/create"), written.join(" "));
+  });
+
   it("is a breach when the keeper finds something else than a snapshot", async () => {
     await using own = await setUp();
     const machine = await own.runtime.boot(SPEC, signal);

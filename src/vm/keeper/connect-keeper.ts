@@ -218,6 +218,10 @@ class KeptJail implements Jail {
     await this.#ask("seal", { vm: this.vm });
   }
 
+  async reserve(): Promise<void> {
+    await this.#ask("reserve", { vm: this.vm });
+  }
+
   async snapshot(binding: Digest, signal: AbortSignal): Promise<KeptSnapshot> {
     signal.throwIfAborted();
     const kept = readSnapshot(await this.#ask("snapshot", { vm: this.vm, binding }));

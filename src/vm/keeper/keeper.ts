@@ -81,6 +81,8 @@ export interface Jail {
   exposeVsock(): Promise<string>;
   /** Unlinks the vsock device's socket everywhere: who has not dialled by now never will. */
   sealVsock(): Promise<void>;
+  /** Sets room for a snapshot of it aside; before the VMM is told to write one. Throws `vm.lost` when the quota has none. */
+  reserve(): Promise<void>;
   /**
    * Kills the VMM, which has written `newState` and `newMemory`, and takes them. Nothing of the jail is left then, also when it
    * throws: `vm.breach` for files that are not what a VMM writes, `vm.lost` when they cannot be kept.
