@@ -63,7 +63,6 @@ const HOSTILE: readonly (readonly [string, RegExp, ...RawEntry[][]])[] = [
   ["long component", /name of more than 255/, [{ name: "x", pax: { path: "n".repeat(256) } }]],
   ["long path", /path of more than 4095/, [{ name: "x", pax: { path: "n/".repeat(2048) + "n" } }]],
   ["NUL in a path", /NUL/, [{ name: "x", pax: { path: "a\0b" } }]],
-  ["path that is not UTF-8 in PAX", /not UTF-8/, [{ name: "x", pax: { path: "a\ufffd" } }]],
   ["through a link", /goes through a symbolic link/, [link("a", "/etc"), file("a/x")]],
   ["through a link of a lower layer", /goes through a symbolic link/, [link("a", "/etc")], [file("a/x")]],
   ["folder through a link", /goes through a symbolic link/, [link("a", ".."), dir("a/x")]],
@@ -96,7 +95,7 @@ const HOSTILE: readonly (readonly [string, RegExp, ...RawEntry[][]])[] = [
 for (const [what, words, ...layers] of HOSTILE) test(`refused: ${what}`, () => refuses(layersOf(...layers), words));
 
 test("refused: a PAX header that fills memory", () =>
-  refuses([{ tar: rawTar([{ name: "x", pax: { comment: "c".repeat(5 << 20) } }]) }], /exceeds max size/));
+  refuses([{ tar: rawTar([{ name: "x", pax: { comment: "c".repeat(5 << 20) } }]) }], /extended header of more than/));
 
 test("refused: bombs, before they have unpacked", async () => {
   const small: ImageLimits = { ...IMAGE_LIMITS, unpackedBytesMax: 1 << 20, ratioFreeBytes: 1 << 16 };

@@ -1,16 +1,14 @@
 // Reads the entries of one layer as a stream: decompressed, limited, and checked against both of its digests. UNTRUSTED:
 // registry. What was yielded before the end is not yet verified: callers keep it in memory or in a temporary file.
-import { type Duplex, PassThrough, type Readable } from "node:stream";
-import { pipeline } from "node:stream/promises";
+import { addAbortSignal, type Duplex, PassThrough, pipeline } from "node:stream";
 import { constants, createGunzip, createZstdDecompress } from "node:zlib";
-import { extract, type Header } from "tar-stream";
-import { byteStringOfText } from "../base/byte-string.ts";
 import { HpccError } from "../base/errors.ts";
 import type { Digest } from "../core/digest/digest.ts";
 import { type Descriptor, HashTap, openBlob } from "./blob.ts";
 import { quoteName } from "./entry-path.ts";
 import type { ImageLimits } from "./image-limits.ts";
 import type { LayerEntryHeader } from "./image-tree.ts";
+import { readTar, type TarEntry } from "./tar-decode.ts";
 
 export interface Layer extends Descriptor {
   readonly diffId: Digest;
@@ -29,8 +27,6 @@ export interface LayerEntry {
   readonly body: AsyncIterable<Buffer>;
 }
 
-/** Names as bytes. The reader's types leave its own options out. */
-const EXTRACT_OPTIONS: object = { filenameEncoding: "latin1" };
 const READ_BYTES = 256 * 1024;
 /** Window of a zstd frame: bounds the decompressor's memory to 128 MiB. */
 const ZSTD_WINDOW_LOG_MAX = 27;
@@ -57,7 +53,7 @@ export async function* readLayer(
 ): AsyncGenerator<LayerEntry, void, void> {
   const { limits, budget } = options;
   const file = await openBlob(layoutFolder, layer);
-  const source: Readable = file.createReadStream({ highWaterMark: READ_BYTES });
+  const source = file.createReadStream({ highWaterMark: READ_BYTES });
   const packed = new HashTap();
   let counted = 0;
   const plain = new HashTap((sizeBytes) => {
@@ -71,33 +67,22 @@ export async function* readLayer(
         `layer ${layer.digest} unpacks to more than ${limits.ratioMax} times its size`,
       );
   });
-  const tar = extract(EXTRACT_OPTIONS);
-  const stages = [source, packed, decompressor(layer.compression), plain, tar] as const;
-  const pumped = pipeline(stages, options.signal === undefined ? {} : { signal: options.signal });
-  pumped.catch(() => {});
+  if (options.signal !== undefined) addAbortSignal(options.signal, plain);
+  // An error of any stage reaches whoever reads the last one.
+  pipeline(source, packed, decompressor(layer.compression), plain, () => {});
   try {
     let ordinal = 0;
-    for await (const entry of tar) {
-      yield { ordinal, header: parseHeader(entry.header), body: entry as AsyncIterable<Buffer> };
+    for await (const entry of readTar(plain)) {
+      yield { ordinal, header: parseHeader(entry), body: entry.body };
       ordinal += 1;
-      entry.resume();
     }
-    await pumped;
   } catch (cause) {
-    if (cause instanceof HpccError) throw cause;
-    // The pipeline's own error says more than the archive reader's "premature close".
-    const first = await pumped.then(
-      () => cause,
-      (error: unknown) => error,
-    );
-    if (first instanceof HpccError) throw first;
-    throw new HpccError("image.invalid", `layer ${layer.digest} cannot be read: ${(first as Error).message}`, {
-      cause: first,
+    if (cause instanceof HpccError && cause.code !== "image.invalid") throw cause;
+    throw new HpccError("image.invalid", `layer ${layer.digest} cannot be read: ${(cause as Error).message}`, {
+      cause,
     });
   } finally {
-    source.destroy();
-    tar.destroy();
-    await pumped.catch(() => {});
+    plain.destroy();
     await file.close().catch(() => {});
   }
   if (packed.digest() !== layer.digest)
@@ -107,41 +92,29 @@ export async function* readLayer(
 }
 
 /** A member's header as the tree takes it. UNTRUSTED: registry. */
-function parseHeader(header: Header): LayerEntryHeader {
-  const name = nameOf(header, "path", header.name);
+function parseHeader({ flag, name, link, mode, sizeBytes, sparse }: TarEntry): LayerEntryHeader {
   const refuse = (what: string): never => {
     throw new HpccError("image.invalid", `layer entry ${quoteName(name)} ${what}`);
   };
-  if (Object.keys(paxOf(header)).some((key) => key.startsWith("GNU.sparse."))) refuse("is a sparse file");
-  const common = { name, mode: header.mode, sizeBytes: header.size };
-  switch (header.type) {
-    case "file":
-    case "contiguous-file":
+  if (sparse) refuse("is a sparse file");
+  const common = { name, mode, sizeBytes };
+  switch (flag) {
+    case "0":
+    case "7":
       return { ...common, type: "file", link: null };
-    case "directory":
+    case "5":
       return { ...common, type: "directory", link: null };
-    case "symlink":
-    case "link":
-      return { ...common, type: header.type, link: nameOf(header, "linkpath", header.linkname) };
-    case "character-device":
-    case "block-device":
-    case "fifo":
-      return refuse(`is a ${header.type}`);
+    case "1":
+      return { ...common, type: "link", link };
+    case "2":
+      return { ...common, type: "symlink", link };
+    case "3":
+      return refuse("is a character-device");
+    case "4":
+      return refuse("is a block-device");
+    case "6":
+      return refuse("is a fifo");
     default:
       return refuse("has an unknown type");
   }
-}
-
-/** PAX records of a member. */
-function paxOf(header: Header): Record<string, unknown> {
-  const pax: unknown = header.pax ?? null;
-  return typeof pax === "object" && pax !== null ? { ...pax } : {};
-}
-
-/** A name as bytes: the old header's field is read as bytes, a PAX record was decoded from UTF-8. */
-function nameOf(header: Header, record: "path" | "linkpath", field: string | null): string {
-  const pax = paxOf(header)[record];
-  if (typeof pax !== "string" || pax === "") return field ?? "";
-  if (pax.includes("\ufffd")) throw new HpccError("image.invalid", `layer entry ${quoteName(pax)} is not UTF-8`);
-  return byteStringOfText(pax);
 }

@@ -1,5 +1,5 @@
 // Writes normalised tar members: owner 0:0, one modification time, no names of users, no extended attributes, so that the
-// same tree gives the same bytes. Names are bytes; tar-stream's writer would take them for UTF-8. Pure.
+// same tree gives the same bytes. Names are bytes. Pure.
 import { type ByteString, bytesOf } from "../base/byte-string.ts";
 import { HpccError } from "../base/errors.ts";
 
