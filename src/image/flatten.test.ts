@@ -1,9 +1,11 @@
 // What layers may and may not do. The hostile rows follow the break-outs that other archive extractors had.
 import assert from "node:assert/strict";
+import { readdirSync, readlinkSync } from "node:fs";
 import { mkdtemp, rm, symlink, truncate, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
+import { setImmediate } from "node:timers/promises";
 import * as fc from "fast-check";
 import { type RawEntry, type RawLayer, type RawLayout, rawTar, writeLayout } from "../../test/support/oci-layout.ts";
 import { HpccError } from "../base/errors.ts";
@@ -239,6 +241,32 @@ test("refused: documents that are not what they should be", async () => {
   await rejects({ editIndex: (index) => ({ ...index, manifests: [{ size: 1 }] }) }, /no media type/);
   await rejects({ editIndex: () => [] }, /no JSON object/);
   await rejects({ editIndex: (index) => ({ ...index, manifests: [] }) }, /holds no image/);
+});
+
+test("a reader that is given up, at any moment, leaves no file open and no error behind", async () => {
+  const tar = rawTar([file("a", "a".repeat(4 << 20)), file("b", "b".repeat(4 << 20))]);
+  const image = await layoutOf({ layers: [{ tar, compression: "gzip" }] });
+  const openBlobs = () =>
+    readdirSync("/proc/self/fd").filter((fd) => {
+      try {
+        return readlinkSync(`/proc/self/fd/${fd}`).startsWith(image.layoutFolder);
+      } catch {
+        return false;
+      }
+    });
+  for await (const chunk of flattenImage(image)) if (chunk.length > 0) break;
+  await assert.rejects(imageTree(image, { signal: AbortSignal.abort() }), { name: "AbortError" });
+  for (const chunks of [1, 2, 3, 5]) {
+    const giveUp = new AbortController();
+    const reading = async () => {
+      let count = 0;
+      for await (const chunk of flattenImage(image, { signal: giveUp.signal }))
+        if (chunk.length > 0 && ++count === chunks) giveUp.abort();
+    };
+    await assert.rejects(reading(), { name: "AbortError" });
+  }
+  await setImmediate();
+  assert.deepEqual(openBlobs(), []);
 });
 
 test("bytes of any kind end in an error of ours or in a tree inside the root", async () => {

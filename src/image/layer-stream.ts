@@ -67,17 +67,17 @@ export async function* readLayer(
         `layer ${layer.digest} unpacks to more than ${limits.ratioMax} times its size`,
       );
   });
-  if (options.signal !== undefined) addAbortSignal(options.signal, plain);
-  // An error of any stage reaches whoever reads the last one.
+  // An error of any stage, and the signal, reach whoever reads the last one.
   pipeline(source, packed, decompressor(layer.compression), plain, () => {});
   try {
+    if (options.signal !== undefined) addAbortSignal(options.signal, plain);
     let ordinal = 0;
     for await (const entry of readTar(plain)) {
       yield { ordinal, header: parseHeader(entry), body: entry.body };
       ordinal += 1;
     }
   } catch (cause) {
-    if (cause instanceof HpccError && cause.code !== "image.invalid") throw cause;
+    if (options.signal?.aborted === true || (cause instanceof HpccError && cause.code !== "image.invalid")) throw cause;
     throw new HpccError("image.invalid", `layer ${layer.digest} cannot be read: ${(cause as Error).message}`, {
       cause,
     });
