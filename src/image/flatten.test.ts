@@ -12,6 +12,7 @@ import { HpccError } from "../base/errors.ts";
 import { blobPath } from "./blob.ts";
 import { flattenImage, imageTree } from "./flatten.ts";
 import { IMAGE_LIMITS, type ImageLimits } from "./image-limits.ts";
+import { ImageTree } from "./image-tree.ts";
 import { openImage } from "./layout.ts";
 
 let folder: string;
@@ -114,7 +115,7 @@ test("refused: bombs, before they have unpacked", async () => {
 });
 
 test("refused: more entries, folders or names than the limit", async () => {
-  const few: ImageLimits = { ...IMAGE_LIMITS, entriesMax: 10, nameBytesMax: 100 };
+  const few: ImageLimits = { ...IMAGE_LIMITS, entriesMax: 10, nameBytesMax: 300 };
   const many = Array.from({ length: 11 }, (_, at) => file(`f${at}`));
   await refuses(layersOf(many), /more than 10 entries/, "limit.exceeded", few);
   await refuses(
@@ -125,7 +126,12 @@ test("refused: more entries, folders or names than the limit", async () => {
   );
   const deep = [{ name: "x", pax: { path: "d/".repeat(20) + "f" } }];
   await refuses(layersOf(deep), /more than 10 files and folders/, "limit.exceeded", few);
-  await refuses(layersOf([link("l", "t".repeat(100))]), /more than 100 bytes of names/, "limit.exceeded", few);
+  await refuses(
+    layersOf([{ ...link("l", ""), pax: { linkpath: "t".repeat(300) } }]),
+    /more than 300 bytes of names/,
+    "limit.exceeded",
+    few,
+  );
 });
 
 test("whiteouts hide lower layers alone, wherever in their layer they stand", async () => {
@@ -197,6 +203,40 @@ test("every compression and Docker's media types give the same stream", async ()
     streams.push(Buffer.concat(parts).toString("latin1"));
   }
   assert.equal(new Set(streams).size, 1);
+});
+
+test("a blob that goes on behind its archive is read to its end", async () => {
+  const tar = Buffer.concat([rawTar([file("a")]), Buffer.alloc(3 << 20, 7)]);
+  for (const compression of ["none", "gzip", "zstd"] as const)
+    assert.deepEqual(await treeOf([{ tar, compression }]), ["file a 644"]);
+  // Behind the end of what unpacks, too: gunzip ignores zeros there, and the blob's digest does not.
+  const padded = { tar: rawTar([file("a")]), compression: "gzip", trailing: Buffer.alloc(3 << 20) } as const;
+  assert.deepEqual(await treeOf([padded]), ["file a 644"]);
+});
+
+test("the whole path of a file counts as its name: it is kept for each", async () => {
+  const deep = "d/".repeat(100);
+  const entries = Array.from({ length: 100 }, (_, at) => file(`${deep}${at}`, ""));
+  const limits: ImageLimits = { ...IMAGE_LIMITS, nameBytesMax: 25_000 };
+  await refuses(
+    [{ tar: rawTar(entries.map((entry) => ({ ...entry, name: "x", pax: { path: entry.name as string } }))) }],
+    /bytes of names/,
+    "limit.exceeded",
+    limits,
+  );
+});
+
+test("whiteouts of one folder without end walk it once", () => {
+  const tree = new ImageTree();
+  const entry = (name: string) => ({ type: "file", name, mode: 0o644, sizeBytes: 0, link: null }) as const;
+  const files = 200_000;
+  for (let at = 0; at < files; at += 1) tree.apply(1, at, entry(`d/${at}`));
+  // As many walks of as many files take ten minutes and more, which the runner's limit ends.
+  for (let at = 0; at < 3 * files; at += 1) tree.apply(1, files + at, entry("d/.wh..wh..opq"));
+  tree.apply(2, 0, entry("d/new"));
+  tree.apply(2, 1, entry(".wh.d"));
+  const { first, files: left } = tree.emission(3);
+  assert.deepEqual([first.length, left[1]!.size, left[2]!.size], [1, 0, 1]);
 });
 
 test("refused: blobs that are not what their descriptors say", async () => {

@@ -28,6 +28,8 @@ interface DirectoryNode {
   readonly t: "directory";
   mode: number;
   layer: number;
+  /** Layer whose whiteout emptied it last of what lower layers put there; -1 for none. */
+  clearedBy: number;
   readonly children: Map<ByteString, TreeNode>;
 }
 
@@ -58,7 +60,7 @@ function refuse(name: string, why: string): never {
 }
 
 export class ImageTree {
-  readonly #root: DirectoryNode = { t: "directory", mode: IMPLICIT_MODE, layer: 0, children: new Map() };
+  readonly #root: DirectoryNode = { t: "directory", mode: IMPLICIT_MODE, layer: 0, clearedBy: -1, children: new Map() };
   readonly #limits: ImageLimits;
   #entries = 0;
   #nodes = 0;
@@ -130,9 +132,10 @@ export class ImageTree {
     if (value > max) throw new HpccError("limit.exceeded", `the image has more than ${max} ${what}`);
   }
 
-  #count(name: string, target: string): void {
+  /** One node more. Its whole path counts: the member that is made of it holds that. */
+  #count(pathBytes: number, target: string): void {
     this.#nodes += 1;
-    this.#nameBytes += name.length + target.length;
+    this.#nameBytes += pathBytes + target.length;
     this.#checkLimit(this.#nodes, this.#limits.entriesMax, "files and folders");
     this.#checkLimit(this.#nameBytes, this.#limits.nameBytesMax, "bytes of names");
   }
@@ -140,11 +143,13 @@ export class ImageTree {
   /** The folder of a path, made when it is absent; never through a link. */
   #folder(layer: number, components: readonly ByteString[], name: string): DirectoryNode {
     let folder = this.#root;
+    let pathBytes = 0;
     for (const component of components) {
+      pathBytes += component.length + 1;
       let next = folder.children.get(component);
       if (next === undefined) {
-        this.#count(component, "");
-        next = { t: "directory", mode: IMPLICIT_MODE, layer, children: new Map() };
+        this.#count(pathBytes, "");
+        next = { t: "directory", mode: IMPLICIT_MODE, layer, clearedBy: -1, children: new Map() };
         folder.children.set(component, next);
       } else if (next.t === "symlink") refuse(name, "goes through a symbolic link");
       else if (next.t === "file") refuse(name, "goes through a file");
@@ -181,7 +186,7 @@ export class ImageTree {
     let node: TreeNode;
     switch (entry.type) {
       case "directory":
-        node = { t: "directory", mode, layer, children: new Map() };
+        node = { t: "directory", mode, layer, clearedBy: -1, children: new Map() };
         break;
       case "file":
         node = { t: "file", layer, content: { layer, ordinal, mode, sizeBytes: entry.sizeBytes } };
@@ -193,7 +198,7 @@ export class ImageTree {
         node = this.#linked(layer, entry);
         break;
     }
-    this.#count(last, node.t === "symlink" ? node.target : "");
+    this.#count(entry.name.length, node.t === "symlink" ? node.target : "");
     folder.children.set(last, node);
   }
 
@@ -229,8 +234,13 @@ export class ImageTree {
   }
 }
 
-/** Removes from a folder what lower layers put there; folders that hold something of this layer stay. */
+/**
+ * Removes from a folder what lower layers put there; folders that hold something of this layer stay. Once for a layer: nothing of
+ * a lower one appears later, and a layer of whiteouts alone must not walk everything for each of them.
+ */
 function removeLower(folder: DirectoryNode, layer: number): void {
+  if (folder.clearedBy === layer) return;
+  folder.clearedBy = layer;
   for (const [name, node] of folder.children) {
     if (node.t === "directory") removeLower(node, layer);
     if (node.layer < layer && !(node.t === "directory" && node.children.size > 0)) folder.children.delete(name);

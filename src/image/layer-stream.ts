@@ -1,6 +1,7 @@
 // Reads the entries of one layer as a stream: decompressed, limited, and checked against both of its digests. UNTRUSTED:
 // registry. What was yielded before the end is not yet verified: callers keep it in memory or in a temporary file.
-import { addAbortSignal, type Duplex, PassThrough, pipeline } from "node:stream";
+import { addAbortSignal, type Duplex, PassThrough } from "node:stream";
+import { pipeline } from "node:stream/promises";
 import { constants, createGunzip, createZstdDecompress } from "node:zlib";
 import { HpccError } from "../base/errors.ts";
 import type { Digest } from "../core/digest/digest.ts";
@@ -68,7 +69,8 @@ export async function* readLayer(
       );
   });
   // An error of any stage, and the signal, reach whoever reads the last one.
-  pipeline(source, packed, decompressor(layer.compression), plain, () => {});
+  const pumped = pipeline(source, packed, decompressor(layer.compression), plain);
+  pumped.catch(() => {});
   try {
     if (options.signal !== undefined) addAbortSignal(options.signal, plain);
     let ordinal = 0;
@@ -76,6 +78,8 @@ export async function* readLayer(
       yield { ordinal, header: parseHeader(entry), body: entry.body };
       ordinal += 1;
     }
+    // A blob may go on behind what unpacks; its digest counts that, too.
+    await pumped;
   } catch (cause) {
     if (options.signal?.aborted === true || (cause instanceof HpccError && cause.code !== "image.invalid")) throw cause;
     throw new HpccError("image.invalid", `layer ${layer.digest} cannot be read: ${(cause as Error).message}`, {
@@ -83,6 +87,7 @@ export async function* readLayer(
     });
   } finally {
     plain.destroy();
+    await pumped.catch(() => {});
     await file.close().catch(() => {});
   }
   if (packed.digest() !== layer.digest)

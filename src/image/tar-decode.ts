@@ -1,6 +1,5 @@
 // Reads a tar archive as a stream of members: ustar with PAX records, and GNU's long names. UNTRUSTED: registry. Names are
-// bytes. Whatever is not exactly the format is refused, so that no reader of the same layer may see another tree, and every
-// member makes progress by at least a block. Pure. Format: POSIX.1-2017, pax, and GNU tar's manual, "Basic Tar Format".
+// bytes. Whatever is not exactly the format is refused, and every member makes progress by at least a block. Pure. Format: POSIX.1-2017, pax, and GNU tar's manual, "Basic Tar Format".
 import { type ByteString, byteStringOf } from "../base/byte-string.ts";
 import { HpccError } from "../base/errors.ts";
 import { quoteName } from "./entry-path.ts";

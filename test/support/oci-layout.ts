@@ -69,6 +69,8 @@ export function rawTar(entries: readonly RawEntry[]): Buffer {
 export interface RawLayer {
   readonly tar: Buffer;
   readonly compression?: "none" | "gzip" | "zstd";
+  /** Bytes of the blob behind what unpacks. */
+  readonly trailing?: Buffer;
   /** What the documents say, when it is not the truth. */
   readonly claims?: {
     readonly mediaType?: string;
@@ -117,9 +119,9 @@ export async function writeLayout(folder: string, layout: RawLayout): Promise<Di
   const putJson = (value: unknown) => put(Buffer.from(JSON.stringify(value)));
   const layers: unknown[] = [];
   const diffIds: string[] = [];
-  for (const { tar, compression = "none", claims = {} } of layout.layers) {
+  for (const { tar, compression = "none", trailing, claims = {} } of layout.layers) {
     const packed = compression === "gzip" ? gzipSync(tar) : compression === "zstd" ? zstdCompressSync(tar) : tar;
-    const stored = await put(packed);
+    const stored = await put(trailing === undefined ? packed : Buffer.concat([packed, trailing]));
     const mediaType = compression === "zstd" ? "application/vnd.oci.image.layer.v1.tar+zstd" : types.layer[compression];
     layers.push({
       mediaType: claims.mediaType ?? mediaType,
