@@ -1,11 +1,14 @@
 // Which locales an unpacked image has, and in which languages its programs speak. Judged by its files; answers are remembered.
-import { readdirSync, readFileSync, statSync } from "node:fs";
+import { lstatSync, readdirSync, readFileSync } from "node:fs";
 import { type ByteString, bytesOf } from "../base/byte-string.ts";
+import { resolveInImage } from "./image-path.ts";
 
 const ARCHIVE = "/usr/lib/locale/locale-archive";
 const LOCALES = "/usr/lib/locale";
 const MESSAGES = "/usr/share/locale";
 const KNOWN_MAX = 256;
+/** Largest archive that is searched; glibc's with every locale has some 220 MB. */
+const ARCHIVE_BYTES_MAX = 512 * 1024 * 1024;
 
 interface LocaleName {
   readonly language: string;
@@ -50,8 +53,14 @@ export class ImageLocaleFiles {
     return answer;
   }
 
-  #host(path: string): Buffer {
-    return bytesOf((this.#rootfs + path) as ByteString);
+  /** Where a path of the image leads to within it, for `node:fs`; null for nothing that can be looked at. */
+  #host(path: string): Buffer | null {
+    try {
+      const inside = resolveInImage(this.#rootfs, path as ByteString);
+      return inside === null ? null : bytesOf((this.#rootfs + inside) as ByteString);
+    } catch {
+      return null;
+    }
   }
 
   #lookForLocale(name: string): boolean {
@@ -60,10 +69,14 @@ export class ImageLocaleFiles {
     const { language, territory, codeset, modifier } = parts;
     const normal = codeset === "" ? "" : `.${codeset.slice(1).toLowerCase().replaceAll("-", "")}`;
     const spelled = `${language}${territory}${normal}${modifier}`;
-    for (const folder of [spelled, name])
-      if (statSync(this.#host(`${LOCALES}/${folder}`), { throwIfNoEntry: false }) !== undefined) return true;
-    if (statSync(this.#host(ARCHIVE), { throwIfNoEntry: false }) === undefined) return false;
-    return readFileSync(this.#host(ARCHIVE)).includes(`${spelled}\0`, 0, "latin1");
+    if ([spelled, name].some((folder) => this.#host(`${LOCALES}/${folder}`) !== null)) return true;
+    const archive = this.#host(ARCHIVE);
+    if (archive === null) return false;
+    // No link any more, so a file is one of the image's.
+    const stat = lstatSync(archive);
+    return (
+      stat.isFile() && stat.size <= ARCHIVE_BYTES_MAX && readFileSync(archive).includes(`${spelled}\0`, 0, "latin1")
+    );
   }
 
   #lookForMessages(name: string): boolean {
@@ -71,9 +84,10 @@ export class ImageLocaleFiles {
     if (parts === null) return false;
     const { language, territory } = parts;
     return [`${language}${territory}`, language].some((folder) => {
+      const messages = this.#host(`${MESSAGES}/${folder}/LC_MESSAGES`);
+      if (messages === null) return false;
       try {
-        const files = readdirSync(this.#host(`${MESSAGES}/${folder}/LC_MESSAGES`));
-        return files.some((file) => file.endsWith(".mo"));
+        return readdirSync(messages).some((file) => file.endsWith(".mo"));
       } catch {
         return false;
       }
