@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { mkdirSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs";
+import { mkdirSync, readdirSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { ascii, byteStringOf } from "../../src/base/byte-string.ts";
@@ -150,6 +150,39 @@ test("a RUN that cannot start, is killed or takes too long is told, and the daem
   const end = await folder.run('exec "$HPCC" gcc -c a.c');
   assert.deepEqual([end.code, end.stderr], [0, ""]);
   assert.equal(readFileSync(taken, "latin1"), "keep");
+});
+
+test("a RUN that takes too long is killed whole, also while it starts processes", async () => {
+  // So told from what runs elsewhere.
+  const seconds = String(1_000_000 + process.pid);
+  const fork = `while :; do sleep ${seconds} & [ $((n += 1)) -lt 200 ] || wait; done`;
+  const unseen = { stdout: { kind: "discard" }, stderr: { kind: "discard" } } as const;
+  const left = () =>
+    readdirSync("/proc").filter((pid) => {
+      try {
+        return /^\d+$/.test(pid) && readFileSync(`/proc/${pid}/cmdline`, "latin1").includes(seconds);
+      } catch {
+        return false;
+      }
+    });
+  await using folder = new LauncherFolder();
+  await folder.serve(async (peer) => {
+    await peer.call();
+    for (let id = 1; id <= 30; id++) {
+      const { outcome } = await peer.run(hostRun(["/bin/sh", "-c", fork], { ...unseen, id, timeLimitMs: 5 + id }));
+      assert.deepEqual(outcome, { kind: "failed", failure: "time-limit", errno: 0 });
+    }
+    peer.send(outputsOf([]));
+  });
+  try {
+    assert.equal((await folder.run('exec "$HPCC" gcc -c a.c')).code, 0);
+    // The dead are there until they are reaped.
+    for (const end = Date.now() + 10_000; left().length > 0 && Date.now() < end; )
+      await new Promise((resolve) => setTimeout(resolve, 10));
+    assert.deepEqual(left(), []);
+  } finally {
+    for (const pid of left()) process.kill(Number(pid), "SIGKILL");
+  }
 });
 
 test("a final message during a RUN ends its child", async () => {

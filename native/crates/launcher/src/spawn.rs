@@ -10,6 +10,8 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 const DESCENDANTS_MAX: usize = 4096;
+/// What it may take until all descendants have stopped: one that the machine gives no time is not waited for longer.
+const STOP_TIME_MAX: Duration = Duration::from_millis(500);
 const CAPTURE_MODE: libc::mode_t = 0o600;
 
 /// A program that runs as our child.
@@ -158,9 +160,12 @@ impl Child {
 
     /// Signals the child and everything below it: a compiler driver that is killed leaves its own children running.
     pub fn signal(&self, signal: i32) {
-        for pid in descendants(self.pid) {
-            // SAFETY: no pointers.
-            unsafe { libc::kill(pid, signal) };
+        let all = stop_tree(self.pid);
+        for signal in [signal, libc::SIGCONT] {
+            for pid in &all {
+                // SAFETY: no pointers.
+                unsafe { libc::kill(*pid, signal) };
+            }
         }
     }
 
@@ -218,6 +223,36 @@ fn become_program(prepared: &Prepared, parent: u32, signals: &Signals) -> (RunFa
         RunFailure::Program,
         sys::exec(&prepared.program, &prepared.argv, &prepared.environment),
     )
+}
+
+/// Stops a process and all below it, and lists them: who has stopped starts nobody, so what a listing shows after that is all
+/// there is. A fork that had begun when the signal came still ends, which is why it waits.
+fn stop_tree(pid: libc::pid_t) -> Vec<libc::pid_t> {
+    let mut stopped = Vec::new();
+    let deadline = Instant::now() + STOP_TIME_MAX;
+    loop {
+        let all = descendants(pid);
+        let new: Vec<_> = all.iter().filter(|pid| !stopped.contains(*pid)).collect();
+        if new.is_empty() || all.len() > DESCENDANTS_MAX {
+            return all;
+        }
+        for pid in &new {
+            // SAFETY: no pointers.
+            unsafe { libc::kill(**pid, libc::SIGSTOP) };
+        }
+        while new.iter().any(|pid| runs(**pid)) && Instant::now() < deadline {
+            let _ = sys::poll(&mut [], Some(Duration::from_millis(1)));
+        }
+        stopped.extend(new);
+    }
+}
+
+/// Whether a process may still fork. One in vfork sleeps without end while its child is stopped, and starts nobody meanwhile.
+fn runs(pid: libc::pid_t) -> bool {
+    let stat = std::fs::read(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let name_end = stat.iter().rposition(|&byte| byte == b')');
+    let state = name_end.and_then(|at| stat.get(at + 2));
+    matches!(state, Some(b'R' | b'S'))
 }
 
 /// A process and all below it, from /proc; the process alone where the kernel does not list children.
