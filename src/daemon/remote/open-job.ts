@@ -121,6 +121,8 @@ export class OpenJob {
     this.#receiver = receiver;
     this.#stopSending.abort(new HpccError("job.cancelled", "the worker has answered"));
     if (receiver.complete) this.#finish();
+    // It crossed the cancel. Whoever gave up has been told that nothing is written any more.
+    if (this.#cancelSent) return;
     const received = receiveResult(result, receiver, job.outputFolder);
     this.#receiving = received.then(
       (content) => {

@@ -315,6 +315,28 @@ describe("a worker that fails is told from one that refuses", () => {
     }
   });
 
+  test("its result that crosses a cancel is not written", async (t) => {
+    const worker = await ScriptedWorker.start(t, (message) => {
+      if (message.case === "hello") return [hello];
+      if (message.case === "cancel") return [resultOf(message.value.jobId), chunkOf(message.value.jobId)];
+      if (message.case !== "job" || message.value.jobId === 1n) return [];
+      return [{ case: "error", value: { jobId: message.value.jobId, code: "job.failed" } }];
+    });
+    const client = await worker.client();
+    const cancel = new AbortController();
+    const job = assert.rejects(client.compile(worker.job(), { signal: cancel.signal }), { code: "job.cancelled" });
+    await until(() => worker.heard.includes("job"));
+    cancel.abort();
+    await job;
+    // Answered after the result, on the same stream.
+    await assert.rejects(client.compile(worker.job(), NEVER), { code: "job.failed" });
+    for (let i = 0; i < 100; i++) {
+      await new Promise((resolve) => setImmediate(resolve));
+      assert.deepEqual(await readdir(worker.folder), []);
+    }
+    client.close();
+  });
+
   test("a job above the worker's limit waits for a place, or for its own cancel", async (t) => {
     const open: bigint[] = [];
     const worker = await ScriptedWorker.start(t, (message) => {
