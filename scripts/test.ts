@@ -27,6 +27,8 @@ interface Group {
   readonly byName?: boolean;
   /** Adds up the runner's own closing figures. */
   readonly count: (output: string) => Tally;
+  /** The line with which the runner begins to say what failed and why. */
+  readonly failures: RegExp;
   readonly deadlineMinutes: number;
 }
 
@@ -54,6 +56,19 @@ const gateTally = (output: string): Tally => ({
   failed: sum(output, /^\d+ gates passed, (\d+) failed/gm),
   skipped: 0,
 });
+
+const NODE_FAILURES = /^✖ failing tests:$/m;
+const CARGO_FAILURES = /^failures:$/m;
+const GATE_FAILURES = /^\d+ gates passed, [1-9]/m;
+/** Lines of a failed group that are said once more at the end. */
+const FAILURE_LINES_MAX = 40;
+
+/** What a failed group said of its failures, so that the end of a log tells what to look for. */
+function failureLines(group: Group, output: string): string[] {
+  const start = output.search(group.failures);
+  const said = (start < 0 ? output : output.slice(start)).trimEnd().split("\n");
+  return start < 0 ? said.slice(-FAILURE_LINES_MAX) : said.slice(0, FAILURE_LINES_MAX);
+}
 
 /** Most a test may take where it compiles in an emulated machine. */
 const EMULATED_TEST_MS_MAX = 600_000;
@@ -87,9 +102,11 @@ function nodeTests(name: string, patterns: readonly string[], options: NodeTestO
       "--test-reporter=spec",
       `--test-concurrency=${concurrency}`,
       `--test-timeout=${testMsMax}`,
+      "--import=./test/support/property-seed.ts",
       ...files,
     ],
     count: (output) => (files.length === 0 ? { passed: 0, failed: 1, skipped: 0 } : nodeTally(output)),
+    failures: NODE_FAILURES,
     deadlineMinutes,
     ...(options.env && { env: options.env }),
   };
@@ -123,7 +140,7 @@ function labTests(name: string, patterns: readonly string[], deadlineMinutes: nu
 }
 
 const groups: readonly Group[] = [
-  { name: "checks", command: [node, "scripts/check.ts"], count: gateTally, deadlineMinutes: 10 },
+  { name: "checks", command: [node, "scripts/check.ts"], count: gateTally, failures: GATE_FAILURES, deadlineMinutes: 10 },
   {
     name: "rust",
     command: [
@@ -137,6 +154,7 @@ const groups: readonly Group[] = [
     ],
     cwd: join(root, "native"),
     count: cargoTally,
+    failures: CARGO_FAILURES,
     deadlineMinutes: 10,
   },
   nodeTests("unit", ["src/**/*.test.ts"], { concurrency: 2, deadlineMinutes: 10, testMsMax: TEST_MS_MAX }),
@@ -168,7 +186,7 @@ const groups: readonly Group[] = [
   }),
 ];
 
-function run(group: Group): Promise<{ tally: Tally; seconds: number }> {
+function run(group: Group): Promise<{ tally: Tally; seconds: number; output: string }> {
   const started = performance.now();
   return new Promise((resolve) => {
     const [program = "", ...args] = group.command;
@@ -197,13 +215,14 @@ function run(group: Group): Promise<{ tally: Tally; seconds: number }> {
       const tally = group.count(output);
       if (code !== 0 && tally.failed === 0) tally.failed = 1;
       if (tally.passed + tally.failed === 0) tally.failed = 1;
-      resolve({ tally, seconds: (performance.now() - started) / 1000 });
+      resolve({ tally, seconds: (performance.now() - started) / 1000, output });
     });
   });
 }
 
 const total: Tally = { passed: 0, failed: 0, skipped: 0 };
 const lines: string[] = [];
+const failures: string[] = [];
 for (const group of groups) {
   if (wanted.length > 0 && !wanted.includes(group.name)) continue;
   if (wanted.length === 0 && group.byName && !all) {
@@ -216,14 +235,16 @@ for (const group of groups) {
     total.skipped += 1;
     continue;
   }
-  const { tally, seconds } = await run(group);
+  const { tally, seconds, output } = await run(group);
   total.passed += tally.passed;
   total.failed += tally.failed;
   total.skipped += tally.skipped;
+  if (tally.failed > 0) failures.push(`\n== failed in ${group.name} ==`, ...failureLines(group, output));
   lines.push(
     `${group.name}: ${tally.passed} passed, ${tally.failed} failed, ${tally.skipped} skipped in ${seconds.toFixed(0)} s`,
   );
 }
+for (const line of failures) console.log(line);
 console.log(`\n${lines.join("\n")}`);
 console.log(`${total.passed} passed, ${total.failed} failed, ${total.skipped} skipped`);
 process.exitCode = total.failed === 0 && total.passed > 0 ? 0 : 1;

@@ -380,12 +380,29 @@ const word = oneof(
   anyString({ unit: integer({ min: 1, max: 255 }).map((code) => String.fromCharCode(code)), maxLength: 12 }),
 );
 
+/** An option that need not be refused, with an operand where it takes the next word: most lines of these compile. */
+const accepted = tuple(
+  constantFrom(...GNU_OPTIONS.filter(({ bypass, role }) => bypass === null && role !== "mode")),
+  constantFrom("x", "b/x", "=1", "a=b"),
+).map(([{ name, form }, value]): string[] => {
+  if (form === "switch") return [name];
+  return form === "separate" ? [name, value] : [name + value];
+});
+
+/** The words after `gcc -c`: arbitrary ones, or accepted options around a source. */
+const anyLine = oneof(
+  array(word, { maxLength: 12 }),
+  tuple(array(accepted, { maxLength: 4 }), array(accepted, { maxLength: 2 }), array(word, { maxLength: 1 })).map(
+    ([before, after, wild]) => [...before.flat(), "a.c", ...after.flat(), ...wild],
+  ),
+);
+
 describe("properties", () => {
   for (const family of FAMILIES) {
     it(`${family}: never throws; the words of all arguments are the expanded command line`, () => {
       let compiles = 0;
       assertProperty(
-        property(array(word, { maxLength: 12 }), anyString(), (words, file) => {
+        property(anyLine, anyString(), (words, file) => {
           const readResponseFile = (): Uint8Array => Buffer.from(file.replaceAll("@", ""), "latin1");
           const argv = ["gcc", "-c", ...words].map(ascii);
           const result = parseGnu(argv, { family, readResponseFile });
@@ -407,7 +424,7 @@ describe("properties", () => {
         }),
         { numRuns: 3000 },
       );
-      assert.ok(compiles > 5, `only ${compiles} compiles`);
+      assert.ok(compiles > 100, `only ${compiles} compiles`);
     });
   }
 });
