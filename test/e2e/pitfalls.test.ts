@@ -293,7 +293,7 @@ test("a fifo of the project holds nobody up", async () => {
   const env = { ...farm.env };
   const waiting = new AbortController();
   const blocked = runCommand([HPCC, "clang", "@args"], { cwd: root, env, signal: waiting.signal });
-  const other = await runCommand([HPCC, "gcc", "-c", "a.c"], { cwd: root, env, timeoutMs: 8_000 });
+  const other = await runCommand([HPCC, "gcc", "-c", "a.c"], { cwd: root, env, timeoutMs: 60_000 });
   assert.equal(other.code, 0, other.stderr);
   waiting.abort();
   await blocked;

@@ -447,7 +447,7 @@ describe("a firecracker boot that fails", () => {
     });
 
   it("says the console's last words", async () => {
-    await using own = await setUp({ keeper: { refusals: 1_000_000 }, runtime: { bootDeadlineMs: 500 } });
+    await using own = await setUp({ keeper: { refusals: 1_000_000 }, runtime: { bootDeadlineMs: 2_000 } });
     const booting = own.runtime.boot(SPEC, signal);
     const refused = assert.rejects(booting, failsWith("vm.boot", /\nKernel panic: no init$/m));
     while (own.keeper.jails.length === 0) await new Promise((resolve) => setImmediate(resolve));
@@ -456,9 +456,9 @@ describe("a firecracker boot that fails", () => {
   });
 
   it("says why it failed, also when its jail does not go away, which is logged", async () => {
-    await using own = await setUp({ keeper: { refusals: 1_000_000 }, runtime: { bootDeadlineMs: 300 } });
+    await using own = await setUp({ keeper: { refusals: 1_000_000 }, runtime: { bootDeadlineMs: 2_000 } });
     const booting = own.runtime.boot(SPEC, signal);
-    const refused = assert.rejects(booting, failsWith("vm.boot", /did not answer within 300 ms/));
+    const refused = assert.rejects(booting, failsWith("vm.boot", /did not answer within 2000 ms/));
     while (own.keeper.jails.length === 0) await new Promise((resolve) => setImmediate(resolve));
     const jail = own.keeper.jails[0]!;
     jail.destroy = async () => {

@@ -18,7 +18,7 @@ import type { DriverUnderTest, OpenedDriver } from "./driver.ts";
 import { compile, failsWith, limitedBy, runsOn, stdoutOf, untilRunning } from "./executions.ts";
 
 const PARK_CYCLES = Number(process.env["HPCC_TEST_PARK_CYCLES"] ?? 100);
-const CANCEL_MS_MAX = 2_000;
+const CANCEL_MS_MAX = 10_000;
 const BIG_BYTES = 48 * 2 ** 20;
 /** How long a parked machine is watched. */
 const STILL_MS = 100;
@@ -26,7 +26,7 @@ const STILL_MS = 100;
 const SCRUB_MS = 8_000;
 const GRACE_MS = 2_000;
 /** From a deadline until nothing is left. */
-const LEAVE_MS_MAX = 5_000;
+const LEAVE_MS_MAX = 10_000;
 
 const signal = new AbortController().signal;
 

@@ -80,7 +80,7 @@ async fn a_cancelled_execution_ends_at_once() {
     session.cancel(12345).await;
     let (ended, outcome) = session.next_outcome().await;
     assert_eq!((ended, outcome.error()), (id, Code::Cancelled));
-    assert!(cancelled.elapsed() < Duration::from_secs(1));
+    assert!(cancelled.elapsed() < Duration::from_secs(8));
     session.cancel(id).await;
     session.run(compile(1)).await.ok();
 }
@@ -126,7 +126,7 @@ async fn only_one_session_lives() {
         let asked = Instant::now();
         let status = harness.try_session_with(start()).await.err().unwrap();
         assert!(support::is_closed(&status), "{status}");
-        assert!(asked.elapsed() < Duration::from_secs(1));
+        assert!(asked.elapsed() < Duration::from_secs(8));
     }
     session.run(compile(0)).await.ok();
     drop(session);

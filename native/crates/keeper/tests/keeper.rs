@@ -623,7 +623,7 @@ fn a_start_can_be_given_up() {
     let destroy = keeper.send("destroy", json!({ "vm": "vm-1" }));
     assert!(keeper.answer(start).unwrap_err().starts_with("vm-gone"));
     keeper.answer(destroy).unwrap();
-    assert!(started.elapsed() < Duration::from_secs(5));
+    assert!(started.elapsed() < Duration::from_secs(15));
     assert!(keeper.machines().is_empty());
     keeper.finish();
 }

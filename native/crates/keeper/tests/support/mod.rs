@@ -17,7 +17,7 @@ pub const MEMORY_BYTES: u64 = 16 << 20;
 pub const WORKER_UID: u32 = 48_000;
 /// What must be gone is gone within this.
 pub const GONE: Duration = Duration::from_secs(5);
-const PATIENCE: Duration = Duration::from_secs(15);
+const PATIENCE: Duration = Duration::from_secs(60);
 static RANGES: AtomicU32 = AtomicU32::new(0);
 
 pub fn digest_of(bytes: &[u8]) -> String {
