@@ -140,7 +140,13 @@ function labTests(name: string, patterns: readonly string[], deadlineMinutes: nu
 }
 
 const groups: readonly Group[] = [
-  { name: "checks", command: [node, "scripts/check.ts"], count: gateTally, failures: GATE_FAILURES, deadlineMinutes: 10 },
+  {
+    name: "checks",
+    command: [node, "scripts/check.ts"],
+    count: gateTally,
+    failures: GATE_FAILURES,
+    deadlineMinutes: 10,
+  },
   {
     name: "rust",
     command: [

@@ -2,11 +2,11 @@
 // exchanged, so that a start that somebody has running stays undisturbed.
 import assert from "node:assert/strict";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
-import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { CHECKOUT, runCommand } from "../support/farm.ts";
+import { freePort } from "../support/free-port.ts";
 
 const SECTION = "## Five-minute start";
 const BLOCKS_MIN = 8;
@@ -25,28 +25,12 @@ function commandBlocks(readme: string): string[] {
   return blocks;
 }
 
-async function freePorts(count: number): Promise<number[]> {
-  const servers = await Promise.all(
-    Array.from({ length: count }, async () => {
-      const server = createServer();
-      await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-      return server;
-    }),
-  );
-  return servers.map((server) => {
-    const address = server.address();
-    server.close();
-    assert.ok(typeof address === "object" && address !== null);
-    return address.port;
-  });
-}
-
 test("the five-minute start works, command by command", { timeout: START_MS + 30_000 }, async () => {
   const isSetUp = readFileSync(join(CHECKOUT, "node_modules/.hpcc-lock")).equals(
     readFileSync(join(CHECKOUT, "package-lock.json")),
   );
   assert.ok(isSetUp, "`make setup` has been run, so that the start's own installs nothing below running tests");
-  const [schedulerPort, workerPort] = await freePorts(2);
+  const [schedulerPort, workerPort] = [await freePort(), await freePort()];
   const blocks = commandBlocks(readFileSync(join(CHECKOUT, "README.md"), "utf8")).map((block) =>
     block
       .replaceAll("127.0.0.1:9440", `127.0.0.1:${schedulerPort}`)

@@ -154,7 +154,7 @@ test("a daemon that never listens is given up in time, and not started twice", a
     const ends = await Promise.all(Array.from({ length: 5 }, () => folder.run(CALL, { environment })));
     assert.ok(ends.every((end) => end.code === 0 && end.stderr === "real\n"));
     // It is given up by the clock, which may be before it says that it started.
-    while (starts(folder).length === 0) await new Promise((resolve) => setTimeout(resolve, 5));
+    while (starts(folder).length === 0) await setTimeout(5);
     assert.equal(starts(folder).length, 1);
     assert.ok(folder.fallbacks().every((reason) => reason.startsWith("daemon-")));
     const past = new Date(Date.now() - 31_000);

@@ -15,9 +15,9 @@ import {
   statSync,
   writeFileSync,
 } from "node:fs";
-import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { freePort } from "./free-port.ts";
 
 export const CHECKOUT = join(import.meta.dirname, "../..");
 export const HPCC = join(CHECKOUT, "out/bin/hpcc");
@@ -84,17 +84,6 @@ async function mustRun(argv: readonly string[], options: CommandOptions = {}): P
   if (result.code !== 0)
     throw new Error(`${argv.join(" ")} ended with ${result.code ?? result.signal}: ${result.stderr}${result.stdout}`);
   return result.stdout;
-}
-
-function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const server = createServer();
-    server.on("error", reject);
-    server.listen(0, "127.0.0.1", () => {
-      const address = server.address();
-      server.close(() => resolve(typeof address === "object" && address !== null ? address.port : 0));
-    });
-  });
 }
 
 /** Waits for a condition that other processes bring about; throws with `what` when it never comes. */

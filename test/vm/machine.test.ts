@@ -15,6 +15,7 @@ import { makePoolKey } from "../../src/vm/pool-key.ts";
 import type { Runtime } from "../../src/vm/runtime.ts";
 import type { VmEvent } from "../../src/vm/vm-event.ts";
 import { WarmVmPool } from "../../src/vm/warm-vm-pool.ts";
+import { isAlive } from "../support/processes.ts";
 import { bootSpec, childrenNamed, MACHINE, openTestRuntime, request, VmFolders } from "../support/vm.ts";
 import { compileProbe, makeToolchain } from "../support/vm-toolchain.ts";
 
@@ -92,12 +93,8 @@ describe("a machine", () => {
       worker.kill("SIGKILL");
       await once(worker, "exit");
       const deadlineMs = performance.now() + 5_000;
-      while (pids.some((pid) => existsSync(`/proc/${pid}`)) && performance.now() < deadlineMs) await turn();
-      assert.deepEqual(
-        pids.filter((pid) => existsSync(`/proc/${pid}`)),
-        [],
-        "the kernel ends the machine's processes within five seconds",
-      );
+      while (pids.some(isAlive) && performance.now() < deadlineMs) await turn();
+      assert.deepEqual(pids.filter(isAlive), [], "the kernel ends the machine's processes within five seconds");
       assert.equal(readdirSync(own.vms).length, 1);
       await openTestRuntime(own);
       assert.deepEqual(own.leftovers(), []);

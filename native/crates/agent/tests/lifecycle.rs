@@ -57,7 +57,10 @@ async fn a_scrub_ends_what_runs() {
     let harness = Harness::start();
     let mut session = harness.session().await;
     let first = sequence(&session);
-    session.run(Job::probe(&["plant"])).await.ok();
+    session
+        .run(Job::probe(&["plant", "hpcc-scrub-me"]))
+        .await
+        .ok();
     for action in [
         &["spin"][..],
         &["chatter"],
@@ -88,7 +91,7 @@ async fn a_scrub_ends_what_runs() {
     assert_clear(&session, first + 1);
     if !harness.is_guest() {
         assert_eq!(support::processes_named("hpcc-scrubbed"), 0);
-        assert_eq!(support::processes_named("hpcc-planted"), 0);
+        assert_eq!(support::processes_named("hpcc-scrub-me"), 0);
     }
     session.run(compile()).await.ok();
 }
@@ -106,7 +109,7 @@ async fn a_session_process_that_dies_is_cleared_away() {
     for (round, signal) in (1..).zip([libc::SIGKILL, libc::SIGABRT, libc::SIGFPE, libc::SIGTERM]) {
         let name = format!("hpcc-orphan-{round}");
         session.begin(Job::probe(&["named", &name])).await;
-        session.begin(Job::probe(&["plant"])).await;
+        session.begin(Job::probe(&["plant", "hpcc-left"])).await;
         let deadline = Instant::now() + Duration::from_secs(20);
         while support::processes_named(&name) == 0 {
             assert!(Instant::now() < deadline);
@@ -122,7 +125,7 @@ async fn a_session_process_that_dies_is_cleared_away() {
         session = harness.session().await;
         assert_clear(&session, round);
         assert_eq!(support::processes_named(&name), 0);
-        assert_eq!(support::processes_named("hpcc-planted"), 0);
+        assert_eq!(support::processes_named("hpcc-left"), 0);
         session.run(compile()).await.ok();
     }
     let told = harness.console();

@@ -388,8 +388,11 @@ async fn a_terminal_has_its_width_and_changes_no_byte() {
 async fn a_planted_process_does_not_outlive_its_execution() {
     let harness = Harness::start();
     let mut session = harness.session().await;
-    session.run(Job::probe(&["plant"])).await.ok();
-    assert_eq!(support::processes_named("hpcc-planted"), 0);
+    session
+        .run(Job::probe(&["plant", "hpcc-outlives"]))
+        .await
+        .ok();
+    assert_eq!(support::processes_named("hpcc-outlives"), 0);
     let next = session
         .run(Job::probe(&["ls", "/proc"]))
         .await

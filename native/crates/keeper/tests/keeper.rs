@@ -13,7 +13,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use support::{Keeper, MEMORY_BYTES, Site, Vm, digest_of, looks};
+use support::{Keeper, MEMORY_BYTES, Site, Vm, digest_of, install, looks};
 
 /// Has a VMM write a snapshot of a memory of which three pieces are not zeros.
 fn write_snapshot(vm: &Vm) {
@@ -705,12 +705,15 @@ fn what_cannot_work_is_refused_before_a_worker_runs() {
     assert!(refused(&again(&firecracker, "/etc/hostname")).contains("does not tell a version"));
     let old = site.path("old/firecracker");
     fs::create_dir(site.path("old")).unwrap();
-    fs::write(&old, "#!/bin/sh\necho Firecracker v1.16.0\n").unwrap();
-    fs::set_permissions(&old, fs::Permissions::from_mode(0o755)).unwrap();
+    let script = |text: &str| {
+        fs::write(site.path("script"), text).unwrap();
+        install(&site.path("script"), &old);
+    };
+    script("#!/bin/sh\necho Firecracker v1.16.0\n");
     assert!(refused(&again(&firecracker, old.to_str().unwrap())).contains("1.16.1 or newer"));
-    fs::write(&old, "#!/bin/sh\necho Firecracker v1.17.0\n").unwrap();
+    script("#!/bin/sh\necho Firecracker v1.17.0\n");
     assert!(refused(&again(&firecracker, old.to_str().unwrap())).contains("one release"));
-    fs::write(&old, "#!/bin/sh\nsleep 60\n").unwrap();
+    script("#!/bin/sh\nsleep 60\n");
     assert!(
         refused(&again(&firecracker, old.to_str().unwrap())).contains("does not tell a version")
     );

@@ -100,12 +100,12 @@ static void escape_files(void) {
 }
 
 /* Leaves a process in a session of its own that has closed everything. */
-static void plant(void) {
+static void plant(const char *name) {
   if (fork()) return;
   setsid();
   if (fork()) _exit(0);
   for (int fd = 0; fd < 64; fd++) close(fd);
-  prctl(PR_SET_NAME, "hpcc-planted");
+  prctl(PR_SET_NAME, name);
   for (;;) pause();
 }
 
@@ -132,7 +132,7 @@ static struct sockaddr_un abstract_address = {AF_UNIX, "\0hpcc-planted"};
 
 /* Plants all that an execution might leave for another one; with "hold" it stays. */
 static void leave(int hold) {
-  plant();
+  plant("hpcc-planted");
   plant_objects();
   answer("key", syscall(SYS_add_key, "user", "hpcc-planted", "x", 1, -4 /* the user's keyring */));
   answer("keyring", syscall(SYS_keyctl, 1 /* join a session keyring */, 0));
@@ -207,7 +207,7 @@ int main(int argc, char **argv) {
   else if (!strcmp(action, "self")) self();
   else if (!strcmp(action, "ls")) for (int i = 2; i < argc; i++) list(argv[i]);
   else if (!strcmp(action, "escape")) escape_files();
-  else if (!strcmp(action, "plant")) plant();
+  else if (!strcmp(action, "plant")) plant(argv[2]);
   else if (!strcmp(action, "leave")) leave(argc > 2);
   else if (!strcmp(action, "find")) find();
   else if (!strcmp(action, "plant-beside")) plant_beside();

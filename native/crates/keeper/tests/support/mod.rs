@@ -46,8 +46,7 @@ impl Site {
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
         for role in ["jailer", "firecracker", "worker"] {
             let path = folder.path().join(role);
-            fs::copy(env!("CARGO_BIN_EXE_stand-in"), &path).unwrap();
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+            install(Path::new(env!("CARGO_BIN_EXE_stand-in")), &path);
         }
         let home = folder.path().join("home");
         fs::create_dir(&home).unwrap();
@@ -249,6 +248,13 @@ impl Drop for Site {
         }
         let _ = fs::remove_dir(self.cgroup());
     }
+}
+
+/// Copies a program. Another process writes it: what a fork of another test's thread holds open cannot be executed meanwhile.
+pub fn install(program: &Path, path: &Path) {
+    run(Command::new("install")
+        .args(["-m", "0755"])
+        .args([program, path]));
 }
 
 fn run(command: &mut Command) {
