@@ -127,18 +127,15 @@ test("the bytes' chunks make no difference, and content may be left unread", asy
   assert.deepEqual(names, ["a", "pppp", "d/", "last"]);
 });
 
-test("global records hold until a member's own, and an empty one takes them back", async () => {
-  const record = (text: string) => `${text.length + 4} ${text}\n`;
-  const tar = rawTar([
-    { name: "g", flag: "g", content: record("linkpath=all") },
-    { name: "one", flag: "2", link: "own" },
-    { name: "x", flag: "x", content: record("linkpath=mine") },
-    { name: "two", flag: "2", link: "own" },
-    { name: "x", flag: "x", content: record("linkpath=") },
-    { name: "three", flag: "2", link: "own" },
-  ]);
-  const links = (await linesOf(tar)).map((line) => /\[(.*)\]/.exec(line)?.[1]);
-  assert.deepEqual(links, ["all", "mine", "own"]);
+const record = (text: string) => `${text.length + 4} ${text}\n`;
+
+test("global records of no meaning here are passed over, as by git archive", async () => {
+  const tar = rawTar([{ name: "g", flag: "g", content: `52 comment=${"0".repeat(40)}\n` }, { name: "one" }]);
+  assert.deepEqual(await linesOf(tar), ["0 644 one [] "]);
+});
+
+test("a name that ends in a slash is a folder of the old format", async () => {
+  assert.deepEqual(await linesOf(rawTar([{ name: "d/", flag: "\0" }])), ["5 644 d/ [] "]);
 });
 
 test("the end: two blocks of zeros, or none, and nothing read behind them", async () => {
@@ -180,6 +177,37 @@ const HOSTILE: readonly (readonly [string, RegExp, Buffer])[] = [
     rawTar([{ name: "x", flag: "x", size: EXTENDED_BYTES_MAX + 1 }]),
   ],
   ["an extended header cut off", /middle of a/, rawTar([{ name: "L", flag: "L", size: 4096 }])],
+  ["a file with a slash at its end", /slash at its end/, rawTar([{ name: "d/" }])],
+  ["a global path", /global header that speaks/, rawTar(extended("g", record("path=aaaaaaa")))],
+  ["a global link", /global header that speaks/, rawTar(extended("g", record("linkpath=all")))],
+  ["a global size", /global header that speaks/, rawTar(extended("g", record("size=1000000")))],
+  ["global holes", /global header that speaks/, rawTar(extended("g", record("GNU.sparse.major=1")))],
+  [
+    "a global header between a member's own",
+    /global header after another/,
+    rawTar([{ name: "L", flag: "L", content: "n\0" }, ...extended("g", record("comment=aaaa"))]),
+  ],
+  [
+    "global headers without end",
+    /more than 100 global/,
+    rawTar(Array.from({ length: 101 }, () => ({ name: "g", flag: "g", content: record("comment=aaaa") }))),
+  ],
+  [
+    "two names of a member",
+    /names a member in two ways/,
+    rawTar([{ name: "L", flag: "L", content: "n\0" }, ...extended("x", record("path=aaaaaaa"))]),
+  ],
+  [
+    "two links of a member",
+    /names a member in two ways/,
+    rawTar([{ name: "K", flag: "K", content: "n\0" }, ...extended("x", record("linkpath=all"))]),
+  ],
+  ...(["x", "L", "K"] as const).map((flag): [string, RegExp, Buffer] => [
+    `two headers ${flag} of a member`,
+    /has two/,
+    rawTar([{ name: "e", flag, content: record("path=aaaaaaa") }, ...extended(flag, record("path=aaaaaaa"))]),
+  ]),
+  ["Schily's format", /unknown format/, edited([{ name: "f" }], (at) => at.write("tar\0", 508, "latin1"))],
   ["another format", /unknown format/, edited([{ name: "f" }], (at) => at.write("star ", 257))],
 ];
 

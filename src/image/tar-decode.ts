@@ -1,12 +1,14 @@
 // Reads a tar archive as a stream of members: ustar with PAX records, and GNU's long names. UNTRUSTED: registry. Names are
-// bytes. Whatever is not exactly the format is refused, and every member makes progress by at least a block. Pure. Format: POSIX.1-2017, pax, and GNU tar's manual, "Basic Tar Format".
+// bytes. Whatever is not exactly the format is refused, and so is what other readers of images take
+// differently: an image is the same tree to everybody. Every member makes progress by at least a block. Pure. Format:
+// POSIX.1-2017, pax, and GNU tar's manual, "Basic Tar Format".
 import { type ByteString, byteStringOf } from "../base/byte-string.ts";
 import { HpccError } from "../base/errors.ts";
 import { quoteName } from "./entry-path.ts";
 
 /** A member as its headers say. */
 export interface TarEntry {
-  /** Type flag of the header; "0" for the old NUL, "5" for a plain name that ends in a slash. */
+  /** Type flag of the header; of the old NUL, "5" for a name that ends in a slash and else "0". */
   readonly flag: string;
   readonly name: ByteString;
   readonly link: ByteString;
@@ -29,10 +31,14 @@ interface Extended {
 const NOTHING_SAID: Extended = { name: null, link: null, sizeBytes: null, sparse: false };
 
 const BLOCK_BYTES = 512;
-/** Largest extended header: PAX records or a long name. */
-export const EXTENDED_BYTES_MAX = 4 * 1024 * 1024;
+/** Largest extended header: PAX records or a long name. Go's archive/tar has the same limit. */
+export const EXTENDED_BYTES_MAX = 1024 * 1024;
+/** Global headers of an archive; one is usual, by `git archive`. */
+const GLOBALS_MAX = 100;
 const MAGICS: readonly string[] = ["ustar\x00", "ustar "];
 const PREFIX_MAGIC = "ustar\x00";
+/** At the end of a header of Schily's tar, whose prefix is shorter. */
+const STAR_MAGIC = "tar\x00";
 
 function invalid(what: string): HpccError {
   return new HpccError("image.invalid", `the tar archive ${what}`);
@@ -118,8 +124,8 @@ function numberField(block: Buffer, at: number, length: number, what: string): n
 }
 
 /** PAX records: `length key=value\n`, the length counting the whole record in bytes. */
-function parsePax(bytes: Buffer, before: Extended): Extended {
-  let said = before;
+function parsePax(bytes: Buffer): Extended {
+  let said = NOTHING_SAID;
   for (let at = 0; at < bytes.length; ) {
     const space = bytes.indexOf(0x20, at);
     const digits = space === -1 ? "" : bytes.toString("latin1", at, Math.min(space, at + 16));
@@ -137,7 +143,7 @@ function parsePax(bytes: Buffer, before: Extended): Extended {
   return said;
 }
 
-/** One record more. An empty value takes back what a global header said. */
+/** One record more. An empty value takes back what one before it said. */
 function applyPax(said: Extended, key: string, value: ByteString): Extended {
   const text = value === "" ? null : value;
   switch (key) {
@@ -162,10 +168,11 @@ function parseHeader(block: Buffer): Omit<TarEntry, "sparse" | "body"> | null {
   if (numberField(block, 148, 8, "checksum") !== sum) throw invalid("has a header whose checksum is wrong");
   const magic = block.toString("latin1", 257, 263);
   if (!MAGICS.includes(magic)) throw invalid("has a header of an unknown format");
+  if (block.toString("latin1", 508) === STAR_MAGIC) throw invalid("has a header of an unknown format");
   const prefix = magic === PREFIX_MAGIC ? textField(block, 345, 155) : "";
   const name = textField(block, 0, 100);
   return {
-    flag: block[156] === 0 ? "0" : String.fromCharCode(block[156]!),
+    flag: String.fromCharCode(block[156]!),
     name: prefix === "" ? name : (`${prefix}/${name}` as ByteString),
     link: textField(block, 157, 100),
     mode: numberField(block, 100, 8, "mode"),
@@ -194,7 +201,7 @@ async function readExtended(source: ByteSource, sizeBytes: number): Promise<Buff
  */
 export async function* readTar(chunks: AsyncIterable<Buffer>): AsyncGenerator<TarEntry, void, void> {
   const source = new ByteSource(chunks);
-  let global = NOTHING_SAID;
+  let globals = 0;
   let pax: Extended | null = null;
   let longName: ByteString | null = null;
   let longLink: ByteString | null = null;
@@ -209,25 +216,32 @@ export async function* readTar(chunks: AsyncIterable<Buffer>): AsyncGenerator<Ta
     if (zeros > 0) throw invalid("goes on after a block of zeros");
     switch (header.flag) {
       case "g":
-        global = parsePax(await readExtended(source, header.sizeBytes), global);
+        if (pax !== null || longName !== null || longLink !== null) throw invalid("has a global header after another");
+        if ((globals += 1) > GLOBALS_MAX) throw invalid(`has more than ${GLOBALS_MAX} global headers`);
+        checkGlobal(parsePax(await readExtended(source, header.sizeBytes)));
         continue;
       case "x":
-        pax = parsePax(await readExtended(source, header.sizeBytes), global);
+        if (pax !== null) throw invalid("has two PAX headers of one member");
+        pax = parsePax(await readExtended(source, header.sizeBytes));
         continue;
       case "L":
+        if (longName !== null) throw invalid("has two long names of one member");
         longName = longText(await readExtended(source, header.sizeBytes));
         continue;
       case "K":
+        if (longLink !== null) throw invalid("has two long links of one member");
         longLink = longText(await readExtended(source, header.sizeBytes));
         continue;
     }
-    const said: Extended = pax ?? global;
+    const said: Extended = pax ?? NOTHING_SAID;
+    if ((said.name !== null && longName !== null) || (said.link !== null && longLink !== null))
+      throw invalid("names a member in two ways");
     const name = said.name ?? longName ?? header.name;
     const sizeBytes = said.sizeBytes ?? header.sizeBytes;
     const end = source.offset + sizeBytes;
     yield {
       ...header,
-      flag: header.flag === "0" && name.endsWith("/") ? "5" : header.flag,
+      flag: plainFlag(header.flag, name),
       name,
       link: said.link ?? longLink ?? header.link,
       sizeBytes,
@@ -239,6 +253,19 @@ export async function* readTar(chunks: AsyncIterable<Buffer>): AsyncGenerator<Ta
   }
   if (pax !== null || longName !== null || longLink !== null) throw invalid("ends after an extended header");
   while ((await source.some(Number.MAX_SAFE_INTEGER)) !== null);
+}
+
+/** Global records that say what members are: GNU tar heeds them, and the readers in Go leave them. */
+function checkGlobal({ name, link, sizeBytes, sparse }: Extended): void {
+  if (name !== null || link !== null || sizeBytes !== null || sparse)
+    throw invalid("has a global header that speaks of names, sizes or holes");
+}
+
+/** A file whose name ends in a slash is a folder when its flag is the old NUL, and with "0" to GNU tar alone. */
+function plainFlag(flag: string, name: ByteString): string {
+  if (flag === "0" && name.endsWith("/")) throw invalid(`has the file ${quoteName(name)}, with a slash at its end`);
+  if (flag !== "\0") return flag;
+  return name.endsWith("/") ? "5" : "0";
 }
 
 /** The text of a GNU long name or link: up to its first NUL. */
