@@ -1,7 +1,8 @@
 // What layers may and may not do. The hostile rows follow the break-outs that other archive extractors had.
 import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
 import { readdirSync, readlinkSync } from "node:fs";
-import { mkdtemp, rm, symlink, truncate, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, rm, symlink, truncate, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
@@ -13,7 +14,7 @@ import { blobPath } from "./blob.ts";
 import { flattenImage, imageTree } from "./flatten.ts";
 import { IMAGE_LIMITS, type ImageLimits } from "./image-limits.ts";
 import { ImageTree } from "./image-tree.ts";
-import { openImage } from "./layout.ts";
+import { MEDIA_TYPES, openImage } from "./layout.ts";
 
 let folder: string;
 let count = 0;
@@ -281,6 +282,31 @@ test("refused: documents that are not what they should be", async () => {
   await rejects({ editIndex: (index) => ({ ...index, manifests: [{ size: 1 }] }) }, /no media type/);
   await rejects({ editIndex: () => [] }, /no JSON object/);
   await rejects({ editIndex: (index) => ({ ...index, manifests: [] }) }, /holds no image/);
+  const times = (count: number, edit: (entry: object) => object) => (index: Record<string, unknown>) => ({
+    ...index,
+    manifests: Array(count).fill(edit((index["manifests"] as object[])[0]!)),
+  });
+  await rejects({ editIndex: times(1025, (entry) => entry) }, /names more than 1024 images/);
+  const asIndex = (entry: object) => ({ ...entry, mediaType: MEDIA_TYPES.index });
+  await rejects(
+    { editIndex: times(65, asIndex), editManifest: (manifest) => ({ ...manifest, manifests: [] }) },
+    /refers to more than 64 others/,
+  );
+});
+
+test("refused: an index that is no plain file", async () => {
+  const { layoutFolder } = await layoutOf({ layers: layersOf([file("a")]) });
+  const index = join(layoutFolder, "index.json");
+  const refused = (words: RegExp) =>
+    assert.rejects(openImage(layoutFolder), (error) => error instanceof HpccError && words.test(error.message));
+  await rm(index);
+  execFileSync("mkfifo", [index]);
+  await refused(/is no file/);
+  await rm(index);
+  await mkdir(index);
+  await refused(/is no file/);
+  await rm(index, { recursive: true });
+  await refused(/no OCI image layout/);
 });
 
 test("a reader that is given up, at any moment, leaves no file open and no error behind", async () => {

@@ -3,6 +3,9 @@
 /** Largest index, manifest or config document. */
 export const DOCUMENT_BYTES_MAX = 4 * 1024 * 1024;
 export const LAYERS_MAX = 256;
+/** Images for this machine that an index names, and indexes that it refers to. */
+export const REFERENCES_MAX = 1024;
+export const NESTED_INDEXES_MAX = 64;
 /** Entries of all layers together, and separately nodes of the tree that they make. */
 export const ENTRIES_MAX = 1_000_000;
 /** Bytes of names and link targets that the tree keeps. */

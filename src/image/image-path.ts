@@ -1,14 +1,26 @@
 // Resolves paths inside an unpacked image: links lead within its root, never to the host's files.
-import { lstatSync, readlinkSync } from "node:fs";
+import { lstatSync, readlinkSync, type Stats } from "node:fs";
 import { type ByteString, byteStringOf, bytesOf } from "../base/byte-string.ts";
 
 const LINKS_MAX = 40;
+const UNREACHABLE: ReadonlySet<string> = new Set(["ENAMETOOLONG", "EACCES", "ELOOP"]);
+
+/** What there is at a host path; nothing also where it cannot be looked at: a name that is too long, a folder without rights. */
+function statusOf(host: Buffer): Stats | undefined {
+  try {
+    return lstatSync(host, { throwIfNoEntry: false });
+  } catch (error) {
+    if (UNREACHABLE.has((error as NodeJS.ErrnoException).code ?? "")) return undefined;
+    throw error;
+  }
+}
 
 /**
- * The path with all links resolved, absolute in the image; null when it leads to nothing. `rootfs` is the host path of the
+ * The path with all links resolved, absolute in the image; null when it leads to nothing that can be looked at. `rootfs` is the host path of the
  * unpacked image, `path` absolute in it.
  */
 export function resolveInImage(rootfs: ByteString, path: ByteString): ByteString | null {
+  if (path.includes("\0")) return null;
   let links = 0;
   const pending = components(path);
   let at = "" as ByteString;
@@ -19,7 +31,7 @@ export function resolveInImage(rootfs: ByteString, path: ByteString): ByteString
     }
     const next = `${at}/${component}` as ByteString;
     const host = bytesOf((rootfs + next) as ByteString);
-    const found = lstatSync(host, { throwIfNoEntry: false });
+    const found = statusOf(host);
     if (found === undefined || (pending.length > 0 && !found.isDirectory() && !found.isSymbolicLink())) return null;
     if (found.isSymbolicLink()) {
       links += 1;

@@ -1,11 +1,11 @@
 // Reads OCI image layouts: index, manifest, configuration, layers. UNTRUSTED: registry. Every document is checked against
 // its descriptor before it is parsed; an image's digest is its manifest's.
-import { readFile, stat } from "node:fs/promises";
+import { constants, type FileHandle, open } from "node:fs/promises";
 import { join } from "node:path";
 import { HpccError } from "../base/errors.ts";
 import { type Digest, isDigest } from "../core/digest/digest.ts";
 import { type Descriptor, readDocument } from "./blob.ts";
-import { DOCUMENT_BYTES_MAX, LAYERS_MAX } from "./image-limits.ts";
+import { DOCUMENT_BYTES_MAX, LAYERS_MAX, NESTED_INDEXES_MAX, REFERENCES_MAX } from "./image-limits.ts";
 import type { Layer } from "./layer-stream.ts";
 
 export const MEDIA_TYPES = {
@@ -109,15 +109,27 @@ export function ociArchitecture(): string {
 /** Images that a layout folder names, in its order; those for other machines are left out. UNTRUSTED: registry. */
 export async function listLayout(layoutFolder: string): Promise<ImageReference[]> {
   const path = join(layoutFolder, "index.json");
-  let bytes: Buffer;
+  let file: FileHandle;
   try {
-    if ((await stat(path)).size > DOCUMENT_BYTES_MAX) throw new HpccError("limit.exceeded", `${path} is too large`);
-    bytes = await readFile(path);
+    // Non-blocking: a fifo in its place would be waited for.
+    file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
   } catch (cause) {
-    if (cause instanceof HpccError) throw cause;
     throw new HpccError("image.missing", `${layoutFolder} is no OCI image layout`, { cause });
   }
-  return references(parseJson(bytes, path), layoutFolder, { tag: null, depth: 0 });
+  try {
+    const { size } = await plainFile(file, path);
+    if (size > DOCUMENT_BYTES_MAX) throw new HpccError("limit.exceeded", `${path} is too large`);
+    const bytes = Buffer.alloc(size);
+    const { bytesRead } = await file.read(bytes, 0, size, 0);
+    return await references(parseJson(bytes.subarray(0, bytesRead), path), layoutFolder, { tag: null, depth: 0 });
+  } finally {
+    await file.close();
+  }
+}
+
+async function plainFile(file: FileHandle, path: string): Promise<{ readonly size: number }> {
+  const found = await file.stat();
+  return found.isFile() ? found : invalid(`${path} is no file`);
 }
 
 async function references(
@@ -127,14 +139,19 @@ async function references(
 ): Promise<ImageReference[]> {
   if (from.depth >= INDEX_DEPTH_MAX) return invalid("an image index refers to too many others");
   const found: ImageReference[] = [];
+  let indexes = 0;
   for (const item of arrayOf(index["manifests"], "the index's list of manifests")) {
     const descriptor = parseDescriptor(item, "an index entry");
     const { mediaType, digest, sizeBytes, json } = descriptor;
+    if (found.length >= REFERENCES_MAX)
+      throw new HpccError("limit.exceeded", `an image index names more than ${REFERENCES_MAX} images`);
     const tag = stringMap(json["annotations"])[TAG_ANNOTATION] ?? from.tag;
     const platform = json["platform"];
     if (isObject(platform) && (platform["architecture"] !== ociArchitecture() || platform["os"] !== "linux")) continue;
     if (MANIFESTS.has(mediaType)) found.push({ mediaType, digest, sizeBytes, layoutFolder, tag });
     else if (INDEXES.has(mediaType)) {
+      if ((indexes += 1) > NESTED_INDEXES_MAX)
+        throw new HpccError("limit.exceeded", `an image index refers to more than ${NESTED_INDEXES_MAX} others`);
       const nested = parseJson(await readDocument(layoutFolder, descriptor), `index ${digest}`);
       found.push(...(await references(nested, layoutFolder, { tag, depth: from.depth + 1 })));
     }

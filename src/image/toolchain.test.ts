@@ -63,8 +63,25 @@ test("a name as called, its path in the image and its family", () => {
 
 test("what is no compiler of the image is none", () => {
   const tools = new ImageToolchain(rootfs, []);
-  for (const name of ["c99-gcc", "gcc-7", "gcc-9", "bin/gcc", "", "ld", "g++", "gcc\0"])
+  for (const name of [
+    "c99-gcc",
+    "gcc-7",
+    "gcc-9",
+    "bin/gcc",
+    "",
+    "ld",
+    "g++",
+    "gcc\0",
+    "/usr/bin/gcc\0",
+    "g".repeat(300),
+    `/${"d/".repeat(3000)}gcc`,
+  ])
     assert.equal(tools.find(ascii(name)), null, name);
+});
+
+test("a PATH of the image that cannot be followed leads to no compiler", () => {
+  const tools = new ImageToolchain(rootfs, [`PATH=/\0:/${"n".repeat(300)}:/usr/bin`]);
+  assert.equal(tools.find(ascii("gcc"))?.path, "/usr/bin/gcc");
 });
 
 test("families by name", () => {

@@ -58,7 +58,6 @@ export class ImageToolchain {
   }
 
   #look(name: ByteString): ImageCompiler | null {
-    if (name.includes("\0")) return null;
     if (name.startsWith("/")) return this.#compilerAt(name);
     if (name === "" || name.includes("/")) return null;
     for (const folder of this.#path) {
@@ -81,7 +80,14 @@ export class ImageToolchain {
     const host = bytesOf((this.#rootfs + path) as ByteString);
     const found = statSync(host, { throwIfNoEntry: false });
     if (found === undefined || !found.isFile() || (found.mode & 0o111) === 0) return false;
-    const file = openSync(host, "r");
+    let file: number;
+    try {
+      file = openSync(host, "r");
+    } catch (error) {
+      // The image's owner may run it, and this user may not read it.
+      if ((error as NodeJS.ErrnoException).code === "EACCES") return false;
+      throw error;
+    }
     try {
       const magic = Buffer.alloc(ELF_MAGIC.length);
       return readSync(file, magic, 0, magic.length, 0) === magic.length && magic.equals(ELF_MAGIC);
