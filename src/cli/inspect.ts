@@ -8,7 +8,7 @@ import { displayText } from "../base/byte-string.ts";
 import { HpccError } from "../base/errors.ts";
 import { decodeResultManifest } from "../core/action/result-manifest.ts";
 import { decodeSourceManifest } from "../core/action/source-manifest.ts";
-import { partArguments } from "../core/compile/injected.ts";
+import { partArguments } from "../core/compile/text/injected.ts";
 import { isDigest } from "../core/digest/digest.ts";
 import { type HostPort } from "../core/identity/host-port.ts";
 import { type Identity, sameTrustDomain } from "../core/identity/spiffe.ts";

@@ -12,10 +12,11 @@ import {
   statSync,
 } from "node:fs";
 import { type ByteString, byteStringOf, bytesOf } from "../base/byte-string.ts";
-import { dependencyName, rewriteDependencies } from "../core/compile/dependency-file.ts";
-import { type Environment, type EnvironmentPlan, readEnvironment } from "../core/compile/environment.ts";
-import { parseGnu } from "../core/compile/gnu-parse.ts";
-import type { Argument, GnuInvocation } from "../core/compile/invocation.ts";
+import { type Environment, type EnvironmentPlan, readEnvironment } from "../core/compile/grammar/environment.ts";
+import { parseGnu } from "../core/compile/grammar/gnu-parse.ts";
+import type { Argument, GnuInvocation } from "../core/compile/grammar/invocation.ts";
+import { twoStepRefusal } from "../core/compile/text/two-step.ts";
+import { dependencyName, rewriteDependencies } from "../core/compile/view/dependency-file.ts";
 import {
   type IncludePaths,
   mapInvocation,
@@ -24,9 +25,8 @@ import {
   type Spelling,
   type ViewFiles,
   viewPathMapper,
-} from "../core/compile/path-map.ts";
-import { twoStepRefusal } from "../core/compile/two-step.ts";
-import type { View, ViewRoot } from "../core/compile/view.ts";
+} from "../core/compile/view/path-map.ts";
+import type { View, ViewRoot } from "../core/compile/view/view.ts";
 import type { CallMessage } from "../wire/launcher/messages.ts";
 import { Bypass } from "./bypass.ts";
 import type { ImageCompiler, Project } from "./project.ts";

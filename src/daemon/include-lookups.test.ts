@@ -5,8 +5,8 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { byteStringOf, byteStringOfText, bytesOf } from "../base/byte-string.ts";
 import { SYSTEM_CLOCK } from "../base/system/clock.ts";
-import { type PathMapper, viewPathMapper } from "../core/compile/path-map.ts";
-import { PROJECT_ROOT } from "../core/compile/view.ts";
+import { type PathMapper, viewPathMapper } from "../core/compile/view/path-map.ts";
+import { PROJECT_ROOT } from "../core/compile/view/view.ts";
 import { escapingLookup, FolderLinks, lookupsOf, precompiledHeader } from "./include-lookups.ts";
 
 let base = "";

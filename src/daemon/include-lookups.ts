@@ -4,7 +4,7 @@
 import { readdirSync, statSync } from "node:fs";
 import { ascii, type ByteString, byteStringOf, bytesOf } from "../base/byte-string.ts";
 import type { Clock } from "../base/clock.ts";
-import type { PathMapper } from "../core/compile/path-map.ts";
+import type { PathMapper } from "../core/compile/view/path-map.ts";
 
 /** What a text seeks: names as spelled, without their delimiters. */
 export interface Lookups {

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { ascii } from "../base/byte-string.ts";
-import { PROJECT_ROOT, type View } from "../core/compile/view.ts";
+import { PROJECT_ROOT, type View } from "../core/compile/view/view.ts";
 import { localInjectedFlags } from "./local-answer.ts";
 
 const view: View = {

@@ -4,9 +4,9 @@ import { statSync } from "node:fs";
 import { ascii, type ByteString, bytesOf, displayText } from "../base/byte-string.ts";
 import type { DeterminismPolicy } from "../core/action/action.ts";
 import type { BypassReason } from "../core/compile/bypass-reasons.ts";
-import type { CompilerFamily } from "../core/compile/invocation.ts";
-import { placeInjected } from "../core/compile/prefix-maps.ts";
-import { PROJECT_ROOT, type View } from "../core/compile/view.ts";
+import type { CompilerFamily } from "../core/compile/grammar/invocation.ts";
+import { placeInjected } from "../core/compile/view/prefix-maps.ts";
+import { PROJECT_ROOT, type View } from "../core/compile/view/view.ts";
 import type { CallMessage, ExecMessage, OutputsMessage } from "../wire/launcher/messages.ts";
 import type { ImageCompiler, Project } from "./project.ts";
 

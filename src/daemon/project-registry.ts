@@ -10,7 +10,7 @@ import type { Logger } from "../base/log.ts";
 import { type ClientConfig, loadClientConfig, PROJECT_CONFIG } from "../config/client.ts";
 import type { Directories } from "../config/directories.ts";
 import { findProjectRoot } from "../config/project-root.ts";
-import { EXTRA_ROOTS, PROJECT_ROOT, type View } from "../core/compile/view.ts";
+import { EXTRA_ROOTS, PROJECT_ROOT, type View } from "../core/compile/view/view.ts";
 import type { Digest } from "../core/digest/digest.ts";
 import { resolveInImage } from "../image/image-path.ts";
 import type { ImageStore } from "../image/image-store.ts";

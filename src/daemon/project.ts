@@ -1,9 +1,9 @@
 // What the daemon knows of a project that is bound to an image: its view, its compilers, its namespaces.
 import type { ByteString } from "../base/byte-string.ts";
 import type { ClientConfig } from "../config/client.ts";
-import type { ImageLocales } from "../core/compile/environment.ts";
-import type { CompilerFamily } from "../core/compile/invocation.ts";
-import type { View } from "../core/compile/view.ts";
+import type { ImageLocales } from "../core/compile/grammar/environment.ts";
+import type { CompilerFamily } from "../core/compile/grammar/invocation.ts";
+import type { View } from "../core/compile/view/view.ts";
 import type { Digest } from "../core/digest/digest.ts";
 import type { NamespaceRef } from "../wire/launcher/messages.ts";
 

@@ -8,7 +8,7 @@ import {
   sourceDigest,
   sourceManifest,
 } from "../core/action/source-manifest.ts";
-import type { GuestFile } from "../core/compile/guest-file.ts";
+import type { GuestFile } from "../core/compile/view/guest-file.ts";
 import { type Digest, digestHex, sha256 } from "../core/digest/digest.ts";
 import { compressBytes } from "../store/zstd-codec.ts";
 

@@ -2,7 +2,7 @@
 // the file that the name leads to, without running anything of the image.
 import { closeSync, openSync, readSync, statSync } from "node:fs";
 import { ascii, type ByteString, byteStringOfText, bytesOf } from "../base/byte-string.ts";
-import type { CompilerFamily } from "../core/compile/invocation.ts";
+import type { CompilerFamily } from "../core/compile/grammar/invocation.ts";
 import { resolveInImage } from "./image-path.ts";
 
 export interface ImageCompiler {

@@ -4,7 +4,7 @@ import { globSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { type ByteString, byteStringOfText } from "../../src/base/byte-string.ts";
 import type { BypassReason } from "../../src/core/compile/bypass-reasons.ts";
-import type { CompilerFamily } from "../../src/core/compile/invocation.ts";
+import type { CompilerFamily } from "../../src/core/compile/grammar/invocation.ts";
 
 export interface CorpusFile {
   /** Relative to the project's root. */

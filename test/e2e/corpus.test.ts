@@ -5,8 +5,8 @@ import { mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } from "node:
 import { dirname, join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { ascii, type ByteString, bytesOf } from "../../src/base/byte-string.ts";
-import type { CompilerFamily } from "../../src/core/compile/invocation.ts";
-import { injectedFlags } from "../../src/core/compile/two-step.ts";
+import type { CompilerFamily } from "../../src/core/compile/grammar/invocation.ts";
+import { injectedFlags } from "../../src/core/compile/text/two-step.ts";
 import { type CorpusCase, corpusCases, ROOT } from "../corpus/cases.ts";
 import { type CallResult, compileCall } from "../support/compile-call.ts";
 import { Farm, type RunningWorker, type User } from "../support/farm.ts";

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
-import { injectedFlags } from "../../src/core/compile/two-step.ts";
+import { injectedFlags } from "../../src/core/compile/text/two-step.ts";
 import { type CallStats, Farm, HPCC, type RunningWorker, type User } from "../support/farm.ts";
 import { jobRows } from "../support/job-rows.ts";
 import { OneStep } from "../support/one-step.ts";

@@ -5,7 +5,7 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, utimesSync, 
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { after, before, describe, test } from "node:test";
-import { injectedFlags } from "../../src/core/compile/two-step.ts";
+import { injectedFlags } from "../../src/core/compile/text/two-step.ts";
 import { type CallOptions, type CallResult, compileCall, takeFiles } from "../support/compile-call.ts";
 import { Farm, HPCC, type RunningWorker, runCommand, type User } from "../support/farm.ts";
 import { jobRows, rowOfObject, seedOf } from "../support/job-rows.ts";

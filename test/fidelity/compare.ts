@@ -2,13 +2,13 @@
 // only the files that would be sent exist. Knows no case list.
 import { existsSync, mkdirSync, readFileSync, rmSync, utimesSync, writeFileSync } from "node:fs";
 import { type ByteString, byteStringOf, bytesOf } from "../../src/base/byte-string.ts";
-import { diagnosticsRefusal } from "../../src/core/compile/diagnostics.ts";
-import { parseGnu } from "../../src/core/compile/gnu-parse.ts";
-import type { Argument, CompilerFamily, GnuInvocation } from "../../src/core/compile/invocation.ts";
-import { placeInjected } from "../../src/core/compile/prefix-maps.ts";
-import { rebuildTranslationUnit } from "../../src/core/compile/rebuild.ts";
-import { compileArgv, injectedFlags, preprocessArgv, twoStepRefusal } from "../../src/core/compile/two-step.ts";
-import { PROJECT_ROOT } from "../../src/core/compile/view.ts";
+import { parseGnu } from "../../src/core/compile/grammar/gnu-parse.ts";
+import type { Argument, CompilerFamily, GnuInvocation } from "../../src/core/compile/grammar/invocation.ts";
+import { rebuildTranslationUnit } from "../../src/core/compile/text/rebuild.ts";
+import { compileArgv, injectedFlags, preprocessArgv, twoStepRefusal } from "../../src/core/compile/text/two-step.ts";
+import { diagnosticsRefusal } from "../../src/core/compile/view/diagnostics.ts";
+import { placeInjected } from "../../src/core/compile/view/prefix-maps.ts";
+import { PROJECT_ROOT } from "../../src/core/compile/view/view.ts";
 import { sha256 } from "../../src/core/digest/digest.ts";
 import type { Sandbox } from "./sandbox.ts";
 

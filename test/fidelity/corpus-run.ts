@@ -1,7 +1,7 @@
 // Runs the corpus both ways on one machine: `node test/fidelity/corpus-run.ts [substring]` prints what each case comes to.
 import { mkdirSync, rmSync, writeFileSync } from "node:fs";
 import type { ByteString } from "../../src/base/byte-string.ts";
-import { PROJECT_ROOT } from "../../src/core/compile/view.ts";
+import { PROJECT_ROOT } from "../../src/core/compile/view/view.ts";
 import { type CorpusCase, corpusCases, ROOT } from "../corpus/cases.ts";
 import { type Compared, compareSteps } from "./compare.ts";
 import { Sandbox } from "./sandbox.ts";

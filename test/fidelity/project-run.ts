@@ -2,7 +2,7 @@
 // tests: `node test/fidelity/project-run.ts <folder> <glob of sources> -- <compiler> <flags>`.
 import { cpSync, globSync } from "node:fs";
 import { byteStringOfText, displayText } from "../../src/base/byte-string.ts";
-import { PROJECT_ROOT } from "../../src/core/compile/view.ts";
+import { PROJECT_ROOT } from "../../src/core/compile/view/view.ts";
 import { type Compared, compareSteps } from "./compare.ts";
 import { Sandbox } from "./sandbox.ts";
 

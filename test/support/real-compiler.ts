@@ -4,7 +4,7 @@ import { spawnSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
-import type { CompilerFamily } from "../../src/core/compile/invocation.ts";
+import type { CompilerFamily } from "../../src/core/compile/grammar/invocation.ts";
 
 export const FAMILIES: readonly CompilerFamily[] = ["gcc", "clang"];
 

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { injectedFlags } from "../../src/core/compile/two-step.ts";
+import { injectedFlags } from "../../src/core/compile/text/two-step.ts";
 import { type CommandOptions, type CommandResult, HPCC, type User } from "./farm.ts";
 import { OneStep } from "./one-step.ts";
 

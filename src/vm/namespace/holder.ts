@@ -6,7 +6,7 @@ import type { Readable, Writable } from "node:stream";
 import { setTimeout as delay } from "node:timers/promises";
 import { type ByteString, bytesOf } from "../../base/byte-string.ts";
 import { HpccError } from "../../base/errors.ts";
-import { PROJECT_ROOT } from "../../core/compile/view.ts";
+import { PROJECT_ROOT } from "../../core/compile/view/view.ts";
 
 const START_MS_MAX = 10_000;
 const POLL_MS = 1;

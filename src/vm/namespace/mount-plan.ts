@@ -2,7 +2,7 @@
 // nothing else; `local` adds the host's other folders at their own paths. Pure: folders are listed by the caller.
 import { ascii, type ByteString, displayText } from "../../base/byte-string.ts";
 import { HpccError } from "../../base/errors.ts";
-import { CALL_FILES, EXTRA_ROOTS, PROJECT_ROOT } from "../../core/compile/view.ts";
+import { CALL_FILES, EXTRA_ROOTS, PROJECT_ROOT } from "../../core/compile/view/view.ts";
 
 export type FolderEntry =
   | { readonly name: ByteString; readonly t: "directory" | "file" }

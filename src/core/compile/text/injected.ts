@@ -1,0 +1,32 @@
+// Tells, in the arguments of a second step, the caller's own from what hpcc added; for `hpcc inspect`. Pure. The counterpart of
+// `compileArgv`.
+import type { ByteString } from "../../../base/byte-string.ts";
+import { injectedFlags } from "./two-step.ts";
+
+const SECOND_STEP: ReadonlySet<string> = new Set(["-fpreprocessed", "-fdirectives-only"]);
+const MAPS = ["-fdebug-prefix-map=/hpcc/project=.", "-fmacro-prefix-map=/hpcc/project=."];
+const ADDED: ReadonlySet<string> = new Set([
+  ...injectedFlags("gcc"),
+  ...injectedFlags("clang"),
+  ...SECOND_STEP,
+  ...MAPS,
+]);
+const SEED = /^-frandom-seed=[0-9a-f]{16}$/;
+/** The end of every second step: `-x LANGUAGE SOURCE -o OUTPUT`. */
+const TAIL_LENGTH = 5;
+
+export interface PartedArguments {
+  readonly own: readonly ByteString[];
+  readonly injected: readonly ByteString[];
+}
+
+/** Parts the arguments of an action. UNTRUSTED: a worker's row; any list is parted somehow. */
+export function partArguments(argv: readonly ByteString[]): PartedArguments {
+  const tail = argv.length - TAIL_LENGTH;
+  const parted = argv.map((word, at) => {
+    const language = argv[tail] === "-x" && (at === tail || at === tail + 1);
+    return { word, injected: language || ADDED.has(word) || SEED.test(word) };
+  });
+  const words = (injected: boolean) => parted.filter((part) => part.injected === injected).map(({ word }) => word);
+  return { own: words(false), injected: words(true) };
+}
