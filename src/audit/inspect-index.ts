@@ -3,7 +3,7 @@
 import { DatabaseSync, type SQLInputValue } from "node:sqlite";
 import { HpccError } from "../base/errors.ts";
 import { decodeResultManifest } from "../core/action/result-manifest.ts";
-import { decodeSourceManifest } from "../core/action/source-manifest.ts";
+import { decodeSourceManifest, filesOf } from "../core/action/source-manifest.ts";
 import { type Digest, digestHex, isDigest } from "../core/digest/digest.ts";
 import { CHAIN_START, type PlacedRecord, readLog, readRecord } from "./read-log.ts";
 import type { AuditRecord, ChainState } from "./segment.ts";
@@ -179,7 +179,7 @@ export class InspectIndex {
 }
 
 function sourceBlobs(bytes: Uint8Array): Digest[] {
-  return decodeSourceManifest(bytes).entries.map((entry) => entry.digest);
+  return filesOf(decodeSourceManifest(bytes)).map((file) => file.digest);
 }
 
 function resultBlobs(bytes: Uint8Array): Digest[] {

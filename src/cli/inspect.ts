@@ -7,7 +7,7 @@ import { decodeRow } from "../audit/row.ts";
 import { displayText } from "../base/byte-string.ts";
 import { HpccError } from "../base/errors.ts";
 import { decodeResultManifest } from "../core/action/result-manifest.ts";
-import { decodeSourceManifest } from "../core/action/source-manifest.ts";
+import { decodeSourceManifest, type SourceEntry } from "../core/action/source-manifest.ts";
 import { partArguments } from "../core/compile/text/injected.ts";
 import { isDigest } from "../core/digest/digest.ts";
 import { type HostPort } from "../core/identity/host-port.ts";
@@ -129,9 +129,24 @@ function flagRows(flags: string | null): [string, string][] {
 
 function printSource(bytes: Uint8Array): string {
   if (bytes.length === 0) return "";
-  const { entries } = decodeSourceManifest(bytes);
-  const rows = entries.map((entry) => [`  ${printable(displayText(entry.path))}`, size(entry.size), entry.digest]);
-  return `\nsource of ${entries.length} files\n${table(rows)}`;
+  const { form, entries } = decodeSourceManifest(bytes);
+  const counts = (["file", "link", "folder"] as const)
+    .map((kind) => ({ kind, count: entries.filter((entry) => entry.kind === kind).length }))
+    .filter(({ kind, count }) => kind === "file" || count > 0)
+    .map(({ kind, count }) => `${count} ${kind}${count === 1 ? "" : "s"}`);
+  return `\nsource in the form of ${form}: ${counts.join(", ")}\n${table(entries.map(sourceRow))}`;
+}
+
+function sourceRow(entry: SourceEntry): string[] {
+  const path = `  ${printable(displayText(entry.path))}`;
+  switch (entry.kind) {
+    case "file":
+      return [path, size(entry.size), entry.digest];
+    case "link":
+      return [path, "link", `to ${printable(displayText(entry.target))}`];
+    case "folder":
+      return [path, "folder", "empty"];
+  }
 }
 
 function printResult(bytes: Uint8Array): string {

@@ -70,14 +70,14 @@ export const CLIENT_SCHEMA = {
   "images.allowed": { kind: listOf(DIGEST), fallback: NO_DIGESTS, variable: "HPCC_IMAGES_ALLOWED" },
   fallback: { kind: oneOf(FALLBACKS), fallback: "image", variable: "HPCC_FALLBACK" },
   determinism: {
-    kind: oneOf(DETERMINISM_POLICIES),
+    kind: oneOf(DETERMINISM_POLICIES.names),
     fallback: "default",
     variable: "HPCC_DETERMINISM",
     project: true,
   },
   policies_allowed: {
-    kind: listOf(oneOf(DETERMINISM_POLICIES)),
-    fallback: DETERMINISM_POLICIES as readonly DeterminismPolicy[],
+    kind: listOf(oneOf(DETERMINISM_POLICIES.names)),
+    fallback: DETERMINISM_POLICIES.names,
     variable: "HPCC_POLICIES_ALLOWED",
   },
   isolation_min: { kind: oneOf(ISOLATIONS), fallback: "qemu-kvm", variable: "HPCC_ISOLATION_MIN" },

@@ -12,9 +12,6 @@ import type { GuestFile } from "../core/compile/view/guest-file.ts";
 import { type Digest, digestHex, sha256 } from "../core/digest/digest.ts";
 import { compressBytes } from "../store/zstd-codec.ts";
 
-/** An empty file of this name keeps a folder in a manifest, which holds only files. */
-const FOLDER_KEEPER = ascii(".hpcc-folder");
-
 export interface SourceFiles {
   readonly manifest: Uint8Array;
   readonly digest: Digest;
@@ -28,17 +25,15 @@ export interface SourceFiles {
 export function collectSourceFiles(files: readonly GuestFile[], folders: readonly ByteString[]): SourceFiles {
   const blobs = new Map<Digest, Uint8Array>();
   const entries: SourceEntry[] = [];
-  const add = (path: ByteString, bytes: Uint8Array) => {
+  for (const { path, bytes } of files) {
     const digest = sha256(bytes);
     blobs.set(digest, bytes);
-    entries.push({ path, mode: 0o644, digest, size: bytes.length });
-  };
-  for (const file of files) add(file.path, file.bytes);
-  const paths = files.map((file) => file.path);
-  for (const folder of folders)
-    if (!paths.some((path) => path.startsWith(`${folder}/`)))
-      add(`${folder}/${FOLDER_KEEPER}` as ByteString, new Uint8Array());
-  const manifest = encodeSourceManifest(sourceManifest(entries));
+    entries.push({ kind: "file", path, mode: 0o644, digest, size: bytes.length });
+  }
+  const paths = [...files.map((file) => file.path), ...folders];
+  for (const path of new Set(folders))
+    if (!paths.some((other) => other.startsWith(`${path}/`))) entries.push({ kind: "folder", path });
+  const manifest = encodeSourceManifest(sourceManifest("text", entries));
   const digest = sourceDigest(manifest);
   return {
     manifest,

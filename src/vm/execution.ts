@@ -3,7 +3,7 @@ import type { ByteString } from "../base/byte-string.ts";
 
 /** A file that exists in the sandbox before the program starts. */
 export interface ExecutionInput {
-  /** Absolute path below /hpcc. */
+  /** Absolute path, where a job's files may be. */
   readonly path: ByteString;
   readonly executable: boolean;
   /** Uncompressed size in bytes. */
@@ -12,6 +12,13 @@ export interface ExecutionInput {
   readonly frameSizeBytes: number;
   /** Opens the zstd frame; called once at most, and read no faster than the guest takes it. */
   readonly openFrame: () => AsyncIterable<Uint8Array> | Iterable<Uint8Array>;
+}
+
+/** A symbolic link that exists in the sandbox before the program starts; nothing is written through it. */
+export interface ExecutionLink {
+  readonly path: ByteString;
+  /** As spelled; what it names need not exist. */
+  readonly target: ByteString;
 }
 
 /** Limits that the guest enforces on one execution, each above zero. */
@@ -33,8 +40,12 @@ export interface ExecutionRequest {
   /** The whole environment, "NAME=value". */
   readonly environment: readonly ByteString[];
   readonly cwd: ByteString;
+  /** The modification time of the nth is n seconds after 1970-01-01. */
   readonly inputs: readonly ExecutionInput[];
-  /** Absolute paths below /hpcc of the files that are given back. */
+  readonly links: readonly ExecutionLink[];
+  /** Folders in which nothing else stands. */
+  readonly folders: readonly ByteString[];
+  /** Absolute paths of the files that are given back. */
   readonly outputs: readonly ByteString[];
   readonly limits: ExecutionLimits;
   /** Width of the terminal that stderr shall be; 0 for a pipe. */

@@ -10,7 +10,7 @@ import {
   type ResultOutput,
   resultDigest,
 } from "../core/action/result-manifest.ts";
-import type { SourceEntry, SourceManifest } from "../core/action/source-manifest.ts";
+import { filesOf, type SourceFile, type SourceManifest } from "../core/action/source-manifest.ts";
 import { type Digest, sha256 } from "../core/digest/digest.ts";
 import type { Life } from "../core/life.ts";
 import type { TenantStore } from "../store/action-cache.ts";
@@ -45,6 +45,8 @@ export async function executeAction(parts: ExecuteActionParts, signal: AbortSign
     environment: action.environment,
     cwd: action.cwd,
     inputs: await inputsOf(parts.source, store.blobs),
+    links: parts.source.entries.filter((entry) => entry.kind === "link"),
+    folders: parts.source.entries.filter((entry) => entry.kind === "folder").map(({ path }) => path),
     outputs: action.outputs.map((output) => output.path),
     limits,
     terminalColumns: action.terminalColumns ?? 0,
@@ -76,7 +78,7 @@ export function versionsForRows(vm: VmIdentity): Record<string, string> {
 
 async function inputsOf(source: SourceManifest, blobs: BlobStore): Promise<ExecutionInput[]> {
   return Promise.all(
-    source.entries.map(async (entry) => ({
+    filesOf(source).map(async (entry) => ({
       path: entry.path,
       executable: entry.mode === 0o755,
       sizeBytes: entry.size,
@@ -86,11 +88,11 @@ async function inputsOf(source: SourceManifest, blobs: BlobStore): Promise<Execu
   );
 }
 
-async function frameSizeOf(entry: SourceEntry, blobs: BlobStore): Promise<number> {
+async function frameSizeOf(entry: SourceFile, blobs: BlobStore): Promise<number> {
   return (await blobs.frameSize(entry.digest, "kept")) ?? lost(entry.digest);
 }
 
-async function* openFrame(entry: SourceEntry, blobs: BlobStore): AsyncGenerator<Uint8Array, void, undefined> {
+async function* openFrame(entry: SourceFile, blobs: BlobStore): AsyncGenerator<Uint8Array, void, undefined> {
   const found = await blobs.get(entry.digest);
   if (found.kind === "miss" || found.frame.size !== entry.size) return lost(entry.digest);
   try {

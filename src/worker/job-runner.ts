@@ -10,6 +10,7 @@ import type { Action } from "../core/action/action.ts";
 import { deriveActionKey } from "../core/action/action-key.ts";
 import {
   decodeSourceManifest,
+  filesOf,
   SOURCE_MANIFEST_BYTES_MAX,
   type SourceManifest,
   sourceDigest,
@@ -248,7 +249,7 @@ export class JobRunner {
 function checkSizes(source: SourceManifest, { blobBytesMax, sourceBytesMax }: JobLimits): void {
   const sizes = new Map<Digest, number>();
   let total = 0;
-  for (const { digest, size } of source.entries) {
+  for (const { digest, size } of filesOf(source)) {
     if (sizes.has(digest) && sizes.get(digest) !== size)
       throw new HpccError("argument.invalid", "a source manifest gives one digest two sizes");
     sizes.set(digest, size);

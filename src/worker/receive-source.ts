@@ -1,6 +1,6 @@
 // Gets a job's source: asks the client for the blobs that are not here, and keeps them and the manifest, hashed.
 import type { BlobRef } from "../core/action/result-manifest.ts";
-import { SOURCE_MANIFEST_BYTES_MAX, type SourceManifest } from "../core/action/source-manifest.ts";
+import { filesOf, SOURCE_MANIFEST_BYTES_MAX, type SourceManifest } from "../core/action/source-manifest.ts";
 import type { Digest } from "../core/digest/digest.ts";
 import type { BlobStore } from "../store/blob-store.ts";
 
@@ -45,7 +45,7 @@ export async function receiveSource(job: ReceivedSource, blobs: BlobStore, clien
 
 async function missingBlobs(source: SourceManifest, blobs: BlobStore): Promise<BlobRef[]> {
   const refs = new Map<Digest, BlobRef>();
-  for (const { digest, size } of source.entries) if (size > 0) refs.set(digest, { digest, size });
+  for (const { digest, size } of filesOf(source)) if (size > 0) refs.set(digest, { digest, size });
   const all = [...refs.values()];
   const sizes = await Promise.all(all.map(async ({ digest }) => blobs.frameSize(digest, "kept")));
   return all.filter((_, at) => sizes[at] === null);

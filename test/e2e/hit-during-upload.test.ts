@@ -57,7 +57,7 @@ function jobOf(content: Uint8Array, frame: Uint8Array): RemoteJob {
   const outputFolder = join(farm.folder, `job-${++jobs}`);
   mkdirSync(outputFolder);
   const path = ascii("/hpcc/project/a.c");
-  const entry = { path, mode: 0o644 as const, digest: sha256(content), size: content.length };
+  const entry = { kind: "file" as const, path, mode: 0o644 as const, digest: sha256(content), size: content.length };
   return {
     action: {
       imageDigest: parseDigest(image.digest, "the image"),
@@ -68,7 +68,7 @@ function jobOf(content: Uint8Array, frame: Uint8Array): RemoteJob {
       terminalColumns: null,
       determinism: "default",
     },
-    manifest: encodeSourceManifest(sourceManifest([entry])),
+    manifest: encodeSourceManifest(sourceManifest("text", [entry])),
     openBlob: () => frame,
     isolationMin: "qemu-tcg",
     deadlineMs: 300_000,

@@ -44,6 +44,8 @@ export function heldRequest(label: string): ExecutionRequest {
     environment: [],
     cwd: ascii("/"),
     inputs: [],
+    links: [],
+    folders: [],
     outputs: [],
     limits: { wallMs: 1, memoryBytes: 1, pids: 1, outputBytes: 1, stdioBytes: 1 },
     terminalColumns: 0,

@@ -1,12 +1,24 @@
 // A pool whose "VMs" are bubblewrap sandboxes of the unpacked image: the same files at the same paths as in a guest, at the speed of
 // a local process. It isolates nothing that matters; it shows what a compile comes to.
 import { spawn } from "node:child_process";
-import { mkdir, mkdtemp, readdir, readFile, readlink, rm, stat, utimes, writeFile } from "node:fs/promises";
+import { constants } from "node:fs";
+import {
+  type FileHandle,
+  mkdir,
+  mkdtemp,
+  open,
+  readdir,
+  readlink,
+  rm,
+  symlink,
+  utimes,
+  writeFile,
+} from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { promisify } from "node:util";
 import { zstdDecompress } from "node:zlib";
-import { type ByteString, bytesOf } from "../../src/base/byte-string.ts";
+import { ascii, type ByteString, bytesOf } from "../../src/base/byte-string.ts";
 import { HpccError } from "../../src/base/errors.ts";
 import type { ExecuteOptions, ExecutionRequest, ExecutionResult, ReceivedBytes } from "../../src/vm/execution.ts";
 import type { PooledExecution, VmEventSink, VmPool } from "../../src/vm/pool.ts";
@@ -17,10 +29,14 @@ import { shellWord } from "./one-step.ts";
 const inflate = promisify<Uint8Array, Buffer>(zstdDecompress);
 /** Top-level names that the view makes anew. */
 const MADE_ANEW = new Set(["dev", "hpcc", "proc", "run", "sys", "tmp"]);
+/** Folders that a guest always has. */
+const VIEW_FOLDERS = ["/hpcc/project", "/hpcc/out", "/hpcc/tmp"].map(ascii);
 
-/** bubblewrap's arguments for a root with the image's entries alone. */
-export async function imageMounts(rootfs: string): Promise<string[]> {
-  const entries = (await readdir(rootfs, { withFileTypes: true })).filter(({ name }) => !MADE_ANEW.has(name));
+/** bubblewrap's arguments for a root with the image's entries alone, but those of the names `hidden`. */
+export async function imageMounts(rootfs: string, hidden: ReadonlySet<string> = new Set()): Promise<string[]> {
+  const entries = (await readdir(rootfs, { withFileTypes: true })).filter(
+    ({ name }) => !MADE_ANEW.has(name) && !hidden.has(name),
+  );
   const mounts = await Promise.all(
     entries.map(async (entry) => {
       const path = join(rootfs, entry.name);
@@ -91,18 +107,11 @@ export class SandboxPool implements VmPool {
 async function run(rootfs: string, request: ExecutionRequest, signal: AbortSignal): Promise<ExecutionResult> {
   const base = await mkdtemp(join(tmpdir(), "hpcc-guest-"));
   const local = (path: ByteString) => Buffer.concat([Buffer.from(base), bytesOf(path)]);
-  const folder = (path: ByteString) => mkdir(local(dirname(path) as ByteString), { recursive: true });
   try {
-    for (const { path, openFrame, frameSizeBytes } of request.inputs) {
-      const parts: Uint8Array[] = [];
-      if (frameSizeBytes > 0) for await (const part of openFrame()) parts.push(part);
-      await folder(path);
-      await writeFile(local(path), frameSizeBytes === 0 ? "" : await inflate(Buffer.concat(parts)));
-      await utimes(local(path), 0, 0);
-    }
-    for (const output of request.outputs) await folder(output);
-    await mkdir(local(request.cwd), { recursive: true });
-    const mounts = [...(await imageMounts(rootfs)), "--bind", `${base}/hpcc`, "/hpcc"];
+    await layOut(request, local);
+    const names = new Set(await readdir(base));
+    const own = [...names].flatMap((name) => ["--bind", `${base}/${name}`, `/${name}`]);
+    const mounts = [...(await imageMounts(rootfs, names)), ...own];
     const script = `cd ${shellWord(request.cwd)} && exec ${request.argv.map(shellWord).join(" ")}`;
     const env = Object.fromEntries(request.environment.map((entry) => entry.split(/=(.*)/s).slice(0, 2)));
     const child = spawn("bwrap", [...mounts, "--", "/bin/sh", "-c", script], {
@@ -133,12 +142,40 @@ async function run(rootfs: string, request: ExecutionRequest, signal: AbortSigna
   }
 }
 
+/** Writes the tree of an execution: links last, so that nothing is written through one. */
+async function layOut(request: ExecutionRequest, local: (path: ByteString) => Buffer): Promise<void> {
+  const folder = (path: ByteString) => mkdir(local(path), { recursive: true });
+  const parent = (path: ByteString) => folder(dirname(path) as ByteString);
+  for (const [index, { path, executable, openFrame, frameSizeBytes }] of request.inputs.entries()) {
+    const parts: Uint8Array[] = [];
+    if (frameSizeBytes > 0) for await (const part of openFrame()) parts.push(part);
+    await parent(path);
+    const content = frameSizeBytes === 0 ? "" : await inflate(Buffer.concat(parts));
+    await writeFile(local(path), content, { mode: executable ? 0o755 : 0o644 });
+    await utimes(local(path), index + 1, index + 1);
+  }
+  for (const output of request.outputs) await parent(output);
+  for (const path of [...VIEW_FOLDERS, ...request.folders, request.cwd]) await folder(path);
+  for (const { path, target } of request.links) {
+    await parent(path);
+    await symlink(bytesOf(target), local(path));
+  }
+}
+
+/** Null for what is not a regular file. */
 async function readOutput(path: Buffer) {
+  let file: FileHandle;
   try {
-    const content = await readFile(path);
-    return { executable: ((await stat(path)).mode & 0o100) !== 0, content: received(content) };
+    file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
   } catch {
     return null;
+  }
+  try {
+    const stat = await file.stat();
+    if (!stat.isFile()) return null;
+    return { executable: (stat.mode & 0o100) !== 0, content: received(await file.readFile()) };
+  } finally {
+    await file.close();
   }
 }
 

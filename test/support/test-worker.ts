@@ -8,7 +8,7 @@ import { ascii, type ByteString, byteStringOfText } from "../../src/base/byte-st
 import { SILENT_LOGGER } from "../../src/base/log.ts";
 import { SYSTEM_CLOCK } from "../../src/base/system/clock.ts";
 import type { Action } from "../../src/core/action/action.ts";
-import { encodeSourceManifest, sourceManifest } from "../../src/core/action/source-manifest.ts";
+import { encodeSourceManifest, type SourceEntry, sourceManifest } from "../../src/core/action/source-manifest.ts";
 import { type Digest, sha256 } from "../../src/core/digest/digest.ts";
 import { parseIdentityName } from "../../src/core/identity/spiffe.ts";
 import type { RemoteJob } from "../../src/daemon/remote/remote-job.ts";
@@ -29,6 +29,8 @@ export interface TestFile {
 
 export interface TestJobOptions {
   readonly files: readonly TestFile[];
+  /** Links and folders of the source. */
+  readonly entries?: readonly SourceEntry[];
   readonly argv?: readonly string[];
   readonly image?: Digest;
   readonly required?: boolean;
@@ -142,14 +144,14 @@ export class TestWorker {
       const bytes = typeof content === "string" ? Buffer.from(content) : content;
       contents.set(sha256(bytes), bytes);
       const mode = executable === true ? (0o755 as const) : (0o644 as const);
-      return { path: byteStringOfText(path), mode, digest: sha256(bytes), size: bytes.length };
+      return { kind: "file" as const, path: byteStringOfText(path), mode, digest: sha256(bytes), size: bytes.length };
     });
     const source = options.files[0]!.path;
     const argv = options.argv ?? ["/usr/bin/gcc", "-c", "-x", "c", source, "-o", "/hpcc/out/object.o"];
     const outputFolder = await mkdtemp(join(this.folder, "job-"));
     return {
       action: testAction(argv.map(byteStringOfText), options),
-      manifest: encodeSourceManifest(sourceManifest(entries)),
+      manifest: encodeSourceManifest(sourceManifest("text", [...entries, ...(options.entries ?? [])])),
       openBlob: (digest) => {
         this.sent.push(digest);
         return compressBytes(contents.get(digest)!);

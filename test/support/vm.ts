@@ -99,6 +99,8 @@ export function request(
     environment: ["PATH=/usr/bin:/bin", "LC_ALL=C", "HOME=/nonexistent", "TZ=UTC"].map(ascii),
     cwd: ascii("/hpcc/project"),
     inputs: [],
+    links: [],
+    folders: [],
     outputs: [],
     terminalColumns: 0,
     ...fields,

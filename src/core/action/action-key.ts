@@ -38,11 +38,11 @@ export function deriveActionKey({ action, sourceDigest, scope }: ActionKeyParts)
       inner
         .byteString(1, output.path)
         .u32(2, output.required ? 1 : 0)
-        .u32(3, OUTPUT_KINDS.indexOf(output.kind) + 1),
+        .u32(3, OUTPUT_KINDS.numberOf(output.kind)),
     );
   fields
     .u32(8, action.terminalColumns ?? 0)
-    .u32(9, DETERMINISM_POLICIES.indexOf(action.determinism) + 1)
+    .u32(9, DETERMINISM_POLICIES.numberOf(action.determinism))
     .digest(10, sourceDigest);
   return sha256(fields.finish());
 }

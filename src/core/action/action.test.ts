@@ -11,12 +11,14 @@ import type { TenantId } from "../identity/spiffe.ts";
 import { type Action, checkAction, DETERMINISM_POLICIES, OUTPUT_KINDS } from "./action.ts";
 import { type ActionKeyParts, deriveActionKey } from "./action-key.ts";
 import { FieldWriter } from "./fields.ts";
+import { comparePaths } from "./guest-path.ts";
 import { decodeResultManifest, encodeResultManifest, type ResultManifest, resultDigest } from "./result-manifest.ts";
 import {
   decodeSourceManifest,
   encodeSourceManifest,
   SOURCE_ENTRIES_MAX,
   type SourceEntry,
+  type SourceForm,
   sourceDigest,
   sourceManifest,
 } from "./source-manifest.ts";
@@ -27,17 +29,41 @@ const bytes = fc
   .map((array) => Buffer.from(array).toString("latin1").replaceAll("\0", "0") as ByteString);
 const component = bytes.map((text) => `f${text.replaceAll("/", "_")}`);
 const path = fc
-  .array(component, { minLength: 1, maxLength: 3 })
-  .map((parts) => `/hpcc/${parts.join("/")}` as ByteString);
+  .tuple(fc.constantFrom("hpcc", "home", "tmp", "caf\u00e9"), fc.array(component, { minLength: 1, maxLength: 3 }))
+  .map(([top, parts]) => `/${top}/${parts.join("/")}` as ByteString);
 const digest = fc.nat(1000).map((n) => sha256(Buffer.from(String(n))));
 const size = fc.nat({ max: Number.MAX_SAFE_INTEGER });
-const entry: fc.Arbitrary<SourceEntry> = record({
-  path,
-  mode: fc.constantFrom(0o644 as const, 0o755 as const),
-  digest,
-  size,
-});
+const entry: fc.Arbitrary<SourceEntry> = fc.oneof(
+  record({
+    kind: fc.constant("file" as const),
+    path,
+    mode: fc.constantFrom(0o644 as const, 0o755 as const),
+    digest,
+    size,
+  }),
+  record({
+    kind: fc.constant("link" as const),
+    path,
+    target: bytes.map((text) => `${text}.` as ByteString),
+  }),
+  record({ kind: fc.constant("folder" as const), path }),
+);
 const entries = fc.uniqueArray(entry, { selector: (e) => e.path.split("/")[2]!, maxLength: 8 });
+const form = fc.constantFrom<SourceForm>("files", "text");
+const source = fc.tuple(form, entries);
+/** Manifests of all kinds of entries, more often near the rules' edges than `source`, and not always within them. */
+const anyEntries = fc.array(
+  fc.oneof(
+    entry,
+    fc
+      .tuple(
+        fc.constantFrom("file", "link", "folder"),
+        fc.constantFrom("/hpcc/a", "/hpcc/a.b", "/hpcc/a/b", "/hpcc", "/bin/x"),
+      )
+      .map(([kind, at]) => ({ ...entryOf(at), kind, target: "t" }) as unknown as SourceEntry),
+  ),
+  { maxLength: 5 },
+);
 const blob = record({ digest, size });
 const result: fc.Arbitrary<ResultManifest> = record({
   exitCode: fc.nat(255),
@@ -49,7 +75,7 @@ const result: fc.Arbitrary<ResultManifest> = record({
         ...indices.map((index) =>
           record({
             index: fc.constant(index),
-            kind: fc.constantFrom(...OUTPUT_KINDS),
+            kind: fc.constantFrom(...OUTPUT_KINDS.names),
             executable: fc.boolean(),
             digest,
             size,
@@ -70,13 +96,13 @@ const action: fc.Arbitrary<Action> = record({
     .map((list) => list.map(([name, value]) => `${name}=${value}` as ByteString).sort()),
   cwd: path,
   outputs: fc
-    .uniqueArray(record({ path, required: fc.boolean(), kind: fc.constantFrom(...OUTPUT_KINDS) }), {
+    .uniqueArray(record({ path, required: fc.boolean(), kind: fc.constantFrom(...OUTPUT_KINDS.names) }), {
       selector: (output) => output.kind,
       maxLength: 3,
     })
     .map((outputs) => [...new Map(outputs.map((output) => [output.path, output])).values()]),
   terminalColumns: fc.option(fc.integer({ min: 1, max: 10_000 }), { nil: null }),
-  determinism: fc.constantFrom(...DETERMINISM_POLICIES),
+  determinism: fc.constantFrom(...DETERMINISM_POLICIES.names),
 });
 const keyParts: fc.Arbitrary<ActionKeyParts> = record({
   action,
@@ -88,7 +114,12 @@ const keyParts: fc.Arbitrary<ActionKeyParts> = record({
 });
 
 interface GoldenVectors {
-  readonly source: { readonly entries: SourceEntry[]; readonly encoded: string; readonly digest: string }[];
+  readonly source: {
+    readonly form: SourceForm;
+    readonly entries: SourceEntry[];
+    readonly encoded: string;
+    readonly digest: string;
+  }[];
   readonly result: { readonly manifest: ResultManifest; readonly encoded: string; readonly digest: string }[];
   readonly key: { readonly parts: ActionKeyParts; readonly key: string }[];
 }
@@ -99,9 +130,9 @@ const golden = JSON.parse(
 
 describe("golden vectors", () => {
   test("of source manifests", () => {
-    assert.ok(golden.source.length >= 3);
-    for (const { entries, encoded, digest } of golden.source) {
-      const bytes = encodeSourceManifest(sourceManifest(entries));
+    assert.ok(golden.source.length >= 5);
+    for (const { form, entries, encoded, digest } of golden.source) {
+      const bytes = encodeSourceManifest(sourceManifest(form, entries));
       assert.equal(Buffer.from(bytes).toString("hex"), encoded);
       assert.equal(sourceDigest(bytes), digest);
     }
@@ -126,20 +157,22 @@ describe("golden vectors", () => {
 describe("source manifests", () => {
   test("come back whatever the order of their entries, with one encoding", () => {
     fc.assert(
-      fc.property(entries, fc.nat(), (list, rotation) => {
-        const encoded = encodeSourceManifest(sourceManifest(list));
+      fc.property(source, fc.nat(), ([form, list], rotation) => {
+        const encoded = encodeSourceManifest(sourceManifest(form, list));
         const at = list.length === 0 ? 0 : rotation % list.length;
         const turned = [...list.slice(at), ...list.slice(0, at)];
-        assert.deepEqual(encodeSourceManifest(sourceManifest(turned)), encoded);
-        assert.deepEqual(decodeSourceManifest(encoded), sourceManifest(list));
+        assert.deepEqual(encodeSourceManifest(sourceManifest(form, turned)), encoded);
+        assert.deepEqual(decodeSourceManifest(encoded), sourceManifest(form, list));
+        const other = form === "files" ? "text" : "files";
+        assert.notDeepEqual(encodeSourceManifest(sourceManifest(other, list)), encoded);
       }),
     );
   });
 
   test("bytes that are changed are another manifest or none", () => {
     fc.assert(
-      fc.property(entries, fc.nat(), fc.integer({ min: 1, max: 255 }), (list, place, flip) => {
-        const encoded = encodeSourceManifest(sourceManifest(list));
+      fc.property(source, fc.nat(), fc.integer({ min: 1, max: 255 }), ([form, list], place, flip) => {
+        const encoded = encodeSourceManifest(sourceManifest(form, list));
         const changed = Uint8Array.from(encoded);
         changed[place % changed.length]! ^= flip;
         try {
@@ -152,53 +185,125 @@ describe("source manifests", () => {
     );
   });
 
-  test("paths that are not normal ones below /hpcc are refused both ways", () => {
+  test("what the encoder refuses, the decoder refuses, and what it takes is one tree", () => {
+    fc.assert(
+      fc.property(anyEntries, (list) => {
+        const sorted = [...list].sort((a, b) => comparePaths(a.path, b.path));
+        const encoded = encodeSourceManifest({ form: "files", entries: sorted });
+        const refused = refusalOf(() => sourceManifest("files", list));
+        assert.equal(
+          refusalOf(() => decodeSourceManifest(encoded)),
+          refused,
+        );
+        assert.equal(refused === null, isTree(list), JSON.stringify(list));
+      }),
+      { numRuns: 1000 },
+    );
+  });
+
+  test("paths that are not normal ones below a job's folder are refused both ways", () => {
     const bad = [
       "",
       "/",
       "/hpcc",
+      "/foo",
       "/hpcc/",
       "hpcc/a",
-      "/etc/passwd",
-      "/hpccx/a",
       "/hpcc/../etc/passwd",
       "/hpcc/a/..",
       "/hpcc/./a",
       "/hpcc//a",
+      "//hpcc/a",
       "/hpcc/a/",
       "/hpcc/a\0b",
       `/hpcc/${"a".repeat(256)}`,
       `/hpcc/${"a/".repeat(2100)}a`,
+      ...RESERVED.map((name) => `/${name}/a`),
     ];
-    for (const path of bad) refusedBothWays([path]);
+    for (const path of bad) {
+      refusedBothWays([entryOf(path)]);
+      refusedBothWays([{ kind: "link", path: path as ByteString, target: "x" as ByteString }]);
+    }
+    for (const path of ["/", "/hpcc/", "/a/../b", ...RESERVED.map((name) => `/${name}`)])
+      refusedBothWays([{ kind: "folder", path: path as ByteString }]);
+    for (const path of [
+      "/hpccx/a",
+      "/home/ann/x/a.c",
+      "/work/x",
+      "/tmp/x",
+      "/var/lib/y",
+      "/opt/z",
+      "/library/a",
+      "/us/r",
+    ])
+      assert.equal(sourceManifest("files", [entryOf(path)]).entries.length, 1);
+    assert.equal(sourceManifest("files", [{ kind: "folder", path: "/foo" as ByteString }]).entries.length, 1);
   });
 
   test("doubled, unsorted and conflicting paths are refused", () => {
-    refusedBothWays(["/hpcc/a", "/hpcc/a"]);
-    refusedBothWays(["/hpcc/a", "/hpcc/a/b"]);
-    refusedBothWays(["/hpcc/a", "/hpcc/a.b", "/hpcc/a/b/c"]);
-    assert.throws(() => decodeSourceManifest(encodedPaths(["/hpcc/b", "/hpcc/a"])), { code: "argument.invalid" });
-    assert.equal(sourceManifest(["/hpcc/b", "/hpcc/a"].map(entryOf)).entries[0]!.path, "/hpcc/a");
+    const kinds = (path: string): SourceEntry[] => [
+      entryOf(path),
+      { kind: "link", path: path as ByteString, target: "/nowhere" as ByteString },
+      { kind: "folder", path: path as ByteString },
+    ];
+    for (const above of kinds("/hpcc/a")) {
+      for (const same of kinds("/hpcc/a")) refusedBothWays([above, same]);
+      for (const below of kinds("/hpcc/a/b")) refusedBothWays([above, below]);
+      for (const below of kinds("/hpcc/a/b/c")) refusedBothWays([above, entryOf("/hpcc/a.b"), below]);
+    }
+    const [a, b] = [entryOf("/hpcc/a"), entryOf("/hpcc/b")];
+    assert.throws(() => decodeSourceManifest(encodedEntries([b, a])), { code: "argument.invalid" });
+    assert.equal(sourceManifest("files", [b, a]).entries[0]!.path, "/hpcc/a");
   });
 
-  test("too many entries, other modes, other schemas and trailing bytes are refused", () => {
-    refusedBothWays(Array.from({ length: SOURCE_ENTRIES_MAX + 1 }, (_, i) => `/hpcc/${String(i).padStart(6, "0")}`));
-    const good = encodedPaths(["/hpcc/a"]);
-    const withMode = (mode: number) =>
+  test("targets of links are kept as they are spelled, and have limits", () => {
+    const link = (target: string): SourceEntry => ({
+      kind: "link",
+      path: "/hpcc/a" as ByteString,
+      target: target as ByteString,
+    });
+    for (const target of ["", "a\0b", "a".repeat(4096)]) refusedBothWays([link(target)]);
+    for (const target of ["..", "/", "a//b/", "../../../etc/passwd", "/proc/self/mem", "a".repeat(4095), "\xff"])
+      assert.deepEqual(decodeSourceManifest(encodedEntries([link(target)])).entries, [link(target)]);
+  });
+
+  test("too many entries, other modes, forms, kinds and schemas, and trailing bytes are refused", () => {
+    const many = (count: number) =>
+      Array.from({ length: count }, (_, i): SourceEntry => {
+        const path = `/hpcc/${String(i).padStart(6, "0")}`;
+        return i % 2 === 0 ? entryOf(path) : { kind: "folder", path: path as ByteString };
+      });
+    refusedBothWays(many(SOURCE_ENTRIES_MAX + 1));
+    assert.equal(sourceManifest("files", many(SOURCE_ENTRIES_MAX)).entries.length, SOURCE_ENTRIES_MAX);
+    const good = encodedEntries([entryOf("/hpcc/a")]);
+    const raw = ({ schema = "hpcc.source.v2", form = 1, tag = 3, mode = 0o644 }) =>
       new FieldWriter()
-        .ascii(1, "hpcc.source.v1")
-        .record(2, (f) => f.ascii(1, "/hpcc/a").u32(2, mode).digest(3, entryOf("/hpcc/a").digest).u64(4, 1))
+        .ascii(1, schema)
+        .u32(2, form)
+        .record(tag, (f) =>
+          f
+            .ascii(1, "/hpcc/a")
+            .u32(2, mode)
+            .digest(3, sha256(Buffer.from("x")))
+            .u64(4, 1),
+        )
         .finish();
-    assert.deepEqual(withMode(0o644), good);
+    assert.deepEqual(raw({}), good);
     const bad = [
-      withMode(0o600),
-      withMode(0o4755),
+      raw({ mode: 0o600 }),
+      raw({ mode: 0o4755 }),
+      raw({ form: 0 }),
+      raw({ form: 3 }),
+      raw({ tag: 2 }),
+      raw({ tag: 4 }),
+      raw({ tag: 5 }),
+      raw({ tag: 6 }),
+      raw({ schema: "hpcc.source.v1" }),
       Buffer.concat([good, Buffer.from([9])]),
       good.subarray(0, -1),
       Buffer.alloc(0),
     ];
-    for (const bytes of [...bad, new FieldWriter().ascii(1, "hpcc.source.v2").finish()])
-      assert.throws(() => decodeSourceManifest(bytes), { code: "argument.invalid" });
+    for (const bytes of bad) assert.throws(() => decodeSourceManifest(bytes), { code: "argument.invalid" });
   });
 });
 
@@ -289,6 +394,8 @@ describe("the action key", () => {
 describe("actions", () => {
   test("that keep the rules are taken as they are", () => {
     fc.assert(fc.property(action, (action) => assert.equal(checkAction(action), action)));
+    const good = fc.sample(action, { numRuns: 1, seed: 2 })[0]!;
+    for (const cwd of ["/foo", "/hpcc", "/home/ann", "/tmp"]) checkAction({ ...good, cwd: cwd as ByteString });
   });
 
   test("that break a rule are refused", () => {
@@ -307,10 +414,15 @@ describe("actions", () => {
       { environment: as(["A=1", "A=2"]) },
       { environment: as(["A=\0"]) },
       { cwd: "/" as ByteString },
-      { cwd: "/tmp" as ByteString },
+      { cwd: "/etc" as ByteString },
+      { cwd: "/usr/src/x" as ByteString },
       { cwd: "/hpcc/.." as ByteString },
       { outputs: [{ ...output, path: "/etc/passwd" as ByteString }] },
+      { outputs: [{ ...output, path: "/foo" as ByteString }] },
       { outputs: [output, { ...output, kind: "dwo" }] },
+      {
+        outputs: Array.from({ length: 65 }, (_, i) => ({ ...output, kind: "dump", path: `/hpcc/${i}` as ByteString })),
+      },
       { outputs: [output, { ...output, path: "/hpcc/out/p" as ByteString }] },
       { terminalColumns: 0 },
       { terminalColumns: 10_001 },
@@ -321,18 +433,43 @@ describe("actions", () => {
   });
 });
 
+const RESERVED = "bin boot dev etc lib lib32 lib64 libo32 libx32 proc run sbin sys usr".split(" ");
+
 function entryOf(path: string): SourceEntry {
-  return { path: path as ByteString, mode: 0o644, digest: sha256(Buffer.from("x")), size: 1 };
+  return { kind: "file", path: path as ByteString, mode: 0o644, digest: sha256(Buffer.from("x")), size: 1 };
 }
 
-/** Encodes paths as they are, without the rules of `sourceManifest`. */
-function encodedPaths(paths: readonly string[]): Uint8Array {
-  return encodeSourceManifest({ entries: paths.map(entryOf) });
+/** Encoded as they are. */
+function encodedEntries(entries: readonly SourceEntry[]): Uint8Array {
+  return encodeSourceManifest({ form: "files", entries });
 }
 
-function refusedBothWays(paths: readonly string[]): void {
-  assert.throws(() => sourceManifest(paths.map(entryOf)), { code: "argument.invalid" });
-  assert.throws(() => decodeSourceManifest(encodedPaths(paths)), { code: "argument.invalid" });
+function refusedBothWays(entries: readonly SourceEntry[]): void {
+  assert.throws(() => sourceManifest("files", entries), { code: "argument.invalid" }, JSON.stringify(entries[0]));
+  const sorted = [...entries].sort((a, b) => comparePaths(a.path, b.path));
+  assert.throws(() => decodeSourceManifest(encodedEntries(sorted)), { code: "argument.invalid" });
+}
+
+/** The message of a refusal; null when there is none. */
+function refusalOf(attempt: () => unknown): string | null {
+  try {
+    attempt();
+    return null;
+  } catch (error) {
+    assert.equal((error as { code?: string }).code, "argument.invalid");
+    return (error as Error).message;
+  }
+}
+
+/** The rule of trees in another way than the code's: each pair of paths is looked at. */
+function isTree(entries: readonly SourceEntry[]): boolean {
+  const placed = entries.every(
+    ({ kind, path }) => !/^\/bin\//.test(path) && (kind === "folder" || path.split("/").length > 2),
+  );
+  return (
+    placed &&
+    entries.every((a, i) => entries.every((b, j) => i === j || (a.path !== b.path && !b.path.startsWith(`${a.path}/`))))
+  );
 }
 
 function flipped(digest: Digest): Digest {

@@ -2,19 +2,50 @@
 // rules; the wire's form is in src/wire/worker.
 import type { ByteString } from "../../base/byte-string.ts";
 import { HpccError } from "../../base/errors.ts";
+import { NumberTable } from "../../base/number-table.ts";
 import type { Digest } from "../digest/digest.ts";
-import { isJobPath, isNormalPath } from "./guest-path.ts";
+import { isJobFolder, isJobPath, isNormalPath } from "./guest-path.ts";
 
 /** What an output file is to the compiler; `object` (also assembler text) is what an audit row's output_digest names. */
-export const OUTPUT_KINDS = ["object", "dwo", "gcno", "stack-usage", "callgraph"] as const;
-export type OutputKind = (typeof OUTPUT_KINDS)[number];
+export type OutputKind =
+  | "object"
+  | "dwo"
+  | "gcno"
+  | "stack-usage"
+  | "callgraph"
+  /** The assembler's or the compiler's listing. */
+  | "listing"
+  /** A file of -save-temps. */
+  | "temporary"
+  | "dump"
+  | "time-trace"
+  | "precompiled-header"
+  | "optimization-record"
+  /** Diagnostics that go to a file. */
+  | "diagnostics";
+
+export const OUTPUT_KINDS = new NumberTable<OutputKind>({
+  object: 1,
+  dwo: 2,
+  gcno: 3,
+  "stack-usage": 4,
+  callgraph: 5,
+  listing: 6,
+  temporary: 7,
+  dump: 8,
+  "time-trace": 9,
+  "precompiled-header": 10,
+  "optimization-record": 11,
+  diagnostics: 12,
+});
 
 /** `default`: date and time are compiled locally; `strict`: they fail; `pin`: SOURCE_DATE_EPOCH sets them. */
-export const DETERMINISM_POLICIES = ["default", "strict", "pin"] as const;
-export type DeterminismPolicy = (typeof DETERMINISM_POLICIES)[number];
+export type DeterminismPolicy = "default" | "strict" | "pin";
+
+export const DETERMINISM_POLICIES = new NumberTable<DeterminismPolicy>({ default: 1, strict: 2, pin: 3 });
 
 export interface OutputFile {
-  /** Absolute path in the guest, below /hpcc. */
+  /** Absolute path in the guest, where a job's files may be. */
   readonly path: ByteString;
   /** True when an execution with exit code 0 is wrong without it. */
   readonly required: boolean;
@@ -27,7 +58,7 @@ export interface Action {
   readonly argv: readonly ByteString[];
   /** The whole environment, "NAME=value", sorted by bytes, each name once. */
   readonly environment: readonly ByteString[];
-  /** Absolute path below /hpcc. */
+  /** Absolute path in the guest, where a job's folders may be. */
   readonly cwd: ByteString;
   readonly outputs: readonly OutputFile[];
   /** Width of the terminal that stderr shall look like; null for none. */
@@ -37,7 +68,7 @@ export interface Action {
 
 const ARGUMENTS_MAX = 65_536;
 const ENVIRONMENT_MAX = 256;
-const OUTPUTS_MAX = 16;
+export const OUTPUTS_MAX = 64;
 const TERMINAL_COLUMNS_MAX = 10_000;
 const VARIABLE = /^[A-Za-z_][A-Za-z0-9_]*=/;
 
@@ -55,9 +86,9 @@ export function checkAction(action: Action): Action {
   const names = environment.map((variable) => variable.slice(0, variable.indexOf("=")));
   require(new Set(names).size === names.length, "has a variable twice");
   require(environment.every((text, i) => i === 0 || environment[i - 1]! < text), "has an environment out of order");
-  require(isJobPath(action.cwd), "has a working directory that is not below /hpcc");
+  require(isJobFolder(action.cwd), "has a working directory that is not a job's folder");
   require(outputs.length <= OUTPUTS_MAX, `has more than ${OUTPUTS_MAX} outputs`);
-  require(outputs.every((output) => isJobPath(output.path)), "has an output that is not below /hpcc");
+  require(outputs.every((output) => isJobPath(output.path)), "has an output that is not below a job's folder");
   require(new Set(outputs.map((output) => output.path)).size === outputs.length, "has an output twice");
   require(outputs.filter((output) => output.kind === "object").length <= 1, "has more than one object");
   require(terminalColumns === null ||

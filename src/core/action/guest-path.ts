@@ -4,8 +4,10 @@ import type { ByteString } from "../../base/byte-string.ts";
 const PATH_LENGTH_MAX = 4095;
 const COMPONENT_LENGTH_MAX = 255;
 
-/** Everything that a job brings or leaves is below this folder. */
-const GUEST_ROOT = "/hpcc";
+/** Top-level names that always are the toolchain's or the sandbox's own; a job may use every other one. */
+const RESERVED_NAMES: ReadonlySet<string> = new Set(
+  "bin boot dev etc lib lib32 lib64 libo32 libx32 proc run sbin sys usr".split(" "),
+);
 
 /** True for an absolute path without empty, "." or ".." components, NUL, or a trailing slash. UNTRUSTED: anybody. */
 export function isNormalPath(path: ByteString): boolean {
@@ -16,9 +18,14 @@ export function isNormalPath(path: ByteString): boolean {
     .every((part) => part !== "" && part !== "." && part !== ".." && part.length <= COMPONENT_LENGTH_MAX);
 }
 
-/** True for a normal path below /hpcc, where inputs and outputs live. UNTRUSTED: anybody. */
+/** True for a path where a folder of a job may stand: a normal one, not at or below a reserved name. UNTRUSTED: anybody. */
+export function isJobFolder(path: ByteString): boolean {
+  return isNormalPath(path) && !RESERVED_NAMES.has(path.split("/", 2)[1]!);
+}
+
+/** True for a path where a file of a job may stand: below a top-level folder that is not reserved. UNTRUSTED: anybody. */
 export function isJobPath(path: ByteString): boolean {
-  return path.startsWith(`${GUEST_ROOT}/`) && isNormalPath(path);
+  return path.includes("/", 1) && isJobFolder(path);
 }
 
 /** Order of paths by their bytes; byte strings compare so. */
@@ -26,8 +33,13 @@ export function comparePaths(a: ByteString, b: ByteString): number {
   return a < b ? -1 : a > b ? 1 : 0;
 }
 
-/** The folders above a normal path, the nearest first, without the root. */
-export function* foldersAbove(path: ByteString): Generator<ByteString> {
-  for (let end = path.lastIndexOf("/"); end > 0; end = path.lastIndexOf("/", end - 1))
-    yield path.slice(0, end) as ByteString;
+/**
+ * The paths of a set, in the order of a walk through their tree: what is below a path follows directly after it. (In the
+ * order of bytes `/a.b` stands between `/a` and `/a/b`; a path holds no NUL, so that NUL can take the place of the slash.)
+ */
+export function inTreeOrder(paths: readonly ByteString[]): ByteString[] {
+  return paths
+    .map((path) => path.replaceAll("/", "\0"))
+    .sort()
+    .map((path) => path.replaceAll("\0", "/") as ByteString);
 }

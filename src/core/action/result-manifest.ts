@@ -1,7 +1,7 @@
 // The result manifest: what an execution left (docs/specs/manifest.md). One value has one encoding, and the decoder takes
 // no other.
 import { type Digest, sha256 } from "../digest/digest.ts";
-import { OUTPUT_KINDS, type OutputKind } from "./action.ts";
+import { OUTPUT_KINDS, OUTPUTS_MAX, type OutputKind } from "./action.ts";
 import { FieldReader, FieldWriter } from "./fields.ts";
 
 export interface BlobRef {
@@ -28,7 +28,6 @@ export interface ResultManifest {
 }
 
 const SCHEMA = "hpcc.result.v1";
-const RESULT_OUTPUTS_MAX = 16;
 const EXIT_CODE_MAX = 255;
 
 export function encodeResultManifest(manifest: ResultManifest): Uint8Array {
@@ -37,7 +36,7 @@ export function encodeResultManifest(manifest: ResultManifest): Uint8Array {
     fields.record(3, (entry) =>
       entry
         .u32(1, output.index)
-        .u32(2, OUTPUT_KINDS.indexOf(output.kind) + 1)
+        .u32(2, OUTPUT_KINDS.numberOf(output.kind))
         .digest(3, output.digest)
         .u64(4, output.size)
         .u32(5, output.executable ? 1 : 0),
@@ -56,7 +55,7 @@ export function decodeResultManifest(bytes: Uint8Array): ResultManifest {
   while (fields.peek() === 3) {
     const output = fields.record(3, decodeOutput);
     if (output.index <= (outputs.at(-1)?.index ?? -1)) fields.fail("has outputs that are not in strict order");
-    if (outputs.push(output) > RESULT_OUTPUTS_MAX) fields.fail(`has more than ${RESULT_OUTPUTS_MAX} outputs`);
+    if (outputs.push(output) > OUTPUTS_MAX) fields.fail(`has more than ${OUTPUTS_MAX} outputs`);
   }
   const blob = (entry: FieldReader): BlobRef => ({ digest: entry.digest(3), size: entry.u64(4) });
   const manifest = { exitCode, outputs, stdout: fields.record(4, blob), stderr: fields.record(5, blob) };
@@ -76,8 +75,7 @@ export function objectOf(manifest: ResultManifest): ResultOutput | null {
 
 function decodeOutput(fields: FieldReader): ResultOutput {
   const index = fields.u32(1);
-  const kind = OUTPUT_KINDS[fields.u32(2) - 1];
-  if (kind === undefined) fields.fail("has an output of no known kind");
+  const kind = OUTPUT_KINDS.nameOf(fields.u32(2)) ?? fields.fail("has an output of no known kind");
   return {
     index,
     kind,

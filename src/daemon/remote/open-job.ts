@@ -2,7 +2,7 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import type { Clock, Timer } from "../../base/clock.ts";
 import { HpccError } from "../../base/errors.ts";
-import { decodeSourceManifest } from "../../core/action/source-manifest.ts";
+import { decodeSourceManifest, filesOf } from "../../core/action/source-manifest.ts";
 import type { Digest } from "../../core/digest/digest.ts";
 import {
   type BlobChunk,
@@ -89,7 +89,9 @@ export class OpenJob {
   takeNeed(need: Need): void {
     if (this.#needed || this.#receiver !== null) throw breach("asks for blobs of a job twice");
     this.#needed = true;
-    const sizes = new Map(decodeSourceManifest(this.#parts.job.manifest).entries.map((e) => [e.digest, e.size]));
+    const sizes = new Map(
+      filesOf(decodeSourceManifest(this.#parts.job.manifest)).map((file) => [file.digest, file.size]),
+    );
     const digests = need.digests as Digest[];
     if (new Set(digests).size !== digests.length || !digests.every((digest) => (sizes.get(digest) ?? 0) > 0))
       throw breach("asks for blobs that are none of the job's");

@@ -150,6 +150,7 @@ class ScriptedWorker {
 
   job(): RemoteJob {
     const entry = {
+      kind: "file" as const,
       path: ascii("/hpcc/project/a.c"),
       mode: 0o644 as const,
       digest: sha256(SOURCE),
@@ -165,7 +166,7 @@ class ScriptedWorker {
         terminalColumns: null,
         determinism: "default",
       },
-      manifest: encodeSourceManifest(sourceManifest([entry])),
+      manifest: encodeSourceManifest(sourceManifest("text", [entry])),
       openBlob: () => zstdCompressSync(SOURCE),
       isolationMin: "qemu-tcg",
       deadlineMs: 1000,

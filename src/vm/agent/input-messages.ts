@@ -15,7 +15,8 @@ import type { SourceMessage } from "./outbox.ts";
 
 /** The Execute message of a request; a request that no guest would take is refused here. */
 export function makeExecute(executionId: bigint, request: ExecutionRequest): Execute {
-  if (request.inputs.length > INPUTS_MAX) throw new HpccError("limit.exceeded", `more than ${INPUTS_MAX} input files`);
+  if (request.inputs.length + request.links.length + request.folders.length > INPUTS_MAX)
+    throw new HpccError("limit.exceeded", `more than ${INPUTS_MAX} input files, links and folders`);
   if (request.outputs.length > OUTPUTS_MAX) throw new HpccError("limit.exceeded", `more than ${OUTPUTS_MAX} outputs`);
   const { limits } = request;
   const execute = create(ExecuteSchema, {
@@ -29,6 +30,8 @@ export function makeExecute(executionId: bigint, request: ExecutionRequest): Exe
       size: BigInt(input.sizeBytes),
       frameSize: BigInt(input.frameSizeBytes),
     })),
+    links: request.links.map((link) => ({ path: bytesOf(link.path), target: bytesOf(link.target) })),
+    folders: request.folders.map(bytesOf),
     outputs: request.outputs.map(bytesOf),
     limits: {
       wallMs: limits.wallMs,

@@ -5,12 +5,12 @@ export const AGENT_PORT = 1024;
 /** What the agent writes to the console when it listens. */
 export const AGENT_LISTENS = "hpcc-agent: listening";
 /** Version of proto/hpcc/agent/v1. */
-export const PROTOCOL_VERSION = 3;
+export const PROTOCOL_VERSION = 4;
 export const CHUNK_BYTES_MAX = 128 * 1024;
 /** One message: a chunk and its envelope, or an Exited with the states of its outputs. */
 export const MESSAGE_BYTES_MAX = CHUNK_BYTES_MAX + 16 * 1024;
-/** One Execute message: its arguments, environment and names. */
-export const EXECUTE_BYTES_MAX = 2 * 1024 * 1024;
+/** One Execute message: its arguments, environment, names and links. */
+export const EXECUTE_BYTES_MAX = 6 * 1024 * 1024;
 /** What a guest may send of an execution before it is given credit. */
 export const CREDIT_BYTES_MAX = 16 * 1024 * 1024;
 /** A stream of N bytes may come in so many chunks at most: CHUNKS_FREE + N / CHUNK_BYTES_MEAN_MIN. */
@@ -23,6 +23,7 @@ export const CLOCK_OFF_MS_MAX = 5;
 /** Readings of a clock until one came back in time; the quickest counts. */
 export const CLOCK_READINGS_MAX = 16;
 export const OUTPUTS_MAX = 256;
+/** Input files, links and folders together. */
 export const INPUTS_MAX = 16_384;
 
 /** Silences, by argument: emulation on a busy machine is slow, tests are fast. */

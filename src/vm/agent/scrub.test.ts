@@ -48,6 +48,8 @@ const REQUEST: ExecutionRequest = {
   environment: [],
   cwd: ascii("/hpcc/project"),
   inputs: [],
+  links: [],
+  folders: [],
   outputs: [],
   limits: { wallMs: 1000, memoryBytes: 2 ** 30, pids: 10, outputBytes: 2 ** 24, stdioBytes: 2 ** 20 },
   terminalColumns: 0,

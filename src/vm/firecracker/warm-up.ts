@@ -78,6 +78,8 @@ function requestFor(compiler: string, { input, source }: Language, memoryBytes: 
         openFrame: () => [frame],
       },
     ],
+    links: [],
+    folders: [],
     outputs: [ascii(OUTPUT)],
     limits: {
       wallMs: WALL_MS,

@@ -4,8 +4,8 @@ import { type ChannelOptions, logVerbosity, setLogVerbosity } from "@grpc/grpc-j
 // grpc-js writes its own lines to stderr; what matters reaches our callers as errors.
 setLogVerbosity(logVerbosity.NONE);
 
-/** Largest message, either way. */
-export const MESSAGE_SIZE_BYTES_MAX = 4 * 1024 * 1024;
+/** Largest message, either way: a job's, with its source manifest and its command line. */
+export const MESSAGE_SIZE_BYTES_MAX = 8 * 1024 * 1024;
 /** Calls that one connection may have open on a server. */
 export const CONCURRENT_STREAMS_MAX = 256;
 /** Memory that Node's HTTP/2 lets one server session hold, in megabytes. */

@@ -2,17 +2,16 @@
 import { create } from "@bufbuild/protobuf";
 import { byteStringOf, bytesOf } from "../../base/byte-string.ts";
 import { HpccError } from "../../base/errors.ts";
+import { NumberTable } from "../../base/number-table.ts";
 import {
   type Action,
   checkAction,
-  DETERMINISM_POLICIES,
   type DeterminismPolicy,
-  OUTPUT_KINDS,
   type OutputFile,
   type OutputKind,
 } from "../../core/action/action.ts";
 import { parseDigest } from "../../core/digest/digest.ts";
-import { ISOLATIONS, type Isolation } from "../../core/isolation.ts";
+import type { Isolation } from "../../core/isolation.ts";
 import {
   type Action as ActionMessage,
   ActionSchema,
@@ -20,25 +19,35 @@ import {
   OutputKind as OutputKindNumber,
 } from "../../gen/hpcc/worker/v1/worker_pb.js";
 
-const OUTPUT_KIND_NUMBERS = {
+const OUTPUT_KIND_NUMBERS = new NumberTable<OutputKind>({
   object: OutputKindNumber.OBJECT,
   dwo: OutputKindNumber.DWO,
   gcno: OutputKindNumber.GCNO,
   "stack-usage": OutputKindNumber.STACK_USAGE,
   callgraph: OutputKindNumber.CALLGRAPH,
-} as const satisfies Record<OutputKind, OutputKindNumber>;
+  listing: OutputKindNumber.LISTING,
+  temporary: OutputKindNumber.TEMPORARY,
+  dump: OutputKindNumber.DUMP,
+  "time-trace": OutputKindNumber.TIME_TRACE,
+  "precompiled-header": OutputKindNumber.PRECOMPILED_HEADER,
+  "optimization-record": OutputKindNumber.OPTIMIZATION_RECORD,
+  diagnostics: OutputKindNumber.DIAGNOSTICS,
+});
 
-const DETERMINISM_NUMBERS = {
+const DETERMINISM_NUMBERS = new NumberTable<DeterminismPolicy>({
   default: DeterminismNumber.DEFAULT,
   strict: DeterminismNumber.STRICT,
   pin: DeterminismNumber.PIN,
-} as const satisfies Record<DeterminismPolicy, DeterminismNumber>;
+});
 
-/** The one of `values` that a number stands for. */
-function valueOf<T extends string>(values: readonly T[], numbers: Record<T, number>, number: number, what: string): T {
-  const value = values.find((candidate) => numbers[candidate] === number);
-  if (value === undefined) throw new HpccError("argument.invalid", `${what} ${number} is not known`);
-  return value;
+/** Those of hpcc.scheduler.v1.Isolation, which the worker's contract carries. */
+const ISOLATION_NUMBERS = new NumberTable<Isolation>({ namespace: 1, "qemu-tcg": 2, "qemu-kvm": 3, firecracker: 4 });
+
+/** The name that a number of a message stands for. */
+function nameOf<T extends string>(table: NumberTable<T>, number: number, what: string): T {
+  const name = table.nameOf(number);
+  if (name === undefined) throw new HpccError("argument.invalid", `${what} ${number} is not known`);
+  return name;
 }
 
 export function actionToMessage(action: Action): ActionMessage {
@@ -50,10 +59,10 @@ export function actionToMessage(action: Action): ActionMessage {
     outputs: action.outputs.map((output) => ({
       path: bytesOf(output.path),
       required: output.required,
-      kind: OUTPUT_KIND_NUMBERS[output.kind],
+      kind: OUTPUT_KIND_NUMBERS.numberOf(output.kind),
     })),
     ...(action.terminalColumns === null ? {} : { terminal: { columns: action.terminalColumns } }),
-    determinism: DETERMINISM_NUMBERS[action.determinism],
+    determinism: DETERMINISM_NUMBERS.numberOf(action.determinism),
   });
 }
 
@@ -69,22 +78,19 @@ export function actionOfMessage(message: ActionMessage | undefined): Action {
       (output): OutputFile => ({
         path: byteStringOf(output.path),
         required: output.required,
-        kind: valueOf(OUTPUT_KINDS, OUTPUT_KIND_NUMBERS, output.kind, "the output's kind"),
+        kind: nameOf(OUTPUT_KIND_NUMBERS, output.kind, "the output's kind"),
       }),
     ),
     terminalColumns: message.terminal === undefined ? null : message.terminal.columns,
-    determinism: valueOf(DETERMINISM_POLICIES, DETERMINISM_NUMBERS, message.determinism, "the determinism policy"),
+    determinism: nameOf(DETERMINISM_NUMBERS, message.determinism, "the determinism policy"),
   });
 }
 
-/** The worker's contract carries isolation by the numbers of hpcc.scheduler.v1.Isolation: its order, from 1. */
 export function isolationToNumber(isolation: Isolation): number {
-  return ISOLATIONS.indexOf(isolation) + 1;
+  return ISOLATION_NUMBERS.numberOf(isolation);
 }
 
 /** UNTRUSTED: the peer. */
 export function isolationOfNumber(number: number): Isolation {
-  const isolation = ISOLATIONS[number - 1];
-  if (isolation === undefined) throw new HpccError("argument.invalid", `the isolation ${number} is not known`);
-  return isolation;
+  return nameOf(ISOLATION_NUMBERS, number, "the isolation");
 }

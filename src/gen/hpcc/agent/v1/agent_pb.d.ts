@@ -159,7 +159,7 @@ export declare const SessionResponseSchema: GenMessage<SessionResponse>;
  */
 export declare type Start = Message<"hpcc.agent.v1.Start"> & {
   /**
-   * Version of this contract; this is 3.
+   * Version of this contract; this is 4.
    *
    * @generated from field: uint32 protocol_version = 1;
    */
@@ -401,7 +401,7 @@ export declare type Execute = Message<"hpcc.agent.v1.Execute"> & {
   inputs: InputFile[];
 
   /**
-   * Output files that are given back, by index: absolute paths below /hpcc or /tmp; their folders are made.
+   * Output files that are given back, by index: absolute paths where a job's files may be; their folders are made.
    *
    * @generated from field: repeated bytes outputs = 6;
    */
@@ -420,6 +420,20 @@ export declare type Execute = Message<"hpcc.agent.v1.Execute"> & {
    * @generated from field: uint32 terminal_columns = 8;
    */
   terminalColumns: number;
+
+  /**
+   * Symbolic links, made when all else is there.
+   *
+   * @generated from field: repeated hpcc.agent.v1.InputLink links = 9;
+   */
+  links: InputLink[];
+
+  /**
+   * Folders, absolute paths where a job's folders may be, in which no input, link or other folder of this list stands.
+   *
+   * @generated from field: repeated bytes folders = 10;
+   */
+  folders: Uint8Array[];
 };
 
 /**
@@ -429,13 +443,14 @@ export declare type Execute = Message<"hpcc.agent.v1.Execute"> & {
 export declare const ExecuteSchema: GenMessage<Execute>;
 
 /**
- * A file that exists before the execution starts; its time stamps are 1970-01-01.
+ * A file that exists before the execution starts. The modification time of the nth input is n seconds after 1970-01-01 (n
+ * from 1), so that no two have equal times: GCC takes two files of equal size, time and content for one under "#pragma once".
  *
  * @generated from message hpcc.agent.v1.InputFile
  */
 export declare type InputFile = Message<"hpcc.agent.v1.InputFile"> & {
   /**
-   * Absolute path below /hpcc; its folders are made.
+   * Absolute path below a top-level folder that is a job's (docs/specs/agent.md); its folders are made.
    *
    * @generated from field: bytes path = 1;
    */
@@ -468,6 +483,33 @@ export declare type InputFile = Message<"hpcc.agent.v1.InputFile"> & {
  * Use `create(InputFileSchema)` to create a new message.
  */
 export declare const InputFileSchema: GenMessage<InputFile>;
+
+/**
+ * A symbolic link that exists before the execution starts. Nothing that the agent writes or reads back goes through it.
+ *
+ * @generated from message hpcc.agent.v1.InputLink
+ */
+export declare type InputLink = Message<"hpcc.agent.v1.InputLink"> & {
+  /**
+   * As of an input file.
+   *
+   * @generated from field: bytes path = 1;
+   */
+  path: Uint8Array;
+
+  /**
+   * 1 to 4,095 bytes without NUL, kept as they are; what they name need not exist.
+   *
+   * @generated from field: bytes target = 2;
+   */
+  target: Uint8Array;
+};
+
+/**
+ * Describes the message hpcc.agent.v1.InputLink.
+ * Use `create(InputLinkSchema)` to create a new message.
+ */
+export declare const InputLinkSchema: GenMessage<InputLink>;
 
 /**
  * Limits of one execution. Zero is refused, and less than 4 MiB of memory.

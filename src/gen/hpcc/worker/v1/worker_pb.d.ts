@@ -254,7 +254,7 @@ export declare type JobHeader = Message<"hpcc.worker.v1.JobHeader"> & {
   action?: Action | undefined;
 
   /**
-   * The canonical source manifest, encoded as docs/specs/manifest.md says. At most 1 MiB. The worker hashes it itself.
+   * The canonical source manifest, encoded as docs/specs/manifest.md says. At most 4 MiB. The worker hashes it itself.
    *
    * @generated from field: bytes source_manifest = 3;
    */
@@ -842,6 +842,55 @@ export enum OutputKind {
    * @generated from enum value: OUTPUT_KIND_CALLGRAPH = 5;
    */
   CALLGRAPH = 5,
+
+  /**
+   * Listing of the assembler.
+   *
+   * @generated from enum value: OUTPUT_KIND_LISTING = 6;
+   */
+  LISTING = 6,
+
+  /**
+   * A file of -save-temps.
+   *
+   * @generated from enum value: OUTPUT_KIND_TEMPORARY = 7;
+   */
+  TEMPORARY = 7,
+
+  /**
+   * A dump of the compiler's passes.
+   *
+   * @generated from enum value: OUTPUT_KIND_DUMP = 8;
+   */
+  DUMP = 8,
+
+  /**
+   * What the compiler spent its time on.
+   *
+   * @generated from enum value: OUTPUT_KIND_TIME_TRACE = 9;
+   */
+  TIME_TRACE = 9,
+
+  /**
+   * Precompiled header.
+   *
+   * @generated from enum value: OUTPUT_KIND_PRECOMPILED_HEADER = 10;
+   */
+  PRECOMPILED_HEADER = 10,
+
+  /**
+   * Record of optimizations.
+   *
+   * @generated from enum value: OUTPUT_KIND_OPTIMIZATION_RECORD = 11;
+   */
+  OPTIMIZATION_RECORD = 11,
+
+  /**
+   * Diagnostics that go to a file.
+   *
+   * @generated from enum value: OUTPUT_KIND_DIAGNOSTICS = 12;
+   */
+  DIAGNOSTICS = 12,
 }
 
 /**
