@@ -1,7 +1,7 @@
 // A pool whose "VMs" are processes of this machine: the guest's /hpcc is a temporary folder, and arguments are rewritten to
 // it. It isolates nothing; it shows what a worker does with executions that really run.
 import { spawn } from "node:child_process";
-import { mkdir, mkdtemp, readFile, rm, stat, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readFile, rm, stat, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { promisify } from "node:util";
@@ -105,7 +105,11 @@ async function run(request: ExecutionRequest, signal: AbortSignal): Promise<Exec
     const local = (path: ByteString) => path.replaceAll("/hpcc/", `${root}/`);
     for (const input of request.inputs) await place(input, local(input.path));
     for (const output of request.outputs) await mkdir(dirname(local(output)), { recursive: true });
-    await mkdir(local(request.cwd), { recursive: true });
+    for (const folder of [request.cwd, ...request.folders]) await mkdir(local(folder), { recursive: true });
+    for (const { path, target } of request.links) {
+      await mkdir(dirname(local(path)), { recursive: true });
+      await symlink(local(target), local(path));
+    }
     const [program, ...rest] = request.argv.map(local);
     const child = spawn(program!, rest, { cwd: local(request.cwd), signal, stdio: ["ignore", "pipe", "pipe"] });
     const stdout: Buffer[] = [];

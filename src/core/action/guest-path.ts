@@ -2,7 +2,8 @@
 import type { ByteString } from "../../base/byte-string.ts";
 
 const PATH_LENGTH_MAX = 4095;
-const COMPONENT_LENGTH_MAX = 255;
+/** One component after the other: no empty one, no "." or "..", no NUL, none of more than 255 bytes. */
+const NORMAL = /^(?:\/(?!\.{1,2}(?:\/|$))[^/\0]{1,255})+$/;
 
 /** Top-level names that always are the toolchain's or the sandbox's own; a job may use every other one. */
 const RESERVED_NAMES: ReadonlySet<string> = new Set(
@@ -11,11 +12,7 @@ const RESERVED_NAMES: ReadonlySet<string> = new Set(
 
 /** True for an absolute path without empty, "." or ".." components, NUL, or a trailing slash. UNTRUSTED: anybody. */
 export function isNormalPath(path: ByteString): boolean {
-  if (path.length < 2 || path.length > PATH_LENGTH_MAX || !path.startsWith("/") || path.includes("\0")) return false;
-  return path
-    .slice(1)
-    .split("/")
-    .every((part) => part !== "" && part !== "." && part !== ".." && part.length <= COMPONENT_LENGTH_MAX);
+  return path.length <= PATH_LENGTH_MAX && NORMAL.test(path);
 }
 
 /** True for a path where a folder of a job may stand: a normal one, not at or below a reserved name. UNTRUSTED: anybody. */
@@ -33,13 +30,15 @@ export function comparePaths(a: ByteString, b: ByteString): number {
   return a < b ? -1 : a > b ? 1 : 0;
 }
 
-/**
- * The paths of a set, in the order of a walk through their tree: what is below a path follows directly after it. (In the
- * order of bytes `/a.b` stands between `/a` and `/a/b`; a path holds no NUL, so that NUL can take the place of the slash.)
- */
-export function inTreeOrder(paths: readonly ByteString[]): ByteString[] {
-  return paths
-    .map((path) => path.replaceAll("/", "\0"))
-    .sort()
-    .map((path) => path.replaceAll("\0", "/") as ByteString);
+/** Whether one of the paths, which stand in strict order of their bytes, is below another one. */
+export function someNest(sorted: readonly ByteString[]): boolean {
+  // In this order `/a.b` stands between `/a` and `/a/b`, but only paths that begin with `/a` do. Each path of this list
+  // begins with the one before it.
+  const beginnings: ByteString[] = [];
+  for (const path of sorted) {
+    while (beginnings.length > 0 && !path.startsWith(beginnings.at(-1)!)) beginnings.pop();
+    if (beginnings.some((beginning) => path[beginning.length] === "/")) return true;
+    beginnings.push(path);
+  }
+  return false;
 }

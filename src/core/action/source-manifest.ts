@@ -5,7 +5,7 @@ import { assert } from "../../base/errors.ts";
 import { NumberTable } from "../../base/number-table.ts";
 import { type Digest, sha256 } from "../digest/digest.ts";
 import { FieldReader, FieldWriter } from "./fields.ts";
-import { comparePaths, inTreeOrder, isJobFolder, isJobPath } from "./guest-path.ts";
+import { comparePaths, isJobFolder, isJobPath, someNest } from "./guest-path.ts";
 
 /** A path is absolute in the guest and normal, and is where a job's files may be (guest-path.ts). */
 export type SourceEntry =
@@ -118,9 +118,7 @@ function problemOf(entries: readonly SourceEntry[]): string | null {
     if (last !== null && last >= entry.path) return "has paths that are not in strict order of their bytes";
     last = entry.path;
   }
-  const paths = inTreeOrder(entries.map(({ path }) => path));
-  if (paths.some((path, i) => i > 0 && path.startsWith(`${paths[i - 1]!}/`))) return "has an entry below another one";
-  return null;
+  return someNest(entries.map(({ path }) => path)) ? "has an entry below another one" : null;
 }
 
 function problemOfEntry(entry: SourceEntry): string | null {
