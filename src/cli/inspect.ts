@@ -7,7 +7,7 @@ import { decodeRow } from "../audit/row.ts";
 import { displayText } from "../base/byte-string.ts";
 import { HpccError } from "../base/errors.ts";
 import { decodeResultManifest } from "../core/action/result-manifest.ts";
-import { decodeSourceManifest, type SourceEntry } from "../core/action/source-manifest.ts";
+import { decodeSourceManifest, type SourceEntry, type SourceForm } from "../core/action/source-manifest.ts";
 import { partArguments } from "../core/compile/text/injected.ts";
 import { isDigest } from "../core/digest/digest.ts";
 import { type HostPort } from "../core/identity/host-port.ts";
@@ -77,14 +77,17 @@ const ROWS_SHOWN = 10;
 export function printInspection(inspection: Inspection): string {
   const parts = [`${printable(inspection.kind)} ${printable(inspection.digest)}\n`];
   const shown = inspection.rows.slice(0, ROWS_SHOWN);
-  for (const [index, line] of shown.entries()) parts.push(`\n${printRow(line, inspection.envelopes[index] ?? null)}`);
+  const source = inspection.sourceManifest;
+  const form = source.length === 0 ? null : decodeSourceManifest(source).form;
+  for (const [index, line] of shown.entries())
+    parts.push(`\n${printRow(line, inspection.envelopes[index] ?? null, form)}`);
   if (inspection.rows.length > shown.length)
     parts.push(`\n... and ${inspection.rows.length - shown.length} older rows\n`);
-  parts.push(printSource(inspection.sourceManifest), printResult(inspection.resultManifest));
+  parts.push(printSource(source), printResult(inspection.resultManifest));
   return parts.join("");
 }
 
-function printRow(line: string, envelopeLine: string | null): string {
+function printRow(line: string, envelopeLine: string | null, form: SourceForm | null): string {
   const row = decodeRow(line);
   const rows: [string, string][] = [
     ["image_digest", row.imageDigest ?? "-"],
@@ -109,15 +112,15 @@ function printRow(line: string, envelopeLine: string | null): string {
     if (envelope.actionKey !== null) rows.push(["action_key", envelope.actionKey]);
     if (envelope.resultDigest !== null) rows.push(["result_digest", envelope.resultDigest]);
   }
-  return table([...rows, ...flagRows(row.flags)].map(([name, value]) => [name, printable(value)]));
+  return table([...rows, ...flagRows(row.flags, form)].map(([name, value]) => [name, printable(value)]));
 }
 
-function flagRows(flags: string | null): [string, string][] {
+function flagRows(flags: string | null, form: SourceForm | null): [string, string][] {
   if (flags === null) return [];
   if (isDigest(flags)) return [["flags", `in blob ${flags}`]];
   const { cwd, environment, argv } = decodeFlags(flags);
   const words = (list: readonly string[]) => list.map((word) => printable(word)).join(" ");
-  const parted = partArguments(argv);
+  const parted = partArguments(argv, form);
   const [own, injected] = [parted.own.map(displayText), parted.injected.map(displayText)];
   return [
     ["command", words(own)],

@@ -15,33 +15,39 @@ export const BYPASS_REASONS = {
   standard_input: "The source comes from standard input.",
   syntax_only: "The call only checks syntax (`-fsyntax-only`), so there is nothing to keep.",
   // Languages and inputs.
-  assembler_source: "The source is assembler; its `.include` and `.incbin` are invisible to the preprocessor.",
+  assembler_source: "Text form only: the source is assembler; preprocessing does not see its `.include` and `.incbin`.",
   could_not_use_modules: "The call makes or uses C++ modules, header units or Clang modules.",
   could_not_use_precompiled_header: "The call makes or uses a precompiled header.",
-  extra_input_file: "An option names a further input that is not followed yet (sanitizer lists, overlays).",
-  preprocessed_source: "The source is preprocessed text already.",
-  profile_guided: "The call makes or uses an execution profile.",
-  unsupported_code_directive: "The preprocessed text may read a file at assembly (`.incbin`, `.include`) or `#embed`.",
+  extra_input_file: "An option names a further input that is not followed (overlays, embedded files).",
+  hard_linked_input: "Clang reads one file by two names that are hard links, which it takes for one file.",
+  preprocessed_source: "Text form only: the source is preprocessed text already.",
+  profile_guided: "The call uses an execution profile whose file only the compiler can name.",
+  unsupported_code_directive:
+    "A file is read whose name only the compiler can tell (a computed `.incbin` or `__has_include`, `#pragma GCC dependency`).",
   unsupported_response_file: "A response file that compilers read differently, or that is nested too deep.",
-  unsupported_source_encoding: "The source's character set is not UTF-8 (`-finput-charset`).",
+  unsupported_source_encoding: "Text form only: the source's character set is not UTF-8 (`-finput-charset`).",
   unsupported_source_language: "The source is not C or C++.",
   // Options.
   debug_file_checksums:
-    "Clang's DWARF 5 holds digests of the source files, which only one step sees (`-gdwarf-4` has none).",
-  diagnostics_format: "Diagnostics are asked for in a machine format, which two steps would write twice.",
-  macro_debug_info: "Debug information holds macros (`-g3`), which preprocessed text no longer has.",
+    "Text form only: Clang's DWARF 5 holds digests of the source files, which only one step sees (`-gdwarf-4` has none).",
+  diagnostics_format:
+    "Diagnostics are asked for in a format that is written to a file, or, in the text form, in any machine format.",
+  macro_debug_info: "Text form only: debug information holds macros (`-g3`), which preprocessed text no longer has.",
   native_architecture: "The code depends on the processor it is compiled on (`-march=native`).",
-  preprocessing_control: "An option changes the preprocessed text's form (`-P`, `-C`, `-fpreprocessed`).",
+  preprocessing_control:
+    "An option changes what preprocessing is (`-fpreprocessed`, `-remap`), or, in the text form, its text (`-C`).",
   recorded_switches: "The command line itself is recorded in the object.",
-  side_outputs: "The call writes files besides the object and the dependency file.",
-  traditional_preprocessing: "`-traditional-cpp` has no form of preprocessing that hides nothing.",
+  side_outputs: "The call writes files whose names hpcc cannot tell, or, in the text form, any besides the object.",
+  traditional_preprocessing: "Text form only: `-traditional-cpp` has no form of preprocessing that hides nothing.",
   unsupported_compiler_option: "An option that is not on the list of understood options.",
-  unused_macros_warning: "`-Wunused-macros` needs the definitions that preprocessing has consumed.",
+  unused_macros_warning: "Text form only: `-Wunused-macros` needs the definitions that preprocessing has consumed.",
   // Surroundings.
   unsupported_environment_variable: "The environment holds a variable that changes what the compiler does.",
   unsupported_locale: "The locale of messages is neither C nor C.UTF-8.",
   outside_view: "A path leads to neither the project, nor its extra roots, nor the image.",
   no_image: "The project is bound to no image.",
+  image_unusable: "The project's image is not here, is not allowed, or cannot be used.",
+  compiler_not_in_image: "The image has no compiler of that name.",
   own_program:
     "The compiler is called by a path outside of the image's folders: a wrapper or a toolchain of the caller's own.",
   mount_namespace: "The call comes from another mount namespace than the daemon's, where paths may mean other files.",
@@ -49,18 +55,21 @@ export const BYPASS_REASONS = {
   date_time_macro: "The source uses `__DATE__`, `__TIME__` or `__TIMESTAMP__`.",
   modified_input_file: "A file changed while it was read.",
   preprocessor_error: "Preprocessing failed.",
-  preprocessor_output: "Preprocessing had something to say, which a one-step compile would say once.",
+  preprocessor_output: "Text form only: preprocessing had something to say, which a one-step compile would say once.",
   unfaithful_preprocessing:
-    "The text uses what only a one-step compile keeps (`__INCLUDE_LEVEL__`, `__BASE_FILE__` ...).",
-  source_too_large: "The preprocessed text is larger than hpcc sends.",
+    "Text form only: the text uses what only a one-step compile keeps (`__INCLUDE_LEVEL__`, `__BASE_FILE__` ...).",
+  source_too_large: "The sources are larger than hpcc sends.",
   unsupported_dependency_file: "The dependency file has a form that cannot be mapped (a line end in a name).",
   // The remote step.
-  unfaithful_diagnostics: "The remote compile's words would differ from a one-step compile's (docs/fidelity.md).",
-  compile_failed: "The remote compile failed; the local compiler has the last word.",
+  guest_paths_in_output:
+    "An output would hold the view's paths, and the project cannot stand at its own path in a guest.",
+  unfaithful_diagnostics:
+    "Text form only: the remote compile's words would differ from a one-step compile's (docs/fidelity.md).",
+  compile_failed:
+    "The remote compile ended by a signal, a crash, a missing file or in the text form in any error; the local one has the last word.",
   remote_failed: "The worker could not carry out the compile: it is over a limit, or the worker has a fault.",
   remote_unavailable: "No worker could be reached in time.",
   internal_error: "A fault of hpcc itself; its log says which.",
-  disabled: "hpcc is switched off for this call.",
 } as const satisfies Record<string, string>;
 
 /** A reason of the closed list. */

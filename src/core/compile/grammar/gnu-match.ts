@@ -33,8 +33,8 @@ export type Match =
       readonly inWord: ByteString | null;
       readonly takesNext: boolean;
     }
-  /** Kept as it is, in both steps. */
-  | { readonly kind: "kept" }
+  /** Kept as it is; `text`: why preprocessed text cannot stand for the sources then. */
+  | { readonly kind: "kept"; readonly text: BypassReason | null }
   | { readonly kind: "refused"; readonly reason: BypassReason };
 
 /** `-g3`, `-ggdb3`: debug information with macros. `-gdwarf-3` is a version, not a level. */
@@ -46,11 +46,11 @@ const PLAIN_VALUE = /^[A-Za-z0-9_+,:;%@{}!?*^~()<>=-]*$/;
 const DOTTED_VALUE = /^-(?:m|W|fgnuc-version=|fms-compatibility-version=|fabi-|fclang-abi-compat=|fmessage-length=)/;
 
 function matchOpenFamily(word: ByteString): Match {
-  if (MACRO_DEBUG.test(word)) return { kind: "refused", reason: "macro_debug_info" };
+  if (MACRO_DEBUG.test(word)) return { kind: "kept", text: "macro_debug_info" };
   const equals = word.indexOf("=");
   const value = equals < 0 ? "" : word.slice(equals + 1);
   const plain = PLAIN_VALUE.test(value) || (DOTTED_VALUE.test(word) && !value.includes("/"));
-  return plain ? { kind: "kept" } : { kind: "refused", reason: "unsupported_compiler_option" };
+  return plain ? { kind: "kept", text: null } : { kind: "refused", reason: "unsupported_compiler_option" };
 }
 
 /** The rule for an option word, which begins with `-` and is longer than that. */

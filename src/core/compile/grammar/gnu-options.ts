@@ -16,21 +16,56 @@ export interface OptionRule {
   readonly valueKind: ValueKind;
   /** Why a call with this option is compiled locally; null when it need not be. */
   readonly bypass: BypassReason | null;
+  /** Why preprocessed text cannot stand for the sources of a call with this option; null when it can. */
+  readonly text: BypassReason | null;
+  /** What the compiler writes besides object and dependency file. */
+  readonly makes: SideOutputRule | null;
+  /** The output holds paths or names that no prefix map reaches: it is made with the project at its own path. */
+  readonly ownPaths: boolean;
+  /** The compiler draws a random number unless it is given a seed. */
+  readonly random: boolean;
   /** The family that knows the option; null for both. */
   readonly family: CompilerFamily | null;
 }
 
-type Extra = Partial<Pick<OptionRule, "valueKind" | "bypass" | "family">>;
+/** Side outputs by the rule of their names (gnu-side-outputs.ts). */
+export type SideOutputRule =
+  | "coverage-notes"
+  | "split-debug"
+  | "stack-usage"
+  | "callgraph"
+  | "temporaries"
+  | "time-trace";
+
+type Extra = Partial<Omit<OptionRule, "name" | "form">>;
 
 function rules(form: OptionForm, role: ArgumentRole, names: string, extra: Extra = {}): OptionRule[] {
   return names
     .trim()
     .split(/\s+/)
-    .map((name) => ({ name: ascii(name), form, role, valueKind: "text", bypass: null, family: null, ...extra }));
+    .map((name) => ({ ...PLAIN_RULE, name: ascii(name), form, role, ...extra }));
 }
+
+const PLAIN_RULE = {
+  valueKind: "text",
+  bypass: null,
+  text: null,
+  makes: null,
+  ownPaths: false,
+  random: false,
+  family: null,
+} as const;
 
 function refused(form: OptionForm, bypass: BypassReason, names: string): OptionRule[] {
   return rules(form, "both", names, { bypass });
+}
+
+/** Options of a compile's own that must not act when files are only listed: they write files. */
+const compiling = { role: "compile" } as const;
+
+/** Options of which preprocessed text cannot keep the effect. */
+function noText(form: OptionForm, text: BypassReason, names: string, extra: Extra = {}): OptionRule[] {
+  return rules(form, "both", names, { text, ...extra });
 }
 
 const gcc = { family: "gcc" } as const;
@@ -75,6 +110,7 @@ const BOTH = [
   ...rules("switch", "both", "-static -shared -static-pie", gcc),
   ...rules("joined", "both", "--std= -std= --param= --target="),
   ...rules("joined", "both", "-frandom-seed="),
+  ...rules("joined", "both", "-flto", { ownPaths: true, random: true }),
   ...rules("separate", "both", "--param"),
   ...rules("separate", "both", "-target -mllvm", clang),
   ...rules("joined", "both", "--gcc-toolchain= --gcc-install-dir=", { valueKind: "directory", ...clang }),
@@ -119,26 +155,53 @@ const QUERIES = [
   ...refused("joined", "compiler_query", "--help= -print- --print- --completion= --autocomplete= -dump -ccc-"),
   ...refused("switch", "compiler_report", "-Q -time -ftime-report -ftime-report-details -fmem-report -fstats -H"),
   ...refused("switch", "compiler_report", "-fmem-report-wpa -fpre-ipa-mem-report -fpost-ipa-mem-report -print-stats"),
-  ...refused("joined", "compiler_report", "-ftime-report= -fproc-stat-report -Rpass -fdbg-cnt-list"),
+  ...refused("joined", "compiler_report", "-ftime-report= -fproc-stat-report -fdbg-cnt-list"),
+  ...noText("joined", "compiler_report", "-Rpass", { ...compiling, ...clang }),
 ];
 
 const OTHER_MODES = [
   ...refused("switch", "called_for_preprocessing", "-E -M -MM --preprocess --dependencies --user-dependencies"),
   ...refused("switch", "syntax_only", "-fsyntax-only --syntax-only"),
-  ...refused("switch", "preprocessing_control", "-P -C -CC -remap -fdirectives-only -fpreprocessed -frewrite-includes"),
+  ...refused("switch", "preprocessing_control", "-remap -fdirectives-only -fpreprocessed -frewrite-includes"),
+  ...noText("switch", "preprocessing_control", "-P -C -CC"),
   ...refused("switch", "preprocessing_control", "-frewrite-imports -fuse-line-directives -fminimize-whitespace"),
   ...refused("switch", "preprocessing_control", "-fkeep-system-includes -fdebug-cpp -fcpp-begin -save-temps-cpp"),
-  ...refused("switch", "traditional_preprocessing", "-traditional -traditional-cpp --traditional --traditional-cpp"),
-  ...refused("switch", "unused_macros_warning", "-Wunused-macros"),
-  ...refused("switch", "macro_debug_info", "-fdebug-macro"),
+  ...noText("switch", "traditional_preprocessing", "-traditional -traditional-cpp --traditional --traditional-cpp"),
+  ...noText("switch", "unused_macros_warning", "-Wunused-macros"),
+  ...noText("switch", "macro_debug_info", "-fdebug-macro"),
+  ...noText("switch", "unfaithful_preprocessing", "-Weverything"),
 ];
 
 const SIDE_OUTPUTS = [
-  ...refused("joined", "side_outputs", "-save-temps --save-temps -gsplit-dwarf -fdump- -d -ftime-trace -fopt-info"),
-  ...refused("joined", "side_outputs", "-fcallgraph-info -fsave-optimization-record -foptimization-record- --analyze"),
+  ...noText("switch", "side_outputs", "-save-temps --save-temps -save-temps=obj -save-temps=cwd", {
+    ...compiling,
+    makes: "temporaries",
+  }),
+  ...noText("switch", "side_outputs", "--save-temps=obj --save-temps=cwd", { ...compiling, makes: "temporaries" }),
+  ...noText("switch", "side_outputs", "-gsplit-dwarf -gsplit-dwarf=split", { ...compiling, makes: "split-debug" }),
+  ...noText("switch", "side_outputs", "-gsplit-dwarf=single", clang),
+  ...noText("switch", "side_outputs", "-ftime-trace", { ...compiling, makes: "time-trace", ownPaths: true, ...clang }),
+  ...noText("switch", "side_outputs", "-fstack-usage", { ...compiling, makes: "stack-usage" }),
+  ...noText("joined", "side_outputs", "-fcallgraph-info", { ...compiling, makes: "callgraph", ...gcc }),
+  ...noText("switch", "side_outputs", "--coverage -coverage -ftest-coverage", {
+    ...compiling,
+    makes: "coverage-notes",
+    ownPaths: true,
+    random: true,
+  }),
+  ...noText("switch", "side_outputs", "-fprofile-arcs", { ...compiling, ownPaths: true, random: true }),
+  ...noText("switch", "side_outputs", "-fopt-info", { ...compiling, ...gcc }),
+  ...noText("switch", "profile_guided", "-fprofile-generate", { ...compiling, ownPaths: true, random: true }),
+  ...noText("switch", "profile_guided", "-fprofile-instr-generate -fcoverage-mapping", {
+    ...compiling,
+    ownPaths: true,
+    ...clang,
+  }),
+  ...refused("joined", "side_outputs", "-save-temps= --save-temps= -gsplit-dwarf= -fdump- -d -ftime-trace -fopt-info"),
+  ...refused("joined", "side_outputs", "-fsave-optimization-record -foptimization-record- --analyze"),
   ...refused("joined", "side_outputs", "-fcrash-diagnostics -gen-reproducer -fdiagnostics-add-output="),
   ...refused("joined", "side_outputs", "-fdiagnostics-set-output= -fstack-usage= -fcompare-debug -time= -ftree-dump"),
-  ...refused("switch", "side_outputs", "--coverage -coverage -fprofile-arcs -ftest-coverage -fstack-usage -fgnat-"),
+  ...refused("switch", "side_outputs", "-fgnat-"),
   ...refused("switch", "side_outputs", "-fdiagnostics-generate-patch -fcondition-coverage -fpath-coverage"),
   ...refused("separate", "side_outputs", "-aux-info -MJ -gen-cdb-fragment-path -serialize-diagnostics"),
   ...refused("separate", "side_outputs", "--serialize-diagnostics -index-store-path -dependency-file -dependency-dot"),
@@ -149,7 +212,15 @@ const SIDE_OUTPUTS = [
   ),
 ];
 
+/** Files that name functions and sources to an instrumentation. */
+const LISTS = [
+  "-fsanitize-blacklist= -fsanitize-ignorelist= -fsanitize-coverage-allowlist= -fsanitize-coverage-ignorelist=",
+  "-fsanitize-coverage-whitelist= -fsanitize-coverage-blacklist=",
+  "-fxray-always-instrument= -fxray-never-instrument= -fxray-attr-list=",
+];
+
 const INPUTS = [
+  ...noText("joined", "profile_guided", "-fprofile-instr-use=", { valueKind: "file", ...clang }),
   ...refused(
     "joined",
     "could_not_use_modules",
@@ -163,15 +234,22 @@ const INPUTS = [
     "-fprofile- -fauto-profile -fbranch-probabilities -fcs-profile- -fcoverage-mapping",
   ),
   ...refused("joined", "profile_guided", "-fmemory-profile -fpseudo-probe"),
-  ...refused("joined", "extra_input_file", "-fsanitize-blacklist= -fsanitize-ignorelist= -fsanitize-system-"),
-  ...refused("joined", "extra_input_file", "-fsanitize-coverage-allowlist= -fsanitize-coverage-ignorelist="),
-  ...refused("joined", "extra_input_file", "-fsanitize-coverage-whitelist= -fsanitize-coverage-blacklist="),
-  ...refused("joined", "extra_input_file", "-fxray-always-instrument= -fxray-never-instrument= -fxray-attr-list="),
+  ...LISTS.flatMap((names) => noText("joined", "extra_input_file", names, { valueKind: "file", ...clang })),
+  ...refused("joined", "extra_input_file", "-fsanitize-system-"),
   ...refused("joined", "extra_input_file", "-fthinlto-index= -fembed- -frandomize-layout-seed-file= -vfsoverlay"),
   ...refused("joined", "extra_input_file", "--embed-dir= --warning-suppression-mappings= -foffload -fopenmp-targets="),
   ...refused("joined", "unsupported_source_language", "-ObjC --cuda- -fobjc-arc-cxxlib"),
-  ...refused("joined", "unsupported_source_encoding", "-finput-charset="),
-  ...refused("joined", "diagnostics_format", "-fdiagnostics-format= -fdiagnostics-print-source-range-info"),
+  ...noText("joined", "unsupported_source_encoding", "-finput-charset="),
+  ...noText("switch", "diagnostics_format", "-fdiagnostics-format=json -fdiagnostics-format=json-stderr", gcc),
+  ...noText("switch", "diagnostics_format", "-fdiagnostics-format=sarif-stderr", gcc),
+  ...noText(
+    "switch",
+    "diagnostics_format",
+    "-fdiagnostics-format=clang -fdiagnostics-format=msvc -fdiagnostics-format=vi",
+    clang,
+  ),
+  ...noText("switch", "diagnostics_format", "-fdiagnostics-print-source-range-info"),
+  ...refused("joined", "diagnostics_format", "-fdiagnostics-format="),
   ...refused("switch", "native_architecture", "-march=native -mtune=native -mcpu=native"),
   ...refused("joined", "recorded_switches", "-frecord-gcc-switches -grecord- -frecord-command-line"),
 ];

@@ -11,7 +11,9 @@ import {
   inputKindOf,
   isCxxDriver,
 } from "./gnu-names.ts";
+import type { SideOutputRule } from "./gnu-options.ts";
 import { assemblerWords, classifyAssemblerWords, PassThroughPreprocessor } from "./gnu-pass-through.ts";
+import { type SideOutput, sideOutputs } from "./gnu-side-outputs.ts";
 import type {
   Argument,
   ArgumentRole,
@@ -19,6 +21,7 @@ import type {
   DependencyRequest,
   Language,
   ParseResult,
+  Refusal,
   ValueKind,
 } from "./invocation.ts";
 import { expandResponseFiles, type ReadResponseFile } from "./response-file.ts";
@@ -74,6 +77,11 @@ class Scan {
   phony = false;
   dependencyOptions = false;
   readonly refusals: Bypass[] = [];
+  readonly makes = new Set<SideOutputRule>();
+  readonly listings: ByteString[] = [];
+  textRefusal: Refusal | null = null;
+  ownPaths = false;
+  random = false;
 
   constructor(family: CompilerFamily, program: ByteString) {
     this.family = family;
@@ -83,6 +91,11 @@ class Scan {
   /** Notes a reason and goes on: a later option may name a better one. */
   refuse(reason: BypassReason, detail: ByteString | null): void {
     this.refusals.push(new Bypass(reason, detail));
+  }
+
+  /** Notes why preprocessed text will not do; the first reason counts. */
+  refuseText(reason: BypassReason | null, detail: ByteString | null): void {
+    if (reason !== null) this.textRefusal ??= { reason, detail };
   }
 
   add(
@@ -135,12 +148,17 @@ class Scan {
     }
     const match = matchOption(this.family, word);
     if (match.kind === "refused") this.refuse(match.reason, word);
+    if (match.kind === "kept") this.refuseText(match.text, word);
     if (match.kind !== "rule") {
       this.add("both", [word], word, null, "text");
       return 1;
     }
     const { rule } = match;
     if (rule.bypass !== null) this.refuse(rule.bypass, word);
+    this.refuseText(rule.text, word);
+    if (rule.makes !== null) this.makes.add(rule.makes);
+    this.ownPaths ||= rule.ownPaths;
+    this.random ||= rule.random;
     if (match.takesNext && next === undefined) {
       this.refuse("bad_compiler_arguments", word);
       return 1;
@@ -228,8 +246,10 @@ class Scan {
   }
 
   assembler(words: ByteString[], option: ByteString, values: readonly ByteString[]): void {
-    const reason = classifyAssemblerWords(values);
+    const { reason, lists, listings } = classifyAssemblerWords(values);
     if (reason !== null) this.refuse(reason, words[0] ?? null);
+    if (lists) this.refuseText("side_outputs", words[0] ?? null);
+    this.listings.push(...listings);
     this.add("compile", words, option, words[words.length - 1]?.slice(option === "-Wa," ? 4 : 0) as ByteString, "text");
   }
 
@@ -330,6 +350,12 @@ function dependenciesOf(scan: Scan, source: ByteString): DependencyRequest | nul
   return { kind, file, targets, phony: scan.phony || scan.passThrough.phony };
 }
 
+function sideOutputsOf(scan: Scan, source: ByteString): SideOutput[] {
+  const named = sideOutputs({ rules: scan.makes, source, explicitOutput: scan.output });
+  const listings = scan.listings.map((path) => ({ path, kind: "listing" }) as const);
+  return [...named, ...listings];
+}
+
 function parse(argv: readonly ByteString[], context: ParseContext): ParseResult {
   const program = argv[0] ?? ascii("");
   const expansion = expandResponseFiles(argv.slice(1), (path) => context.readResponseFile(path));
@@ -339,14 +365,21 @@ function parse(argv: readonly ByteString[], context: ParseContext): ParseResult 
   checkRefusals(scan);
   const produce = scan.modeWords.has("-S") ? "assembler" : "object";
   const source = chooseSource(scan);
-  if (source.language.startsWith("assembler")) bypass("assembler_source", source.path);
-  if (source.language.endsWith("cpp-output")) bypass("preprocessed_source", source.path);
+  if (source.language.startsWith("assembler")) scan.refuseText("assembler_source", source.path);
+  if (source.language.endsWith("cpp-output")) {
+    scan.refuseText("preprocessed_source", source.path);
+    // Its line markers name the files of the machine that made it.
+    scan.ownPaths = true;
+  }
+  // Some drivers refuse it, and text is compiled with one.
+  if (scan.outputs > 1) scan.refuseText("bad_compiler_arguments", ascii("-o"));
   if (produce === "assembler" && scan.args.some((arg) => arg.option === "-fverbose-asm")) bypass("recorded_switches");
   mergePassThrough(scan);
   const output = scan.output ?? defaultOutput(scan.family, source.path, produce);
   checkOutputName(output);
   const dependencies = dependenciesOf(scan, source.path);
   checkDistinct(source.path, output, dependencies?.file ?? null);
+  const side = sideOutputsOf(scan, source.path);
   return {
     kind: "compile",
     invocation: {
@@ -358,6 +391,11 @@ function parse(argv: readonly ByteString[], context: ParseContext): ParseResult 
       produce,
       arguments: scan.args,
       dependencies,
+      sideOutputs: side,
+      keepsNames: side.length > 0 || scan.random,
+      ownPaths: scan.ownPaths,
+      random: scan.random,
+      textRefusal: scan.textRefusal,
     },
   };
 }

@@ -7,20 +7,40 @@ import type { ArgumentRole, CompilerFamily } from "./invocation.ts";
 
 const ASSEMBLER_OPTIONS =
   /^(?:--(?:noexecstack|execstack|fatal-warnings|no-warn|warn|32|64|x32|divide|keep-locals|strip-local-absolute|reduce-memory-overheads|no-pad-sections|(?:no)?compress-debug-sections(?:=[a-z0-9-]+)?|size-check=[a-z]+|elf-stt-common=[a-z]+|generate-missing-build-notes=[a-z]+|gdwarf-sections|gdwarf-cie-version=\d)|-m[A-Za-z0-9_+=.,-]*|-W|-L|-n|-Q[yn])$/;
-const LISTING = /^-a(?:[cdghilmns]*(?:=.*)?)?$/;
+const LISTING = /^-a[cdghilmns]*(?:=(.*))?$/s;
 
 /** The words of `-Wa,a,b`. */
 export function assemblerWords(word: ByteString): ByteString[] {
   return word.slice(4).split(",") as ByteString[];
 }
 
-/** Why these words to the assembler are refused; null when all are harmless. */
-export function classifyAssemblerWords(words: readonly ByteString[]): BypassReason | null {
+export interface AssemblerWords {
+  /** Why these words are refused; null when all are understood. */
+  readonly reason: BypassReason | null;
+  /** Whether a listing is asked for, which shows the compiler's own text. */
+  readonly lists: boolean;
+  /** Files that listings go to, relative to the working directory; one without a file goes to standard output. */
+  readonly listings: readonly ByteString[];
+}
+
+/** Reads words to the assembler. */
+export function classifyAssemblerWords(words: readonly ByteString[]): AssemblerWords {
+  const listings: ByteString[] = [];
+  let lists = false;
   for (const word of words) {
-    if (LISTING.test(word) || word === "--MD" || word.startsWith("--listing")) return "side_outputs";
-    if (!ASSEMBLER_OPTIONS.test(word)) return "unsupported_compiler_option";
+    const refused = (reason: BypassReason): AssemblerWords => ({ reason, lists, listings });
+    if (word === "--MD" || word.startsWith("--listing")) return refused("side_outputs");
+    const listing = LISTING.exec(word);
+    if (listing !== null) {
+      lists = true;
+      const file = listing[1];
+      // A folder of its own or a path of the host means another file in the guest.
+      if (file?.startsWith("/") === true || file?.includes("..") === true || file === "")
+        return refused("side_outputs");
+      if (file !== undefined) listings.push(file as ByteString);
+    } else if (!ASSEMBLER_OPTIONS.test(word)) return refused("unsupported_compiler_option");
   }
-  return null;
+  return { reason: null, lists, listings };
 }
 
 export type PassThroughResult =

@@ -2,6 +2,7 @@
 // the daemon. `words` of all arguments in order are the command line after argv[0], response files expanded.
 import type { ByteString } from "../../../base/byte-string.ts";
 import type { BypassReason } from "../bypass-reasons.ts";
+import type { SideOutput } from "./gnu-side-outputs.ts";
 
 export type { BypassReason } from "../bypass-reasons.ts";
 
@@ -61,6 +62,22 @@ export interface GnuInvocation {
   /** All arguments in order, response files expanded. */
   readonly arguments: readonly Argument[];
   readonly dependencies: DependencyRequest | null;
+  /** Files that the call may write besides the output and the dependency file, as the compiler names them. */
+  readonly sideOutputs: readonly SideOutput[];
+  /** Names of the output go into outputs, or name side outputs: the guest's output must be called as the caller's. */
+  readonly keepsNames: boolean;
+  /** Outputs hold paths that no prefix map reaches: they are made with the project at its own path. */
+  readonly ownPaths: boolean;
+  /** The compiler draws a random number for this call unless it is given a seed. */
+  readonly random: boolean;
+  /** Why preprocessed text cannot stand for the sources of this call; null when its command line does not forbid it. */
+  readonly textRefusal: Refusal | null;
+}
+
+export interface Refusal {
+  readonly reason: BypassReason;
+  /** The word that it is about. */
+  readonly detail: ByteString | null;
 }
 
 export type ParseResult =

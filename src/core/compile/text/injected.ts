@@ -1,5 +1,5 @@
-// Tells, in the arguments of a second step, the caller's own from what hpcc added; for `hpcc inspect`. Pure. The counterpart of
-// `compileArgv`.
+// Tells, in the arguments of an action, the caller's own from what hpcc added; for `hpcc inspect`. Pure. The counterpart of `oneStepArgv`,
+// and of the text form's `compileArgv`.
 import type { ByteString } from "../../../base/byte-string.ts";
 import { injectedFlags } from "./two-step.ts";
 
@@ -20,11 +20,15 @@ export interface PartedArguments {
   readonly injected: readonly ByteString[];
 }
 
-/** Parts the arguments of an action. UNTRUSTED: a worker's row; any list is parted somehow. */
-export function partArguments(argv: readonly ByteString[]): PartedArguments {
+/**
+ * Parts the arguments of an action, whose source has the form given; null where that is not known. UNTRUSTED: a worker's row; any list is
+ * parted somehow.
+ */
+export function partArguments(argv: readonly ByteString[], form: "files" | "text" | null): PartedArguments {
+  const isText = form === "text" || (form === null && argv.some((word) => SECOND_STEP.has(word)));
   const tail = argv.length - TAIL_LENGTH;
   const parted = argv.map((word, at) => {
-    const language = argv[tail] === "-x" && (at === tail || at === tail + 1);
+    const language = isText && argv[tail] === "-x" && (at === tail || at === tail + 1);
     return { word, injected: language || ADDED.has(word) || SEED.test(word) };
   });
   const words = (injected: boolean) => parted.filter((part) => part.injected === injected).map(({ word }) => word);

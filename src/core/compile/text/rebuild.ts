@@ -97,11 +97,15 @@ function refused(reason: BypassReason, path: ByteString, what: string): Rebuilt 
 
 /** Files below the project's root or an extra root that linemarkers name. */
 function projectFiles(text: string, cwd: ByteString): ByteString[] {
+  return markedFiles(text, cwd).filter(isSent);
+}
+
+/** Files that linemarkers name, absolute and sorted. */
+export function markedFiles(text: string, cwd: ByteString): ByteString[] {
   const names = new Set<ByteString>();
   for (const match of text.matchAll(/^# \d+ "[^\n]*$/gm)) {
     const marker = parseLinemarker(match[0]);
     if (marker !== null && !isPseudoFile(marker.file)) names.add(marker.file);
   }
-  const paths = new Set([...names].map((name) => resolvePath(cwd, name).path).filter(isSent));
-  return [...paths].sort();
+  return [...new Set([...names].map((name) => resolvePath(cwd, name).path))].sort();
 }

@@ -42,9 +42,7 @@ const CLANG_MACROS: ReadonlySet<string> = new Set(["-D", "-U", "-Wp,", "-Xprepro
 
 /** Why an invocation cannot be compiled in two steps, judged by its command line alone; null when it can. */
 export function twoStepRefusal(invocation: GnuInvocation): BypassReason | null {
-  if (invocation.language !== "c" && invocation.language !== "c++") {
-    return invocation.language.endsWith("cpp-output") ? "preprocessed_source" : "assembler_source";
-  }
+  if (invocation.textRefusal !== null) return invocation.textRefusal.reason;
   const words = invocation.arguments.flatMap((argument) => argument.words);
   if (invocation.family === "clang") {
     // The text has the forced include of `-include`, but not that of `-imacros`.

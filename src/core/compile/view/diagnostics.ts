@@ -1,23 +1,7 @@
-// A compile's stderr: what two steps cannot say as one would, and the way back from the view's paths to the host's. Pure.
+// A compile's stderr: the way back from the view's paths to the host's. Pure.
 // UNTRUSTED: the text may come from a guest; it is changed byte by byte and never parsed further.
 import type { ByteString } from "../../../base/byte-string.ts";
-import type { BypassReason } from "../bypass-reasons.ts";
-import type { GnuInvocation } from "../grammar/invocation.ts";
 import type { View } from "./view.ts";
-
-/** Why the second step's words must not be shown, so that the local compiler has the last word; null when they may. */
-export function diagnosticsRefusal(invocation: GnuInvocation, stderr: ByteString): BypassReason | null {
-  if (stderr === "") return null;
-  // Clang has no line for an empty translation unit.
-  if (invocation.family === "clang") return /:0:\d+: /.test(stderr) ? "unfaithful_diagnostics" : null;
-  // GCC points into a format string only in a file without linemarkers; without option names any warning may be of that kind.
-  const named = !invocation.arguments.some(({ words }) => words[0] === "-fno-diagnostics-show-option");
-  if (/\[-W(?:error=)?format/.test(stderr) || (!named && /format|directive/.test(stderr)))
-    return "unfaithful_diagnostics";
-  // In one step a predefined macro has no place of its own, so that GCC names the place where it is used.
-  if (/<built-in>(?![^\n]*declared here)/.test(stderr)) return "unfaithful_diagnostics";
-  return null;
-}
 
 /** Bytes that may stand before an absolute path in a message, and after a whole path prefix. */
 const BEFORE = /[^A-Za-z0-9_./~+-]/;
