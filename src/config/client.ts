@@ -18,6 +18,12 @@ export const FALLBACKS = ["image", "host", "none"] as const;
 /** What runs when a compile cannot be remote: the image's compiler, else the host's, or nothing (an error). */
 export type Fallback = (typeof FALLBACKS)[number];
 
+export const SOURCE_FORMS = ["files", "text"] as const;
+export type SourceForm = (typeof SOURCE_FORMS)[number];
+
+export const PATHS = ["shared", "own"] as const;
+export type Paths = (typeof PATHS)[number];
+
 export interface IdentityFiles {
   readonly certificate: string;
   readonly key: string;
@@ -40,6 +46,10 @@ export interface ClientConfig {
   readonly image: ProjectImage;
   readonly fallback: Fallback;
   readonly determinism: DeterminismPolicy;
+  /** What travels to a worker: the files that a call reads, or preprocessed text. */
+  readonly sourceForm: SourceForm;
+  /** Where the project stands while it is compiled: `shared` at one place for all checkouts, `own` at its own path. */
+  readonly paths: Paths;
   readonly isolationMin: Isolation;
   /** Folders beside the project that compiles may see, at /hpcc/roots/<name>. */
   readonly extraRoots: readonly { readonly name: string; readonly host: ByteString }[];
@@ -80,6 +90,8 @@ export const CLIENT_SCHEMA = {
     fallback: DETERMINISM_POLICIES.names,
     variable: "HPCC_POLICIES_ALLOWED",
   },
+  source_form: { kind: oneOf(SOURCE_FORMS), fallback: "files", variable: "HPCC_SOURCE_FORM" },
+  paths: { kind: oneOf(PATHS), fallback: "shared", variable: "HPCC_PATHS", project: true },
   isolation_min: { kind: oneOf(ISOLATIONS), fallback: "qemu-kvm", variable: "HPCC_ISOLATION_MIN" },
   extra_roots: { kind: tableOf(EXTRA_ROOT_NAME, PATH), fallback: NO_ROOTS, variable: "HPCC_EXTRA_ROOTS" },
   "limits.deadline_ms": {
@@ -149,6 +161,8 @@ function toConfig(loaded: Loaded<typeof CLIENT_SCHEMA>): ClientConfig {
     image: projectImage(loaded),
     fallback: values.fallback,
     determinism: values.determinism,
+    sourceForm: values.source_form,
+    paths: values.paths,
     isolationMin: values.isolation_min,
     extraRoots: [...values.extra_roots].map(([name, path]) => ({ name, host: byteStringOfText(path) })),
     deadlineMs: values["limits.deadline_ms"],

@@ -10,7 +10,8 @@ import type { Logger } from "../base/log.ts";
 import { type ClientConfig, loadClientConfig, PROJECT_CONFIG } from "../config/client.ts";
 import type { Directories } from "../config/directories.ts";
 import { findProjectRoot } from "../config/project-root.ts";
-import { EXTRA_ROOTS, PROJECT_ROOT, type View } from "../core/compile/view/view.ts";
+import { isJobPath } from "../core/action/guest-path.ts";
+import { CALL_FILES, EXTRA_ROOTS, PROJECT_ROOT, type View, type ViewRoot } from "../core/compile/view/view.ts";
 import type { Digest } from "../core/digest/digest.ts";
 import { resolveInImage } from "../image/image-path.ts";
 import type { ImageStore } from "../image/image-store.ts";
@@ -22,8 +23,8 @@ import { imageOwnedNames } from "../vm/namespace/mount-plan.ts";
 import type { KeptNamespaces, NamespaceKeeper } from "../vm/namespace/namespace-keeper.ts";
 import type { CallMessage, NamespaceRef } from "../wire/launcher/messages.ts";
 import { encodePlan, type Plan, type PlanCompiler, planFileName } from "../wire/launcher/plan-file.ts";
-import { localInjectedFlags } from "./local-answer.ts";
-import type { Project } from "./project.ts";
+import type { Project, ProjectPlace } from "./project.ts";
+import { localInjectedFlags } from "./tiers/local-answer.ts";
 
 /** What is known of the folder in which a call was made. */
 export type ProjectState =
@@ -192,12 +193,23 @@ export class ProjectRegistry {
       return kept;
     };
     const first = await namespaces();
+    const imageEntries = new Set<string>(
+      imageOwnedNames({ listImage: (path) => listFolder((imageRoot + path) as ByteString) }),
+    );
     const project: Project = {
       config,
       imageDigest: digest,
       imageRoot,
-      imageEntries: new Set(imageOwnedNames({ listImage: (path) => listFolder((imageRoot + path) as ByteString) })),
-      view,
+      imageEntries,
+      places: {
+        shared: {
+          paths: "shared",
+          view,
+          callFiles: (folder) => `${CALL_FILES}${folder.slice(folder.lastIndexOf("/"))}` as ByteString,
+          namespace: async () => namespaceRef((await namespaces()).strict),
+        },
+        own: ownPlace(view, imageEntries, async () => namespaceRef((await namespaces()).local)),
+      },
       callFolder,
       locales: new ImageLocaleFiles(imageRoot),
       sandboxArgv: first.localCommand,
@@ -206,7 +218,6 @@ export class ProjectRegistry {
         const inImage = resolveInImage(imageRoot, path);
         return inImage === null ? null : ((imageRoot + inImage) as ByteString);
       },
-      strictNamespace: async () => namespaceRef((await namespaces()).strict),
       localNamespace: async () => namespaceRef((await namespaces()).local),
     };
     return { kind: "bound", project, plan: () => plan };
@@ -225,6 +236,18 @@ export class ProjectRegistry {
     await rename(temporary, file);
     this.#plans.set(plan.projectRoot, content);
   }
+}
+
+/** The project and its extra roots at their own paths; null where a guest has something of the image there. */
+function ownPlace(
+  shared: View,
+  imageEntries: ReadonlySet<string>,
+  namespace: () => Promise<NamespaceRef>,
+): ProjectPlace | null {
+  const roots = shared.roots.map(({ host }) => ({ host, guest: host }));
+  const isFree = ({ host }: ViewRoot) =>
+    isJobPath(`${host}/x` as ByteString) && !imageEntries.has(host.split("/", 2)[1] ?? "");
+  return roots.every(isFree) ? { paths: "own", view: { roots }, callFiles: (folder) => folder, namespace } : null;
 }
 
 function rootOf(folder: ByteString): ByteString | null {
@@ -271,7 +294,10 @@ function imagePlan(
       if (compilers.size >= PLAN_COMPILERS_LISTED_MAX || compilers.has(name)) continue;
       const compiler = familyOfProgram(name) === null ? null : toolchain.find(ascii(name));
       if (compiler === null) continue;
-      const injected = localInjectedFlags({ view, determinism: config.determinism }, compiler.family);
+      const injected = localInjectedFlags(
+        { view, paths: config.paths, determinism: config.determinism },
+        compiler.family,
+      );
       compilers.set(name, { name: ascii(name), path: compiler.path, arguments: injected });
     }
   return {

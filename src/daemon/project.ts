@@ -13,6 +13,17 @@ export interface ImageCompiler {
   readonly family: CompilerFamily;
 }
 
+/** Where a project stands while it is compiled, on the client and in a guest alike. */
+export interface ProjectPlace {
+  /** `shared`: below `/hpcc`, the same for every checkout; `own`: at its own path. */
+  readonly paths: "shared" | "own";
+  readonly view: View;
+  /** A call's folder, given by its host path, as the namespace shows it. */
+  callFiles(folder: ByteString): ByteString;
+  /** The kept namespace that shows the view, made when there is none. */
+  namespace(): Promise<NamespaceRef>;
+}
+
 /** A project bound to an image that is here. */
 export interface Project {
   readonly config: ClientConfig;
@@ -24,13 +35,15 @@ export interface Project {
   readonly locales: ImageLocales;
   /** Host path of a file of the image by its absolute path in it, links resolved; null when there is none. */
   imageFile(path: ByteString): ByteString | null;
-  readonly view: View;
-  /** Host path of what stands at `/hpcc/tmp` in the `strict` namespace. */
+  readonly places: {
+    readonly shared: ProjectPlace;
+    /** Null where the image has the folder that the project stands in. */
+    readonly own: ProjectPlace | null;
+  };
+  /** Host path of the folder with the folders of calls. */
   readonly callFolder: ByteString;
   /** The image's compiler for a name as called; null when the image has none of that name. */
   compiler(name: ByteString): ImageCompiler | null;
-  /** The kept namespace for preprocessing, made when there is none. */
-  strictNamespace(): Promise<NamespaceRef>;
   /** The kept namespace for local compiles, made when there is none. */
   localNamespace(): Promise<NamespaceRef>;
   /** Makes a `local` namespace without a holder: the program and its arguments are put behind it. */

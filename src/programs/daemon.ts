@@ -3,7 +3,7 @@ import { SYSTEM_CLOCK } from "../base/system/clock.ts";
 import { VERSION } from "../base/version.ts";
 import { loadClientConfig } from "../config/client.ts";
 import { type Environment, resolveDirectories } from "../config/directories.ts";
-import { startDaemon } from "../daemon/daemon.ts";
+import { startDaemon } from "../daemon/control/daemon.ts";
 import { programLogger, serveUntilSignal } from "./process.ts";
 
 /** Is the daemon until it is told to end, or has been idle for long. */

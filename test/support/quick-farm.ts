@@ -9,7 +9,7 @@ import { loadClientConfig } from "../../src/config/client.ts";
 import { type Directories } from "../../src/config/directories.ts";
 import { type Digest, parseDigest } from "../../src/core/digest/digest.ts";
 import { parseIdentityName } from "../../src/core/identity/spiffe.ts";
-import { startDaemon } from "../../src/daemon/daemon.ts";
+import { startDaemon } from "../../src/daemon/control/daemon.ts";
 import { ImageStore } from "../../src/image/image-store.ts";
 import { rootfsPath } from "../../src/image/rootfs.ts";
 import { startScheduler } from "../../src/scheduler/scheduler.ts";

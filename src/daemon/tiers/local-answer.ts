@@ -1,38 +1,40 @@
 // Answers that end in a compiler on this machine: the image's in the `local` namespace with the caller's own words, or the
 // host's. What is injected gives the same debug paths as the view does.
 import { statSync } from "node:fs";
-import { ascii, type ByteString, bytesOf, displayText } from "../base/byte-string.ts";
-import type { DeterminismPolicy } from "../core/action/action.ts";
-import type { BypassReason } from "../core/compile/bypass-reasons.ts";
-import type { CompilerFamily } from "../core/compile/grammar/invocation.ts";
-import { placeInjected } from "../core/compile/view/prefix-maps.ts";
-import { PROJECT_ROOT, type View } from "../core/compile/view/view.ts";
-import type { CallMessage, ExecMessage, OutputsMessage } from "../wire/launcher/messages.ts";
-import type { ImageCompiler, Project } from "./project.ts";
+import { ascii, type ByteString, bytesOf, displayText } from "../../base/byte-string.ts";
+import type { DeterminismPolicy } from "../../core/action/action.ts";
+import type { BypassReason } from "../../core/compile/bypass-reasons.ts";
+import type { CompilerFamily } from "../../core/compile/grammar/invocation.ts";
+import { placeInjected } from "../../core/compile/view/prefix-maps.ts";
+import { PROJECT_ROOT, type View } from "../../core/compile/view/view.ts";
+import type { CallMessage, ExecMessage, OutputsMessage } from "../../wire/launcher/messages.ts";
+import type { ImageCompiler, Project, ProjectPlace } from "../project.ts";
 
 /** SOURCE_DATE_EPOCH under the policy `pin`, unless the caller sets it. */
 export const PINNED_EPOCH = ascii("0");
 
+export interface LocalPolicy {
+  /** The view below `/hpcc`. */
+  readonly view: View;
+  readonly paths: ProjectPlace["paths"];
+  readonly determinism: DeterminismPolicy;
+}
+
 /**
- * Flags of every compile of a project that runs with host paths: what `/hpcc/project=.` is to the view, and under the policy
- * `strict` the refusal of dates.
+ * Flags of every compile of a project that runs with host paths: what `/hpcc/project=.` is to the view, none with the project at its own
+ * path, and under the policy `strict` the refusal of dates.
  */
-export function localInjectedFlags(
-  { view, determinism }: { readonly view: View; readonly determinism: DeterminismPolicy },
-  family: CompilerFamily,
-): ByteString[] {
+export function localInjectedFlags({ view, paths, determinism }: LocalPolicy, family: CompilerFamily): ByteString[] {
+  const dates = determinism === "strict" ? [ascii("-Werror=date-time")] : [];
+  if (paths === "own") return dates;
   const maps = view.roots.map(
     (root) => `-ffile-prefix-map=${root.host}=${root.guest === PROJECT_ROOT ? "." : root.guest}` as ByteString,
   );
-  return [
-    ...maps,
-    ...(family === "gcc" ? [ascii("-gno-record-gcc-switches")] : []),
-    ...(determinism === "strict" ? [ascii("-Werror=date-time")] : []),
-  ];
+  return [...maps, ...(family === "gcc" ? [ascii("-gno-record-gcc-switches")] : []), ...dates];
 }
 
-function policyOf({ view, config }: Project): { view: View; determinism: DeterminismPolicy } {
-  return { view, determinism: config.determinism };
+function policyOf({ places, config }: Project): LocalPolicy {
+  return { view: places.shared.view, paths: config.paths, determinism: config.determinism };
 }
 
 /** The caller's environment, with the date pinned where the policy says so; null when it is the caller's own. */
@@ -97,11 +99,11 @@ const SYSTEM_FOLDERS = /^\/(?:usr|bin|sbin)\//;
  * The program of a call that names one by a path of the caller's: a wrapper in the project, a toolchain of his own. It is no compiler
  * of the image, whatever its name is. Null for all other calls.
  */
-export function ownProgram({ argv, cwd }: CallMessage, { view }: Pick<Project, "view">): ByteString | null {
+export function ownProgram({ argv, cwd }: CallMessage, { places }: Pick<Project, "places">): ByteString | null {
   const name = argv[0] ?? ascii("");
   if (!name.includes("/")) return null;
   const path = name.startsWith("/") ? name : (`${cwd}/${name}` as ByteString);
-  const inRoot = view.roots.some(({ host }) => path.startsWith(`${host}/`));
+  const inRoot = places.shared.view.roots.some(({ host }) => path.startsWith(`${host}/`));
   if (!inRoot && SYSTEM_FOLDERS.test(path)) return null;
   return statSync(bytesOf(path), { throwIfNoEntry: false })?.isFile() === true ? path : null;
 }

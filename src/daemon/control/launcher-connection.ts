@@ -1,11 +1,11 @@
 // One launcher's connection: its call, the programs that it runs for us, and the answer. Keeps the launcher patient with WAIT
 // frames. UNTRUSTED: launcher (any process of this user may connect).
 import type { Socket } from "node:net";
-import { HpccError } from "../base/errors.ts";
-import { decodeMessage, type OtherVersionMessage } from "../wire/launcher/decode.ts";
-import { encodeMessage } from "../wire/launcher/encode.ts";
-import { FrameReader } from "../wire/launcher/frame-reader.ts";
-import { PROTOCOL_VERSION, WAIT_INTERVAL_MS } from "../wire/launcher/limits.ts";
+import { HpccError } from "../../base/errors.ts";
+import { decodeMessage, type OtherVersionMessage } from "../../wire/launcher/decode.ts";
+import { encodeMessage } from "../../wire/launcher/encode.ts";
+import { FrameReader } from "../../wire/launcher/frame-reader.ts";
+import { PROTOCOL_VERSION, WAIT_INTERVAL_MS } from "../../wire/launcher/limits.ts";
 import type {
   CallMessage,
   ControlMessage,
@@ -16,7 +16,7 @@ import type {
   OutputsMessage,
   RanMessage,
   RunMessage,
-} from "../wire/launcher/messages.ts";
+} from "../../wire/launcher/messages.ts";
 
 /** What a call may end with. */
 export type CallAnswer = OutputsMessage | ExecMessage;
@@ -78,9 +78,10 @@ export function serveLauncher(socket: Socket, handlers: ConnectionHandlers): voi
   };
   const finish = (answer: DaemonMessage) => {
     if (stage === "closed") return;
+    const bytes = encodeMessage(answer);
     if (patience !== null) clearInterval(patience);
     stage = "answered";
-    send(answer);
+    if (!socket.destroyed) socket.write(bytes);
     socket.setTimeout(LINGER_MS, () => close(null));
   };
 
@@ -104,16 +105,28 @@ export function serveLauncher(socket: Socket, handlers: ConnectionHandlers): voi
           send({ type: "run", id: runs, ...request });
         }),
     };
-    handlers.call(call).then(finish, (error: unknown) => {
-      if (!(error instanceof HpccError && error.code === "config.invalid") || stage !== "call") return close(error);
-      // The launcher's own fall-back is the right one, and its log then says why.
-      handlers.fault(error);
-      finish({ type: "refuse", protocolVersion: PROTOCOL_VERSION, reason: error.message.slice(0, REASON_LENGTH_MAX) });
-    });
+    // An answer that cannot be encoded is a fault of this call alone.
+    handlers
+      .call(call)
+      .then(finish)
+      .catch((error: unknown) => {
+        if (!(error instanceof HpccError && error.code === "config.invalid") || stage === "closed") return close(error);
+        // The launcher's own fall-back is the right one, and its log then says why.
+        handlers.fault(error);
+        finish({
+          type: "refuse",
+          protocolVersion: PROTOCOL_VERSION,
+          reason: error.message.slice(0, REASON_LENGTH_MAX),
+        });
+      })
+      .catch(close);
   };
   const control = (message: ControlMessage) => {
     stage = "call";
-    handlers.control(message.request).then((reply) => finish({ type: "reply", reply }), close);
+    handlers
+      .control(message.request)
+      .then((reply) => finish({ type: "reply", reply }))
+      .catch(close);
   };
 
   const take = (message: Message | OtherVersionMessage) => {

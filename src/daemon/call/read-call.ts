@@ -1,5 +1,4 @@
-// Reads a call: its arguments by grammar, its environment, and where its paths stand in the view. Throws `Bypass` for what is not
-// compiled remotely. UNTRUSTED: the caller's argv and environment.
+// Reads a call: its arguments by grammar, its environment, and where its paths stand in the view. UNTRUSTED: the caller's argv and environment.
 import {
   closeSync,
   constants,
@@ -11,12 +10,11 @@ import {
   realpathSync,
   statSync,
 } from "node:fs";
-import { type ByteString, byteStringOf, bytesOf } from "../base/byte-string.ts";
-import { type Environment, type EnvironmentPlan, readEnvironment } from "../core/compile/grammar/environment.ts";
-import { parseGnu } from "../core/compile/grammar/gnu-parse.ts";
-import type { Argument, GnuInvocation } from "../core/compile/grammar/invocation.ts";
-import { twoStepRefusal } from "../core/compile/text/two-step.ts";
-import { dependencyName, rewriteDependencies } from "../core/compile/view/dependency-file.ts";
+import { type ByteString, byteStringOf, bytesOf } from "../../base/byte-string.ts";
+import { type Environment, type EnvironmentPlan, readEnvironment } from "../../core/compile/grammar/environment.ts";
+import { parseGnu } from "../../core/compile/grammar/gnu-parse.ts";
+import type { Argument, GnuInvocation } from "../../core/compile/grammar/invocation.ts";
+import { dependencyName, rewriteDependencies } from "../../core/compile/view/dependency-file.ts";
 import {
   type IncludePaths,
   mapInvocation,
@@ -25,11 +23,11 @@ import {
   type Spelling,
   type ViewFiles,
   viewPathMapper,
-} from "../core/compile/view/path-map.ts";
-import type { View, ViewRoot } from "../core/compile/view/view.ts";
-import type { CallMessage } from "../wire/launcher/messages.ts";
-import { Bypass } from "./bypass.ts";
-import type { ImageCompiler, Project } from "./project.ts";
+} from "../../core/compile/view/path-map.ts";
+import type { View, ViewRoot } from "../../core/compile/view/view.ts";
+import type { CallMessage } from "../../wire/launcher/messages.ts";
+import type { ImageCompiler, Project, ProjectPlace } from "../project.ts";
+import { type Bypass, bypass, next, type Stage } from "./stage.ts";
 
 export interface CallRequest {
   readonly invocation: GnuInvocation;
@@ -54,17 +52,23 @@ export interface CallRequest {
 const RESPONSE_FILE_BYTES_MAX = 8 * 1024 * 1024;
 const TERMINAL_COLUMNS_FALLBACK = 80;
 
-/** Reads a call of a project. Throws `Bypass`. */
-export function readCall(message: CallMessage, project: Project, compiler: ImageCompiler): CallRequest {
+/** What a call's command line says, before anything is known of paths. */
+export function parseCall(message: CallMessage, compiler: ImageCompiler): Stage<GnuInvocation> {
   const parsed = parseGnu(message.argv, {
     family: compiler.family,
     readResponseFile: (path) =>
       readResponseFile(path.startsWith("/") ? path : (`${message.cwd}/${path}` as ByteString)),
   });
-  if (parsed.kind === "bypass") throw new Bypass(parsed.reason, parsed.detail);
-  const { invocation } = parsed;
-  const refusal = twoStepRefusal(invocation);
-  if (refusal !== null) throw new Bypass(refusal);
+  return parsed.kind === "bypass" ? bypass(parsed.reason, parsed.detail) : next(parsed.invocation);
+}
+
+/** Places a call in the view of a project. */
+export function readCall(
+  message: CallMessage,
+  invocation: GnuInvocation,
+  project: Project,
+  place: ProjectPlace,
+): Stage<CallRequest> {
   const environment = environmentOf(message.environment);
   const decision = readEnvironment({
     invocation,
@@ -73,17 +77,18 @@ export function readCall(message: CallMessage, project: Project, compiler: Image
     inputColumns: message.terminal.stdin ? message.terminal.columns : null,
     image: project.locales,
   });
-  if (decision.kind === "bypass") throw new Bypass(decision.reason, decision.detail);
+  if (decision.kind === "bypass") return bypass(decision.reason, decision.detail);
   const { plan } = decision;
-  const files = viewFiles(message.cwd, project);
+  const files = viewFiles(message.cwd, project, place);
   const mapper = viewPathMapper(files);
   const cwd = mapper.directory(files.cwd);
-  if (cwd === null) throw new Bypass("outside_view", message.cwd);
+  if (cwd === null) return bypass("outside_view", message.cwd);
   const mapping = mapInvocation(invocation, plan.includePaths, files);
-  if (mapping.kind === "bypass") throw new Bypass(mapping.reason, mapping.detail);
-  checkDistinctFiles(invocation, files.cwd);
+  if (mapping.kind === "bypass") return bypass(mapping.reason, mapping.detail);
+  const same = checkDistinctFiles(invocation, files.cwd);
+  if (same !== null) return same;
   const { spellings } = mapping;
-  return {
+  return next({
     invocation,
     mapped: mapping.invocation,
     cwd,
@@ -92,33 +97,37 @@ export function readCall(message: CallMessage, project: Project, compiler: Image
     plan,
     includePaths: mapping.includePaths,
     spellings,
-    spelled: spelledView(project.view, spellings),
+    spelled: spelledView(place.view, spellings),
     terminalColumns: message.terminal.stderr ? (message.terminal.columns ?? TERMINAL_COLUMNS_FALLBACK) : null,
     mapper,
-  };
+  });
 }
 
-/** Where and what the command line makes the compiler seek, apart from its own folders; paths are the host's. */
-export function includeSearch({ invocation, plan, hostCwd, mapper }: CallRequest) {
+/** Where and what the command line makes the compiler seek, apart from its own folders; paths are the view's, absolute. */
+export function includeSearch({ mapped, includePaths, cwd }: CallRequest) {
   const words = (wanted: (argument: Argument) => boolean) =>
-    invocation.arguments.filter(wanted).flatMap(({ value }) => (value === null ? [] : [value]));
+    mapped.arguments.filter(wanted).flatMap(({ value }) => (value === null ? [] : [value]));
+  const folders = pathsOf(mapped, includePaths)
+    .filter(({ kind }) => kind === "directory")
+    .map(({ path }) => (path.startsWith("/") ? path : `${cwd}/${path}`).replace(/\/+$/, "") as ByteString);
   return {
-    folders: pathsOf(invocation, plan.includePaths)
-      .filter(({ kind }) => kind === "directory")
-      .map(({ path }) => (path.startsWith("/") ? path : (`${hostCwd}/${path}` as ByteString))),
-    cwd: hostCwd,
+    folders: [...new Set(folders)],
     // Absolute ones are mapped, or refused, as all paths are.
     forced: words(({ valueKind, value }) => valueKind === "include" && value?.startsWith("/") === false),
     macros: words(({ option }) => option === "-D"),
-    mapper,
   };
 }
 
-/** The dependency file as a one-step compile on the host would have written it. Throws `Bypass` when it has no such form. */
-export function hostDependencies(text: ByteString, project: Project, request: CallRequest): ByteString {
+/** The dependency file as a one-step compile on the host would have written it. */
+export function hostDependencies(
+  text: ByteString,
+  project: Project,
+  place: ProjectPlace,
+  request: CallRequest,
+): Stage<ByteString> {
   const { invocation, mapped, spellings } = request;
   const names = {
-    view: project.view,
+    view: place.view,
     spellings,
     imageRoot: project.imageRoot,
     hostHas: (path: ByteString) => existsSync(bytesOf(path)),
@@ -126,8 +135,7 @@ export function hostDependencies(text: ByteString, project: Project, request: Ca
   const asked = invocation.dependencies;
   const rewritten =
     asked === null ? null : rewriteDependencies(text, asked, mapped.family, (name) => dependencyName(name, names));
-  if (rewritten === null) throw new Bypass("unsupported_dependency_file");
-  return rewritten;
+  return rewritten === null ? bypass("unsupported_dependency_file") : next(rewritten);
 }
 
 /** The view's spelling of PWD where it stands for the working directory; compilers believe it only then. */
@@ -140,13 +148,13 @@ function spelledCwd(pwd: ByteString | undefined, hostCwd: ByteString, mapper: Pa
   return mapper.directory(pwd);
 }
 
-function viewFiles(cwd: ByteString, project: Project): ViewFiles {
+function viewFiles(cwd: ByteString, project: Project, { view }: ProjectPlace): ViewFiles {
   return {
-    view: project.view,
+    view,
     cwd: byteStringOf(realpathSync.native(bytesOf(cwd), { encoding: "buffer" })),
     imageEntries: project.imageEntries,
     readlink: (path) => {
-      const inRoot = project.view.roots.some(({ host }) => path === host || path.startsWith(`${host}/`));
+      const inRoot = view.roots.some(({ host }) => path === host || path.startsWith(`${host}/`));
       const top = path.split("/", 2)[1] ?? "";
       const fromImage = !inRoot && project.imageEntries.has(top);
       return readLink(fromImage ? ((project.imageRoot + path) as ByteString) : path);
@@ -155,10 +163,10 @@ function viewFiles(cwd: ByteString, project: Project): ViewFiles {
 }
 
 /** Source, output and dependency file must be three files, whatever they are called: GCC would refuse, Clang overwrite. */
-function checkDistinctFiles({ source, output, dependencies }: GnuInvocation, cwd: ByteString): void {
+function checkDistinctFiles({ source, output, dependencies }: GnuInvocation, cwd: ByteString): Bypass | null {
   const names = [source, output, ...(dependencies === null ? [] : [dependencies.file])];
   const places = names.map((name) => resolved(name.startsWith("/") ? name : (`${cwd}/${name}` as ByteString)));
-  if (new Set(places).size < places.length) throw new Bypass("bad_output_file", output);
+  return new Set(places).size < places.length ? bypass("bad_output_file", output) : null;
 }
 
 /** Where a path leads; that of its folder when it does not exist. */

@@ -2,25 +2,31 @@
 // no compiler itself. UNTRUSTED: any process of this user may connect.
 import { mkdirSync, readFileSync, rmSync, statSync } from "node:fs";
 import { join } from "node:path";
-import type { ByteString } from "../base/byte-string.ts";
-import type { Clock } from "../base/clock.ts";
-import { HpccError } from "../base/errors.ts";
-import type { Logger } from "../base/log.ts";
-import { Semaphore } from "../base/semaphore.ts";
-import type { ClientConfig } from "../config/client.ts";
-import type { Directories } from "../config/directories.ts";
-import { parseGnu } from "../core/compile/grammar/gnu-parse.ts";
-import type { CompilerFamily } from "../core/compile/grammar/invocation.ts";
-import { sameTrustDomain, spiffeId } from "../core/identity/spiffe.ts";
-import { ImageStore } from "../image/image-store.ts";
-import { NamespaceKeeper } from "../vm/namespace/namespace-keeper.ts";
-import { readTlsFiles } from "../wire/grpc/tls-files.ts";
-import type { CallMessage } from "../wire/launcher/messages.ts";
-import { CallCounts } from "./call-counts.ts";
-import { answerCompileCall, type CompileDependencies } from "./compile-call.ts";
-import { FileCache } from "./file-cache.ts";
-import { FolderLinks } from "./include-lookups.ts";
-import { type CallAnswer, type LauncherCall, serveLauncher } from "./launcher-connection.ts";
+import type { ByteString } from "../../base/byte-string.ts";
+import type { Clock } from "../../base/clock.ts";
+import { HpccError } from "../../base/errors.ts";
+import type { Logger } from "../../base/log.ts";
+import { Semaphore } from "../../base/semaphore.ts";
+import type { ClientConfig } from "../../config/client.ts";
+import type { Directories } from "../../config/directories.ts";
+import type { BypassReason } from "../../core/compile/bypass-reasons.ts";
+import { parseGnu } from "../../core/compile/grammar/gnu-parse.ts";
+import type { CompilerFamily } from "../../core/compile/grammar/invocation.ts";
+import { sameTrustDomain, spiffeId } from "../../core/identity/spiffe.ts";
+import { ImageStore } from "../../image/image-store.ts";
+import { NamespaceKeeper } from "../../vm/namespace/namespace-keeper.ts";
+import { readTlsFiles } from "../../wire/grpc/tls-files.ts";
+import type { CallMessage } from "../../wire/launcher/messages.ts";
+import { answerCompileCall, type PipelineParts } from "../call/pipeline.ts";
+import { Remembered } from "../call/remembered.ts";
+import type { Bypass } from "../call/stage.ts";
+import { FileCache } from "../inputs/file-cache.ts";
+import { FolderNamesCache } from "../inputs/folder-names.ts";
+import { ImageScans } from "../inputs/image-scans.ts";
+import type { Project } from "../project.ts";
+import { ProjectRegistry } from "../project-registry.ts";
+import { RemoteCompiler } from "../remote/remote-compiler.ts";
+import { WorkerClient } from "../remote/worker-client.ts";
 import {
   forbiddenAnswer,
   hostAnswer,
@@ -29,11 +35,9 @@ import {
   quoted,
   refusalAnswer,
   sandboxAnswer,
-} from "./local-answer.ts";
-import type { Project } from "./project.ts";
-import { ProjectRegistry } from "./project-registry.ts";
-import { RemoteCompiler } from "./remote/remote-compiler.ts";
-import { WorkerClient } from "./remote/worker-client.ts";
+} from "../tiers/local-answer.ts";
+import { CallCounts } from "./call-counts.ts";
+import { type CallAnswer, type LauncherCall, serveLauncher } from "./launcher-connection.ts";
 import { listenForLaunchers, prepareRuntimeFolder } from "./socket.ts";
 
 export interface DaemonOptions {
@@ -53,6 +57,9 @@ export interface RunningDaemon {
 }
 
 const FILE_CACHE_BYTES = 24 * 1024 * 1024;
+const REMEMBERED_MAX = 10_000;
+/** Preprocessed text that calls hold at the same time. */
+const TEXT_BYTES_AT_ONCE_MAX = 512 * 1024 * 1024;
 const FALLBACK_LOG_BYTES_MAX = 1024 * 1024;
 
 /** Starts the daemon. Throws `argument.invalid` when one runs already, `config.invalid` for an unsafe runtime folder. */
@@ -99,10 +106,14 @@ class Daemon {
   readonly #namespaces: NamespaceKeeper;
   readonly #projects: ProjectRegistry;
   readonly #files: FileCache;
-  readonly #links: FolderLinks;
+  readonly #names: FolderNamesCache;
+  readonly #images = new ImageScans();
+  readonly #ownPaths = new Remembered<true>(REMEMBERED_MAX);
+  readonly #refusedSources = new Remembered<Bypass>(REMEMBERED_MAX);
   readonly #counts = new CallCounts();
   readonly #remotes = new Map<string, RemoteCompiler>();
   readonly #slots: Semaphore;
+  readonly #textBytes = new Semaphore(TEXT_BYTES_AT_ONCE_MAX);
   readonly #mountNamespace = statSync("/proc/self/ns/mnt", { bigint: true });
   readonly #startedMs: number;
   readonly #ended = Promise.withResolvers<"stopped" | "idle">();
@@ -113,7 +124,7 @@ class Daemon {
     const { directories, logger } = options;
     this.#options = options;
     this.#files = new FileCache(FILE_CACHE_BYTES, options.clock);
-    this.#links = new FolderLinks(options.clock);
+    this.#names = new FolderNamesCache(options.clock);
     this.#slots = new Semaphore(options.config.jobsMax);
     this.#startedMs = options.clock.wallMs();
     this.#namespaces = new NamespaceKeeper({ logger });
@@ -171,7 +182,7 @@ class Daemon {
       this.#counts.count("local", "mount_namespace");
       return sandboxAnswer(message, project, compiler);
     }
-    return answerCompileCall(call, project, compiler, this.#dependencies(project));
+    return answerCompileCall(call, project, compiler, this.#parts(project));
   }
 
   async #ownProgram(message: CallMessage, project: Project, program: ByteString): Promise<CallAnswer> {
@@ -184,7 +195,7 @@ class Daemon {
     return ownProgramAnswer(project, program);
   }
 
-  #host(reason: string, warning: string | null): CallAnswer {
+  #host(reason: BypassReason, warning: string | null): CallAnswer {
     this.#counts.count("host", reason);
     return hostAnswer(warning);
   }
@@ -193,12 +204,16 @@ class Daemon {
     return mountNamespace.ino === this.#mountNamespace.ino && mountNamespace.dev === this.#mountNamespace.dev;
   }
 
-  #dependencies(project: Project): CompileDependencies {
+  #parts(project: Project): PipelineParts {
     const { clock, logger } = this.#options;
     return {
       worker: this.#remote(project),
       files: this.#files,
-      links: this.#links,
+      names: this.#names,
+      images: this.#images,
+      ownPaths: this.#ownPaths,
+      refusedSources: this.#refusedSources,
+      textBytes: this.#textBytes,
       counts: this.#counts,
       slots: this.#slots,
       clock,

@@ -1,8 +1,8 @@
 // Keeps the bytes of files that preprocessing reads again and again (headers), as long as they have not changed. Handing back the
 // same object for an unchanged file lets users of it keep what they derived. Bounded by bytes.
 import { closeSync, constants, fstatSync, openSync, readFileSync, statSync } from "node:fs";
-import { type ByteString, bytesOf } from "../base/byte-string.ts";
-import type { Clock } from "../base/clock.ts";
+import { type ByteString, bytesOf } from "../../base/byte-string.ts";
+import type { Clock } from "../../base/clock.ts";
 
 const FILE_BYTES_MAX = 32 * 1024 * 1024;
 /** A file that changed so shortly before it was read may change again and look the same: clocks of file systems are coarse. */
@@ -11,6 +11,18 @@ const SETTLED_MS = 50;
 interface Entry {
   readonly bytes: Buffer;
   readonly stamp: string;
+}
+
+export interface ReadFile {
+  /** The same object as before while the file is unchanged. */
+  readonly bytes: Buffer;
+  /** The later of the times of its last change of content and of anything, in milliseconds since 1970. */
+  readonly changedMs: number;
+  /** Time of its last change of content, in whole seconds since 1970. */
+  readonly modifiedS: number;
+  /** Device and inode. */
+  readonly identity: string;
+  readonly hardLinks: number;
 }
 
 export class FileCache {
@@ -26,6 +38,11 @@ export class FileCache {
 
   /** The bytes of a regular file; null when it cannot be read, or is larger than 32 MiB. */
   read(path: ByteString): Buffer | null {
+    return this.readFile(path)?.bytes ?? null;
+  }
+
+  /** A regular file; null when it cannot be read, or is larger than 32 MiB. */
+  readFile(path: ByteString): ReadFile | null {
     let fd = -1;
     try {
       // A fifo is not even opened: its writer would take that for its reader.
@@ -38,7 +55,13 @@ export class FileCache {
       this.#forget(path);
       const entry = known?.stamp === stamp ? known : { bytes: readFileSync(fd), stamp };
       if (this.#clock.wallMs() - Number(stat.ctimeMs) > SETTLED_MS) this.#keep(path, entry);
-      return entry.bytes;
+      return {
+        bytes: entry.bytes,
+        changedMs: Math.max(Number(stat.mtimeNs), Number(stat.ctimeNs)) / 1e6,
+        modifiedS: Number(stat.mtimeNs / 1_000_000_000n),
+        identity: `${stat.dev}:${stat.ino}`,
+        hardLinks: Number(stat.nlink),
+      };
     } catch {
       return null;
     } finally {

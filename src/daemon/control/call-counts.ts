@@ -1,5 +1,6 @@
 // Counts what became of calls, by outcome and by reason. Shown by `hpcc stats`; the tests' only proof that a job went where
 // it should have gone.
+import type { BypassReason } from "../../core/compile/bypass-reasons.ts";
 
 /** Outcomes of a call: `remote_*` ones crossed a worker, `local` ones ran the image's compiler here with a reason. */
 export type CallOutcome =
@@ -19,7 +20,8 @@ export interface CallCountsSnapshot {
   readonly reasons: Readonly<Record<string, number>>;
   /** Jobs sent to workers; every one has an audit row. */
   readonly jobs_sent: number;
-  /** Preprocessed and quoted bytes of the jobs' sources that crossed the wire, before and after zstd. */
+  readonly sources: SourceCounts;
+  /** Bytes of the jobs' sources that crossed the wire, before and after zstd. */
   readonly source_bytes: number;
   readonly source_wire_bytes: number;
   /** Result bytes that crossed the wire, before and after zstd. */
@@ -37,19 +39,30 @@ type ByteCounter =
   | "result_wire_bytes"
   | "compile_us";
 
-const REASONS_MAX = 256;
+/** Calls that were made into jobs, by source form and by where the project stood. */
+export interface SourceCounts {
+  readonly files: number;
+  readonly text: number;
+  readonly shared_paths: number;
+  readonly own_paths: number;
+}
 
 export class CallCounts {
   #outcomes = new Map<CallOutcome, number>();
-  #reasons = new Map<string, number>();
+  #reasons = new Map<BypassReason, number>();
+  #sources = { files: 0, text: 0, shared_paths: 0, own_paths: 0 };
   #numbers = new Map<ByteCounter, number>();
 
   /** Counts a call that is done. */
-  count(outcome: CallOutcome, reason: string | null = null): void {
+  count(outcome: CallOutcome, reason: BypassReason | null = null): void {
     this.#outcomes.set(outcome, (this.#outcomes.get(outcome) ?? 0) + 1);
-    if (reason === null) return;
-    const name = this.#reasons.has(reason) || this.#reasons.size < REASONS_MAX ? reason : "other";
-    this.#reasons.set(name, (this.#reasons.get(name) ?? 0) + 1);
+    if (reason !== null) this.#reasons.set(reason, (this.#reasons.get(reason) ?? 0) + 1);
+  }
+
+  /** Counts a call that was made into a job. */
+  countForm(form: "files" | "text", paths: "shared" | "own"): void {
+    this.#sources[form] += 1;
+    this.#sources[`${paths}_paths`] += 1;
   }
 
   add(counter: ByteCounter, amount: number): void {
@@ -60,6 +73,7 @@ export class CallCounts {
     this.#outcomes.clear();
     this.#reasons.clear();
     this.#numbers.clear();
+    this.#sources = { files: 0, text: 0, shared_paths: 0, own_paths: 0 };
   }
 
   snapshot(): CallCountsSnapshot {
@@ -79,6 +93,7 @@ export class CallCounts {
       outcomes,
       reasons: Object.fromEntries([...this.#reasons].sort(([a], [b]) => (a < b ? -1 : 1))),
       jobs_sent: number("jobs_sent"),
+      sources: { ...this.#sources },
       source_bytes: number("source_bytes"),
       source_wire_bytes: number("source_wire_bytes"),
       result_bytes: number("result_bytes"),

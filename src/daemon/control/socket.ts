@@ -2,7 +2,7 @@
 import { chmodSync, lstatSync, mkdirSync, rmSync } from "node:fs";
 import { connect, createServer, type Server, type Socket } from "node:net";
 import { join } from "node:path";
-import { HpccError } from "../base/errors.ts";
+import { HpccError } from "../../base/errors.ts";
 
 const CONNECTIONS_MAX = 4_096;
 const PROBE_MS = 2_000;

@@ -1,0 +1,165 @@
+// The road of a compile call: read, find a worker, make a job of it in the project's source form, let a tier answer, else compile here.
+// Every call leaves by the one exit of its record. UNTRUSTED: the caller's argv and environment, the checkout's files, the worker's results.
+import { randomUUID } from "node:crypto";
+import { mkdir, rm } from "node:fs/promises";
+import { type ByteString, byteStringOfText, bytesOf } from "../../base/byte-string.ts";
+import type { Clock } from "../../base/clock.ts";
+import { HpccError } from "../../base/errors.ts";
+import type { Logger } from "../../base/log.ts";
+import type { Semaphore } from "../../base/semaphore.ts";
+import type { GnuInvocation } from "../../core/compile/grammar/invocation.ts";
+import type { CallCounts } from "../control/call-counts.ts";
+import type { CallAnswer, LauncherCall } from "../control/launcher-connection.ts";
+import type { InputCaches } from "../files-form/gather-inputs.ts";
+import { prepareFiles } from "../files-form/prepare-files.ts";
+import type { ImageCompiler, Project, ProjectPlace } from "../project.ts";
+import { isWorkersWord, type RemoteWorker } from "../remote/remote-job.ts";
+import { prepareText } from "../text-form/prepare-text.ts";
+import { answerLocally } from "../tiers/local-tier.ts";
+import type { TierEnd } from "../tiers/tier.ts";
+import { WorkerTier } from "../tiers/worker-tier.ts";
+import { CallRecord } from "./call-record.ts";
+import type { PreparedCall } from "./prepared-call.ts";
+import { parseCall, readCall } from "./read-call.ts";
+import type { Remembered } from "./remembered.ts";
+import type { PreparedJob } from "./remote-job.ts";
+import { type Bypass, bypass, type Stage } from "./stage.ts";
+
+export interface PipelineParts extends InputCaches {
+  /** Null when nothing remote is configured. */
+  readonly worker: RemoteWorker | null;
+  readonly counts: CallCounts;
+  /** Bounds the compiles that are prepared or sent at a time, and with them the daemon's memory. */
+  readonly slots: Semaphore;
+  /** Bounds the preprocessed text that calls hold, in bytes. */
+  readonly textBytes: Semaphore;
+  /** Calls whose outputs hold paths, by project, folder and words. */
+  readonly ownPaths: Remembered<true>;
+  /** Sources that a guest refused for a reason of their own, by digest. */
+  readonly refusedSources: Remembered<Bypass>;
+  readonly clock: Clock;
+  readonly logger: Logger;
+}
+
+interface Running {
+  readonly call: LauncherCall;
+  readonly project: Project;
+  readonly compiler: ImageCompiler;
+  readonly record: CallRecord;
+  readonly parts: PipelineParts;
+}
+
+/** Answers a compile call of a project that is bound to an image. */
+export async function answerCompileCall(
+  call: LauncherCall,
+  project: Project,
+  compiler: ImageCompiler,
+  parts: PipelineParts,
+): Promise<CallAnswer> {
+  const { counts, logger, clock } = parts;
+  const record = new CallRecord({ counts, logger, startedMs: clock.monotonicMs() });
+  const end = await endOf({ call, project, compiler, record, parts });
+  if (call.signal.aborted) {
+    record.end({ outcome: "cancelled", reason: null, detail: null }, clock.monotonicMs());
+    throw new HpccError("job.cancelled", "the launcher left");
+  }
+  record.tier = end.kind === "answer" ? "worker" : "local";
+  const answered = end.kind === "answer" ? end : await answerLocally(call, end, project, compiler);
+  record.end(answered.end, clock.monotonicMs());
+  return answered.answer;
+}
+
+type Answered = Extract<TierEnd, { kind: "answer" }>;
+
+/** What the tiers before the local one come to; a fault is a reason, too. */
+async function endOf(running: Running): Promise<Answered | Bypass> {
+  try {
+    return await remoteEnd(running);
+  } catch (error) {
+    return faultOf(error, running.parts.logger);
+  }
+}
+
+function faultOf(error: unknown, logger: Logger): Bypass {
+  if (error instanceof HpccError && (error.retryable || isWorkersWord(error))) {
+    logger.warn("call.remote_failed", { code: error.code, message: error.message });
+    return bypass(isWorkersWord(error) ? "remote_failed" : "remote_unavailable", byteStringOfText(error.message));
+  }
+  const message = error instanceof Error ? error.message : String(error);
+  logger.error("call.failed", { message, stack: error instanceof Error ? error.stack : undefined });
+  return bypass("internal_error", byteStringOfText(message));
+}
+
+async function remoteEnd(running: Running): Promise<Answered | Bypass> {
+  const { call, project, compiler, parts } = running;
+  const parsed = parseCall(call.message, compiler);
+  if (parsed.kind === "bypass") return parsed;
+  if (parts.worker === null) return bypass("remote_unavailable");
+  const release = await parts.slots.take(call.signal);
+  const folder = `${project.callFolder}/${randomUUID()}` as ByteString;
+  // The launcher copies large outputs out of the folder before it says that it is done.
+  call.whenDone(() => rm(bytesOf(folder), { recursive: true, force: true }));
+  try {
+    // With the folder above, which a cleaner of temporary files may have taken away.
+    await mkdir(bytesOf(folder), { recursive: true, mode: 0o700 });
+    return await inPlaces({ ...running, invocation: parsed.value, folder, worker: parts.worker });
+  } finally {
+    release();
+  }
+}
+
+interface Placed extends Running {
+  readonly invocation: GnuInvocation;
+  readonly folder: ByteString;
+  readonly worker: RemoteWorker;
+}
+
+/** Compiles where checkouts share results, and again with the project at its own path where an output cannot be shared. */
+async function inPlaces(placed: Placed): Promise<Answered | Bypass> {
+  const { call, project, invocation, parts } = placed;
+  const { own, shared } = project.places;
+  const key = JSON.stringify([project.imageDigest, shared.view.roots[0]?.host, call.message.cwd, call.message.argv]);
+  const isText = project.config.sourceForm === "text";
+  const wantsOwn =
+    !isText && (project.config.paths === "own" || invocation.ownPaths || parts.ownPaths.get(key) === true);
+  if (!wantsOwn) {
+    const end = await inPlace(placed, shared);
+    if (end.kind !== "own-paths") return end;
+    parts.ownPaths.set(key, true);
+    if (isText) return bypass("guest_paths_in_output", invocation.output);
+  }
+  if (own === null) return bypass("guest_paths_in_output", invocation.output);
+  const end = await inPlace(placed, own);
+  return end.kind === "own-paths" ? bypass("guest_paths_in_output", invocation.output) : end;
+}
+
+async function inPlace(placed: Placed, place: ProjectPlace): Promise<TierEnd> {
+  const { call, project, compiler, invocation, folder, record, parts, worker } = placed;
+  const request = readCall(call.message, invocation, project, place);
+  if (request.kind === "bypass") return request;
+  const prepared: PreparedCall = { call, project, compiler, request: request.value, place, folder };
+  const job = await prepareJob(prepared, parts);
+  if (job.kind === "bypass") return job;
+  const { source, action } = job.value;
+  record.source = {
+    form: project.config.sourceForm,
+    paths: place.paths,
+    digest: source.digest,
+    sizeBytes: source.sizeBytes,
+  };
+  const key = JSON.stringify([source.digest, action.argv]);
+  const refused = parts.refusedSources.get(key);
+  if (refused !== undefined) return refused;
+  const end = await new WorkerTier(worker).answer({ prepared, job: job.value, record });
+  if (end.kind === "bypass" && end.reason === "date_time_macro") parts.refusedSources.set(key, end);
+  return end;
+}
+
+function prepareJob(prepared: PreparedCall, parts: PipelineParts): Promise<Stage<PreparedJob>> {
+  switch (prepared.project.config.sourceForm) {
+    case "files":
+      return prepareFiles(prepared, parts);
+    case "text":
+      return prepareText(prepared, parts);
+  }
+}

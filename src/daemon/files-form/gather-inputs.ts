@@ -1,0 +1,325 @@
+// Completes the tree of a call: what the compiler's list does not hold, and what forbids a guest. From the list come files; from their
+// texts come names that are only asked for, files that an assembler reads, and files that branches read which only the compile itself
+// takes. UNTRUSTED: texts and names are a checkout's.
+import { ascii, type ByteString, bytesOf } from "../../base/byte-string.ts";
+import type { GuestFile } from "../../core/compile/view/guest-file.ts";
+import { lineNames } from "../../core/compile/view/line-names.ts";
+import { type SourceScan, scanSource } from "../../core/compile/view/source-scan.ts";
+import { toHostPath } from "../../core/compile/view/view.ts";
+import type { PreparedCall } from "../call/prepared-call.ts";
+import { includeSearch } from "../call/read-call.ts";
+import { bypass, next, type Stage } from "../call/stage.ts";
+import type { FileCache, ReadFile } from "../inputs/file-cache.ts";
+import type { FolderNamesCache } from "../inputs/folder-names.ts";
+import type { ImageScans } from "../inputs/image-scans.ts";
+import { escapingLookup, type LookupPlaces, precompiledHeader, type ReadText } from "../inputs/lookups.ts";
+import { type Followed, SourceTree } from "../inputs/source-tree.ts";
+
+export interface InputCaches {
+  readonly files: FileCache;
+  readonly names: FolderNamesCache;
+  readonly images: ImageScans;
+}
+
+export interface Gathered {
+  readonly tree: SourceTree;
+  readonly files: readonly GuestFile[];
+  /** Links of the tree, and those that stand for files which GCC takes for one. */
+  readonly links: readonly { readonly path: ByteString; readonly target: ByteString }[];
+}
+
+/** A file system's clock is this coarse: what changed so shortly before the call may have changed after it began. */
+const CLOCK_TICK_MS = 10;
+/** Compilers' own headers: they set back each pragma that they give. */
+const COMPILERS_OWN = /^\/usr\/(?:local\/)?lib\/(?:gcc|llvm-\d+\/lib\/clang|clang)\//;
+const READS_MAX = 16_000;
+
+/** `startedMs`: when the list was asked for; a file that changed since is another one than was listed. */
+export function gatherInputs(
+  prepared: PreparedCall,
+  names: readonly ByteString[],
+  startedMs: number,
+  caches: InputCaches,
+): Stage<Gathered> {
+  return new Gathering(prepared, startedMs, caches).run(names);
+}
+
+class Gathering {
+  readonly #prepared: PreparedCall;
+  readonly #startedMs: number;
+  readonly #caches: InputCaches;
+  readonly #tree: SourceTree;
+  readonly #places: LookupPlaces;
+  readonly #read = new Map<ByteString, ReadFile>();
+  readonly #texts: ReadText[] = [];
+  readonly #imagePaths = new Set<ByteString>();
+
+  constructor(prepared: PreparedCall, startedMs: number, caches: InputCaches) {
+    const { project, place, request } = prepared;
+    this.#prepared = prepared;
+    this.#startedMs = startedMs;
+    this.#caches = caches;
+    const { imageRoot, imageEntries } = project;
+    this.#tree = new SourceTree({ view: place.view, cwd: request.cwd, imageRoot, imageEntries });
+    const search = includeSearch(request);
+    this.#places = { view: place.view, tree: this.#tree, names: caches.names, cwd: request.cwd, ...search };
+  }
+
+  run(names: readonly ByteString[]): Stage<Gathered> {
+    for (const folder of [...this.#places.folders, this.#prepared.request.pwd]) this.#tree.add(folder);
+    return this.#listed(names) ?? this.#further() ?? this.#forbidden() ?? next(this.#gathered());
+  }
+
+  #gathered(): Gathered {
+    const same = this.#prepared.compiler.family === "gcc" ? sameFiles(this.#read) : new Map<ByteString, ByteString>();
+    const links = [...same].map(([path, target]) => ({ path, target }));
+    const files = [...this.#read].filter(([guest]) => !same.has(guest)).map(([path, { bytes }]) => ({ path, bytes }));
+    return { tree: this.#tree, files, links: [...this.#tree.links, ...links] };
+  }
+
+  /** Takes what the compiler listed, and inputs that options name. */
+  #listed(names: readonly ByteString[]): Stage<never> | null {
+    for (const name of [...names, ...optionInputs(this.#prepared)]) {
+      const found = this.#tree.add(name);
+      if (found.kind === "absent") return bypass("modified_input_file", name);
+      if (found.kind === "outside" || found.kind === "folder") return bypass("outside_view", name);
+      const refused = this.#take(found);
+      if (refused !== null) return refused;
+    }
+    return null;
+  }
+
+  /** Reads and scans a file that was found. */
+  #take(found: Followed, isText = true): Stage<never> | null {
+    if (found.kind === "image") {
+      if (this.#imagePaths.has(found.path)) return null;
+      this.#imagePaths.add(found.path);
+      const scan = this.#caches.images.scan(this.#prepared.project, found.path);
+      if (scan !== null) this.#texts.push({ folder: null, scan: ownPragmas(scan, found.path) });
+      return null;
+    }
+    if (found.kind !== "file" || this.#read.has(found.guest)) return null;
+    if (this.#read.size >= READS_MAX) return bypass("source_too_large", found.guest);
+    const read = this.#caches.files.readFile(found.host);
+    if (read === null) return bypass("source_too_large", found.host);
+    if (read.changedMs >= this.#startedMs - CLOCK_TICK_MS) return bypass("modified_input_file", found.host);
+    this.#read.set(found.guest, read);
+    if (isText) {
+      const refused = this.#quoted(read.bytes);
+      if (refused !== null) return refused;
+    }
+    if (isText)
+      this.#texts.push({ folder: parentOf(found.guest), scan: scanSource(read.bytes, this.#kindOf(found.guest)) });
+    return null;
+  }
+
+  /** Files that line directives name: GCC quotes from them. */
+  #quoted(bytes: Buffer): Stage<never> | null {
+    const { mapped, cwd } = this.#prepared.request;
+    for (const name of lineNames(bytes)) {
+      const found = this.#tree.look(name);
+      const elsewhere = name.startsWith("/") && found.kind !== "file" && found.kind !== "image";
+      // The name of a file of this machine, to which no map of the view's paths applies.
+      if (elsewhere && this.#prepared.place.view.roots.some(({ host }) => name.startsWith(`${host}/`)))
+        return bypass("outside_view", name);
+      const refused = mapped.family === "gcc" ? this.#addIn(cwd, name, false) : null;
+      if (refused !== null) return refused;
+    }
+    return null;
+  }
+
+  #kindOf(guest: ByteString): "c" | "assembler" {
+    return this.#prepared.request.mapped.language.startsWith("assembler") || /\.(?:s|S|sx|inc|asm)$/.test(guest)
+      ? "assembler"
+      : "c";
+  }
+
+  /** Files that the list lacks, until none names a further one. */
+  #further(): Stage<never> | null {
+    for (let known = -1; known < this.#texts.length; ) {
+      known = this.#texts.length;
+      const refused = this.#asked() ?? this.#branches() ?? this.#copies();
+      if (refused !== null) return refused;
+    }
+    return null;
+  }
+
+  /** What is only asked for, and what an assembler reads. `#texts` grows meanwhile. */
+  #asked(): Stage<never> | null {
+    for (let at = 0; at < this.#texts.length; at++) {
+      const { folder, scan } = this.#texts[at]!;
+      for (const { name, quoted } of scan.tests) {
+        const refused = this.#addSought(name, quoted ? folder : null);
+        if (refused !== null) return refused;
+      }
+      if (folder === null) continue;
+      const reads = [
+        ...scan.assemblerReads.map(({ name, directive }) => ({ name, text: directive === "include" })),
+        ...scan.embeds.map((name) => ({ name, text: false })),
+      ];
+      for (const { name, text } of reads) {
+        const refused = this.#addSought(name, folder, text) ?? this.#addIn(this.#places.cwd, name, text);
+        if (refused !== null) return refused;
+      }
+    }
+    return null;
+  }
+
+  /**
+   * Pragmas that change predefined macros act in a compile, not in a list: any branch may be taken. All files of the project that a name
+   * in any text can mean go into the tree; a name that nothing answers may be a header of the image, whose own names are unknown.
+   */
+  #branches(): Stage<never> | null {
+    if (this.#prepared.request.mapped.family !== "gcc" || !this.#texts.some(({ scan }) => scan.macroPragma))
+      return null;
+    for (let at = 0; at < this.#texts.length; at++) {
+      const { folder, scan } = this.#texts[at]!;
+      if (scan.computedInclude && folder !== null) return bypass("unsupported_code_directive", ascii("#include NAME"));
+      for (const { name, quoted } of scan.includes) {
+        const before = this.#read.size;
+        const refused = this.#addSought(name, quoted ? folder : null);
+        if (refused !== null) return refused;
+        const answered = this.#read.size > before || this.#answers(name, quoted ? folder : null);
+        if (folder !== null && !answered) return bypass("unsupported_code_directive", name);
+      }
+    }
+    return null;
+  }
+
+  /** Copies of files that GCC reads once: it finds one, sees that it knows it, and lists it no more. */
+  #copies(): Stage<never> | null {
+    if (this.#prepared.compiler.family !== "gcc") return null;
+    const once = [...this.#read.values()].filter(({ bytes }) => readOnce(bytes));
+    if (once.length === 0) return null;
+    for (const { folder, scan } of [...this.#texts])
+      for (const { name, quoted } of scan.includes)
+        for (const place of quoted && folder !== null ? [folder, ...this.#places.folders] : this.#places.folders) {
+          const refused = this.#addCopy(place, name, once);
+          if (refused !== null) return refused;
+        }
+    return null;
+  }
+
+  #addCopy(folder: ByteString, name: ByteString, once: readonly ReadFile[]): Stage<never> | null {
+    const host = toHostPath(this.#prepared.place.view, folder);
+    const first = name.split("/", 1)[0]!;
+    if (host === null || (first !== "." && first !== ".." && !this.#places.names.read(host)?.kinds.has(first)))
+      return null;
+    const path = (name.startsWith("/") ? name : `${folder}/${name}`) as ByteString;
+    const found = this.#tree.look(path);
+    if (found.kind !== "file" || this.#read.has(found.guest)) return null;
+    const read = this.#caches.files.readFile(found.host);
+    const isCopy = once.some(({ bytes, modifiedS }) => read?.modifiedS === modifiedS && read.bytes.equals(bytes));
+    return isCopy ? this.#take(this.#tree.add(path)) : null;
+  }
+
+  /** Whether a file that is read already is what a name can mean. */
+  #answers(name: ByteString, folder: ByteString | null): boolean {
+    for (const path of this.#imagePaths) if (path.endsWith(`/${name}`)) return true;
+    return [...(folder === null ? [] : [folder]), ...this.#places.folders].some(
+      (place) => this.#tree.look(`${place}/${name}` as ByteString).kind === "file",
+    );
+  }
+
+  #addSought(name: ByteString, folder: ByteString | null, isText = true): Stage<never> | null {
+    if (name.startsWith("/")) return this.#addIn("" as ByteString, name, isText);
+    for (const place of folder === null ? this.#places.folders : [folder, ...this.#places.folders]) {
+      const refused = this.#addIn(place, name, isText);
+      if (refused !== null) return refused;
+    }
+    return null;
+  }
+
+  #addIn(folder: ByteString, name: ByteString, isText: boolean): Stage<never> | null {
+    const path = (name.startsWith("/") ? name : `${folder}/${name}`) as ByteString;
+    if (this.#tree.look(path).kind !== "file") return null;
+    return this.#take(this.#tree.add(path), isText);
+  }
+
+  #forbidden(): Stage<never> | null {
+    const { mapped } = this.#prepared.request;
+    const macros = mapped.arguments.flatMap(({ option, words }) =>
+      /^-(?:D|Wp,|Xpreprocessor)$/.test(option) ? words : [],
+    );
+    const defined = scanSource(bytesOf(`#define ${macros.join("\n#define ")}` as ByteString), "c");
+    if (defined.timestamp || (mapped.family === "clang" && defined.dates)) return bypass("date_time_macro");
+    for (const { folder, scan } of this.#texts) {
+      const refused = refusalOf(scan, folder !== null, this.#prepared);
+      if (refused !== null) return refused;
+    }
+    if (this.#prepared.compiler.family === "clang") {
+      const twice = hardLinkedTwice(this.#read);
+      if (twice !== null) return bypass("hard_linked_input", twice);
+    }
+    const precompiled = precompiledHeader(this.#texts, this.#places);
+    if (precompiled !== null) return bypass("could_not_use_precompiled_header", precompiled);
+    const escaping = escapingLookup(this.#texts, this.#places);
+    return escaping === null ? null : bypass("outside_view", escaping);
+  }
+}
+
+/** Why a text that is read forbids a guest; null when it does not. `own`: the project's, not the image's. */
+function refusalOf(scan: SourceScan, own: boolean, { compiler, project, request }: PreparedCall): Stage<never> | null {
+  if (scan.computedTest) return bypass("unsupported_code_directive", ascii("__has_include(NAME)"));
+  // Clang says nothing of dates in system headers or under `-w`; GCC is given a date that it refuses.
+  const dates = scan.timestamp || (compiler.family === "clang" && scan.dates);
+  if (dates) return bypass("date_time_macro");
+  if (!own) return null;
+  if (scan.computedEmbed) return bypass("unsupported_code_directive", ascii("#embed NAME"));
+  if (scan.computedAssemblerRead) return bypass("unsupported_code_directive", ascii(".incbin NAME"));
+  if (scan.pragmaDependency) return bypass("unsupported_code_directive", ascii("#pragma GCC dependency"));
+  const cxx = request.mapped.language.startsWith("c++");
+  if (scan.modules && cxx && project.imageRoot !== "") return bypass("could_not_use_modules");
+  return null;
+}
+
+function ownPragmas(scan: SourceScan, path: ByteString): SourceScan {
+  return scan.macroPragma && COMPILERS_OWN.test(path) ? { ...scan, macroPragma: false } : scan;
+}
+
+/** Files that options name beside the include path: sanitizers' lists, profiles. */
+function optionInputs({ request }: PreparedCall): ByteString[] {
+  return request.mapped.arguments.flatMap(({ role, valueKind, value }) =>
+    (role === "both" || role === "compile" || role === "input") && valueKind === "file" && value !== null
+      ? [value]
+      : [],
+  );
+}
+
+function hardLinkedTwice(files: ReadonlyMap<ByteString, ReadFile>): ByteString | null {
+  const seen = new Set<string>();
+  for (const [guest, { hardLinks, identity }] of files) {
+    if (hardLinks < 2) continue;
+    if (seen.has(identity)) return guest;
+    seen.add(identity);
+  }
+  return null;
+}
+
+/**
+ * Files that GCC takes for one under `#pragma once` and `#import`: equal in content and in the second of their change. In a guest each file
+ * has a time of its own, so the later one by path becomes a link to the first.
+ */
+function sameFiles(files: ReadonlyMap<ByteString, ReadFile>): Map<ByteString, ByteString> {
+  const first = new Map<string, { readonly guest: ByteString; readonly bytes: Buffer }[]>();
+  const same = new Map<ByteString, ByteString>();
+  for (const guest of [...files.keys()].sort()) {
+    const { bytes, modifiedS } = files.get(guest)!;
+    if (!readOnce(bytes)) continue;
+    const key = `${modifiedS} ${bytes.length}`;
+    const others = first.get(key) ?? [];
+    const equal = others.find((other) => other.bytes.equals(bytes));
+    if (equal === undefined) first.set(key, [...others, { guest, bytes }]);
+    else same.set(guest, equal.guest);
+  }
+  return same;
+}
+
+/** Whether a text may ask to be read once. */
+function readOnce(bytes: Buffer): boolean {
+  return bytes.includes("once") || bytes.includes("import");
+}
+
+function parentOf(path: ByteString): ByteString {
+  return path.slice(0, path.lastIndexOf("/")) as ByteString;
+}

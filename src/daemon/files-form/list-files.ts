@@ -1,0 +1,94 @@
+// Which files a call reads, asked of the image's own compiler as the launcher's child, in a namespace that shows the view.
+import { readFile, stat } from "node:fs/promises";
+import { ascii, type ByteString, byteStringOf, bytesOf } from "../../base/byte-string.ts";
+import { stepEnvironment } from "../../core/compile/grammar/environment.ts";
+import { enteredHeaders, listingArgv, listsBoth, oneStepInjected } from "../../core/compile/grammar/gnu-one-step.ts";
+import type { DependencyRequest } from "../../core/compile/grammar/invocation.ts";
+import { readDependencies } from "../../core/compile/view/dependency-file.ts";
+import { joinEnvironment } from "../call/environment-words.ts";
+import type { PreparedCall } from "../call/prepared-call.ts";
+import { bypass, next, type Stage } from "../call/stage.ts";
+
+export interface Listing {
+  /** Names as the compiler spells them, the source first. */
+  readonly names: readonly ByteString[];
+  /** The dependency file that the call asks for, with the paths of the view; null when it asks for none. */
+  readonly dependencyText: ByteString | null;
+}
+
+const LISTING_BYTES_MAX = 16 * 1024 * 1024;
+const UNASKED: DependencyRequest = {
+  kind: "MD",
+  file: ascii("listing"),
+  targets: [{ text: ascii("listing"), quoted: false }],
+  phony: false,
+};
+
+/** Lists the files of a call of C or C++, or of assembler that is preprocessed. `attempt` counts a call's lists in one place. */
+export async function listFiles(prepared: PreparedCall, attempt: number): Promise<Stage<Listing>> {
+  const list = (wanted: Omit<Wanted, "file">, name: string) =>
+    runListing(prepared, { ...wanted, file: `${name}-${prepared.place.paths}-${attempt}` });
+  const { mapped } = prepared.request;
+  const own = mapped.dependencies?.kind === "MMD";
+  const twice = own && !listsBoth(mapped);
+  const first = await list({ headers: own ? "own" : "all", tree: own && !twice }, "listing");
+  if (first.kind === "bypass") return first;
+  const names = new Set([...first.value.names, ...first.value.entered]);
+  if (twice) {
+    const all = await list({ headers: "all", tree: false }, "listing-all");
+    if (all.kind === "bypass") return all;
+    for (const name of all.value.names) names.add(name);
+  }
+  return next({ names: [...names], dependencyText: mapped.dependencies === null ? null : first.value.text });
+}
+
+interface Ran {
+  readonly text: ByteString;
+  readonly names: readonly ByteString[];
+  readonly entered: readonly ByteString[];
+}
+
+interface Wanted {
+  readonly file: string;
+  readonly headers: "all" | "own";
+  readonly tree: boolean;
+}
+
+async function runListing(prepared: PreparedCall, wanted: Wanted): Promise<Stage<Ran>> {
+  const { call, compiler, request, place, folder, project } = prepared;
+  const { mapped } = request;
+  const onHost = (name: string) => `${folder}/${name}` as ByteString;
+  const ran = await call.run({
+    program: compiler.path,
+    argv: listingArgv(mapped, {
+      compiler: compiler.path,
+      file: `${place.callFiles(folder)}/${wanted.file}` as ByteString,
+      headers: wanted.headers,
+      tree: wanted.tree,
+      injected: oneStepInjected({ family: compiler.family, ownPaths: place.paths === "own", pinned: true }),
+    }),
+    environment: joinEnvironment([
+      ...stepEnvironment(request.plan, { includePaths: request.includePaths }),
+      [ascii("PWD"), request.pwd],
+    ]),
+    cwd: request.cwd,
+    namespace: await place.namespace(),
+    stdin: "null",
+    stdout: { kind: "discard" },
+    stderr: { kind: "file", path: onHost(`${wanted.file}.stderr`) },
+    timeLimitMs: project.config.deadlineMs,
+  });
+  if (ran.outcome.kind === "failed") throw new Error(`the launcher could not list files: ${ran.outcome.failure}`);
+  if (ran.outcome.kind === "signaled" || ran.outcome.code !== 0) return bypass("preprocessor_error");
+  const text = await readBounded(onHost(wanted.file));
+  const said = wanted.tree ? await readBounded(onHost(`${wanted.file}.stderr`)) : ascii("");
+  if (text === null || said === null) return bypass("source_too_large");
+  const listed = readDependencies(text, mapped.dependencies ?? UNASKED, mapped.family);
+  if (listed === null) return bypass("unsupported_dependency_file");
+  return next({ text, names: listed.names, entered: enteredHeaders(said) });
+}
+
+async function readBounded(path: ByteString): Promise<ByteString | null> {
+  const { size } = await stat(bytesOf(path));
+  return size > LISTING_BYTES_MAX ? null : byteStringOf(await readFile(bytesOf(path)));
+}

@@ -1,0 +1,175 @@
+// The source form `files`: the files that a call reads, and the call's own command line in one step.
+import { readFileSync, statSync } from "node:fs";
+import { ascii, type ByteString, bytesOf } from "../../base/byte-string.ts";
+
+import type { Clock } from "../../base/clock.ts";
+import type { Action, OutputFile } from "../../core/action/action.ts";
+import { stepEnvironment } from "../../core/compile/grammar/environment.ts";
+import { oneStepArgv, oneStepInjected } from "../../core/compile/grammar/gnu-one-step.ts";
+import type { GnuInvocation } from "../../core/compile/grammar/invocation.ts";
+import { isPseudoFile, parseLinemarker } from "../../core/compile/text/linemarkers.ts";
+import { OUTPUT_FOLDER } from "../../core/compile/view/view.ts";
+import { joinEnvironment } from "../call/environment-words.ts";
+import type { PreparedCall } from "../call/prepared-call.ts";
+import type { Delivery, PreparedJob } from "../call/remote-job.ts";
+import { collectSourceFiles } from "../call/source-files.ts";
+import { bypass, next, type Stage } from "../call/stage.ts";
+import { PINNED_EPOCH } from "../tiers/local-answer.ts";
+import { type Gathered, gatherInputs, type InputCaches } from "./gather-inputs.ts";
+import { type Listing, listFiles } from "./list-files.ts";
+
+export interface FilesFormOptions extends InputCaches {
+  readonly clock: Clock;
+}
+
+/** Where an output whose name nothing embeds is written. */
+const OBJECT_PATH = `${OUTPUT_FOLDER}/object` as ByteString;
+/**
+ * A date that GCC refuses, and only where a source asks for one: with it a date is an error in whatever way a text spells it, and
+ * whatever warnings are switched off.
+ */
+const NO_DATE = ascii("dates-are-not-reproducible");
+/** Times that a call starts again because a file changed while it was listed. */
+const RESTARTS_MAX = 2;
+const RESTART_AFTER_MS = 15;
+
+/** Makes the job of a call from its files. */
+export async function prepareFiles(prepared: PreparedCall, options: FilesFormOptions): Promise<Stage<PreparedJob>> {
+  for (let restarts = 0; ; restarts++) {
+    const startedMs = options.clock.wallMs();
+    const listing = await listed(prepared, restarts);
+    if (listing.kind === "bypass") return listing;
+    const gathered = gatherInputs(prepared, listing.value.names, startedMs, options);
+    if (gathered.kind === "next") return jobOf(prepared, listing.value, gathered.value);
+    if (gathered.reason !== "modified_input_file" || restarts >= RESTARTS_MAX) return gathered;
+    await new Promise<void>((resolve) => void options.clock.after(RESTART_AFTER_MS, resolve));
+  }
+}
+
+/** A source that is not preprocessed reads itself, and whatever its line markers name is quoted. */
+async function listed(prepared: PreparedCall, attempt: number): Promise<Stage<Listing>> {
+  const { language, source } = prepared.request.mapped;
+  if (language === "c" || language === "c++" || language === "assembler-with-cpp") return listFiles(prepared, attempt);
+  const quoted = language.endsWith("cpp-output") ? markedFiles(prepared) : [];
+  return next({ names: [source, ...quoted], dependencyText: null });
+}
+
+/** Files of the project that line markers of a preprocessed source name, where they are there. */
+function markedFiles({ request, place }: PreparedCall): ByteString[] {
+  const { invocation, hostCwd } = request;
+  const { source } = invocation;
+  const names = new Set<ByteString>();
+  const text = readFileSync(
+    bytesOf(source.startsWith("/") ? source : (`${hostCwd}/${source}` as ByteString)),
+    "latin1",
+  );
+  for (let start = text.indexOf("# "); start >= 0; start = text.indexOf("\n# ", start + 1)) {
+    const from = text[start] === "\n" ? start + 1 : start;
+    const end = text.indexOf("\n", from);
+    const marker = parseLinemarker(text.slice(from, end < 0 ? text.length : end));
+    if (marker !== null && !isPseudoFile(marker.file)) names.add(marker.file);
+  }
+  const inProject = (name: ByteString) =>
+    !name.startsWith("/") || place.view.roots.some(({ guest }) => name.startsWith(`${guest}/`));
+  return [...names].filter(
+    (name) => inProject(name) && isFile(name.startsWith("/") ? name : (`${hostCwd}/${name}` as ByteString)),
+  );
+}
+
+function isFile(path: ByteString): boolean {
+  return statSync(bytesOf(path), { throwIfNoEntry: false })?.isFile() === true;
+}
+
+function jobOf(prepared: PreparedCall, listing: Listing, { tree, files, links }: Gathered): Stage<PreparedJob> {
+  const { request, project, compiler, place } = prepared;
+  const { mapped, invocation } = request;
+  const outputs = outputsOf(prepared, tree);
+  if (outputs.kind === "bypass") return outputs;
+  const { outputPath, declared, deliveries } = outputs.value;
+  if (declared.some(({ path }) => tree.has(path))) return bypass("bad_output_file", invocation.output);
+  const source = collectSourceFiles("files", {
+    files,
+    links,
+    folders: tree.folders,
+  });
+  const epoch = epochOf(prepared);
+  const pinned = epoch !== null && epoch !== NO_DATE;
+  const environment = stepEnvironment(request.plan, {
+    includePaths: request.includePaths,
+    ...(epoch !== null && { pinnedEpoch: epoch }),
+  });
+  const action: Action = {
+    imageDigest: project.imageDigest,
+    argv: oneStepArgv(mapped, {
+      compiler: compiler.path,
+      outputPath,
+      randomSeed: takesSeed(prepared) ? source.randomSeed : null,
+      injected: oneStepInjected({ family: compiler.family, ownPaths: place.paths === "own", pinned }),
+    }),
+    environment: joinEnvironment([
+      ...environment,
+      ...(request.pwd === request.cwd ? [] : ([[ascii("PWD"), request.pwd]] as const)),
+    ]),
+    cwd: request.cwd,
+    outputs: declared,
+    terminalColumns: request.terminalColumns,
+    determinism: project.config.determinism,
+  };
+  return next({ action, source, deliveries, dependencyText: listing.dependencyText });
+}
+
+/** With the project at its own path, an output shows no flag but where its compiler would draw a number; assemblers draw none. */
+function takesSeed({ request: { invocation }, place }: PreparedCall): boolean {
+  return invocation.language !== "assembler" && (place.paths === "shared" || invocation.random);
+}
+
+/** SOURCE_DATE_EPOCH of the guest: the caller's, the policy's, or one that makes a date an error; null for a compiler without it. */
+function epochOf({ request, project, compiler }: PreparedCall): ByteString | null {
+  const { determinism } = project.config;
+  if (compiler.family !== "gcc") return determinism === "pin" ? (request.plan.sourceDateEpoch ?? PINNED_EPOCH) : null;
+  if (determinism === "strict") return NO_DATE;
+  return request.plan.sourceDateEpoch ?? (determinism === "pin" ? PINNED_EPOCH : NO_DATE);
+}
+
+interface Outputs {
+  readonly outputPath: ByteString;
+  readonly declared: readonly OutputFile[];
+  readonly deliveries: readonly Delivery[];
+}
+
+/** The outputs as the guest's compiler makes them, and where each goes. */
+function outputsOf({ request }: PreparedCall, tree: Gathered["tree"]): Stage<Outputs> {
+  const { invocation, mapper } = request;
+  const manner = mannerOf(invocation);
+  const object: Delivery = { kind: "object", destination: invocation.output, manner };
+  if (!invocation.keepsNames)
+    return next({
+      outputPath: OBJECT_PATH,
+      declared: [{ path: OBJECT_PATH, required: true, kind: "object" }],
+      deliveries: [object],
+    });
+  const declared: OutputFile[] = [];
+  const deliveries: Delivery[] = [];
+  let outputPath: ByteString | null = null;
+  for (const { path, kind } of [{ path: invocation.output, kind: "object" as const }, ...invocation.sideOutputs]) {
+    const slash = path.lastIndexOf("/");
+    const folder = slash < 0 ? ascii(".") : ((path.slice(0, slash) || "/") as ByteString);
+    const mapped = mapper.directory(folder);
+    const found = mapped === null ? null : tree.add(mapped);
+    if (mapped === null || found?.kind !== "folder") return bypass("outside_view", path);
+    const base = path.slice(slash + 1);
+    if (kind === "object") outputPath = (slash < 0 ? base : `${mapped}/${base}`) as ByteString;
+    declared.push({ path: `${found.guest}/${base}` as ByteString, required: kind === "object", kind });
+    deliveries.push({
+      kind,
+      destination: path,
+      manner: kind === "object" || invocation.family === "clang" ? manner : "text",
+    });
+  }
+  return next({ outputPath: outputPath!, declared, deliveries });
+}
+
+function mannerOf({ family, produce }: GnuInvocation): Delivery["manner"] {
+  if (family === "clang") return "clang";
+  return produce === "object" ? "assembler" : "text";
+}

@@ -1,0 +1,56 @@
+// Names in folders of the host, kept as long as a folder does not change. UNTRUSTED: names are a checkout's.
+import { readdirSync, statSync } from "node:fs";
+import { type ByteString, byteStringOf, bytesOf } from "../../base/byte-string.ts";
+import type { Clock } from "../../base/clock.ts";
+
+export type NameKind = "file" | "folder" | "link" | "other";
+
+export interface FolderNames {
+  readonly kinds: ReadonlyMap<string, NameKind>;
+  /** Names of precompiled headers, be they files or folders. */
+  readonly precompiled: readonly ByteString[];
+}
+
+interface Known extends FolderNames {
+  readonly stamp: string;
+}
+
+export const PRECOMPILED = /\.(?:gch|pch)$/;
+const FOLDERS_MAX = 20_000;
+/** A folder that changed so shortly before it was listed may change again and look the same. */
+const SETTLED_MS = 50;
+
+export class FolderNamesCache {
+  readonly #known = new Map<ByteString, Known>();
+  readonly #clock: Pick<Clock, "wallMs">;
+
+  constructor(clock: Pick<Clock, "wallMs">) {
+    this.#clock = clock;
+  }
+
+  /** Null when there is no such folder, or it may not be read. */
+  read(path: ByteString): FolderNames | null {
+    const host = bytesOf(path);
+    try {
+      const stat = statSync(host, { bigint: true, throwIfNoEntry: false });
+      if (stat === undefined || !stat.isDirectory()) return null;
+      const stamp = `${stat.dev}:${stat.ino}:${stat.mtimeNs}:${stat.ctimeNs}`;
+      const before = this.#known.get(path);
+      if (before?.stamp === stamp) return before;
+      const entries = readdirSync(host, { withFileTypes: true, encoding: "buffer" });
+      const kinds = new Map<string, NameKind>();
+      for (const entry of entries)
+        kinds.set(
+          byteStringOf(entry.name),
+          entry.isFile() ? "file" : entry.isDirectory() ? "folder" : entry.isSymbolicLink() ? "link" : "other",
+        );
+      const precompiled = [...kinds.keys()].filter((name) => PRECOMPILED.test(name)) as ByteString[];
+      const folder = { stamp, kinds, precompiled };
+      if (this.#known.size >= FOLDERS_MAX) this.#known.clear();
+      if (this.#clock.wallMs() - Number(stat.ctimeMs) > SETTLED_MS) this.#known.set(path, folder);
+      return folder;
+    } catch {
+      return null;
+    }
+  }
+}

@@ -1,0 +1,55 @@
+// Scans of an image's headers, kept by image and path: an image never changes.
+import { readFileSync } from "node:fs";
+import { type ByteString, bytesOf } from "../../base/byte-string.ts";
+import { type SourceScan, scanSource } from "../../core/compile/view/source-scan.ts";
+import type { Project } from "../project.ts";
+
+const SCANS_MAX = 50_000;
+
+export class ImageScans {
+  readonly #known = new Map<string, SourceScan | null>();
+
+  /** The scan of a file by its path in the image; null when it cannot be read. */
+  scan(project: Pick<Project, "imageDigest" | "imageFile">, path: ByteString): SourceScan | null {
+    const key = `${project.imageDigest}${path}`;
+    const known = this.#known.get(key);
+    if (known !== undefined) return known;
+    const host = project.imageFile(path);
+    let scan: SourceScan | null = null;
+    try {
+      if (host !== null) scan = scanImageHeader(readFileSync(bytesOf(host)));
+    } catch {
+      // What cannot be read here cannot be read by the compiler.
+    }
+    if (this.#known.size >= SCANS_MAX) this.#known.clear();
+    this.#known.set(key, scan);
+    return scan;
+  }
+}
+
+const DATES = ["__DATE__", "__TIME__"];
+const OPTION_PRAGMAS = ["target", "optimize", "push_options", "pop_options", "reset_options"];
+
+/**
+ * A scan without what parts of words could be pasted to, or a pragma could be made of: whoever uses a header's macros so spells these
+ * parts in a text of his own.
+ */
+function scanImageHeader(text: Buffer): SourceScan {
+  const scan = scanSource(text, "c");
+  return {
+    ...scan,
+    dates: scan.dates && DATES.some((word) => text.includes(word)),
+    timestamp: scan.timestamp && text.includes("__TIMESTAMP__"),
+    computedTest: scan.computedTest && (text.includes("__has_include") || text.includes("__has_embed")),
+    macroPragma: scan.macroPragma && namesOptionPragma(text),
+  };
+}
+
+/** Whether `GCC` and one of the pragmas that change options stand side by side. */
+function namesOptionPragma(text: Buffer): boolean {
+  for (let at = text.indexOf("GCC"); at >= 0; at = text.indexOf("GCC", at + 3)) {
+    const after = text.toString("latin1", at + 3, at + 64).trimStart();
+    if (OPTION_PRAGMAS.some((word) => after.startsWith(word))) return true;
+  }
+  return false;
+}

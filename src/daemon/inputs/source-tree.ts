@@ -1,0 +1,169 @@
+// Follows names of files through the view and gathers what a guest needs to follow them likewise: files, the links on their way, folders
+// that must exist. Reads links and kinds from disk, no contents. UNTRUSTED: the checkout's links.
+import { lstatSync, readlinkSync, type Stats } from "node:fs";
+import { type ByteString, byteStringOf, bytesOf } from "../../base/byte-string.ts";
+import { toHostPath, type View } from "../../core/compile/view/view.ts";
+
+/** Links followed in one name, as in Linux. */
+const LINKS_MAX = 40;
+
+export interface TreePlaces {
+  readonly view: View;
+  /** Working directory in the view, links resolved. */
+  readonly cwd: ByteString;
+  /** Host path of the unpacked image. */
+  readonly imageRoot: ByteString;
+  /** Names of top-level entries that are the image's on both sides. */
+  readonly imageEntries: ReadonlySet<string>;
+}
+
+export type Followed =
+  /** A file or folder of a root, by its own path in the view and on the host. */
+  | { readonly kind: "file" | "folder"; readonly guest: ByteString; readonly host: ByteString }
+  /** In the image, which the guest has; `path` with links resolved. */
+  | { readonly kind: "image"; readonly path: ByteString }
+  | { readonly kind: "absent" }
+  /** It leads to neither; or to a device, or through too many links. */
+  | { readonly kind: "outside" };
+
+export interface TreeFile {
+  readonly guest: ByteString;
+  readonly host: ByteString;
+}
+
+interface Walk {
+  /** Resolved path in the view; "" is the root folder. */
+  position: string;
+  links: number;
+  end: "absent" | "outside" | null;
+  last: "file" | "folder";
+}
+
+export class SourceTree {
+  readonly #places: TreePlaces;
+  readonly #files = new Map<ByteString, ByteString>();
+  readonly #links = new Map<ByteString, ByteString>();
+  readonly #folders = new Set<ByteString>();
+  readonly #kinds = new Map<string, Stats | null>();
+
+  constructor(places: TreePlaces) {
+    this.#places = places;
+    this.#folders.add(places.cwd);
+  }
+
+  /** Files by growing path in the view. */
+  get files(): TreeFile[] {
+    return [...this.#files].map(([guest, host]) => ({ guest, host }));
+  }
+
+  get links(): { readonly path: ByteString; readonly target: ByteString }[] {
+    return [...this.#links].map(([path, target]) => ({ path, target }));
+  }
+
+  get folders(): ByteString[] {
+    return [...this.#folders];
+  }
+
+  has(guest: ByteString): boolean {
+    return this.#files.has(guest);
+  }
+
+  /** Takes a file or folder, as the compiler names it, into the tree, and what leads to it. */
+  add(name: ByteString): Followed {
+    const walk = this.#follow(name, true);
+    const found = this.#ended(walk);
+    if (found.kind === "file") this.#files.set(found.guest, found.host);
+    if (found.kind === "folder") this.#folders.add(found.guest);
+    return found;
+  }
+
+  /** Where a name leads, without taking it. */
+  look(name: ByteString): Followed {
+    return this.#ended(this.#follow(name, false));
+  }
+
+  #ended(walk: Walk): Followed {
+    if (walk.end !== null) return { kind: walk.end };
+    const guest = walk.position as ByteString;
+    const host = toHostPath(this.#places.view, guest);
+    if (host !== null) return { kind: walk.last, guest, host };
+    return this.#isImage(walk.position) ? { kind: "image", path: guest } : { kind: "outside" };
+  }
+
+  #follow(name: ByteString, take: boolean): Walk {
+    const walk: Walk = { position: name.startsWith("/") ? "" : this.#places.cwd, links: 0, end: null, last: "folder" };
+    this.#steps(walk, name, take);
+    return walk;
+  }
+
+  #steps(walk: Walk, path: string, take: boolean): void {
+    for (const component of path.split("/")) {
+      if (walk.end !== null) return;
+      if (component === "" || component === ".") continue;
+      if (walk.last === "file") {
+        walk.end = "absent";
+        return;
+      }
+      if (component === "..") walk.position = walk.position.slice(0, Math.max(0, walk.position.lastIndexOf("/")));
+      else this.#enter(walk, `${walk.position}/${component}`, take);
+    }
+  }
+
+  #enter(walk: Walk, path: string, take: boolean): void {
+    const host = this.#hostOf(path);
+    if (host === null) {
+      // Folders above a root are no links: roots are known by their resolved paths.
+      if (this.#isAboveRoot(path)) walk.position = path;
+      else walk.end = "outside";
+      return;
+    }
+    const stat = this.#stat(host);
+    if (stat === null) walk.end = "absent";
+    else if (stat.isSymbolicLink()) this.#throughLink(walk, path, host, take);
+    else if (stat.isDirectory() || stat.isFile()) {
+      walk.position = path;
+      walk.last = stat.isDirectory() ? "folder" : "file";
+      if (take && stat.isDirectory() && toHostPath(this.#places.view, path as ByteString) !== null)
+        this.#folders.add(path as ByteString);
+    } else walk.end = "outside";
+  }
+
+  #throughLink(walk: Walk, path: string, host: ByteString, take: boolean): void {
+    walk.links += 1;
+    if (walk.links > LINKS_MAX) {
+      walk.end = "outside";
+      return;
+    }
+    const target = byteStringOf(readlinkSync(bytesOf(host), { encoding: "buffer" }));
+    if (take && toHostPath(this.#places.view, path as ByteString) !== null) this.#links.set(path as ByteString, target);
+    if (target.startsWith("/")) walk.position = "";
+    this.#steps(walk, target, take);
+  }
+
+  #stat(host: ByteString): Stats | null {
+    const known = this.#kinds.get(host);
+    if (known !== undefined) return known;
+    let stat: Stats | null = null;
+    try {
+      stat = lstatSync(bytesOf(host), { throwIfNoEntry: false }) ?? null;
+    } catch {
+      // A folder that may not be searched is none to the compiler either.
+    }
+    this.#kinds.set(host, stat);
+    return stat;
+  }
+
+  #hostOf(path: string): ByteString | null {
+    const inRoot = toHostPath(this.#places.view, path as ByteString);
+    if (inRoot !== null) return inRoot;
+    return this.#isImage(path) ? ((this.#places.imageRoot + path) as ByteString) : null;
+  }
+
+  #isImage(path: string): boolean {
+    return this.#places.imageEntries.has(path.split("/", 2)[1] ?? "");
+  }
+
+  #isAboveRoot(path: string): boolean {
+    return this.#places.view.roots.some(({ guest }) => guest.startsWith(`${path}/`));
+  }
+}

@@ -1,0 +1,136 @@
+// The tier that compiles on a worker: sends the job, checks what comes back, makes the launcher's files of it. UNTRUSTED: the worker's result.
+import { existsSync } from "node:fs";
+import { mkdir, open, readFile } from "node:fs/promises";
+import { type ByteString, byteStringOf, byteStringOfText, bytesOf, displayText } from "../../base/byte-string.ts";
+import { HpccError } from "../../base/errors.ts";
+import { diagnosticsRefusal } from "../../core/compile/text/diagnostics-refusal.ts";
+import { mapDiagnostics } from "../../core/compile/view/diagnostics.ts";
+import { failureOf } from "../../core/compile/view/failure.ts";
+import type { OutputFile, OutputsMessage } from "../../wire/launcher/messages.ts";
+import { hostDependencies } from "../call/read-call.ts";
+import { type Bypass, bypass, next, type Stage } from "../call/stage.ts";
+import type { RemoteResult, RemoteWorker } from "../remote/remote-job.ts";
+import type { Tier, TierCall, TierEnd } from "./tier.ts";
+
+/** Outputs up to this size travel in the answer's frame, larger ones as files. */
+const INLINE_BYTES_MAX = 256 * 1024;
+const CHUNK_BYTES = 1024 * 1024;
+/** What no delivered file may hold where checkouts share results: a path of the view. */
+const VIEW_PATH = Buffer.from("/hpcc/");
+
+export class WorkerTier implements Tier {
+  readonly name = "worker";
+  readonly #worker: RemoteWorker;
+
+  constructor(worker: RemoteWorker) {
+    this.#worker = worker;
+  }
+
+  async answer({ prepared, job, record }: TierCall): Promise<TierEnd> {
+    const { call, project, folder, place } = prepared;
+    const outputFolder = `${displayText(folder)}/out-${place.paths}`;
+    await mkdir(outputFolder, { mode: 0o700 });
+    const result = await this.#worker.compile(
+      {
+        action: job.action,
+        manifest: job.source.manifest,
+        openBlob: (digest) => job.source.openBlob(digest),
+        isolationMin: project.config.isolationMin,
+        deadlineMs: project.config.deadlineMs,
+        outputFolder,
+      },
+      { signal: call.signal, onSent: () => record.sent() },
+    );
+    record.moved(result.traffic, result.outcome === "compiled" ? result.compileUs : null);
+    if (place.paths === "shared" && (await namesView(result))) return { kind: "own-paths" };
+    const refused = refusalOf(result, prepared);
+    if (refused !== null) return refused;
+    const outputs = await outputsOf(result, { prepared, job });
+    if (outputs.kind === "bypass") return outputs;
+    const end = { outcome: `remote_${result.outcome}`, reason: null, detail: null } as const;
+    return { kind: "answer", answer: outputs.value, end };
+  }
+}
+
+/** Why a result is not shown, so that the local compiler has the last word; null when it is. */
+function refusalOf(result: RemoteResult, { project, request }: TierCall["prepared"]): Bypass | null {
+  const stderr = byteStringOf(result.stderr);
+  if (project.config.sourceForm === "text") {
+    if (result.exitCode !== 0 && project.config.fallback !== "none") return bypass("compile_failed");
+    const unfaithful = diagnosticsRefusal(request.mapped, stderr);
+    return unfaithful === null ? null : bypass(unfaithful);
+  }
+  if (result.exitCode === 0) return null;
+  switch (failureOf(result.exitCode, stderr)) {
+    case "date":
+      return bypass("date_time_macro");
+    case "fault":
+      return bypass("compile_failed");
+    case "ordinary":
+      // Of what stood at the output, a failing compiler proper removes some and the assembler's driver nothing.
+      return replaces(request) ? bypass("compile_failed") : null;
+  }
+}
+
+/** Whether a failing compile would remove an output that is there. */
+function replaces({ invocation, hostCwd }: TierCall["prepared"]["request"]): boolean {
+  const { family, produce, output } = invocation;
+  if (family === "gcc" && produce === "object") return false;
+  return existsSync(bytesOf(output.startsWith("/") ? output : (`${hostCwd}/${output}` as ByteString)));
+}
+
+async function outputsOf(
+  result: RemoteResult,
+  { prepared, job }: Pick<TierCall, "prepared" | "job">,
+): Promise<Stage<OutputsMessage>> {
+  const { request, project, place } = prepared;
+  const { invocation } = request;
+  const files: OutputFile[] = [];
+  for (const { index, file, size, executable } of result.exitCode === 0 ? result.outputs : []) {
+    const delivery = job.deliveries[index];
+    if (delivery === undefined) throw new HpccError("job.failed", "the worker gave an output that nobody asked for");
+    const content = await contentOf(file, size);
+    files.push({ destination: delivery.destination, content, executable, manner: delivery.manner });
+  }
+  if (invocation.dependencies !== null && job.dependencyText !== null) {
+    const text = hostDependencies(job.dependencyText, project, place, request);
+    if (text.kind === "bypass") return text;
+    const content = { kind: "inline", bytes: bytesOf(text.value) } as const;
+    files.push({ destination: invocation.dependencies.file, content, executable: false, manner: "text" });
+  }
+  const shown = (text: ByteString) =>
+    text === "" ? null : ({ kind: "inline", bytes: bytesOf(mapDiagnostics(text, request.spelled)) } as const);
+  return next({
+    type: "outputs",
+    exitCode: result.exitCode,
+    stdout: shown(byteStringOf(result.stdout)),
+    stderr: shown(byteStringOf(result.stderr)),
+    files,
+  });
+}
+
+async function contentOf(file: string, size: number): Promise<OutputFile["content"]> {
+  if (size > INLINE_BYTES_MAX) return { kind: "file", path: byteStringOfText(file) };
+  return { kind: "inline", bytes: await readFile(file) };
+}
+
+/** Whether one of the outputs holds a path of the view. */
+async function namesView({ outputs }: RemoteResult): Promise<boolean> {
+  for (const { file } of outputs) if (await holdsViewPath(file)) return true;
+  return false;
+}
+
+async function holdsViewPath(file: string): Promise<boolean> {
+  await using handle = await open(file, "r");
+  const buffer = Buffer.alloc(CHUNK_BYTES + VIEW_PATH.length);
+  // The end of each part is searched again with the next one, lest a path lie across both.
+  for (let kept = 0; ; ) {
+    const { bytesRead } = await handle.read(buffer, kept, CHUNK_BYTES);
+    if (bytesRead === 0) return false;
+    const end = kept + bytesRead;
+    if (buffer.subarray(0, end).includes(VIEW_PATH)) return true;
+    const rest = Math.min(end, VIEW_PATH.length - 1);
+    buffer.copyWithin(0, end - rest, end);
+    kept = rest;
+  }
+}
