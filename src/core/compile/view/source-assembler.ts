@@ -1,0 +1,152 @@
+// Finds what an assembler may read by `.incbin` and `.include`, and where macros may make such a directive. Pure.
+// UNTRUSTED: the text is a checkout's. One pass; looks ahead are bounded. Comments count: their signs differ by target.
+import { BACKSLASH, DOT, HASH, isBlank, isWord, NEWLINE, OPEN, QUOTE } from "./source-bytes.ts";
+import type { Findings } from "./source-findings.ts";
+import { GAP, MACRO_GAP } from "./source-literals.ts";
+import { Seeker, skipSpace } from "./source-seek.ts";
+
+/** What a text is to the assembler: all of it, what literals hold (in which gaps part them), or a C source that macros may make strings of. */
+export type AssemblerText = "assembler" | "literals" | "source";
+
+const WORDS = ["incbin", "include"] as const;
+const NAME_MAX = 4096;
+const LOWER = 0x20;
+
+export class AssemblerSearch {
+  readonly #text: Buffer;
+  readonly #kind: AssemblerText;
+  readonly #findings: Findings;
+  readonly #closes: Seeker;
+  /** Ends of directives that a literal begins with, and beginnings that one ends with. */
+  readonly #heads = new Set<string>();
+  readonly #tails = new Set<string>();
+  #glued = false;
+  #bare = false;
+
+  constructor(text: Buffer, kind: AssemblerText, findings: Findings) {
+    this.#text = text;
+    this.#kind = kind;
+    this.#findings = findings;
+    this.#closes = new Seeker(text, "*/");
+  }
+
+  run(): void {
+    const text = this.#text;
+    const { length } = text;
+    if (this.#kind === "assembler" && /\.mri/i.test(text.toString("latin1", 0, length))) this.#computed();
+    for (let at = 0; at < length; at += 1) {
+      const code = text[at]!;
+      if ((code | LOWER) === 0x69) {
+        if ((text[at + 1]! | LOWER) === 0x6e && (text[at + 2]! | LOWER) === 0x63) this.#word(at);
+      } else if (code === DOT) {
+        if ((text[at + 1]! | LOWER) === 0x69 || text[at + 1] === BACKSLASH) this.#part(at);
+      } else if (code === BACKSLASH && this.#kind === "assembler") this.#argument(at);
+      else if (code === GAP || code === MACRO_GAP) this.#literalStart(at + 1);
+    }
+    if (this.#kind === "literals") {
+      this.#literalStart(0);
+      for (const head of this.#heads)
+        if (WORDS.some((word) => word.startsWith(head) && this.#tails.has(word.slice(head.length)))) this.#computed();
+    }
+    if (this.#glued && this.#bare) this.#computed();
+  }
+
+  #computed(): void {
+    this.#findings.flag("computedAssemblerRead");
+  }
+
+  /** Looks at `inc`, the start of both directives' names. */
+  #word(at: number): void {
+    const text = this.#text;
+    const word = WORDS.find((word) => text.toString("latin1", at, at + word.length).toLowerCase() === word);
+    if (word === undefined) return;
+    const after = at + word.length;
+    if (text[at - 1] !== DOT) {
+      if (isWord(text[at - 1])) return;
+      if (word === "incbin" && !isWord(text[after])) this.#computed();
+      else if (this.#kind === "assembler" && !isDirective(text, at)) this.#bare = true;
+      return;
+    }
+    if (isWord(text[after])) return;
+    if (text[at - 2] === QUOTE && text[after] === QUOTE) return this.#computed();
+    const operand = skipSpace(text, after, this.#closes, false);
+    const escaped = operand >= 0 && text[operand] === BACKSLASH && text[operand + 1] === QUOTE;
+    const quoted = escaped || (operand >= 0 && text[operand] === QUOTE);
+    if (quoted) this.#operand(word, operand + (escaped ? 2 : 1), escaped);
+    else if (this.#kind !== "source" || word === "incbin") this.#computed();
+  }
+
+  #operand(word: (typeof WORDS)[number], from: number, escaped: boolean): void {
+    const text = this.#text;
+    const stop = Math.min(text.length, from + NAME_MAX);
+    let at = from;
+    while (at < stop && !isNameEnd(text[at]!)) at += 1;
+    const closed = escaped ? text[at] === BACKSLASH && text[at + 1] === QUOTE : text[at] === QUOTE;
+    if (closed) this.#findings.assemblerRead(word, text, from, at);
+    else this.#computed();
+  }
+
+  /** Looks at a dot that may begin a directive whose rest is put to it by a macro. */
+  #part(dot: number): void {
+    const text = this.#text;
+    if (isWord(text[dot - 1])) return;
+    let after = dot + 1;
+    while (after < dot + 8 && isWord(text[after])) after += 1;
+    if (isWord(text[after])) return;
+    const head = text.toString("latin1", dot + 1, after).toLowerCase();
+    if (!WORDS.some((word) => word !== head && word.startsWith(head))) return;
+    const next = text[after];
+    if (this.#kind === "assembler") {
+      if (head !== "" || next === BACKSLASH) this.#glued = true;
+      if (head !== "" && !(isBlank(next ?? NEWLINE) && isAssigned(text, after))) this.#computed();
+    } else if (this.#kind === "literals") {
+      if (next === MACRO_GAP || (next === BACKSLASH && text[after + 1] !== 0x6e)) this.#computed();
+      else if (next === GAP) this.#heads.add(head);
+    } else if (next === HASH || (isBlank(next ?? NEWLINE) && isPasted(text, after))) this.#computed();
+  }
+
+  /** Looks at an argument of the assembler's macros that stands beside another or beside the end of a directive. */
+  #argument(at: number): void {
+    const text = this.#text;
+    if (text[at - 1] === DOT) this.#glued = true;
+    let after = at + 1;
+    if (text[after] === OPEN) after += 2;
+    else while (after < at + 64 && isWord(text[after])) after += 1;
+    if (text[after] === BACKSLASH) this.#glued = true;
+    let end = after;
+    while (end < after + 8 && isWord(text[end])) end += 1;
+    const tail = text.toString("latin1", after, end).toLowerCase();
+    if (tail.length > 1 && WORDS.some((word) => word.endsWith(tail)) && !isWord(text[end])) this.#computed();
+  }
+
+  #literalStart(at: number): void {
+    const text = this.#text;
+    let after = at;
+    while (after < at + 8 && isWord(text[after])) after += 1;
+    if (after > at && !isWord(text[after])) this.#tails.add(text.toString("latin1", at, after).toLowerCase());
+  }
+}
+
+function isNameEnd(code: number): boolean {
+  return code === QUOTE || code === BACKSLASH || code === NEWLINE || code === GAP || code === MACRO_GAP;
+}
+
+/** Whether `include` stands after `#`: the preprocessor takes it away before the assembler sees it. */
+function isDirective(text: Buffer, at: number): boolean {
+  let before = at - 1;
+  while (before >= at - 16 && isBlank(text[before] ?? NEWLINE)) before -= 1;
+  return text[before] === HASH;
+}
+
+function isPasted(text: Buffer, from: number): boolean {
+  let at = from;
+  while (at < from + 16 && isBlank(text[at] ?? NEWLINE)) at += 1;
+  return text[at] === HASH && text[at + 1] === HASH;
+}
+
+/** Whether a symbol is set: `.in = 1`. */
+function isAssigned(text: Buffer, from: number): boolean {
+  let at = from;
+  while (at < from + 16 && isBlank(text[at] ?? NEWLINE)) at += 1;
+  return text[at] === 0x3d;
+}
