@@ -11,6 +11,11 @@ export type AssemblerText = "assembler" | "literals" | "source";
 const WORDS = ["incbin", "include"] as const;
 const NAME_MAX = 4096;
 const LOWER = 0x20;
+const LETTER_C = 0x63;
+const LETTER_I = 0x69;
+const LETTER_N = 0x6e;
+const STOPS = new Uint8Array(256);
+for (const code of [LETTER_C, LETTER_C & ~LOWER, DOT, BACKSLASH, GAP, MACRO_GAP]) STOPS[code] = 1;
 
 export class AssemblerSearch {
   readonly #text: Buffer;
@@ -36,12 +41,14 @@ export class AssemblerSearch {
     if (this.#kind === "assembler" && /\.mri/i.test(text.toString("latin1", 0, length))) this.#computed();
     for (let at = 0; at < length; at += 1) {
       const code = text[at]!;
-      if ((code | LOWER) === 0x69) {
-        if ((text[at + 1]! | LOWER) === 0x6e && (text[at + 2]! | LOWER) === 0x63) this.#word(at);
+      if (STOPS[code] === 0) continue;
+      if ((code | LOWER) === LETTER_C) {
+        if ((text[at - 1]! | LOWER) === LETTER_N && (text[at - 2]! | LOWER) === LETTER_I) this.#word(at - 2);
       } else if (code === DOT) {
-        if ((text[at + 1]! | LOWER) === 0x69 || text[at + 1] === BACKSLASH) this.#part(at);
-      } else if (code === BACKSLASH && this.#kind === "assembler") this.#argument(at);
-      else if (code === GAP || code === MACRO_GAP) this.#literalStart(at + 1);
+        if ((text[at + 1]! | LOWER) === LETTER_I || text[at + 1] === BACKSLASH) this.#part(at);
+      } else if (code === BACKSLASH) {
+        if (this.#kind === "assembler") this.#argument(at);
+      } else if (this.#kind === "literals") this.#literalStart(at + 1);
     }
     if (this.#kind === "literals") {
       this.#literalStart(0);

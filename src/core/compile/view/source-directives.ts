@@ -1,6 +1,18 @@
 // Reads the directives and operators of C's preprocessor that name files or change macros. Pure.
 // UNTRUSTED: the text is a checkout's. Every look ahead is bounded or remembered, so that the time stays linear.
-import { BACKSLASH, CLOSE, GREATER, isBlank, isWord, LESS, OPEN, QUOTE, SLASH, STAR } from "./source-bytes.ts";
+import {
+  APOSTROPHE,
+  BACKSLASH,
+  CLOSE,
+  GREATER,
+  isBlank,
+  isWord,
+  LESS,
+  OPEN,
+  QUOTE,
+  SLASH,
+  STAR,
+} from "./source-bytes.ts";
 import type { Findings } from "./source-findings.ts";
 import { Seeker, skipSpace } from "./source-seek.ts";
 
@@ -44,9 +56,9 @@ export class DirectiveReader {
       case "include_next":
       case "import":
       case "__include_macros":
-        return { pending: this.operand(after, end, PENDING.include), doubt: true };
+        return { pending: this.operand(after, end, PENDING.include), doubt: isOddName(this.#text, after, end) };
       case "embed":
-        return { pending: this.operand(after, end, PENDING.embed), doubt: true };
+        return { pending: this.operand(after, end, PENDING.embed), doubt: isOddName(this.#text, after, end) };
       case "define":
         this.definition(after, end);
         return { pending: PENDING.definition, doubt: false };
@@ -195,6 +207,20 @@ export class DirectiveReader {
     }
     return at;
   }
+}
+
+/** Whether what follows is other than a name that holds no begin of a comment or literal. */
+function isOddName(text: Buffer, from: number, end: number): boolean {
+  let at = from;
+  while (at < end && isBlank(text[at]!)) at += 1;
+  const close = text[at] === QUOTE ? QUOTE : text[at] === LESS ? GREATER : -1;
+  for (at += 1; at < end; at += 1) {
+    const code = text[at];
+    if (code === close) return false;
+    if (code === QUOTE || code === APOSTROPHE || code === BACKSLASH) return true;
+    if (code === SLASH && (text[at + 1] === STAR || text[at + 1] === SLASH)) return true;
+  }
+  return true;
 }
 
 const PRAGMA_MAX = 4096;

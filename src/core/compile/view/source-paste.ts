@@ -1,62 +1,79 @@
 // Tells whether a text holds parts of the names of date macros and operators, which `##` could join. Pure. One pass.
-import { isWord } from "./source-bytes.ts";
+import { HASH, isBlank, isWord } from "./source-bytes.ts";
 import type { Findings, Flag } from "./source-findings.ts";
 
-const DATES = ["__DATE__", "__TIME__", "__TIMESTAMP__"] as const;
-const OPERATORS: readonly { readonly word: string; readonly flag: Flag; readonly lengthMin: number }[] = [
-  { word: "__has_include_next", flag: "computedTest", lengthMin: 5 },
-  { word: "__has_embed", flag: "computedTest", lengthMin: 5 },
-  { word: "_Pragma", flag: "macroPragma", lengthMin: 3 },
+interface Target {
+  readonly word: string;
+  readonly flags: readonly Flag[];
+  /** Whether single letters are parts so common that they tell nothing where no `##` is. */
+  readonly needsPaste: boolean;
+}
+
+const TARGETS: readonly Target[] = [
+  { word: "__DATE__", flags: ["dates"], needsPaste: true },
+  { word: "__TIME__", flags: ["dates"], needsPaste: true },
+  { word: "__TIMESTAMP__", flags: ["dates", "timestamp"], needsPaste: true },
+  { word: "__has_include", flags: ["computedTest"], needsPaste: false },
+  { word: "__has_include_next", flags: ["computedTest"], needsPaste: false },
+  { word: "__has_embed", flags: ["computedTest"], needsPaste: false },
+  { word: "_Pragma", flags: ["macroPragma"], needsPaste: false },
 ];
-/** A part of this length at one end of a name has no other use, and tells of pasting that another file may do. */
+/** A part of this length at one end of a date's name has no other use, and tells of pasting that another file may do. */
 const TELLING_LENGTH = 4;
 
-/** Every part, the whole not counted, and which flags it alone raises. */
+/** Every part, the wholes not counted, and which flags it raises alone. */
 const PARTS = new Map<string, Set<Flag>>();
-let longest = 0;
-for (const word of DATES)
+for (const { word, flags, needsPaste } of TARGETS)
   for (let from = 0; from < word.length; from += 1)
     for (let to = from + 1; to <= word.length; to += 1) {
       const part = word.slice(from, to);
-      if (part === word) continue;
-      const flags = PARTS.get(part) ?? new Set();
-      PARTS.set(part, flags);
-      if (part.length < TELLING_LENGTH || (from > 0 && to < word.length)) continue;
-      flags.add("dates");
-      if (word === "__TIMESTAMP__") flags.add("timestamp");
+      if (TARGETS.some((target) => target.word === part)) continue;
+      const raised = PARTS.get(part) ?? new Set();
+      PARTS.set(part, raised);
+      const telling = needsPaste && part.length >= TELLING_LENGTH && (from === 0 || to === word.length);
+      if (telling) for (const flag of flags) raised.add(flag);
     }
-for (const { word, flag, lengthMin } of OPERATORS)
-  for (let to = lengthMin; to < word.length; to += 1) {
-    const part = word.slice(0, to);
-    if (part !== "__has_include") PARTS.set(part, new Set([flag]));
-  }
-for (const part of PARTS.keys()) longest = Math.max(longest, part.length);
+const LENGTH_MAX = Math.max(...[...PARTS.keys()].map((part) => part.length));
 
-/** Letters that names made of parts begin with. */
-const FIRST = new Uint8Array(256);
-for (const part of PARTS.keys()) FIRST[part.charCodeAt(0)] = 1;
+/** Letters of all parts. */
+const LETTERS = new Uint8Array(256);
+for (const part of PARTS.keys()) for (let at = 0; at < part.length; at += 1) LETTERS[part.charCodeAt(at)] = 1;
 
-export function findPasted(text: Buffer, findings: Findings): void {
+/** `inert` holds offsets, in pairs and in order, between which lie comments and literals. */
+export function findPasted(text: Buffer, inert: readonly number[], findings: Findings): void {
   const found = new Set<string>();
-  const { length } = text;
-  for (let at = 0; at < length; ) {
+  for (let at = 0, next = 0; at < text.length; next += 2) {
+    collectParts(text, at, inert[next] ?? text.length, found);
+    at = Math.max(at, inert[next + 1] ?? text.length);
+  }
+  for (const part of found) for (const flag of PARTS.get(part)!) findings.flag(flag);
+  const pastes = text.includes("##") || text.includes("%:%:");
+  for (const { word, flags, needsPaste } of TARGETS)
+    if ((pastes || !needsPaste) && isJoined(word, found)) for (const flag of flags) findings.flag(flag);
+}
+
+function collectParts(text: Buffer, from: number, to: number, found: Set<string>): void {
+  for (let at = from; at < to; ) {
     if (!isWord(text[at])) {
       at += 1;
       continue;
     }
     const start = at;
-    while (at < length && isWord(text[at])) at += 1;
-    if (FIRST[text[start]!] === 0 || at - start > longest) continue;
+    let letters = 1;
+    for (; at < to && isWord(text[at]); at += 1) letters &= LETTERS[text[at]!]!;
+    if (letters === 0 || at - start > LENGTH_MAX || isDirectiveName(text, start)) continue;
     const word = text.toString("latin1", start, at);
     if (PARTS.has(word)) found.add(word);
   }
-  for (const part of found) for (const flag of PARTS.get(part)!) findings.flag(flag);
-  if (!text.includes("##") && !text.includes("%:%:") && !text.includes("??=")) return;
-  for (const word of DATES)
-    if (isJoined(word, found)) {
-      findings.flag("dates");
-      if (word === "__TIMESTAMP__") findings.flag("timestamp");
-    }
+}
+
+const BEFORE_MAX = 16;
+
+/** Whether a word stands after a single `#`, as `include` does in each source. */
+function isDirectiveName(text: Buffer, start: number): boolean {
+  let at = start - 1;
+  while (at >= 0 && at > start - BEFORE_MAX && isBlank(text[at]!)) at -= 1;
+  return text[at] === HASH && text[at - 1] !== HASH && text[start] === 0x69;
 }
 
 function isJoined(word: string, parts: ReadonlySet<string>): boolean {

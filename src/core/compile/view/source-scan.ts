@@ -27,10 +27,11 @@ export function scanSource(bytes: Uint8Array, kind: SourceKind): SourceScan {
   const findings = new Findings(text.length * NAME_BYTES_FACTOR * readings.length + NAME_BYTES_MIN);
   for (const reading of readings) {
     const literals = kind === "c" ? new LiteralText(reading) : null;
-    new SourceWalk(reading, findings, { literals }).run();
+    const walk = new SourceWalk(reading, findings, { literals });
+    walk.run();
     if (literals !== null) new AssemblerSearch(literals.finish(), "literals", findings).run();
     new AssemblerSearch(reading, kind === "c" ? "source" : "assembler", findings).run();
-    findPasted(reading, findings);
+    findPasted(reading, walk.inert, findings);
   }
   // The assembler joins no lines.
   if (kind === "assembler" && !readings.includes(text)) new AssemblerSearch(text, "assembler", findings).run();

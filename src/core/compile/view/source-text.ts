@@ -27,6 +27,7 @@ function hasBareReturn(text: Buffer): boolean {
 
 function read(text: Buffer, { trigraphs, bareReturnEndsLine }: Reading): Buffer {
   if (!text.includes(BACKSLASH) && !text.includes(CARRIAGE_RETURN) && !trigraphs) return text;
+  if (!text.includes(CARRIAGE_RETURN) && !trigraphs) return joinLines(text);
   const { length } = text;
   const out = Buffer.allocUnsafe(length);
   let to = 0;
@@ -55,6 +56,25 @@ function read(text: Buffer, { trigraphs, bareReturnEndsLine }: Reading): Buffer 
     out[to] = code;
     to += 1;
   }
+  return out.subarray(0, to);
+}
+
+/** The usual case, in larger steps: nothing but continued lines is to be changed. */
+function joinLines(text: Buffer): Buffer {
+  let out: Buffer | null = null;
+  let to = 0;
+  let copied = 0;
+  for (let at = text.indexOf(BACKSLASH); at >= 0; ) {
+    const next = continuation(text, at + 1, false);
+    if (next >= 0) {
+      out ??= Buffer.allocUnsafe(text.length);
+      to += text.copy(out, to, copied, at);
+      copied = next;
+    }
+    at = text.indexOf(BACKSLASH, next >= 0 ? next : at + 1);
+  }
+  if (out === null) return text;
+  to += text.copy(out, to, copied);
   return out.subarray(0, to);
 }
 

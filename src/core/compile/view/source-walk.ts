@@ -46,6 +46,8 @@ export class SourceWalk {
   readonly #stops: Uint8Array;
   readonly #words: boolean;
   readonly #modules: boolean;
+  /** Offsets, in pairs and in order, between which lie comments and literals beyond doubt. */
+  readonly inert: number[] = [];
   /** Set where a raw string may have begun that does not end on its line: from there on every line may be code. */
   #lost = false;
   /** What directives wait for whose line ended in a comment. */
@@ -72,6 +74,7 @@ export class SourceWalk {
       const newline = text.indexOf(NEWLINE, start);
       const end = newline < 0 ? text.length : newline;
       let next = 0;
+      if (states === COMMENT) this.inert.push(start, commentEnd(text, start, end));
       if ((states & COMMENT) !== 0) next |= this.#comment(start, end);
       if ((states & CODE) !== 0) next |= this.#line(start, end);
       states = this.#lost ? CODE | COMMENT : next;
@@ -104,6 +107,7 @@ export class SourceWalk {
     const text = this.#text;
     this.#doubt = this.#lost;
     this.#rawStrings = 0;
+    const inert = this.inert.length;
     let waits: number = PENDING.none;
     let at = start;
     for (;;) {
@@ -111,7 +115,11 @@ export class SourceWalk {
       if (at >= end) return CODE;
       if (text[at] !== SLASH || text[at + 1] !== STAR) break;
       const close = closeOnLine(text, at + 2, end);
-      if (close < 0) return this.#lost ? CODE | COMMENT : COMMENT;
+      if (close < 0) {
+        if (!this.#lost) this.inert.push(at, end);
+        return COMMENT;
+      }
+      if (!this.#lost) this.inert.push(at, close + 2);
       this.#literals?.comment(at, close + 2);
       at = close + 2;
     }
@@ -122,7 +130,10 @@ export class SourceWalk {
       if (doubt) this.#doubt = true;
     } else if (this.#modules) this.#moduleWord(at, end);
     let next = this.#code(at, end);
-    if (this.#doubt) next |= this.#wholeLine(start, end);
+    if (this.#doubt) {
+      this.inert.length = inert;
+      next |= this.#wholeLine(start, end);
+    }
     if ((next & COMMENT) !== 0) this.#pending |= waits;
     return next;
   }
@@ -141,6 +152,7 @@ export class SourceWalk {
       else if (code === SLASH) {
         if (text[at + 1] === STAR) {
           const close = closeOnLine(text, at + 2, end);
+          this.inert.push(at, close < 0 ? end : close + 2);
           if (close < 0) return COMMENT;
           this.#literals?.comment(at, close + 2);
           at = close + 2;
@@ -160,6 +172,7 @@ export class SourceWalk {
   /** To a strict C90 compiler a comment of one line is a division, and may hold a comment's begin. */
   #lineComment(at: number, end: number): void {
     this.#literals?.comment(at, end);
+    this.inert.push(at, end);
     for (let open = at + 1; open + 1 < end; open += 1)
       if (this.#text[open] === SLASH && this.#text[open + 1] === STAR) {
         this.#doubt = true;
@@ -180,6 +193,7 @@ export class SourceWalk {
       this.#doubt = true;
       at = end;
     }
+    this.inert.push(quote, Math.min(at + 1, end));
     this.#literals?.add({ start: quote, end: at + 1, from: quote + 1, to: Math.min(at, end), escapes: true });
     return at + 1;
   }
@@ -212,6 +226,7 @@ export class SourceWalk {
     let at = apostrophe + 1;
     while (at < end && text[at] !== APOSTROPHE) at += text[at] === BACKSLASH ? 2 : 1;
     if (at >= end) this.#doubt = true;
+    this.inert.push(apostrophe, Math.min(at + 1, end));
     return at + 1;
   }
 
@@ -268,6 +283,11 @@ function rawOpen(text: Buffer, quote: number, end: number): number {
 function closeOnLine(text: Buffer, from: number, end: number): number {
   for (let at = from; at + 1 < end; at += 1) if (text[at] === STAR && text[at + 1] === SLASH) return at;
   return -1;
+}
+
+function commentEnd(text: Buffer, start: number, end: number): number {
+  const close = closeOnLine(text, start, end);
+  return close < 0 ? end : close + 2;
 }
 
 function isHexDigit(code: number): boolean {
