@@ -33,11 +33,12 @@ export function comparePaths(a: ByteString, b: ByteString): number {
 /** Whether one of the paths, which stand in strict order of their bytes, is below another one. */
 export function someNest(sorted: readonly ByteString[]): boolean {
   // In this order `/a.b` stands between `/a` and `/a/b`, but only paths that begin with `/a` do. Each path of this list
-  // begins with the one before it.
+  // begins with the one before it, which it would be below, were it below an earlier one.
   const beginnings: ByteString[] = [];
   for (const path of sorted) {
-    while (beginnings.length > 0 && !path.startsWith(beginnings.at(-1)!)) beginnings.pop();
-    if (beginnings.some((beginning) => path[beginning.length] === "/")) return true;
+    let last = beginnings.at(-1);
+    for (; last !== undefined && !path.startsWith(last); last = beginnings.at(-1)) beginnings.pop();
+    if (last !== undefined && path[last.length] === "/") return true;
     beginnings.push(path);
   }
   return false;
