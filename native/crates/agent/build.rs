@@ -5,11 +5,12 @@ const PROTO_ROOT: &str = "../../../proto";
 const AGENT_PROTO: &str = "hpcc/agent/v1/agent.proto";
 
 /// Fields that share the buffer they came in. Not the entropy, whose buffer is erased after use.
-const BYTES: [&str; 6] = [
+const BYTES: [&str; 7] = [
     ".hpcc.agent.v1.Start.nonce",
     ".hpcc.agent.v1.Ready",
     ".hpcc.agent.v1.Execute",
     ".hpcc.agent.v1.InputFile",
+    ".hpcc.agent.v1.InputLink",
     ".hpcc.agent.v1.InputChunk",
     ".hpcc.agent.v1.OutputChunk",
 ];

@@ -24,6 +24,7 @@ pub mod session;
 pub mod session_process;
 pub mod stdio;
 pub mod sys;
+pub mod tree;
 
 /// Generated from proto/hpcc/agent/v1/agent.proto.
 #[allow(clippy::all)]

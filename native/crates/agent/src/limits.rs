@@ -2,28 +2,28 @@
 use std::time::Duration;
 
 /// Version of the contract in proto/hpcc/agent/v1/agent.proto.
-pub const PROTOCOL_VERSION: u32 = 3;
+pub const PROTOCOL_VERSION: u32 = 4;
 /// Largest chunk of an input or output.
 pub const CHUNK_BYTES_MAX: usize = 128 * 1024;
 /// Output that is sent for an execution before the worker grants more.
 pub const INITIAL_CREDIT_BYTES: u32 = 1024 * 1024;
 /// Credit that an execution may hold.
 pub const CREDIT_BYTES_MAX: u64 = 1 << 40;
-/// Largest message that is decoded: an Execute with a long command line.
-pub const MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Largest message that is decoded: an Execute with a long command line and many names.
+pub const MESSAGE_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Executions at once, those included whose outputs are still being sent.
 pub const EXECUTIONS_MAX: usize = 64;
 /// Arguments and environment together, each string counted with its NUL; below the kernel's limit for an 8 MiB stack.
 pub const EXEC_STRINGS_BYTES_MAX: usize = 2 * 1024 * 1024 - 4096;
 /// One argument or environment entry; the kernel's MAX_ARG_STRLEN.
 pub const EXEC_STRING_BYTES_MAX: usize = 128 * 1024 - 1;
-/// Input files of an execution.
+/// Input files, links and folders of an execution together.
 pub const INPUTS_MAX: usize = 16_384;
 /// Uncompressed inputs of an execution.
 pub const INPUT_BYTES_MAX: u64 = 512 * 1024 * 1024;
 /// Output files of an execution.
 pub const OUTPUTS_MAX: usize = 256;
-/// Longest path; the kernel's PATH_MAX with its NUL.
+/// Longest path and longest target of a link; the kernel's PATH_MAX with its NUL.
 pub const PATH_BYTES_MAX: usize = 4095;
 /// Longest name in a path.
 pub const NAME_BYTES_MAX: usize = 255;
@@ -41,7 +41,7 @@ pub const STDIO_BYTES_TOTAL_MAX: u64 = 256 * 1024 * 1024;
 pub const WALL_MS_MAX: u32 = 24 * 60 * 60 * 1000;
 /// Width of a terminal.
 pub const TERMINAL_COLUMNS_MAX: u32 = 10_000;
-/// Inodes of a sandbox's file system beside its inputs and their folders.
+/// Inodes of a sandbox's file system beside its inputs, links and folders.
 pub const SANDBOX_INODES: u64 = 16_384;
 /// Open files of a process.
 pub const OPEN_FILES_MAX: u64 = 1024;

@@ -11,12 +11,15 @@ pub enum PathError {
     Relative,
     /// Holds a NUL, an empty name, `.`, `..`, a name that is too long, or ends with a slash.
     NotNormal,
-    /// Is not below a folder where it must be.
+    /// Is not where a job's files or folders may be.
     Outside,
 }
 
-/// The trees in which an execution may write; also the only ones where inputs (the first) and outputs (both) lie.
-pub const WRITABLE_TREES: [&[u8]; 2] = [b"/hpcc", b"/tmp"];
+/// Top-level names that always are the toolchain's or the sandbox's own. Below every other one a job may have its files.
+const RESERVED_NAMES: [&[u8]; 15] = [
+    b"bin", b"boot", b"dev", b"etc", b"lib", b"lib32", b"lib64", b"libo32", b"libx32", b"proc",
+    b"run", b"sbin", b"sys", b"usr", b"",
+];
 
 /// Checks an absolute, normalised path; `/` itself passes.
 pub fn check_absolute(path: &[u8]) -> Result<(), PathError> {
@@ -43,27 +46,39 @@ pub fn check_absolute(path: &[u8]) -> Result<(), PathError> {
     }
 }
 
-/// Checks a path strictly below one of `trees` and gives it relative to the root (without its first slash).
-pub fn check_below<'path>(path: &'path [u8], trees: &[&[u8]]) -> Result<&'path [u8], PathError> {
+/// Checks the path of a job's folder and gives it relative to the root (without its first slash).
+pub fn check_folder(path: &[u8]) -> Result<&[u8], PathError> {
     check_absolute(path)?;
-    let inside = trees.iter().any(|tree| {
-        path.strip_prefix(*tree)
-            .is_some_and(|rest| rest.len() > 1 && rest[0] == b'/')
-    });
-    if inside {
-        Ok(&path[1..])
-    } else {
+    let relative = &path[1..];
+    if RESERVED_NAMES.contains(&top_name(relative)) {
         Err(PathError::Outside)
+    } else {
+        Ok(relative)
     }
 }
 
-/// The folders above a relative path, outermost first, without the path itself.
-pub fn parents(relative: &[u8]) -> impl Iterator<Item = &[u8]> {
+/// Checks the path of a job's file, which lies below a top-level folder, and gives it relative to the root.
+pub fn check_file(path: &[u8]) -> Result<&[u8], PathError> {
+    match check_folder(path) {
+        Ok(relative) if !relative.contains(&b'/') => Err(PathError::Outside),
+        checked => checked,
+    }
+}
+
+/// The first name of a relative path.
+pub fn top_name(relative: &[u8]) -> &[u8] {
     relative
-        .iter()
-        .enumerate()
-        .filter(|&(_, &byte)| byte == b'/')
-        .map(|(at, _)| &relative[..at])
+        .split(|&byte| byte == b'/')
+        .next()
+        .unwrap_or(relative)
+}
+
+/// The folder of a relative path, empty for the root, and the name in it.
+pub fn split_name(relative: &[u8]) -> (&[u8], &[u8]) {
+    match relative.iter().rposition(|&byte| byte == b'/') {
+        Some(at) => (&relative[..at], &relative[at + 1..]),
+        None => (b"", relative),
+    }
 }
 
 #[cfg(test)]
@@ -108,25 +123,39 @@ mod tests {
     }
 
     #[test]
-    fn only_paths_strictly_below_a_tree_pass() {
-        let trees = [b"/hpcc".as_slice()];
-        assert_eq!(check_below(b"/hpcc/x", &trees), Ok(&b"hpcc/x"[..]));
-        for path in [&b"/hpcc"[..], b"/hpccx", b"/hpccx/y", b"/usr/x", b"/"] {
-            assert_eq!(
-                check_below(path, &trees),
-                Err(PathError::Outside),
-                "{path:?}"
-            );
+    fn a_job_has_what_is_not_reserved() {
+        for path in [
+            "hpcc/x",
+            "home/ann/x",
+            "tmp/x",
+            "var/lib/y",
+            "usrx/y",
+            "library/x",
+        ] {
+            let absolute = format!("/{path}");
+            assert_eq!(check_file(absolute.as_bytes()), Ok(path.as_bytes()));
+            assert_eq!(check_folder(absolute.as_bytes()), Ok(path.as_bytes()));
         }
-        assert_eq!(check_below(b"/hpcc/", &trees), Err(PathError::NotNormal));
+        for name in RESERVED_NAMES {
+            for below in ["", "/x", "/x/y"] {
+                let path = [b"/", name, below.as_bytes()].concat();
+                assert!(
+                    check_file(&path).is_err() && check_folder(&path).is_err(),
+                    "{path:?}"
+                );
+            }
+        }
+        assert_eq!(check_folder(b"/foo"), Ok(&b"foo"[..]));
+        assert_eq!(check_file(b"/foo"), Err(PathError::Outside));
+        assert_eq!(check_file(b"/hpcc/"), Err(PathError::NotNormal));
+        assert_eq!(check_file(b"/"), Err(PathError::Outside));
     }
 
     #[test]
-    fn parents_come_outermost_first() {
-        assert_eq!(
-            parents(b"hpcc/a/b.c").collect::<Vec<_>>(),
-            [&b"hpcc"[..], b"hpcc/a"]
-        );
-        assert_eq!(parents(b"x").count(), 0);
+    fn names_are_split_off() {
+        assert_eq!(split_name(b"a/b/c"), (&b"a/b"[..], &b"c"[..]));
+        assert_eq!(split_name(b"a"), (&b""[..], &b"a"[..]));
+        assert_eq!(top_name(b"a/b"), b"a");
+        assert_eq!(top_name(b"a"), b"a");
     }
 }

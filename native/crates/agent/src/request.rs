@@ -1,13 +1,16 @@
 //! From an Execute message to a job whose every field has been checked.
 // UNTRUSTED: the worker, and through it the tenant.
-use std::collections::HashSet;
 use std::ffi::CString;
 
 use tonic::codegen::Bytes;
 
 use crate::limits;
-use crate::path::{self, PathError, WRITABLE_TREES};
+use crate::path::{self, PathError};
 use crate::proto;
+use crate::tree::{self, Place, Role};
+
+/// Folders that every execution has, relative to the sandbox's root.
+const FOLDERS: [&[u8]; 4] = [b"hpcc/project", b"hpcc/out", b"hpcc/tmp", b"tmp"];
 
 /// A request that breaks the contract, in words for a person.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,20 +22,28 @@ pub struct Job {
     pub id: u64,
     pub argv: Vec<CString>,
     pub environment: Vec<CString>,
-    /// Absolute and normalised.
+    /// Relative to the sandbox's root, as all paths of a job.
     pub cwd: Vec<u8>,
     pub inputs: Vec<Input>,
-    /// Relative to the sandbox's root.
+    pub links: Vec<Link>,
+    pub folders: Vec<Vec<u8>>,
     pub outputs: Vec<Vec<u8>>,
     pub limits: JobLimits,
     /// 0 for a pipe.
     pub terminal_columns: u16,
 }
 
+/// A checked symbolic link.
+#[derive(Debug)]
+pub struct Link {
+    pub path: Vec<u8>,
+    /// As spelled.
+    pub target: CString,
+}
+
 /// A checked input file.
 #[derive(Debug)]
 pub struct Input {
-    /// Relative to the sandbox's root.
     pub path: Vec<u8>,
     pub executable: bool,
     pub size: u64,
@@ -54,49 +65,106 @@ impl Job {
     pub fn frame_bytes(&self) -> u64 {
         self.inputs.iter().map(|input| input.frame_size).sum()
     }
+
+    /// Every path of the job, with what stands there.
+    pub fn places(&self) -> impl Iterator<Item = Place<'_>> {
+        let inputs = self.inputs.iter().map(|input| (&input.path, Role::File));
+        let links = self.links.iter().map(|link| (&link.path, Role::Link));
+        let folders = self.folders.iter().map(|folder| (folder, Role::Folder));
+        let outputs = self.outputs.iter().map(|output| (output, Role::Output));
+        inputs
+            .chain(links)
+            .chain(folders)
+            .chain(outputs)
+            .map(|(path, role)| Place { path, role })
+            .chain(self.needed().map(|path| Place {
+                path,
+                role: Role::Needed,
+            }))
+    }
+
+    /// Folders that must be there.
+    pub fn needed(&self) -> impl Iterator<Item = &[u8]> {
+        FOLDERS.into_iter().chain([self.cwd.as_slice()])
+    }
+
+    /// True when the top-level name is the job's: the toolchain's entry of that name is not seen.
+    pub fn has_top_name(&self, name: &[u8]) -> bool {
+        self.places()
+            .any(|place| path::top_name(place.path) == name)
+    }
 }
 
 /// Checks a request.
 pub fn check(request: proto::Execute) -> Result<Job, Invalid> {
     let limits = check_limits(request.limits)?;
     let (argv, environment) = check_strings(&request.argv, &request.environment)?;
-    check_path("cwd", path::check_absolute(&request.cwd))?;
-    let inputs = check_inputs(request.inputs, limits.memory_bytes)?;
+    let names = request.inputs.len() + request.links.len() + request.folders.len();
+    if names > limits::INPUTS_MAX {
+        return invalid("too many inputs, links and folders");
+    }
     if request.outputs.len() > limits::OUTPUTS_MAX {
         return invalid("too many outputs");
     }
-    let outputs = request.outputs.iter().map(|output| {
-        Ok(check_path("output", path::check_below(output, &WRITABLE_TREES))?.to_vec())
-    });
-    let outputs: Vec<Vec<u8>> = outputs.collect::<Result<_, Invalid>>()?;
     if request.terminal_columns > limits::TERMINAL_COLUMNS_MAX {
         return invalid("terminal_columns is too large");
     }
-    Ok(Job {
+    let job = Job {
         id: request.execution_id,
         argv,
         environment,
-        cwd: request.cwd.to_vec(),
-        inputs,
-        outputs,
+        cwd: check_path("cwd", path::check_folder(&request.cwd))?,
+        inputs: check_inputs(&request.inputs, limits.memory_bytes)?,
+        links: request
+            .links
+            .iter()
+            .map(check_link)
+            .collect::<Result<_, _>>()?,
+        folders: check_paths("folder", &request.folders, path::check_folder)?,
+        outputs: check_paths("output", &request.outputs, path::check_file)?,
         limits,
         terminal_columns: request.terminal_columns as u16,
-    })
+    };
+    tree::check(job.places().collect()).or_else(|clash| invalid(clash.words()))?;
+    Ok(job)
 }
 
 fn invalid<T>(message: impl Into<String>) -> Result<T, Invalid> {
     Err(Invalid(message.into()))
 }
 
-fn check_path<T>(what: &str, checked: Result<T, PathError>) -> Result<T, Invalid> {
-    checked.or_else(|error| {
+fn check_path(what: &str, checked: Result<&[u8], PathError>) -> Result<Vec<u8>, Invalid> {
+    checked.map(<[u8]>::to_vec).or_else(|error| {
         invalid(match error {
             PathError::Length => format!("{what}: empty or too long"),
             PathError::Relative => format!("{what}: not absolute"),
             PathError::NotNormal => format!("{what}: not normalised"),
-            PathError::Outside => format!("{what}: outside the folders that are the execution's"),
+            PathError::Outside => format!("{what}: not where a job's files may be"),
         })
     })
+}
+
+fn check_paths(
+    what: &str,
+    paths: &[Bytes],
+    check: impl Fn(&[u8]) -> Result<&[u8], PathError>,
+) -> Result<Vec<Vec<u8>>, Invalid> {
+    paths
+        .iter()
+        .map(|path| check_path(what, check(path)))
+        .collect()
+}
+
+fn check_link(link: &proto::InputLink) -> Result<Link, Invalid> {
+    let path = check_path("link", path::check_file(&link.path))?;
+    if link.target.is_empty() || link.target.len() > limits::PATH_BYTES_MAX {
+        return invalid("a link's target is empty or too long");
+    }
+    let target = CString::new(link.target.as_ref());
+    match target {
+        Ok(target) => Ok(Link { path, target }),
+        Err(_) => invalid("a link's target holds a NUL"),
+    }
 }
 
 fn check_limits(limits: Option<proto::Limits>) -> Result<JobLimits, Invalid> {
@@ -135,7 +203,10 @@ fn check_strings(
     let Some(program) = argv.first() else {
         return invalid("no arguments");
     };
-    check_path("program", path::check_absolute(program))?;
+    check_path(
+        "program",
+        path::check_absolute(program).map(|()| &program[..]),
+    )?;
     if environment.iter().any(|entry| {
         entry
             .iter()
@@ -158,21 +229,11 @@ fn c_strings(strings: &[Bytes]) -> Result<Vec<CString>, Invalid> {
     checked.collect()
 }
 
-fn check_inputs(inputs: Vec<proto::InputFile>, memory_bytes: u64) -> Result<Vec<Input>, Invalid> {
-    if inputs.len() > limits::INPUTS_MAX {
-        return invalid("too many inputs");
-    }
-    let mut seen = HashSet::with_capacity(inputs.len());
+fn check_inputs(inputs: &[proto::InputFile], memory_bytes: u64) -> Result<Vec<Input>, Invalid> {
     let mut checked = Vec::with_capacity(inputs.len());
     let mut total: u64 = 0;
-    for input in &inputs {
-        let relative = check_path(
-            "input",
-            path::check_below(&input.path, &WRITABLE_TREES[..1]),
-        )?;
-        if !seen.insert(relative) {
-            return invalid("an input path comes twice");
-        }
+    for input in inputs {
+        let path = check_path("input", path::check_file(&input.path))?;
         let executable = match input.mode {
             0o644 => false,
             0o755 => true,
@@ -192,7 +253,7 @@ fn check_inputs(inputs: Vec<proto::InputFile>, memory_bytes: u64) -> Result<Vec<
             return invalid("an empty input has an empty frame, and no other");
         }
         checked.push(Input {
-            path: relative.to_vec(),
+            path,
             executable,
             size: input.size,
             frame_size: input.frame_size,
@@ -201,15 +262,7 @@ fn check_inputs(inputs: Vec<proto::InputFile>, memory_bytes: u64) -> Result<Vec<
     if total > limits::INPUT_BYTES_MAX || total > memory_bytes {
         return invalid("the inputs are too large");
     }
-    let as_folder = checked
-        .iter()
-        .flat_map(|input| path::parents(&input.path))
-        .any(|folder| seen.contains(folder));
-    if as_folder {
-        invalid("an input is a folder of another one")
-    } else {
-        Ok(checked)
-    }
+    Ok(checked)
 }
 
 /// Where the next input byte belongs; refuses chunks out of order.
@@ -288,6 +341,15 @@ mod tests {
                 stdio_bytes: 1,
             }),
             terminal_columns: 80,
+            links: vec![link(b"/hpcc/project/include", b"../../../opt/x")],
+            folders: vec![Bytes::from_static(b"/hpcc/project/empty")],
+        }
+    }
+
+    fn link(path: &'static [u8], target: &'static [u8]) -> proto::InputLink {
+        proto::InputLink {
+            path: Bytes::from_static(path),
+            target: Bytes::from_static(target),
         }
     }
 
@@ -307,12 +369,17 @@ mod tests {
         assert_eq!(job.inputs[0].path, b"hpcc/project/a.c");
         assert_eq!(job.outputs, [b"hpcc/out/a.o".to_vec(), b"tmp/x".to_vec()]);
         assert_eq!(job.frame_bytes(), 10);
+        assert_eq!(job.cwd, b"hpcc/project");
+        assert_eq!(job.links[0].target.as_bytes(), b"../../../opt/x");
+        assert_eq!(job.folders, [b"hpcc/project/empty".to_vec()]);
+        assert!(job.has_top_name(b"hpcc") && job.has_top_name(b"tmp"));
+        assert!(!job.has_top_name(b"opt") && !job.has_top_name(b"hp"));
     }
 
     #[test]
     fn hostile_requests_are_refused() {
         type Edit = fn(&mut proto::Execute);
-        let rows: [(&str, Edit); 26] = [
+        let rows: [(&str, Edit); 39] = [
             ("no limits", |r| r.limits = None),
             ("zero wall", |r| r.limits.as_mut().unwrap().wall_ms = 0),
             ("zero memory", |r| {
@@ -375,6 +442,41 @@ mod tests {
             }),
             ("too many outputs", |r| {
                 r.outputs = vec![Bytes::from_static(b"/tmp/x"); 257]
+            }),
+            ("too many names", |r| {
+                r.folders = vec![Bytes::from_static(b"/tmp/x"); limits::INPUTS_MAX - 2]
+            }),
+            ("cwd of the toolchain", |r| {
+                r.cwd = Bytes::from_static(b"/usr/lib")
+            }),
+            ("cwd is the root", |r| r.cwd = Bytes::from_static(b"/")),
+            ("cwd behind a link", |r| {
+                r.cwd = Bytes::from_static(b"/hpcc/project/include/x")
+            }),
+            ("link without target", |r| r.links[0].target.clear()),
+            ("link with a long target", |r| {
+                r.links[0].target = Bytes::from(vec![b'a'; 4096])
+            }),
+            ("link with NUL", |r| {
+                r.links[0].target = Bytes::from_static(b"a\0b")
+            }),
+            ("a file where a folder must be", |r| {
+                r.inputs[1].path = Bytes::from_static(b"/hpcc/out")
+            }),
+            ("link outside", |r| {
+                r.links[0].path = Bytes::from_static(b"/etc/x")
+            }),
+            ("link at the top", |r| {
+                r.links[0].path = Bytes::from_static(b"/x")
+            }),
+            ("folder outside", |r| {
+                r.folders[0] = Bytes::from_static(b"/run/x")
+            }),
+            ("input behind a link", |r| {
+                r.inputs[0].path = Bytes::from_static(b"/hpcc/project/include/a.h")
+            }),
+            ("output behind a link", |r| {
+                r.outputs[0] = Bytes::from_static(b"/hpcc/project/include/a.o")
             }),
         ];
         for (name, edit) in rows {

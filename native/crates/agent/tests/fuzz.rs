@@ -229,6 +229,8 @@ async fn hostile_bytes_fell_no_agent() {
     let job = || {
         Job::probe(&["grow", "/hpcc/out/x", "100000"])
             .input("/hpcc/project/a.c", &[b'x'; 5000])
+            .link("/home/ann/include", "../../hpcc/project")
+            .folder("/home/ann/build")
             .output("/hpcc/out/x")
     };
     let good = harness.record(job()).await;

@@ -28,7 +28,7 @@ async fn compiles_with_a_real_gcc() {
     let harness = Harness::start();
     let mut session = harness.session().await;
     assert_eq!(session.ready.nonce, [7; 32].as_slice());
-    assert_eq!(session.ready.protocol_version, 3);
+    assert_eq!(session.ready.protocol_version, 4);
     let first = session.run(compile()).await.ok();
     assert_eq!(&first.stream(2)[..4], b"\x7fELF");
     assert!(first.exited().outputs[0].present && !first.exited().outputs[0].executable);
@@ -150,8 +150,8 @@ async fn inputs_are_as_declared() {
     .edit(|e| e.inputs[0].mode = 0o755);
     let outcome = session.run(job).await.ok();
     let seen = outcome.stdout();
-    let files = "/hpcc/project/a/b/c 100755 1 0.000000000 own=1\n/hpcc/big 100644 12000000 0.000000000 own=1\n\
-        /hpcc/empty 100644 0 0.000000000 own=1\n";
+    let files = "/hpcc/project/a/b/c 100755 1 1.000000000 own=1\n/hpcc/big 100644 12000000 3.000000000 own=1\n\
+        /hpcc/empty 100644 0 2.000000000 own=1\n";
     assert!(seen.starts_with(files), "{seen}");
     assert!(
         seen.contains("\n/hpcc/project/a 40755 ") && seen.contains("\n/hpcc/out/deep 40755 "),
@@ -195,7 +195,23 @@ async fn hostile_requests_are_refused() {
         Job::probe(&["exit", "0"]).output("/etc/passwd"),
         Job::probe(&["exit", "0"]).limit(|l| l.pids = 0),
         Job::probe(&["exit", "0"]).edit(|e| e.cwd = bytes("/usr/absent")),
-        Job::probe(&["exit", "0"]).edit(|e| e.cwd = bytes("/usr/bin/gcc")),
+        Job::probe(&["exit", "0"]).edit(|e| e.cwd = bytes("/usr/lib")),
+        Job::probe(&["exit", "0"]).edit(|e| e.cwd = bytes("/")),
+        Job::probe(&["exit", "0"])
+            .link("/hpcc/x", "/tmp")
+            .input("/hpcc/x/y", b"x"),
+        Job::probe(&["exit", "0"])
+            .link("/hpcc/x", "/tmp")
+            .output("/hpcc/x/y"),
+        Job::probe(&["exit", "0"])
+            .link("/hpcc/x", "/tmp")
+            .edit(|e| e.cwd = bytes("/hpcc/x")),
+        Job::probe(&["exit", "0"]).link("/etc/x", "/tmp"),
+        Job::probe(&["exit", "0"]).link("/hpcc/out", "/tmp"),
+        Job::probe(&["exit", "0"]).folder("/run/x"),
+        Job::probe(&["exit", "0"])
+            .folder("/hpcc/x")
+            .folder("/hpcc/x/y"),
         Job::probe(&["exit", "0"]).edit(|e| e.limits = None),
     ];
     for (row, mut job) in jobs.into_iter().enumerate() {
@@ -212,25 +228,175 @@ async fn the_working_folder_is_made() {
     for cwd in [
         "/hpcc/project/x/y",
         "/hpcc",
-        "/",
         "/tmp/a",
         "/new/folder",
-        "/usr/lib",
-        "/bin",
+        "/new",
+        "/home/ann/x",
+        "/var",
     ] {
         let outcome = session
             .run(Job::probe(&["self"]).edit(|e| e.cwd = bytes(cwd)))
             .await
             .ok();
-        let seen = if cwd == "/bin" { "/usr/bin" } else { cwd };
         assert!(
             outcome
                 .stdout()
-                .contains(&format!("\ncwd {seen} umask 22\n")),
+                .contains(&format!("\ncwd {cwd} umask 22\n")),
             "{cwd}: {}",
             outcome.stdout()
         );
     }
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn links_and_folders_are_as_declared() {
+    let harness = Harness::start();
+    let mut session = harness.session().await;
+    let job = Job::probe(&["places"])
+        .input("/srv/lib/v2/a.h", b"12345")
+        .link("/home/ann/x/include", "../../../srv//lib/./v2/")
+        .link("/home/ann/x/absolute", "/srv/lib/v2/a.h")
+        .link("/home/ann/x/dangling", b"\xff nowhere")
+        .link("/home/ann/x/through", "include/a.h")
+        .folder("/home/ann/x/build/empty")
+        .folder("/work")
+        .output("/home/ann/x/build/deep/a.o")
+        .edit(|e| {
+            e.argv.extend(
+                [
+                    "/home/ann/x/include",
+                    "/home/ann/x/absolute",
+                    "/home/ann/x/through",
+                    "/home/ann/x/build/empty",
+                    "/home/ann/x/build/deep",
+                    "/work",
+                ]
+                .map(bytes),
+            );
+            e.argv.push(bytes("/home/ann/x/dangling"));
+            e.cwd = bytes("/home/ann/x");
+        });
+    let outcome = session.run(job).await.ok();
+    let seen = outcome.stream(0);
+    let expected: &[u8] = b"/home/ann/x/include 120777 ../../../srv//lib/./v2/ -> 40755\n\
+        /home/ann/x/absolute 120777 /srv/lib/v2/a.h -> 100644\n\
+        /home/ann/x/through 120777 include/a.h -> 100644\n\
+        /home/ann/x/build/empty 40755\n\
+        /home/ann/x/build/deep 40755\n\
+        /work 40755\n\
+        /home/ann/x/dangling 120777 \xff nowhere -> ENOENT\n";
+    assert_eq!(seen, expected, "{}", outcome.stdout());
+}
+
+/// The toolchain in the test has a /var.
+#[tokio::test(flavor = "current_thread")]
+async fn a_top_level_name_is_the_jobs_or_the_toolchains() {
+    let harness = Harness::start();
+    let mut session = harness.session().await;
+    let listing =
+        async |session: &mut support::Session, job: Job| session.run(job).await.ok().stdout();
+    let var = || Job::probe(&["ls", "/var"]);
+    assert_eq!(listing(&mut session, var()).await, "/var/of-the-image\n");
+    let mine = var().input("/var/lib/y/a.c", b"x");
+    assert_eq!(listing(&mut session, mine).await, "/var/lib\n");
+    for mine in [
+        var().link("/var/lib", "/etc"),
+        var().folder("/var/lib"),
+        var().output("/var/lib/a.o"),
+        var().edit(|e| e.cwd = bytes("/var/lib")),
+    ] {
+        assert_eq!(listing(&mut session, mine).await, "/var/lib\n");
+    }
+    assert_eq!(listing(&mut session, var()).await, "/var/of-the-image\n");
+    // A compiler below such a name is hidden with it.
+    let hidden = Job::probe(&["exit", "0"]).input("/probe/a.c", b"x");
+    assert_eq!(session.run(hidden).await.error(), Code::NoProgram);
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn equal_files_under_pragma_once_are_two() {
+    let harness = Harness::start();
+    let mut session = harness.session().await;
+    let header = b"#pragma once\nint NAME;\n";
+    let source = b"#define NAME one\n#include \"a/h.h\"\n#undef NAME\n#define NAME two\n#include \"b/h.h\"\n\
+        int main(void) { return one + two; }\n";
+    let job = Job::new(&["/usr/bin/gcc", "-c", "a.c", "-o", "/hpcc/out/a.o"])
+        .input("/hpcc/project/a/h.h", header)
+        .input("/hpcc/project/b/h.h", header)
+        .input("/hpcc/project/a.c", source)
+        .output("/hpcc/out/a.o");
+    session.run(job).await.ok();
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_link_leads_nowhere_but_the_sandbox() {
+    let harness = Harness::start();
+    let mut session = harness.session().await;
+    // The kernel follows a link from the root of the process that follows it. When the program runs, that is the sandbox's;
+    // before and after that the agent follows none, so that neither a file nor an output ever goes through one.
+    let climb = "../".repeat(100);
+    let targets = [
+        ("/hpcc/top-level-file", "neither is there"),
+        (&climb, "the root has nothing above it"),
+        ("/proc/1/root", "a process of another user"),
+        ("/proc/1/cwd/etc", "a process of another user"),
+        ("/proc/sys/kernel/core_pattern", "proc holds processes only"),
+        ("/sandbox/x", "a folder of the agent's root"),
+        ("/toolchain/usr", "a folder of the agent's root"),
+        ("/cgroup/cgroup.procs", "a folder of the agent's root"),
+    ];
+    for (target, why) in targets {
+        let job = Job::probe(&["places", "/hpcc/project/x"]).link("/hpcc/project/x", target);
+        let seen = session.run(job).await.ok().stdout();
+        let end = if target == climb {
+            " -> 40755\n"
+        } else {
+            " -> ENOENT\n"
+        };
+        assert!(seen.ends_with(end), "{target}: {why}: {seen}");
+    }
+    let above = Job::probe(&["ls", "/hpcc/project/x/hpcc"]).link("/hpcc/project/x", &climb);
+    let seen = session.run(above).await.ok().stdout();
+    assert!(
+        !seen.contains("neighbour"),
+        "the toolchain's /hpcc is not the sandbox's: {seen}"
+    );
+
+    // What is read through a link is what the program could read itself: here its own memory, its own program, no end of zeros.
+    let read = |target: &str| {
+        Job::new(&["/usr/bin/cp", "/hpcc/project/x", "/hpcc/out/x"])
+            .link("/hpcc/project/x", target)
+            .output("/hpcc/out/x")
+            .limit(|l| l.output_bytes = 4 << 20)
+    };
+    let memory = session.run(read("/proc/self/mem")).await;
+    assert!(memory.stderr().contains("Input/output error"));
+    assert!(memory.exited().exit_code == 1 && memory.stream(2).is_empty());
+    let program = session.run(read("/proc/self/exe")).await.ok();
+    let cp = session.run(read("/usr/bin/cp")).await.ok();
+    assert!(program.stream(2) == cp.stream(2) && cp.stream(2).starts_with(b"\x7fELF"));
+    let zeros = session.run(read("/dev/zero")).await;
+    assert_eq!(zeros.error(), Code::OutputLimit);
+    for target in ["/proc/self/mem", "/etc/passwd", "../../usr/bin/cp"] {
+        let job = Job::probe(&["exit", "0"])
+            .link("/hpcc/out/x", target)
+            .output("/hpcc/out/x");
+        assert_eq!(session.run(job).await.error(), Code::Invalid);
+    }
+    // What is written through a link lands where the program may write itself.
+    for (target, left) in [
+        ("/usr/bin/evil", "EROFS"),
+        ("/etc/evil", "EROFS"),
+        ("/evil", "EACCES"),
+        ("/proc/sys/kernel/hostname", "ENOENT"),
+        ("/tmp/good", "ok"),
+    ] {
+        let job = Job::probe(&["write", "/hpcc/project/x"]).link("/hpcc/project/x", target);
+        let seen = session.run(job).await.ok().stdout();
+        assert_eq!(seen, format!("/hpcc/project/x {left}\n"), "{target}");
+    }
+    let next = session.run(Job::probe(&["self"])).await.ok();
+    assert!(next.stdout().contains("host hpcc "));
 }
 
 #[tokio::test(flavor = "current_thread")]
@@ -290,7 +456,7 @@ async fn a_program_sees_the_toolchain_and_its_inputs_alone() {
     let listing = session.run(job).await.ok().stdout();
     let mut seen: Vec<&str> = listing.lines().collect();
     seen.sort_unstable();
-    let expected = "//bin //dev //empty //etc //hpcc //lib //lib64 //probe //proc //tmp //top-level-file //usr \
+    let expected = "//bin //dev //empty //etc //hpcc //lib //lib64 //probe //proc //tmp //top-level-file //usr //var \
         /dev/fd /dev/full /dev/null /dev/random /dev/stderr /dev/stdin /dev/stdout /dev/urandom /dev/zero \
         /hpcc/out /hpcc/project /hpcc/project/a.c /hpcc/tmp /proc/2 /proc/self /proc/thread-self";
     let mut expected: Vec<&str> = expected.split_ascii_whitespace().collect();

@@ -176,7 +176,7 @@ async fn a_broken_start_ends_the_stream() {
     let harness = Harness::start();
     let with = |edit: fn(&mut Start)| {
         let mut start = Start {
-            protocol_version: 3,
+            protocol_version: 4,
             nonce: bytes([1; 32]),
             entropy: vec![2; 32],
             wall_time_ns: support::wall_time_ns(),

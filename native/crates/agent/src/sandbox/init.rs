@@ -1,6 +1,6 @@
 //! The first process of a sandbox: builds what the program sees, starts it, waits for it. Runs in a fork of the agent,
 //! as root of the guest until the program starts, when it gives up everything but waiting.
-use std::ffi::CString;
+use std::collections::HashSet;
 use std::io;
 use std::os::fd::RawFd;
 use std::time::Instant;
@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use rustix::mount::{MountFlags, MountPropagationFlags, MoveMountFlags, UnmountFlags};
 use rustix::process::{Gid, Resource, Rlimit, Signal, Uid, WaitOptions};
 
-use super::record::{Blame, Fault, Record, Step};
+use super::record::{Fault, Record, Step};
 use super::{EntryKind, Host, inputs, layout, seccomp, tenant};
 use crate::fatal::{self, Role};
 use crate::limits::OPEN_FILES_MAX;
@@ -37,8 +37,6 @@ const ROOT_FD: RawFd = 5;
 const INIT_UID: u32 = 999_999;
 /// Mode of every folder that is made.
 const FOLDER_MODE: Mode = Mode::from_raw_mode(0o755);
-/// Folders that every execution has, beside /tmp.
-const FOLDERS: [&str; 4] = ["/hpcc", "/hpcc/project", "/hpcc/out", "/hpcc/tmp"];
 /// Preference of the kernel when the guest's memory runs out; the agent's is -1000.
 const OOM_SCORE: &str = "500";
 
@@ -71,13 +69,17 @@ fn tell(record: &Record) {
 
 fn prepare(host: &Host, job: &Job, uid: u32) -> Result<(), Fault> {
     prepare_process().map_err(Fault::at(Step::Process))?;
-    build_root(host)?;
+    build_root(host, job)?;
     rustix::system::sethostname(b"hpcc").map_err(Fault::at(Step::Names))?;
     rustix::system::setdomainname(b"(none)").map_err(Fault::at(Step::Names))?;
 
     let at_folders = Fault::at::<io::Error>(Step::Folders);
-    for folder in ["/tmp"].iter().chain(&FOLDERS) {
-        make_owned_folder(folder.as_bytes(), uid).map_err(&at_folders)?;
+    let top_names: HashSet<&[u8]> = job
+        .places()
+        .map(|place| path::top_name(place.path))
+        .collect();
+    for name in top_names {
+        make_owned_folder(name, uid).map_err(&at_folders)?;
     }
     for fd in [1, 2] {
         // So that the program can open its own /dev/stdout.
@@ -89,12 +91,8 @@ fn prepare(host: &Host, job: &Job, uid: u32) -> Result<(), Fault> {
         .map_err(Fault::at(Step::Folders))?;
     }
     sys::set_file_ids(uid).map_err(&at_folders)?;
-    inputs::write_all(&job.inputs, sys::take_placed_fd(INPUT_FD))?;
-    for output in &job.outputs {
-        inputs::make_folders(output).map_err(Fault::at(Step::Folders))?;
-    }
-    sys::set_file_ids(0).map_err(&at_folders)?;
-    make_working_folder(&job.cwd, uid)
+    inputs::lay_out(job, sys::take_placed_fd(INPUT_FD))?;
+    sys::set_file_ids(0).map_err(&at_folders)
 }
 
 fn prepare_process() -> io::Result<()> {
@@ -107,7 +105,7 @@ fn prepare_process() -> io::Result<()> {
 }
 
 /// Mounts everything below the sandbox's own tmpfs and makes that the root; nothing of the agent's stays in sight.
-fn build_root(host: &Host) -> Result<(), Fault> {
+fn build_root(host: &Host, job: &Job) -> Result<(), Fault> {
     let at_root = Fault::at::<Errno>(Step::Root);
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     rustix::mount::mount_change("/", private).map_err(&at_root)?;
@@ -123,7 +121,7 @@ fn build_root(host: &Host) -> Result<(), Fault> {
     drop(sys::take_placed_fd(ROOT_FD));
     rustix::process::chdir(layout::SANDBOX).map_err(&at_root)?;
 
-    mount_toolchain(host).map_err(Fault::at(Step::Toolchain))?;
+    mount_toolchain(host, job).map_err(Fault::at(Step::Toolchain))?;
     mount_devices().map_err(Fault::at(Step::Devices))?;
     mount_proc().map_err(Fault::at(Step::Proc))?;
 
@@ -133,9 +131,13 @@ fn build_root(host: &Host) -> Result<(), Fault> {
     rustix::process::chdir("/").map_err(&at_pivot)
 }
 
-fn mount_toolchain(host: &Host) -> Result<(), Errno> {
+/// A top-level name that is the job's is not the toolchain's: an image may have a /var or /opt of its own.
+fn mount_toolchain(host: &Host, job: &Job) -> Result<(), Errno> {
     for entry in &host.toolchain {
         let name = entry.name.as_c_str();
+        if job.has_top_name(name.to_bytes()) {
+            continue;
+        }
         match &entry.kind {
             EntryKind::Link(target) => {
                 rustix::fs::symlink(target.as_c_str(), name)?;
@@ -166,34 +168,10 @@ fn mount_proc() -> Result<(), Errno> {
     rustix::mount::mount("proc", "proc", "proc", flags, Some(c"hidepid=2,subset=pid"))
 }
 
-fn make_owned_folder(path: &[u8], uid: u32) -> io::Result<()> {
-    rustix::fs::mkdir(path, FOLDER_MODE)?;
-    rustix::fs::chown(path, Some(Uid::from_raw(uid)), Some(Gid::from_raw(uid)))?;
-    Ok(())
-}
-
-/// Makes the working folder where the toolchain has none. Links are the toolchain's, and lead nowhere but the sandbox.
-fn make_working_folder(cwd: &[u8], uid: u32) -> Result<(), Fault> {
-    for folder in path::parents(cwd).skip(1).chain([cwd]) {
-        match make_owned_folder(folder, uid) {
-            Ok(()) => {}
-            Err(error) if error.raw_os_error() == Some(libc::EEXIST) => {}
-            // A read-only folder says so before it says that the name is taken.
-            Err(error)
-                if error.raw_os_error() == Some(libc::EROFS)
-                    && rustix::fs::stat(folder).is_ok() => {}
-            Err(error) => {
-                let fault = Fault::at(Step::WorkingFolder)(error);
-                return Err(match fault.errno {
-                    libc::EROFS | libc::ENOTDIR | libc::ELOOP => Fault {
-                        blame: Blame::Request,
-                        ..fault
-                    },
-                    _ => fault,
-                });
-            }
-        }
-    }
+/// Makes a folder in the root, where the job's own ids may not write.
+fn make_owned_folder(name: &[u8], uid: u32) -> io::Result<()> {
+    rustix::fs::mkdir(name, FOLDER_MODE)?;
+    rustix::fs::chown(name, Some(Uid::from_raw(uid)), Some(Gid::from_raw(uid)))?;
     Ok(())
 }
 
@@ -262,9 +240,4 @@ fn set_limits(host: &Host, job: &Job) -> io::Result<()> {
         rustix::process::setrlimit(resource, limit)?;
     }
     Ok(())
-}
-
-/// A path as a C string; paths of a job hold no NUL.
-pub fn c_path(path: &[u8]) -> io::Result<CString> {
-    CString::new(path).map_err(|_| io::ErrorKind::InvalidInput.into())
 }

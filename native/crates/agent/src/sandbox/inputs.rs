@@ -1,5 +1,5 @@
-//! Writes the input files of an execution, before any process of the tenant exists.
-// UNTRUSTED: the worker, and through it the tenant: frames may hold anything.
+//! Lays out the tree of a job, its input files, folders and links, before any process of the tenant exists.
+// UNTRUSTED: the worker, and through it the tenant: frames and targets of links may hold anything.
 use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, BufReader, Read, Write};
@@ -10,7 +10,7 @@ use ruzstd::decoding::StreamingDecoder;
 
 use super::record::{Blame, Fault, Step};
 use crate::path;
-use crate::request::Input;
+use crate::request::{Input, Job, Link};
 
 const PIPE_BUFFER_BYTES: usize = 64 * 1024;
 const COPY_BUFFER_BYTES: usize = 128 * 1024;
@@ -21,75 +21,119 @@ const RESOLVE: ResolveFlags = ResolveFlags::BENEATH
     .union(ResolveFlags::NO_MAGICLINKS)
     .union(ResolveFlags::NO_XDEV);
 
-const EPOCH: Timestamps = Timestamps {
-    last_access: Timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    },
-    last_modification: Timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    },
-};
+const FOLDER_FLAGS: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
-/// Reads the frames of all inputs from `pipe`, one after the other, and writes their files.
-pub fn write_all(inputs: &[Input], pipe: OwnedFd) -> Result<(), Fault> {
-    let root = open_root().map_err(Fault::at(Step::Input))?;
+/// Writes everything that the job's tree holds; `pipe` gives the frames of all inputs, one after the other. Links come last,
+/// when every folder that is needed is there: nothing is ever written through one.
+pub fn lay_out(job: &Job, pipe: OwnedFd) -> Result<(), Fault> {
+    let mut folders = Folders::open().map_err(Fault::at(Step::Folders))?;
+    write_inputs(&job.inputs, pipe, &mut folders)?;
+    let outputs = job.outputs.iter().map(|output| path::split_name(output).0);
+    let links = job.links.iter().map(|link| path::split_name(&link.path).0);
+    let empty = job.folders.iter().map(Vec::as_slice);
+    for folder in job.needed().chain(empty).chain(outputs).chain(links) {
+        folders.make(folder).map_err(Fault::at(Step::Folders))?;
+    }
+    for link in &job.links {
+        make_link(&folders.root, link).map_err(Fault::at(Step::Link))?;
+    }
+    Ok(())
+}
+
+fn write_inputs<'job>(
+    inputs: &'job [Input],
+    pipe: OwnedFd,
+    folders: &mut Folders<'job>,
+) -> Result<(), Fault> {
     let mut pipe = BufReader::with_capacity(PIPE_BUFFER_BYTES, File::from(pipe));
-    let mut folders = HashSet::new();
     let mut buffer = vec![0; COPY_BUFFER_BYTES];
-    for input in inputs {
-        make_missing_folders(&root, &input.path, &mut folders).map_err(Fault::at(Step::Input))?;
+    for (index, input) in inputs.iter().enumerate() {
+        folders
+            .make(path::split_name(&input.path).0)
+            .map_err(Fault::at(Step::Input))?;
         let mode = Mode::from_raw_mode(if input.executable { 0o755 } else { 0o644 });
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
-        let file = rustix::fs::openat2(&root, input.path.as_slice(), flags, mode, RESOLVE)
+        let file = rustix::fs::openat2(&folders.root, input.path.as_slice(), flags, mode, RESOLVE)
             .map_err(Fault::at(Step::Input))?;
         let mut file = File::from(file);
         if input.size > 0 {
             write_frame(input, &mut pipe, &mut file, &mut buffer)?;
         }
-        rustix::fs::futimens(file.as_fd(), &EPOCH).map_err(Fault::at(Step::Input))?;
+        rustix::fs::futimens(file.as_fd(), &time_of(index)).map_err(Fault::at(Step::Input))?;
     }
     Ok(())
 }
 
-/// Makes the folders above a path that is relative to the root.
-pub fn make_folders(relative: &[u8]) -> io::Result<()> {
-    make_missing_folders(&open_root()?, relative, &mut HashSet::new())
+/// A time of its own for each input: GCC takes two files of equal size, time and content for one under `#pragma once`.
+fn time_of(index: usize) -> Timestamps {
+    let time = Timespec {
+        tv_sec: index as i64 + 1,
+        tv_nsec: 0,
+    };
+    Timestamps {
+        last_access: time,
+        last_modification: time,
+    }
 }
 
-fn open_root() -> io::Result<OwnedFd> {
-    Ok(rustix::fs::open(
-        "/",
-        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
-        Mode::empty(),
+/// Opens a folder of the job. Never through a link, whatever stands there.
+pub fn open_folder(relative: &[u8]) -> io::Result<OwnedFd> {
+    open_beneath(&open_root()?, relative)
+}
+
+fn open_beneath(root: &OwnedFd, relative: &[u8]) -> io::Result<OwnedFd> {
+    let mode = Mode::empty();
+    Ok(rustix::fs::openat2(
+        root,
+        relative,
+        FOLDER_FLAGS,
+        mode,
+        RESOLVE,
     )?)
 }
 
-fn make_missing_folders<'path>(
-    root: &OwnedFd,
-    relative: &'path [u8],
-    made: &mut HashSet<&'path [u8]>,
-) -> io::Result<()> {
-    for folder in path::parents(relative) {
-        if !made.insert(folder) {
-            continue;
-        }
-        // No tenant's process and no link below /hpcc or /tmp exists yet; the open proves that it is a folder beneath the root.
-        match rustix::fs::mkdirat(root, folder, Mode::from_raw_mode(0o755)) {
-            Ok(()) | Err(rustix::io::Errno::EXIST) => {}
-            Err(error) => return Err(error.into()),
-        }
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        drop(rustix::fs::openat2(
-            root,
-            folder,
-            flags,
-            Mode::empty(),
-            RESOLVE,
-        )?);
+fn open_root() -> io::Result<OwnedFd> {
+    Ok(rustix::fs::open("/", FOLDER_FLAGS, Mode::empty())?)
+}
+
+fn make_link(root: &OwnedFd, link: &Link) -> io::Result<()> {
+    let (folder, name) = path::split_name(&link.path);
+    let folder = open_beneath(root, folder)?;
+    Ok(rustix::fs::symlinkat(link.target.as_c_str(), folder, name)?)
+}
+
+/// Makes folders, each once.
+struct Folders<'job> {
+    root: OwnedFd,
+    made: HashSet<&'job [u8]>,
+}
+
+impl<'job> Folders<'job> {
+    fn open() -> io::Result<Self> {
+        Ok(Folders {
+            root: open_root()?,
+            made: HashSet::new(),
+        })
     }
-    Ok(())
+
+    /// Makes a folder and those above it.
+    fn make(&mut self, relative: &'job [u8]) -> io::Result<()> {
+        let outward = |folder: &&'job [u8]| Some(path::split_name(folder).0);
+        let missing: Vec<&[u8]> = std::iter::successors(Some(relative), outward)
+            .take_while(|folder| !folder.is_empty() && !self.made.contains(folder))
+            .collect();
+        for folder in missing.into_iter().rev() {
+            // There is no link of the job yet, and none of the toolchain below a name that is the job's; the open proves that
+            // it is a folder beneath the root.
+            match rustix::fs::mkdirat(&self.root, folder, Mode::from_raw_mode(0o755)) {
+                Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+                Err(error) => return Err(error.into()),
+            }
+            drop(open_beneath(&self.root, folder)?);
+            self.made.insert(folder);
+        }
+        Ok(())
+    }
 }
 
 const BAD_FRAME: Fault = Fault {

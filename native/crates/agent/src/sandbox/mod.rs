@@ -1,7 +1,7 @@
 //! A sandbox: a process tree with its own namespaces, file system, uid and control group, made for one execution.
 //!
 //! The agent makes the group, the file system and the pipes, then forks `init`, the first process of the new pid
-//! namespace, which builds the view of files, writes the inputs and starts the program. When it ends, the kernel kills
+//! namespace, which builds the view of files, lays out the job's tree and starts the program. When it ends, the kernel kills
 //! whatever is left in the namespace.
 mod init;
 mod inputs;
@@ -149,9 +149,8 @@ impl Sandbox {
 /// A tmpfs that nothing mounts yet; its pages count against the group of whoever writes them.
 fn own_file_system(job: &Job) -> io::Result<OwnedFd> {
     let names: usize = job
-        .inputs
-        .iter()
-        .map(|input| input.path.iter().filter(|&&byte| byte == b'/').count() + 1)
+        .places()
+        .map(|place| place.path.iter().filter(|&&byte| byte == b'/').count() + 1)
         .sum();
     let fs = rustix::mount::fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
     rustix::mount::fsconfig_set_string(fs.as_fd(), "size", job.limits.memory_bytes.to_string())?;

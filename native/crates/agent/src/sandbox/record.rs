@@ -18,6 +18,7 @@ pub enum Step {
     Names,
     Folders,
     Input,
+    Link,
     WorkingFolder,
     Limits,
     Privileges,
@@ -26,7 +27,7 @@ pub enum Step {
     Exec,
 }
 
-const STEPS: [(Step, &str); 16] = [
+const STEPS: [(Step, &str); 17] = [
     (Step::Descriptors, "placing descriptors"),
     (Step::Process, "preparing the first process"),
     (Step::Root, "mounting the root"),
@@ -37,7 +38,8 @@ const STEPS: [(Step, &str); 16] = [
     (Step::Names, "setting the host name"),
     (Step::Folders, "making folders"),
     (Step::Input, "writing an input"),
-    (Step::WorkingFolder, "making the working folder"),
+    (Step::Link, "making a link"),
+    (Step::WorkingFolder, "entering the working folder"),
     (Step::Limits, "setting limits"),
     (Step::Privileges, "giving up privileges"),
     (Step::Filter, "setting the system call filter"),

@@ -4,7 +4,7 @@ use std::io;
 use rustix::process::{Gid, Uid};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
-use super::init::c_path;
+use super::inputs;
 use super::record::{Blame, Fault, Step};
 use crate::request::Job;
 use crate::sys;
@@ -37,11 +37,9 @@ pub fn become_program(job: &Job, uid: u32, filter: &[libc::sock_filter]) -> Faul
 fn prepare(job: &Job, uid: u32, filter: &[libc::sock_filter]) -> Result<(), Fault> {
     rustix::process::setsid().map_err(Fault::at(Step::Process))?;
     give_up_privileges(uid).map_err(Fault::at(Step::Privileges))?;
-    let cwd = c_path(&job.cwd).map_err(Fault::at(Step::WorkingFolder))?;
-    rustix::process::chdir(cwd.as_c_str()).map_err(|error| Fault {
-        blame: Blame::Request,
-        ..Fault::at(Step::WorkingFolder)(error)
-    })?;
+    let entered =
+        inputs::open_folder(&job.cwd).and_then(|folder| Ok(rustix::process::fchdir(folder)?));
+    entered.map_err(Fault::at(Step::WorkingFolder))?;
     sys::set_seccomp_filter(filter).map_err(Fault::at(Step::Filter))
 }
 

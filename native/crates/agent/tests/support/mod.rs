@@ -12,8 +12,8 @@ use hpcc_agent::proto::agent_service_client::AgentServiceClient;
 use hpcc_agent::proto::session_request::Message as Request;
 use hpcc_agent::proto::session_response::Message as Response;
 use hpcc_agent::proto::{
-    Cancel, Credit, Execute, ExecutionErrorCode, Exited, InputChunk, InputFile, Limits, Ready,
-    Scrub, SessionRequest, SessionResponse, Start,
+    Cancel, Credit, Execute, ExecutionErrorCode, Exited, InputChunk, InputFile, InputLink, Limits,
+    Ready, Scrub, SessionRequest, SessionResponse, Start,
 };
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -68,11 +68,12 @@ fn probe() -> &'static Path {
 
 /// Fills a folder with what a test's toolchain holds beside /usr.
 pub fn make_toolchain(root: &Path) {
-    for name in ["usr", "probe", "etc", "hpcc", "sys", "empty"] {
+    for name in ["usr", "probe", "etc", "hpcc", "sys", "empty", "var"] {
         std::fs::create_dir_all(root.join(name)).unwrap();
     }
     std::fs::write(root.join("hpcc/neighbour"), "secret").unwrap();
     std::fs::write(root.join("top-level-file"), "file").unwrap();
+    std::fs::write(root.join("var/of-the-image"), "image").unwrap();
     std::fs::copy(probe(), root.join("probe/probe")).unwrap();
     for name in ["bin", "lib", "lib64"] {
         std::os::unix::fs::symlink(format!("usr/{name}"), root.join(name)).unwrap();
@@ -393,6 +394,8 @@ impl Job {
                 stdio_bytes: 1 << 20,
             }),
             terminal_columns: 0,
+            links: Vec::new(),
+            folders: Vec::new(),
         };
         Job {
             execute,
@@ -417,6 +420,19 @@ impl Job {
             frame_size: frame.len() as u64,
         });
         self.frames.push(frame);
+        self
+    }
+
+    pub fn link(mut self, path: impl AsRef<[u8]>, target: impl AsRef<[u8]>) -> Job {
+        self.execute.links.push(InputLink {
+            path: bytes(path),
+            target: bytes(target),
+        });
+        self
+    }
+
+    pub fn folder(mut self, path: impl AsRef<[u8]>) -> Job {
+        self.execute.folders.push(bytes(path));
         self
     }
 
@@ -457,7 +473,7 @@ pub fn wall_time_ns() -> i64 {
 
 pub fn start() -> SessionRequest {
     let start = Start {
-        protocol_version: 3,
+        protocol_version: 4,
         nonce: bytes([7; 32]),
         entropy: vec![9; 32],
         wall_time_ns: wall_time_ns(),

@@ -266,6 +266,25 @@ int main(int argc, char **argv) {
                   s.st_mtim.tv_nsec, s.st_uid == getuid());
     }
   }
+  else if (!strcmp(action, "places")) {
+    /* What stands at a path, what a link says, and what it leads to. */
+    for (int i = 2; i < argc; i++) {
+      struct stat s;
+      char target[4097] = "";
+      if (lstat(argv[i], &s)) {
+        printf("%s %s\n", argv[i], strerrorname_np(errno));
+        continue;
+      }
+      printf("%s %o", argv[i], s.st_mode);
+      if (S_ISLNK(s.st_mode)) {
+        readlink(argv[i], target, sizeof target - 1);
+        if (stat(argv[i], &s)) printf(" %s -> %s", target, strerrorname_np(errno));
+        else printf(" %s -> %o", target, s.st_mode);
+      }
+      printf("\n");
+    }
+  }
+  else if (!strcmp(action, "write")) answer(argv[2], open(argv[2], O_WRONLY | O_CREAT, 0644));
   else if (!strcmp(action, "run")) {
     execv(argv[2], argv + 2);
     answer("exec", -1);
