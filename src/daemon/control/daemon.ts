@@ -27,6 +27,7 @@ import type { Project } from "../project.ts";
 import { ProjectRegistry } from "../project-registry.ts";
 import { RemoteCompiler } from "../remote/remote-compiler.ts";
 import { WorkerClient } from "../remote/worker-client.ts";
+import { WorkerConnections } from "../remote/worker-connections.ts";
 import {
   forbiddenAnswer,
   hostAnswer,
@@ -112,6 +113,8 @@ class Daemon {
   readonly #refusedSources = new Remembered<Bypass>(REMEMBERED_MAX);
   readonly #counts = new CallCounts();
   readonly #remotes = new Map<string, RemoteCompiler>();
+  /** The streams to workers, by the identity that they are made with. */
+  readonly #workers = new Map<string, WorkerConnections>();
   readonly #slots: Semaphore;
   readonly #textBytes = new Semaphore(TEXT_BYTES_AT_ONCE_MAX);
   readonly #mountNamespace = statSync("/proc/self/ns/mnt", { bigint: true });
@@ -228,12 +231,28 @@ class Daemon {
     const key = JSON.stringify([identity, schedulers, imageDigest, isolationMin]);
     const known = this.#remotes.get(key);
     if (known !== undefined) return known;
-    const { clock, logger, version } = this.#options;
+    const { clock, logger } = this.#options;
     const compiler = new RemoteCompiler({
       schedulers,
       credentials: () => readTlsFiles(identity, clock.wallMs()),
       query: { image: imageDigest, isolationMin },
-      connect: (worker, credentials) =>
+      workers: this.#workersOf(identity),
+      clock,
+      logger,
+      random: Math.random,
+    });
+    this.#remotes.set(key, compiler);
+    return compiler;
+  }
+
+  #workersOf(identity: NonNullable<ClientConfig["identity"]>): WorkerConnections {
+    const key = JSON.stringify(identity);
+    const known = this.#workers.get(key);
+    if (known !== undefined) return known;
+    const { clock, logger, version } = this.#options;
+    const workers = new WorkerConnections({
+      credentials: () => readTlsFiles(identity, clock.wallMs()),
+      connect: (worker, credentials, signal) =>
         WorkerClient.connect({
           address: worker.address,
           tls: credentials.tls,
@@ -241,12 +260,14 @@ class Daemon {
             sameTrustDomain(server, credentials.identity) && spiffeId(server) === spiffeId(worker.identity),
           version,
           clock,
+          signal,
         }),
       clock,
       logger,
+      random: Math.random,
     });
-    this.#remotes.set(key, compiler);
-    return compiler;
+    this.#workers.set(key, workers);
+    return workers;
   }
 
   /** What a launcher made of its answer: a fall-back of its own is in its log, and here for the operator's. */
@@ -324,7 +345,7 @@ class Daemon {
 
   async close(): Promise<void> {
     this.#idleTimer?.cancel();
-    await Promise.all([...this.#remotes.values()].map((remote) => remote.close()));
+    await Promise.all([...this.#remotes.values(), ...this.#workers.values()].map((remote) => remote.close()));
     await this.#namespaces.close();
     rmSync(join(this.#options.directories.runtime, "calls"), { recursive: true, force: true });
   }

@@ -16,6 +16,7 @@ import { inspectTls } from "../../wire/grpc/tls-files.ts";
 import { toAssignment } from "../../wire/scheduler/mapping.ts";
 import { RemoteCompiler } from "./remote-compiler.ts";
 import { type RemoteJob, type RemoteResult, workersWord } from "./remote-job.ts";
+import { WorkerConnections } from "./worker-connections.ts";
 
 const IMAGE = sha256(Buffer.from("image"));
 const DONE = { outcome: "compiled" } as RemoteResult;
@@ -51,10 +52,9 @@ async function compilerOf(t: TestContext, behaviours: Readonly<Record<"w1" | "w2
   const user = await credentials("tenant/acme/user/ann");
   const asked: string[] = [];
   const clock = new ManualClock();
-  const compiler = new RemoteCompiler({
-    schedulers: [address],
-    credentials: () => user,
-    query: { image: IMAGE, isolationMin: "qemu-tcg" },
+  const shared = { credentials: () => user, clock, logger: SILENT_LOGGER, random: () => 0 };
+  const workers = new WorkerConnections({
+    ...shared,
     connect: async ({ identity }) => ({
       ended: new AbortController().signal,
       async compile() {
@@ -66,12 +66,13 @@ async function compilerOf(t: TestContext, behaviours: Readonly<Record<"w1" | "w2
       inspect: () => Promise.reject(new Error("bug: nobody asks")),
       close: () => undefined,
     }),
-    clock,
-    logger: SILENT_LOGGER,
   });
+  const query = { image: IMAGE, isolationMin: "qemu-tcg" } as const;
+  const compiler = new RemoteCompiler({ ...shared, schedulers: [address], query, workers });
   const folder = await mkdtemp(join(tmpdir(), "hpcc-remote-"));
   t.after(async () => {
     await compiler.close();
+    await workers.close();
     await scheduler.close(0);
     await rm(folder, { recursive: true });
   });
@@ -79,7 +80,7 @@ async function compilerOf(t: TestContext, behaviours: Readonly<Record<"w1" | "w2
     const job = { outputFolder: await mkdtemp(join(folder, "job-")) } as RemoteJob;
     return compiler.compile(job, NEVER);
   };
-  return { asked, clock, folder, compile };
+  return { asked, clock, folder, compile, available: () => compiler.available(NEVER.signal) };
 }
 
 const works: Behaviour = () => DONE;
@@ -124,7 +125,9 @@ test("a full disk on this side is no fault of a worker", async (t) => {
 
 test("when all workers have faults the last one's words are told, and the next call learns that there is none", async (t) => {
   const at = await compilerOf(t, { w1: says("store.io"), w2: says("audit.io") });
+  assert.equal(await at.available(), true);
   await assert.rejects(at.compile(), { code: "audit.io" });
+  assert.equal(await at.available(), false, "known before a job is prepared");
   await assert.rejects(at.compile(), { code: "peer.unavailable" });
   assert.deepEqual(at.asked, ["w1", "w2"]);
 });

@@ -1,12 +1,11 @@
-// Compiles on whichever worker the schedulers name: one watch per query, one stream per worker, and the next worker when one
-// cannot be reached or has a fault of its own (a full disk). A worker that failed is left alone for a while, so that a dead one costs one call and not every call.
+// Compiles on whichever worker the schedulers name for one image, and on the next one when a worker cannot be reached or has a fault
+// of its own (a full disk). Which workers are left alone meanwhile is known to `WorkerConnections`.
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import type { Clock } from "../../base/clock.ts";
 import { ERROR_TRAITS, HpccError } from "../../base/errors.ts";
 import type { Logger } from "../../base/log.ts";
-import { formatHostPort, type HostPort } from "../../core/identity/host-port.ts";
-import { spiffeId } from "../../core/identity/spiffe.ts";
+import type { HostPort } from "../../core/identity/host-port.ts";
 import type { InspectResponse } from "../../gen/hpcc/worker/v1/worker_pb.js";
 import type { OwnCredentials } from "../../wire/grpc/tls-files.ts";
 import type { WorkerChoice, WorkerQuery } from "../../wire/scheduler/mapping.ts";
@@ -18,60 +17,68 @@ import {
   type RemoteWorker,
 } from "./remote-job.ts";
 import { SchedulerWatch } from "./scheduler-watch.ts";
-
-/** A worker's client as this module uses it. */
-export interface WorkerConnection extends RemoteWorker {
-  /** Aborted once its stream has ended; it is not used again. */
-  readonly ended: AbortSignal;
-  inspect(hash: string, signal?: AbortSignal): Promise<InspectResponse>;
-  close(): void;
-}
+import { UNREACHABLE, type WorkerConnections } from "./worker-connections.ts";
 
 export interface RemoteCompilerOptions {
   readonly schedulers: readonly HostPort[];
-  /** Read again for each connection. */
+  /** Read again for each connection to a scheduler. */
   readonly credentials: () => OwnCredentials;
   readonly query: WorkerQuery;
-  readonly connect: (worker: WorkerChoice, credentials: OwnCredentials) => Promise<WorkerConnection>;
+  /** Shared by all that compile with these credentials; `close` leaves them open. */
+  readonly workers: WorkerConnections;
   readonly clock: Clock;
   readonly logger: Logger;
+  /** In [0, 1). */
+  readonly random: () => number;
 }
 
-const UNREACHABLE: ReadonlySet<string> = new Set(["peer.unavailable", "peer.protocol", "peer.deadline"]);
 /** Workers that are tried for one job. */
 const ATTEMPTS_MAX = 3;
-const SHUN_MS = 15_000;
-/** How long a call waits for the schedulers' first answer. */
+/** How long calls wait for the schedulers' first answer, from the start of the watch. */
 const FIRST_ANSWER_MS = 5_000;
 
 export class RemoteCompiler implements RemoteWorker {
   readonly #options: RemoteCompilerOptions;
   readonly #watch: SchedulerWatch;
-  readonly #connections = new Map<string, Promise<WorkerConnection>>();
-  readonly #shunnedUntilMs = new Map<string, number>();
+  /** Calls do not wait for a first answer after this time (monotonic). */
+  readonly #firstAnswerByMs: number;
 
   constructor(options: RemoteCompilerOptions) {
     this.#options = options;
-    const { schedulers, credentials, query, clock, logger } = options;
-    this.#watch = new SchedulerWatch({ schedulers, credentials, query, clock, logger });
+    const { schedulers, credentials, query, clock, logger, random } = options;
+    this.#watch = new SchedulerWatch({ schedulers, credentials, query, clock, logger, random });
+    this.#firstAnswerByMs = clock.monotonicMs() + FIRST_ANSWER_MS;
+  }
+
+  /**
+   * Whether a job would be given to a worker now. Answers at once, but for the first seconds after the start, in which it waits for
+   * the schedulers' first answer. If there is a worker, it is connected to while the caller prepares the job.
+   */
+  async available(signal: AbortSignal): Promise<boolean> {
+    const worker = await this.#pick(signal);
+    if (worker === null) return false;
+    // `compile` tells the error, if the job comes to that.
+    this.#options.workers.connection(worker).catch(() => {});
+    return true;
   }
 
   async compile(job: RemoteJob, options: RemoteOptions): Promise<RemoteResult> {
     let failure: HpccError | null = null;
+    const { workers } = this.#options;
     for (let attempt = 0; attempt < ATTEMPTS_MAX; attempt += 1) {
       const worker = await this.#pick(options.signal);
       if (worker === null) break;
       const outputFolder = attempt === 0 ? job.outputFolder : join(job.outputFolder, `attempt-${attempt}`);
       if (attempt > 0) await mkdir(outputFolder, { mode: 0o700 });
       try {
-        const connection = await this.#connection(worker);
-        return await connection.compile({ ...job, outputFolder }, options);
+        return await workers.compile(worker, { ...job, outputFolder }, options);
       } catch (error) {
         if (!(error instanceof HpccError) || error.code === "job.cancelled") throw error;
         const isUnfit = isWorkersWord(error) && ERROR_TRAITS[error.code].blame === "operator";
         if (!error.retryable && !isUnfit) throw error;
         failure = error;
-        if ((isUnfit && error.code !== "store.corrupt") || UNREACHABLE.has(error.code)) this.#shun(worker, error);
+        if (isUnfit && error.code !== "store.corrupt") workers.isUnfit(worker, error);
+        else if (UNREACHABLE.has(error.code)) workers.fellSilent(worker, error);
       }
     }
     throw failure ?? new HpccError("peer.unavailable", "no scheduler named a worker that can be used");
@@ -81,28 +88,27 @@ export class RemoteCompiler implements RemoteWorker {
   async inspect(hash: string, signal: AbortSignal): Promise<InspectResponse> {
     const worker = await this.#pick(signal);
     if (worker === null) throw new HpccError("peer.unavailable", "no scheduler named a worker that can be used");
-    return (await this.#connection(worker)).inspect(hash, signal);
+    return (await this.#options.workers.connection(worker)).inspect(hash, signal);
   }
 
   async close(): Promise<void> {
-    const connections = [...this.#connections.values()];
-    this.#connections.clear();
-    for (const connection of await Promise.allSettled(connections))
-      if (connection.status === "fulfilled") connection.value.close();
     await this.#watch.close();
   }
 
-  /** The best worker that is not shunned; null when there is none. */
+  /** The best worker that is not left alone; null when there is none. A silent one that is passed by may be probed. */
   async #pick(signal: AbortSignal): Promise<WorkerChoice | null> {
-    const { clock } = this.#options;
-    const workers = this.#watch.workers ?? (await this.#firstAnswer(signal)) ?? [];
-    const nowMs = clock.monotonicMs();
-    return workers.find((worker) => (this.#shunnedUntilMs.get(keyOf(worker)) ?? 0) <= nowMs) ?? null;
+    const { workers } = this.#options;
+    for (const worker of this.#watch.workers ?? (await this.#firstAnswer(signal)) ?? []) {
+      if (workers.usable(worker)) return worker;
+      workers.probeWhenDue(worker);
+    }
+    return null;
   }
 
   #firstAnswer(signal: AbortSignal): Promise<readonly WorkerChoice[] | null> {
+    const { clock } = this.#options;
     const late = Promise.withResolvers<null>();
-    const timer = this.#options.clock.after(FIRST_ANSWER_MS, () => late.resolve(null));
+    const timer = clock.after(this.#firstAnswerByMs - clock.monotonicMs(), () => late.resolve(null));
     const left = () => late.resolve(null);
     signal.addEventListener("abort", left, { once: true });
     return Promise.race([this.#watch.firstAnswer(), late.promise]).finally(() => {
@@ -110,40 +116,4 @@ export class RemoteCompiler implements RemoteWorker {
       signal.removeEventListener("abort", left);
     });
   }
-
-  async #connection(worker: WorkerChoice): Promise<WorkerConnection> {
-    const key = keyOf(worker);
-    const known = this.#connections.get(key);
-    if (known !== undefined) {
-      const connection = await known;
-      if (!connection.ended.aborted) return connection;
-      if (this.#connections.get(key) === known) this.#connections.delete(key);
-    }
-    const waiting = this.#connections.get(key);
-    if (waiting !== undefined) return waiting;
-    const connecting = this.#options.connect(worker, this.#options.credentials());
-    this.#connections.set(key, connecting);
-    connecting.catch(() => this.#forget(key, connecting));
-    return connecting;
-  }
-
-  #forget(key: string, connection: Promise<WorkerConnection>): void {
-    if (this.#connections.get(key) === connection) this.#connections.delete(key);
-  }
-
-  #shun(worker: WorkerChoice, error: HpccError): void {
-    const { clock, logger } = this.#options;
-    logger.warn("worker.shunned", { worker: spiffeId(worker.identity), code: error.code, message: error.message });
-    this.#shunnedUntilMs.set(keyOf(worker), clock.monotonicMs() + SHUN_MS);
-    const connection = this.#connections.get(keyOf(worker));
-    this.#connections.delete(keyOf(worker));
-    connection?.then(
-      (open) => open.close(),
-      () => {},
-    );
-  }
-}
-
-function keyOf(worker: WorkerChoice): string {
-  return `${spiffeId(worker.identity)} ${formatHostPort(worker.address)}`;
 }
