@@ -2,7 +2,7 @@
 import {
   FIRECRACKER_VERSION_MIN,
   formatVersion,
-  KNOWN_RELEASES,
+  isKnownRelease,
   parseProgramVersion,
   type Version,
   versionAtLeast,
@@ -66,8 +66,8 @@ function judgeProgram(name: "firecracker" | "jailer", facts: ProgramFacts, host:
   if (flaw !== null) return { name, status: "fail", found: `${shown}: ${flaw.found}`, advice: flaw.advice };
   if (facts.dynamic === true)
     return { name, status: "fail", found: `${shown} is a glibc build, whose seccomp filters are empty`, advice: GET };
-  const release = facts.sha256 === null ? undefined : KNOWN_RELEASES[facts.sha256];
-  if (release?.program === name) return { name, status: "ok", found: `${shown}, a known release`, advice: null };
+  if (isKnownRelease(name, facts.sha256))
+    return { name, status: "ok", found: `${shown}, a known release`, advice: null };
   if (facts.sha256 !== null && host.knownReleases.includes(facts.sha256))
     return { name, status: "ok", found: `${shown}, which host.known_releases names`, advice: null };
   return {

@@ -1,5 +1,7 @@
 // Which builds of Firecracker and its jailer are releases. A build for glibc or with debug assertions has empty seccomp filters,
-// and nothing that it shows while it runs tells so (`Seccomp: 2` is there all the same): only the bytes do.
+// and nothing that it shows while it runs tells so (`Seccomp: 2` is there all the same): only the bytes do. The table is the
+// keeper's own; digests in it are those that unrelated public projects which pin these programs agree on.
+import table from "../../../native/crates/keeper/firecracker-releases.json" with { type: "json" };
 
 export interface Version {
   readonly major: number;
@@ -10,21 +12,15 @@ export interface Version {
 }
 
 /** Older ones lose vsock after a restore (1.16.0) or are known to be broken into. */
-export const FIRECRACKER_VERSION_MIN: Version = { major: 1, minor: 16, patch: 1, suffix: "" };
+export const FIRECRACKER_VERSION_MIN: Version = { ...table.version_min, suffix: "" };
 
 /** Host kernels that Firecracker's authors test with. */
 export const FIRECRACKER_HOST_KERNELS = ["5.10", "6.1", "6.18"] as const;
 
-/**
- * SHA-256 of the x86-64 programs in the archives of Firecracker's releases, as unrelated public projects that pin them agree on.
- * An operator holds his own against the release's SHA256SUMS, as the guide says.
- */
-export const KNOWN_RELEASES: Readonly<
-  Record<string, { readonly program: "firecracker" | "jailer"; readonly version: string }>
-> = {
-  "2fd0171309af7e24cf8dafc8a6f921c1434c49b5f9349bb996b7ed0a4deb8aa7": { program: "firecracker", version: "1.16.1" },
-  "1f3a0c1fe86212d0001819bfe0819071c01208b3ccc9398c3b3bc1b84cf21edd": { program: "jailer", version: "1.16.1" },
-};
+/** Whether a SHA-256, 64 hex digits, is that of a published program of this name, for x86-64. */
+export function isKnownRelease(program: "firecracker" | "jailer", sha256: string | null): boolean {
+  return table.releases.some((release) => release.program === program && release.sha256 === sha256);
+}
 
 /** The version in what `firecracker --version` or `jailer --version` prints; null when there is none. */
 export function parseProgramVersion(output: string): Version | null {

@@ -16,6 +16,7 @@ mod netns;
 mod options;
 mod place;
 mod programs;
+mod releases;
 mod service;
 mod snapshots;
 mod sys;
