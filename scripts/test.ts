@@ -163,7 +163,7 @@ const groups: readonly Group[] = [
     failures: CARGO_FAILURES,
     deadlineMinutes: 10,
   },
-  nodeTests("unit", ["src/**/*.test.ts"], { concurrency: 2, deadlineMinutes: 10, testMsMax: TEST_MS_MAX }),
+  nodeTests("unit", ["{src,scripts}/**/*.test.ts"], { concurrency: 2, deadlineMinutes: 10, testMsMax: TEST_MS_MAX }),
   nodeTests("parts", ["test/{agent,docs,launcher,fidelity,golden,fuzz}/**/*.test.ts"], {
     concurrency: 2,
     deadlineMinutes: 15,
