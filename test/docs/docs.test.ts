@@ -90,4 +90,14 @@ describe("documents", () => {
       .filter((line) => line.startsWith("* "));
     assert.deepEqual(listed, expected);
   });
+
+  test("builds that do not trust each other have users of their own wherever certificates for them are issued", () => {
+    const users = documents().flatMap((path) =>
+      [...read(path).matchAll(/--user (ci[a-z0-9-]*)/g)].map((match) => match[1]!),
+    );
+    assert.equal(new Set(users).size, users.length, `one user for two kinds of build: ${users.join(", ")}`);
+    assert.ok(users.includes("ci-release") && users.includes("ci-pull-request"), users.join(", "));
+    const guides = ["client.md", "ca.md", "worker.md"].map((name) => read(join("docs/operations", name)));
+    for (const guide of [...guides, read("docs/threat-model.md")]) assert.match(guide, /pull request/);
+  });
 });
