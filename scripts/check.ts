@@ -43,6 +43,12 @@ const gates: readonly Gate[] = [
     saw: matched(/([\d,]+) modules/),
     sawMin: 20,
   },
+  {
+    name: "references",
+    command: [process.execPath, "scripts/check-references.ts"],
+    saw: matched(/([\d,]+) files/),
+    sawMin: 300,
+  },
   { name: "dead code", command: [bin("knip"), "--no-progress"], saw: sourceFiles, sawMin: 20 },
   { name: "schemas", command: [bin("buf"), "lint"], saw: exitCodeOnly, sawMin: 1 },
   { name: "schema format", command: [bin("buf"), "format", "--diff", "--exit-code"], saw: exitCodeOnly, sawMin: 1 },

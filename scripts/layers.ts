@@ -21,7 +21,7 @@ export const LAYERS: Readonly<Record<string, readonly string[]>> = {
   programs: ["*"],
 };
 
-/** Whether a file of a layer may import another file of src/, by its path such as "src/core/x.ts". */
+/** Whether a file of a layer may import another file of src/, by its path such as "src/base/clock.ts". */
 export function mayImport(layer: string, path: string): boolean {
   const [top, target = "", ...rest] = path.split("/");
   if (top !== "src") return false;

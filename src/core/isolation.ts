@@ -1,4 +1,4 @@
-// Isolation of a compile as an ordered value (DESIGN.md section 3). `hyperv` will stand beside `firecracker`.
+// Isolation of a compile as an ordered value. `hyperv` will stand beside `firecracker`.
 
 /** From the weakest to the strongest. */
 export const ISOLATIONS = ["namespace", "qemu-tcg", "qemu-kvm", "firecracker"] as const;

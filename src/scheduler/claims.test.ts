@@ -1,4 +1,4 @@
-// Claim C9: the scheduler's contract has no room for source, objects, keys, command lines or credentials.
+// The scheduler's contract has no room for source, objects, keys, command lines or credentials.
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { type DescMessage, ScalarType } from "@bufbuild/protobuf";

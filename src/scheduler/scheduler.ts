@@ -1,5 +1,5 @@
 // The scheduler: a registry of workers and a look-up of them, nothing else. It mints no certificate and sees no source,
-// object or key (claim C9); a malicious one can only deny service.
+// object or key; a malicious one can only deny service.
 import { create } from "@bufbuild/protobuf";
 import type { Clock } from "../base/clock.ts";
 import { HpccError } from "../base/errors.ts";

@@ -17,7 +17,7 @@ const SLOW = 120;
 const UNDER_WAY_CPU_MS = 2_500;
 /** A guest with nothing to do uses a few per cent under emulation; a compile uses nearly all of the time. */
 const IDLE_SHARE = 0.25;
-/** What the issue allows between Ctrl-C and the compiler's end. */
+/** Between Ctrl-C and the compiler's end: what a person takes for at once. */
 const STOP_MS = 1_000;
 const SPAN_MS = 150;
 const SPANS_MAX = 100;

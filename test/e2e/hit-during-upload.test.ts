@@ -16,7 +16,7 @@ import { compressBytes } from "../../src/store/zstd-codec.ts";
 import { Farm, type RunningWorker, type User } from "../support/farm.ts";
 
 const UPLOAD_BYTES = 100 * 1000 * 1000;
-/** What the issue allows. */
+/** What a hit may take longer while another job uploads; waiting for the upload would take many times this. */
 const MORE_MS_MAX = 20;
 const IDLE_HITS = 40;
 const HITS_MIN = 10;

@@ -8,7 +8,7 @@ import { FieldWriter } from "./fields.ts";
 /** Grows when the meaning of any field changes. */
 export const ACTION_KEY_SCHEMA = "hpcc.action.v1";
 
-/** Whom a result serves: a whole tenant, or one principal of it (DESIGN.md section 5). */
+/** Whom a result serves: a whole tenant, or one principal of it. */
 export interface ResultScope {
   readonly tenant: TenantId;
   /** SPIFFE id of the principal; null when the tenant shares the result. */

@@ -1,4 +1,4 @@
-// Digests: SHA-256 everywhere, over uncompressed bytes, written "sha256:<64 hex>" (DESIGN.md section 5).
+// Digests: SHA-256 everywhere, over uncompressed bytes, written "sha256:<64 hex>", so that a name does not depend on how a blob is packed.
 import { createHash } from "node:crypto";
 import { HpccError } from "../../base/errors.ts";
 

@@ -1,4 +1,4 @@
-// Identities: SPIFFE-style URIs of certificates (DESIGN.md section 5). Pure; knows nothing of certificates.
+// Identities: SPIFFE-style URIs of certificates. Pure; knows nothing of certificates.
 import { HpccError } from "../../base/errors.ts";
 
 declare const trustDomainBrand: unique symbol;

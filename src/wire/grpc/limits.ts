@@ -1,4 +1,4 @@
-// Limits of every gRPC connection (DESIGN.md section 2). A message is small: payload travels in chunks.
+// Limits of every gRPC connection. A message is small: payload travels in chunks.
 import { type ChannelOptions, logVerbosity, setLogVerbosity } from "@grpc/grpc-js";
 
 // grpc-js writes its own lines to stderr; what matters reaches our callers as errors.

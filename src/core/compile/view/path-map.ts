@@ -1,4 +1,4 @@
-// Maps the paths of a call into the view (DESIGN.md section 4), by grammar and not by text, and back as the user spelled them. Pure:
+// Maps the paths of a call into the view, by grammar and not by text, and back as the user spelled them. Pure:
 // links are read through a callback. A path that leads to neither the project, nor an extra root, nor the image is a bypass.
 //
 // A relative path stays as it is when it leads to the same file from the mapped working directory: on its way, links followed, it

@@ -1,5 +1,5 @@
 // The one view of files: where the project and its extra roots stand in the image's root, on the client and in the guest
-// alike (DESIGN.md section 4). Pure: it resolves no links; callers resolve first.
+// alike, so that checkouts at any place share results. Pure: it resolves no links; callers resolve first.
 import { ascii, type ByteString } from "../../../base/byte-string.ts";
 
 /** Where the project's root stands in every namespace and guest. */

@@ -1,6 +1,6 @@
 // The scheduler's contract: a registry of workers and a look-up of them, and nothing else.
 //
-// No field of this file can carry source, objects, cache keys, command lines or client credentials (claim C9). What a
+// No field of this file can carry source, objects, cache keys, command lines or client credentials. What a
 // scheduler says is advice: a client proves the worker's identity with its own trust bundle, so a malicious scheduler
 // can deny service and no more.
 
@@ -285,7 +285,7 @@ export declare type TlsTrust = Message<"hpcc.scheduler.v1.TlsTrust"> & {
 export declare const TlsTrustSchema: GenMessage<TlsTrust>;
 
 /**
- * Isolation of a compile, ordered: FIRECRACKER > QEMU_KVM > QEMU_TCG > NAMESPACE (DESIGN.md section 3).
+ * Isolation of a compile, ordered: FIRECRACKER > QEMU_KVM > QEMU_TCG > NAMESPACE.
  *
  * @generated from enum hpcc.scheduler.v1.Isolation
  */
