@@ -3,6 +3,8 @@
 # out/lib/hpcc/{node,agent,channel,keeper}.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+stamps="node_modules/.bin/node scripts/build-stamps.ts"
+sources=$($stamps digest native)
 (cd native && CARGO_TERM_PROGRESS_WHEN=never cargo build --release --locked --quiet)
 release=native/target/x86_64-unknown-linux-gnu/release
 mkdir -p out/bin out/lib/hpcc
@@ -16,3 +18,4 @@ install_if_changed "$release/hpcc-agent" out/lib/hpcc/agent
 install_if_changed "$release/hpcc-keeper" out/lib/hpcc/keeper
 install_if_changed "$release/hpcc-channel" out/lib/hpcc/channel
 install_if_changed "$(readlink -f node_modules/node/bin/node)" out/lib/hpcc/node
+$stamps write native "$sources"

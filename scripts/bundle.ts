@@ -3,6 +3,7 @@
 import { mkdirSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { build } from "esbuild";
+import { sourceFiles, sourcesDigest, writeStamp } from "./build-stamps.ts";
 
 const root = join(import.meta.dirname, "..");
 const outdir = join(root, "out/lib/hpcc");
@@ -10,6 +11,7 @@ const CHUNKS = "chunks";
 /** A daemon that runs from an older bundle may still load its chunks. */
 const OLD_CHUNK_MS = 24 * 3_600_000;
 
+const sources = sourcesDigest(root, "bundle");
 const result = await build({
   absWorkingDir: root,
   entryPoints: { hpcc: "src/programs/main.ts" },
@@ -49,5 +51,11 @@ for (const name of readdirSync(join(outdir, CHUNKS))) {
   if (!written.has(path) && statSync(path).mtimeMs < Date.now() - OLD_CHUNK_MS) rmSync(path);
 }
 const bytes = files.reduce((sum, { contents }) => sum + contents.length, 0);
+const stamped = new Set(sourceFiles(root, "bundle"));
+const missed = Object.keys(result.metafile.inputs).filter(
+  (path) => !path.startsWith("node_modules/") && !stamped.has(path),
+);
+if (missed.length > 0) throw new Error(`build-stamps.ts does not count these as the bundle's: ${missed.join(", ")}`);
 if (files.length < 2) throw new Error("the bundle has no chunks");
+writeStamp(root, "bundle", sources);
 console.log(`bundle: ${files.length} files, ${(bytes / 1024).toFixed(0)} KiB in out/lib/hpcc`);

@@ -5,5 +5,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 kept=.cache/guest
+stamps="node_modules/.bin/node scripts/build-stamps.ts"
 node_modules/.bin/node scripts/guest/fetch-kernel.ts scripts/guest/kernel.lock "$kept" "$@"
+sources=$($stamps digest guest)
 node_modules/.bin/node scripts/guest/pack.ts "$kept" out/lib/hpcc/agent out/lib/hpcc/guest
+$stamps write guest "$sources"

@@ -17,6 +17,7 @@ import {
 import { createServer, type Server, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { assertBuilt } from "../../scripts/build-stamps.ts";
 import { ascii, type ByteString } from "../../src/base/byte-string.ts";
 import { decodeMessage, type OtherVersionMessage } from "../../src/wire/launcher/decode.ts";
 import { encodeMessage } from "../../src/wire/launcher/encode.ts";
@@ -124,6 +125,7 @@ export class LauncherFolder {
 
   constructor() {
     if (!existsSync(LAUNCHER)) throw new Error(`${LAUNCHER} is missing: run scripts/build-native.sh`);
+    assertBuilt(join(import.meta.dirname, "../.."), ["native"]);
     chmodSync(this.path, 0o755);
     for (const folder of [this.bin, this.work, join(this.path, "libexec")]) mkdirSync(folder);
     for (const folder of [this.runtime, this.state]) mkdirSync(folder, { mode: 0o700 });

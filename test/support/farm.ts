@@ -17,6 +17,7 @@ import {
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { assertBuilt } from "../../scripts/build-stamps.ts";
 import { freePort } from "./free-port.ts";
 
 export const CHECKOUT = join(import.meta.dirname, "../..");
@@ -255,6 +256,7 @@ export class Farm {
   /** `folder` must not exist yet; by default a new one below the system's temporary folder. */
   constructor(folder?: string) {
     if (!existsSync(HPCC)) throw new Error(`${HPCC} is missing; run make setup`);
+    assertBuilt(CHECKOUT, ["bundle", "native", "guest"]);
     this.folder = folder ?? mkdtempSync(join(tmpdir(), "hf-"));
     mkdirSync(this.folder, { recursive: true });
     chmodSync(this.folder, 0o755);

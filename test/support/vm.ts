@@ -3,6 +3,7 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { zstdCompressSync } from "node:zlib";
+import { assertBuilt } from "../../scripts/build-stamps.ts";
 import { ascii, byteStringOfText } from "../../src/base/byte-string.ts";
 import type { Logger } from "../../src/base/log.ts";
 import { SILENT_LOGGER } from "../../src/base/log.ts";
@@ -56,6 +57,7 @@ export function testAccelerator(): "auto" | "kvm" | "tcg" {
 }
 
 export function openTestRuntime(folders: VmFolders, options: TestRuntimeOptions = {}): Promise<Runtime> {
+  assertBuilt(join(import.meta.dirname, "../.."), ["native", "guest"]);
   const { guestFolder = GUEST_FOLDER, logger = SILENT_LOGGER, accelerator = testAccelerator() } = options;
   return openQemuRuntime(
     {
