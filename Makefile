@@ -37,7 +37,7 @@ test: setup ## Run every check and test
 	@$(NODE) scripts/test.ts
 
 test-kvm: setup ## Run the tests of VMs under KVM, in an emulated machine that has it
-	@$(NODE) scripts/test.ts lab "kvm lab"
+	@$(NODE) scripts/test.ts lab "kvm lab" firecracker
 
 check: ## Format, types, lint, layers, dead code, drift
 	@$(NODE) scripts/check.ts

@@ -32,7 +32,7 @@ test("what was built from these sources is taken", (t) => {
   const { root, write } = builtTree(t);
   assertBuilt(root, PARTS);
   write("src/base/clock.ts", "as built");
-  write("src/base/clock.test.ts", "a test ships in nothing");
+  write("src/core/identity/spiffe.test.ts", "a test ships in nothing");
   write("native/crates/agent/tests/session.rs", "neither does this");
   assertBuilt(root, PARTS);
 });

@@ -1,19 +1,25 @@
 // `make test`: the project's checks, the Rust tests and the TypeScript tests, counted together. Ends with
-// "N passed, N failed, N skipped". A group that ran no test counts as failed; skips are named. With HPCC_TEST_ALL=1, as CI does,
-// also what takes long: the KVM lab, and QEMU machines that are parked and restored a hundred times.
+// "N passed, N failed, N skipped", and before that why tests did not run. Whatever does not run is counted, whole groups by their
+// tests; a group without tests counts as failed. With HPCC_TEST_ALL=1, as CI does, also what takes long: the KVM lab, and QEMU
+// machines that are parked and restored a hundred times.
 import { spawn } from "node:child_process";
 import { globSync } from "node:fs";
 import { join } from "node:path";
 import { findFirecracker } from "../test/support/firecracker.ts";
+import {
+  addUp,
+  cargoTally,
+  closingLines,
+  gateTally,
+  judged,
+  listedTally,
+  NOTHING,
+  nodeTally,
+  type Tally,
+} from "./test-tally.ts";
 
 const root = join(import.meta.dirname, "..");
 const node = join(root, "node_modules/.bin/node");
-
-interface Tally {
-  passed: number;
-  failed: number;
-  skipped: number;
-}
 
 interface Group {
   readonly name: string;
@@ -21,8 +27,10 @@ interface Group {
   readonly cwd?: string;
   /** Where the caller does not say otherwise. */
   readonly env?: Readonly<Record<string, string>>;
-  /** Why it cannot run here; it counts as one skip. */
+  /** Why it cannot run here. */
   readonly skip?: string;
+  /** Counts the tests of a group that does not run; there for each that may not. */
+  readonly list?: readonly string[];
   /** Takes long: run only when it is named, or with HPCC_TEST_ALL=1. */
   readonly byName?: boolean;
   /** Adds up the runner's own closing figures. */
@@ -31,31 +39,6 @@ interface Group {
   readonly failures: RegExp;
   readonly deadlineMinutes: number;
 }
-
-function sum(output: string, pattern: RegExp): number {
-  let total = 0;
-  for (const match of output.matchAll(pattern)) total += Number(match[1]);
-  return total;
-}
-
-const nodeTally = (output: string): Tally => ({
-  passed: sum(output, /^ℹ pass (\d+)$/gm),
-  failed: sum(output, /^ℹ (?:fail|cancelled) (\d+)$/gm),
-  skipped: sum(output, /^ℹ (?:skipped|todo) (\d+)$/gm),
-});
-
-const cargoTally = (output: string): Tally => ({
-  passed: sum(output, /^test result: .*? (\d+) passed;/gm),
-  failed: sum(output, /^test result: .*? (\d+) failed;/gm),
-  // A test that cannot do its work here says so in a line; it counts among the passed ones of its runner, too.
-  skipped: sum(output, /^test result: .*? (\d+) ignored;/gm) + [...output.matchAll(/SKIPPED /g)].length,
-});
-
-const gateTally = (output: string): Tally => ({
-  passed: sum(output, /^(\d+) gates passed/gm),
-  failed: sum(output, /^\d+ gates passed, (\d+) failed/gm),
-  skipped: 0,
-});
 
 const NODE_FAILURES = /^✖ failing tests:$/m;
 const CARGO_FAILURES = /^failures:$/m;
@@ -94,25 +77,26 @@ function nodeTests(name: string, patterns: readonly string[], options: NodeTestO
   const files = patterns
     .flatMap((pattern) => globSync(pattern, { cwd: root, exclude: [...(options.except ?? [])] }))
     .sort();
+  const command = [
+    node,
+    "--test",
+    "--test-reporter=spec",
+    `--test-concurrency=${concurrency}`,
+    `--test-timeout=${testMsMax}`,
+    "--import=./test/support/property-seed.ts",
+  ];
   return {
     name,
-    command: [
-      node,
-      "--test",
-      "--test-reporter=spec",
-      `--test-concurrency=${concurrency}`,
-      `--test-timeout=${testMsMax}`,
-      "--import=./test/support/property-seed.ts",
-      ...files,
-    ],
-    count: (output) => (files.length === 0 ? { passed: 0, failed: 1, skipped: 0 } : nodeTally(output)),
+    command: [...command, ...files],
+    list: [...command, "--import=./test/support/skip-all.ts", ...files],
+    count: (output) => (files.length === 0 ? { ...NOTHING, failed: 1 } : nodeTally(output)),
     failures: NODE_FAILURES,
     deadlineMinutes,
     ...(options.env && { env: options.env }),
   };
 }
 
-/** They need real Firecracker, KVM and a disk: they run in the lab, and are skipped by name without Firecracker. */
+/** They need real Firecracker, KVM and a disk: they run in the lab. */
 const FIRECRACKER_TESTS = [
   "test/vm/contract/firecracker.test.ts",
   "test/vm/firecracker-*.test.ts",
@@ -127,6 +111,8 @@ const BUILD_TESTS = ["corpus", "other-images", "pitfalls", "real-project", "user
   (name) => `test/e2e/${name}.test.ts`,
 );
 
+const LAB_SKIP = process.getuid?.() === 0 ? {} : { skip: "the KVM lab needs root" };
+
 /** What is run inside of the KVM lab (scripts/lab). There, everything is about ten times slower than here. */
 function labTests(name: string, patterns: readonly string[], deadlineMinutes: number): Group {
   const tests = nodeTests(name, patterns, { concurrency: 1, deadlineMinutes, testMsMax: EMULATED_TEST_MS_MAX });
@@ -134,7 +120,7 @@ function labTests(name: string, patterns: readonly string[], deadlineMinutes: nu
     ...tests,
     command: [join(root, "scripts/lab/run"), "--deadline", String(deadlineMinutes * 60 - 10), ...tests.command],
     env: { HPCC_TEST_PARK_CYCLES: String(LAB_PARK_CYCLES) },
-    ...(process.getuid?.() === 0 ? {} : { skip: "the lab needs root" }),
+    ...LAB_SKIP,
     byName: true,
   };
 }
@@ -157,6 +143,8 @@ const groups: readonly Group[] = [
       "hpcc-agent/test-harness,hpcc-keeper/test-harness",
       "--locked",
       "--quiet",
+      "--",
+      "--show-output",
     ],
     cwd: join(root, "native"),
     count: cargoTally,
@@ -178,9 +166,19 @@ const groups: readonly Group[] = [
   }),
   {
     ...nodeTests("lab", ["test/lab/*.test.ts"], { concurrency: 1, deadlineMinutes: 5, testMsMax: TEST_MS_MAX }),
+    ...LAB_SKIP,
     byName: true,
   },
-  labTests("kvm lab", ["test/lab/inside/*.test.ts", ...FIRECRACKER_TESTS], FIRECRACKER ? 120 : 10),
+  // One boot of the lab serves both.
+  labTests("kvm lab", ["test/lab/inside/*.test.ts", ...(FIRECRACKER ? FIRECRACKER_TESTS : [])], FIRECRACKER ? 120 : 10),
+  ...(FIRECRACKER
+    ? []
+    : [
+        {
+          ...labTests("firecracker", FIRECRACKER_TESTS, 10),
+          skip: "no firecracker on PATH or in HPCC_FIRECRACKER_DIR",
+        },
+      ]),
   // A machine under TCG keeps one core busy: two of these files share two cores. The others look at times, memory or processes
   // in mid-build, and have the machine to themselves.
   nodeTests("builds", BUILD_TESTS, { concurrency: 2, deadlineMinutes: 30, testMsMax: EMULATED_TEST_MS_MAX }),
@@ -192,19 +190,28 @@ const groups: readonly Group[] = [
   }),
 ];
 
-function run(group: Group): Promise<{ tally: Tally; seconds: number; output: string }> {
+interface Ran {
+  readonly tally: Tally;
+  readonly seconds: number;
+  readonly output: string;
+}
+
+/** Runs a group, or counts its tests where there is a reason why it does not run. */
+function run(group: Group, notRun: string | null): Promise<Ran> {
   const started = performance.now();
+  const command = notRun === null ? group.command : (group.list ?? ["false"]);
+  const skipAll = notRun === null ? {} : { HPCC_TEST_SKIP_ALL: notRun };
   return new Promise((resolve) => {
-    const [program = "", ...args] = group.command;
+    const [program = "", ...args] = command;
     const child = spawn(program, args, {
       cwd: group.cwd ?? root,
       stdio: ["ignore", "pipe", "pipe"],
       detached: true,
-      env: { ...group.env, ...process.env, NO_COLOR: "1", CARGO_BUILD_JOBS: "2" },
+      env: { ...group.env, ...process.env, ...skipAll, NO_COLOR: "1", CARGO_BUILD_JOBS: "2" },
     });
     let output = "";
     const take = (stream: NodeJS.WriteStream) => (chunk: Buffer) => {
-      stream.write(chunk);
+      if (notRun === null) stream.write(chunk);
       output += chunk.toString("utf8");
     };
     child.stdout.on("data", take(process.stdout));
@@ -218,39 +225,38 @@ function run(group: Group): Promise<{ tally: Tally; seconds: number; output: str
     });
     child.on("close", (code) => {
       clearTimeout(timer);
-      const tally = group.count(output);
-      if (code !== 0 && tally.failed === 0) tally.failed = 1;
-      if (tally.passed + tally.failed === 0) tally.failed = 1;
+      const tally = (notRun === null ? judged : listedTally)(group.count(output), code);
       resolve({ tally, seconds: (performance.now() - started) / 1000, output });
     });
   });
 }
 
-const total: Tally = { passed: 0, failed: 0, skipped: 0 };
+/** Why a group does not run; null when it does. */
+function notRunOf(group: Group): string | null {
+  if (group.skip !== undefined) return group.skip;
+  return wanted.length === 0 && group.byName && !all
+    ? "in the KVM lab: HPCC_TEST_ALL=1 or make test-kvm runs it"
+    : null;
+}
+
+const tallies: Tally[] = [];
 const lines: string[] = [];
 const failures: string[] = [];
 for (const group of groups) {
-  if (wanted.length > 0 && !wanted.includes(group.name)) continue;
-  if (wanted.length === 0 && group.byName && !all) {
-    lines.push(`${group.name}: not in this run; HPCC_TEST_ALL=1 or make test-kvm runs it`);
+  if (wanted.length > 0 && !wanted.includes(group.name)) {
+    lines.push(`${group.name}: not asked for, and not counted`);
     continue;
   }
-  console.log(`\n== ${group.name} ==`);
-  if (group.skip !== undefined) {
-    lines.push(`${group.name}: skipped: ${group.skip}`);
-    total.skipped += 1;
-    continue;
-  }
-  const { tally, seconds, output } = await run(group);
-  total.passed += tally.passed;
-  total.failed += tally.failed;
-  total.skipped += tally.skipped;
+  const notRun = notRunOf(group);
+  console.log(`\n== ${group.name}${notRun === null ? "" : ": its tests are counted, they do not run"} ==`);
+  const { tally, seconds, output } = await run(group, notRun);
+  tallies.push(tally);
   if (tally.failed > 0) failures.push(`\n== failed in ${group.name} ==`, ...failureLines(group, output));
-  lines.push(
-    `${group.name}: ${tally.passed} passed, ${tally.failed} failed, ${tally.skipped} skipped in ${seconds.toFixed(0)} s`,
-  );
+  const { passed, failed, skipped } = tally;
+  lines.push(`${group.name}: ${passed} passed, ${failed} failed, ${skipped} skipped in ${seconds.toFixed(0)} s`);
 }
+const total = addUp(tallies);
 for (const line of failures) console.log(line);
-console.log(`\n${lines.join("\n")}`);
-console.log(`${total.passed} passed, ${total.failed} failed, ${total.skipped} skipped`);
+console.log(`\n${lines.join("\n")}\n`);
+for (const line of closingLines(total)) console.log(line);
 process.exitCode = total.failed === 0 && total.passed > 0 ? 0 : 1;

@@ -131,8 +131,9 @@ describe("the choice of the accelerator", () => {
   });
 });
 
-describe("a guest that hangs under KVM", { skip: existsSync("/dev/kvm") ? false : "no /dev/kvm" }, () => {
-  it("is given up in time, and guests are emulated", async () => {
+describe("a guest that hangs under KVM", () => {
+  const skip = existsSync("/dev/kvm") ? false : "no /dev/kvm";
+  it("is given up in time, and guests are emulated", { skip }, async () => {
     using own = new VmFolders();
     chmodSync(own.root, 0o755);
     const qemu = join(own.root, "qemu");
