@@ -29,6 +29,8 @@ interface Group {
   readonly env?: Readonly<Record<string, string>>;
   /** Why it cannot run here. */
   readonly skip?: string;
+  /** Files of node's test runner. */
+  readonly files?: readonly string[];
   /** Counts the tests of a group that does not run; there for each that may not. */
   readonly list?: readonly string[];
   /** Takes long: run only when it is named, or with HPCC_TEST_ALL=1. */
@@ -87,6 +89,7 @@ function nodeTests(name: string, patterns: readonly string[], options: NodeTestO
   ];
   return {
     name,
+    files,
     command: [...command, ...files],
     list: [...command, "--import=./test/support/skip-all.ts", ...files],
     count: (output) => (files.length === 0 ? { ...NOTHING, failed: 1 } : nodeTally(output)),
@@ -255,7 +258,12 @@ for (const group of groups) {
   const { passed, failed, skipped } = tally;
   lines.push(`${group.name}: ${passed} passed, ${failed} failed, ${skipped} skipped in ${seconds.toFixed(0)} s`);
 }
-const total = addUp(tallies);
+const inGroups = new Set(groups.flatMap(({ files = [] }) => files));
+const inNone = globSync("{src,scripts,test,bench,web}/**/*.test.ts", { cwd: root }).filter(
+  (file) => !inGroups.has(file),
+);
+for (const file of inNone) failures.push(`\n${file} is in no group of scripts/test.ts, so nothing runs or counts it`);
+const total = addUp([...tallies, { ...NOTHING, failed: inNone.length }]);
 for (const line of failures) console.log(line);
 console.log(`\n${lines.join("\n")}\n`);
 for (const line of closingLines(total)) console.log(line);
