@@ -100,7 +100,7 @@ export const CLIENT_SCHEMA = {
     variable: "HPCC_DEADLINE_MS",
     project: true,
   },
-  "limits.jobs_max": { kind: integer(1, 1_000), fallback: 64, variable: "HPCC_JOBS_MAX", project: true },
+  "limits.jobs_max": { kind: integer(1, 1_000), fallback: 256, variable: "HPCC_JOBS_MAX", project: true },
   "daemon.idle_ms": { kind: integer(0, 86_400_000), fallback: 3_600_000, variable: "HPCC_DAEMON_IDLE_MS" },
   "daemon.log_level": {
     kind: oneOf(["debug", "info", "warn", "error"]),

@@ -15,6 +15,8 @@ import { loadSchedulerConfig, SCHEDULER_SCHEMA } from "./scheduler.ts";
 import { displayValue } from "./value.ts";
 import { loadWorkerConfig, WORKER_SCHEMA } from "./worker.ts";
 
+const GIB = 2 ** 30;
+const EIGHT = { processors: 8, memoryBytes: 16 * GIB };
 const IMAGE = sha256(Buffer.from("image"));
 const OTHER = sha256(Buffer.from("other"));
 
@@ -230,7 +232,7 @@ describe("configuration", () => {
     const file = join(folder, "worker.toml");
     const read = (content: string) => {
       writeFileSync(file, content);
-      return loadWorkerConfig({}, file).config;
+      return loadWorkerConfig({}, file, {}, { machine: EIGHT }).config;
     };
     const config = read(`state_dir = "state"\nimages.layouts = ["oci"]\n${identity}`);
     assert.deepEqual([config.stateDir, config.imageDir], [join(folder, "state"), join(folder, "state/images")]);
@@ -239,11 +241,31 @@ describe("configuration", () => {
     assert.throws(() => read(identity), invalid(/state_dir is required/));
     assert.throws(() => read('state_dir = "s"'), invalid(/identity.* required/));
     assert.throws(() => read(`state_dir = "s"\nlisten = "0.0.0.0:1"\n${identity}`), invalid(/advertise is required/));
-    assert.throws(() => read(`state_dir = "s"\nvms.vm_memory_mib = 8192\n${identity}`), invalid(/memory_mib_max/));
+    assert.throws(() => read(`state_dir = "s"\nvms = { memory_mib_max = 4096, vm_memory_mib = 8192 }\n${identity}`), invalid(/memory_mib_max/));
     assert.throws(() => read(`state_dir = "s"\nexecution.memory_mib = 2048\n${identity}`), invalid(/vm_memory_mib/));
     assert.throws(() => read(`state_dir = "s"\nvms.vcpus_max = 1\n${identity}`), invalid(/vm_vcpus .*vcpus_max/));
     assert.throws(() => loadWorkerConfig({}, join(folder, "none.toml")), invalid(/cannot read/));
-    assert.equal(config.vms.vcpusMax, 8, "those of all VMs");
+  });
+
+  test("a worker's places and room follow from its machine, where the file does not say", () => {
+    const file = join(folder, "worker.toml");
+    const sizes = (content: string, machine = EIGHT) => {
+      writeFileSync(file, `state_dir = "s"\n${content}\n[identity]\ncertificate = "c"\nkey = "k"\nca = "a"\n`);
+      const { vms } = loadWorkerConfig({}, file, {}, { machine }).config;
+      return [vms.placesMax, vms.executionsPerVmMax, vms.vmsMax, vms.vcpusMax, vms.memoryBytesMax / GIB];
+    };
+    assert.deepEqual(sizes(""), [8, 2, 8, 16, 12]);
+    assert.deepEqual(sizes("", { processors: 2, memoryBytes: 4 * GIB }), [2, 2, 4, 8, 3]);
+    assert.deepEqual(sizes("", { processors: 1, memoryBytes: 2 ** 29 }), [1, 2, 4, 8, 1], "one VM, at the least");
+    assert.deepEqual(sizes("", { processors: 64, memoryBytes: 128 * GIB }), [64, 2, 64, 128, 96]);
+    const little = { processors: 64, memoryBytes: 16 * GIB };
+    assert.deepEqual(sizes("", little), [24, 2, 64, 128, 12], "no more than the memory's VMs can run");
+    assert.deepEqual(sizes("slots = 32"), [32, 2, 32, 64, 12]);
+    assert.deepEqual(sizes("vms.vm_vcpus = 4"), [8, 4, 4, 16, 12]);
+    assert.deepEqual(sizes("vms.executions_per_vm_max = 1\nvms.max = 3"), [3, 1, 3, 6, 12]);
+    assert.deepEqual(sizes("vms.vcpus_max = 4"), [4, 2, 8, 4, 12]);
+    writeFileSync(file, 'state_dir = "s"\n[identity]\ncertificate = "c"\nkey = "k"\nca = "a"\n');
+    assert.ok(loadWorkerConfig({}, file).config.vms.placesMax >= 1, "this machine's");
   });
 
   test("a worker's tenants", () => {

@@ -1,5 +1,6 @@
 // A worker's configuration.
 import { HpccError } from "../base/errors.ts";
+import { type MachineSize, machineSize } from "../base/system/machine-size.ts";
 import { type Digest, parseDigest } from "../core/digest/digest.ts";
 import type { HostPort } from "../core/identity/host-port.ts";
 import { NAME } from "../core/identity/spiffe.ts";
@@ -54,6 +55,8 @@ export interface WorkerConfig {
     readonly bootDeadlineMs: number;
   };
   readonly vms: {
+    /** Compiles at the same time, as told to schedulers too. */
+    readonly placesMax: number;
     readonly vmsMax: number;
     readonly memoryBytesMax: number;
     readonly vcpusMax: number;
@@ -71,8 +74,6 @@ export interface WorkerConfig {
   };
   /** How tenants' VMs live, by name; others have the default. */
   readonly tenants: TenantPolicies;
-  /** Compiles at the same time, as told to schedulers. */
-  readonly slots: number;
   readonly execution: {
     readonly wallMs: number;
     readonly memoryBytes: number;
@@ -103,6 +104,13 @@ export interface WorkerConfig {
   readonly logLevel: "debug" | "info" | "warn" | "error";
 }
 
+const SLOTS_MAX = 4_096;
+const VMS_MAX = 1_000;
+const MEMORY_MIB_MAX = 1024 * 1024;
+/** Even a small worker has room for the VMs of some users. */
+const DEFAULT_VMS_MIN = 4;
+/** The rest is for the worker, its store's pages, and what each VM takes beside its memory. */
+const DEFAULT_MEMORY_SHARE = 3 / 4;
 const DEFAULT_LISTEN: HostPort = { host: "127.0.0.1", port: 9441 };
 const DEFAULT_ISOLATIONS: readonly Isolation[] = ["qemu-kvm", "firecracker"];
 const NO_ADDRESSES: readonly HostPort[] = [];
@@ -141,12 +149,12 @@ export const WORKER_SCHEMA = {
   "qemu.guest_dir": { kind: optional(PATH), fallback: null, variable: "HPCC_GUEST_DIR" },
   "qemu.accelerator": { kind: oneOf(["auto", "kvm", "tcg"]), fallback: "auto", variable: "HPCC_ACCELERATOR" },
   "qemu.boot_deadline_ms": { kind: integer(1_000, 600_000), fallback: 60_000 },
-  "vms.max": { kind: integer(1, 1_000), fallback: 4 },
-  "vms.memory_mib_max": { kind: integer(128, 1024 * 1024), fallback: 4_096 },
+  "vms.max": { kind: optional(integer(1, VMS_MAX)), fallback: null },
+  "vms.memory_mib_max": { kind: optional(integer(128, MEMORY_MIB_MAX)), fallback: null },
   "vms.vcpus_max": { kind: optional(integer(1, 65_536)), fallback: null },
   "vms.vm_memory_mib": { kind: integer(128, 65_536), fallback: 1_024 },
   "vms.vm_vcpus": { kind: integer(1, 64), fallback: 2 },
-  "vms.executions_per_vm_max": { kind: integer(1, 256), fallback: 2 },
+  "vms.executions_per_vm_max": { kind: optional(integer(1, 64)), fallback: null },
   "vms.queue_per_tenant_max": { kind: integer(1, 100_000), fallback: 1_000 },
   "vms.idle_ms": { kind: integer(1_000, 86_400_000), fallback: 600_000 },
   "vms.tenure_ms": { kind: integer(0, 3_600_000), fallback: 10_000 },
@@ -162,7 +170,7 @@ export const WORKER_SCHEMA = {
   "host.snapshots_dir": { kind: optional(PATH), fallback: null },
   "host.cgroup": { kind: optional(PATH), fallback: null },
   "host.known_releases": { kind: listOf(DIGEST), fallback: NO_DIGESTS },
-  slots: { kind: integer(1, 4_096), fallback: 4, variable: "HPCC_WORKER_SLOTS" },
+  slots: { kind: optional(integer(1, SLOTS_MAX)), fallback: null, variable: "HPCC_WORKER_SLOTS" },
   "execution.wall_ms": { kind: integer(1_000, 3_600_000), fallback: 300_000 },
   "execution.memory_mib": { kind: integer(32, 65_536), fallback: 768 },
   "execution.pids": { kind: integer(4, 4_096), fallback: 64 },
@@ -185,6 +193,7 @@ export function loadWorkerConfig(
   env: Environment,
   file: string,
   flags: Readonly<Record<string, string>> = {},
+  { machine = machineSize() }: { readonly machine?: MachineSize } = {},
 ): LoadedWorkerConfig {
   const loaded = loadConfig(WORKER_SCHEMA, { flags, env, files: [{ source: "user", path: file, required: true }] });
   const { values } = loaded;
@@ -194,10 +203,7 @@ export function loadWorkerConfig(
   if (values.state_dir === null) throw invalid("state_dir is required");
   if (values.advertise === null && ["0.0.0.0", "::"].includes(values.listen.host))
     throw invalid("advertise is required with a listen address that nobody can dial");
-  if (values["vms.vm_memory_mib"] > values["vms.memory_mib_max"])
-    throw invalid("vms.vm_memory_mib must not be above vms.memory_mib_max");
-  const vcpusMax = values["vms.vcpus_max"] ?? values["vms.max"] * values["vms.vm_vcpus"];
-  if (values["vms.vm_vcpus"] > vcpusMax) throw invalid("vms.vm_vcpus must not be above vms.vcpus_max");
+  const vms = vmLimits(values, machine, invalid);
   if (values["execution.memory_mib"] > values["vms.vm_memory_mib"])
     throw invalid("execution.memory_mib must not be above vms.vm_memory_mib");
   const baseDir = values["host.base_dir"];
@@ -227,24 +233,8 @@ export function loadWorkerConfig(
       accelerator: values["qemu.accelerator"],
       bootDeadlineMs: values["qemu.boot_deadline_ms"],
     },
-    vms: {
-      vmsMax: values["vms.max"],
-      memoryBytesMax: values["vms.memory_mib_max"] * MIB,
-      vcpusMax,
-      vmMemoryBytes: values["vms.vm_memory_mib"] * MIB,
-      vmVcpus: values["vms.vm_vcpus"],
-      executionsPerVmMax: values["vms.executions_per_vm_max"],
-      queuePerTenantMax: values["vms.queue_per_tenant_max"],
-      idleMs: values["vms.idle_ms"],
-      tenureMs: values["vms.tenure_ms"],
-      parkedMs: values["vms.parked_ms"],
-      parkedMax: values["vms.parked_max"],
-      parkedDiskBytesMax: values["vms.parked_disk_mib_max"] * MIB,
-      sessionMs: values["vms.session_ms"],
-      sparesMax: values["vms.spares_max"],
-    },
+    vms,
     tenants: values.tenants,
-    slots: values.slots,
     execution: {
       wallMs: values["execution.wall_ms"],
       memoryBytes: values["execution.memory_mib"] * MIB,
@@ -269,6 +259,43 @@ export function loadWorkerConfig(
     logLevel: values.log_level,
   };
   return { config, loaded };
+}
+
+/** What is not set follows from the machine: a place for each processor, and room for twice the VMs that fill the places. */
+function vmLimits(
+  values: Loaded<typeof WORKER_SCHEMA>["values"],
+  machine: MachineSize,
+  invalid: (message: string) => HpccError,
+): WorkerConfig["vms"] {
+  const vmMemoryMib = values["vms.vm_memory_mib"];
+  const vmVcpus = values["vms.vm_vcpus"];
+  const executionsPerVmMax = values["vms.executions_per_vm_max"] ?? vmVcpus;
+  const ofMachineMib = Math.floor((machine.memoryBytes / MIB) * DEFAULT_MEMORY_SHARE);
+  const memoryMib = values["vms.memory_mib_max"] ?? Math.min(MEMORY_MIB_MAX, Math.max(ofMachineMib, vmMemoryMib));
+  if (vmMemoryMib > memoryMib) throw invalid("vms.vm_memory_mib must not be above vms.memory_mib_max");
+  const places = values.slots ?? machine.processors;
+  const twice = 2 * Math.ceil(places / executionsPerVmMax);
+  const vmsMax = values["vms.max"] ?? Math.min(VMS_MAX, Math.max(DEFAULT_VMS_MIN, twice));
+  const vcpusMax = values["vms.vcpus_max"] ?? vmsMax * vmVcpus;
+  if (vmVcpus > vcpusMax) throw invalid("vms.vm_vcpus must not be above vms.vcpus_max");
+  const vms = Math.min(vmsMax, Math.floor(memoryMib / vmMemoryMib), Math.floor(vcpusMax / vmVcpus));
+  return {
+    placesMax: values.slots ?? Math.min(places, vms * executionsPerVmMax, SLOTS_MAX),
+    vmsMax,
+    memoryBytesMax: memoryMib * MIB,
+    vcpusMax,
+    vmMemoryBytes: vmMemoryMib * MIB,
+    vmVcpus,
+    executionsPerVmMax,
+    queuePerTenantMax: values["vms.queue_per_tenant_max"],
+    idleMs: values["vms.idle_ms"],
+    tenureMs: values["vms.tenure_ms"],
+    parkedMs: values["vms.parked_ms"],
+    parkedMax: values["vms.parked_max"],
+    parkedDiskBytesMax: values["vms.parked_disk_mib_max"] * MIB,
+    sessionMs: values["vms.session_ms"],
+    sparesMax: values["vms.spares_max"],
+  };
 }
 
 /** Whether Firecracker runs the machines of this process: `auto` goes by who has started it. */

@@ -89,7 +89,7 @@ function settings(config: WorkerConfig, identity: WorkerIdentity) {
     version: VERSION,
     stateFolder: config.stateDir,
     isolationMin: ISOLATIONS.find((isolation) => config.isolation.allowed.includes(isolation)) ?? "firecracker",
-    slots: config.slots,
+    slots: config.vms.placesMax,
     jobsPerStreamMax: config.jobs.perClientMax,
     limits: {
       blobBytesMax: config.jobs.blobBytesMax,
@@ -116,7 +116,7 @@ function offerOf(config: WorkerConfig, worker: RunningWorker, images: WorkerImag
     address: config.advertise ?? worker.address,
     images: images.digests,
     isolation: worker.isolation,
-    slots: config.slots,
+    slots: config.vms.placesMax,
     version: VERSION,
   };
 }

@@ -1,8 +1,11 @@
 // Who leaves when somebody waits and nothing is free. Pure: it looks at VMs and says who.
 //
 // A VM that stands still and holds memory goes first. Then clean ones that wait for a job, then warm ones, the one idle longest
-// before the others. When none is idle, the busy one that has had its place longest, beyond its tenure, takes no more work and
-// leaves, unless its tenant will have no more places than who waits, all that is decided counted.
+// before the others. When none is idle, a busy one takes no more work and leaves when what it runs has ended: at once when its
+// owner would still have no fewer VMs than who waits, after its tenure when he would have one fewer, else never. Owners are
+// compared where they differ first: tenants, then their users, then their keys. All that is decided counts.
+import { compareByParty, PartyCounts } from "./fair-share.ts";
+import type { PoolKey } from "./pool-key.ts";
 import { fits, lacksMemoryAlone, minus, plus, type Room, sumOf } from "./pool-room.ts";
 import type { PooledVm } from "./pooled-vm.ts";
 
@@ -11,8 +14,10 @@ const IDLE_BEFORE_EVICTION_MS = 1_000;
 
 /** Somebody who waits for room. */
 export interface Demand {
-  readonly tenant: string;
+  readonly key: PoolKey;
   readonly room: Room;
+  /** Whether the key has VMs and wants another. */
+  readonly grows: boolean;
 }
 
 export interface Eviction {
@@ -31,43 +36,37 @@ interface View {
 /** What has been decided so far. */
 interface Decided {
   readonly victims: Set<PooledVm>;
-  /** Places that each tenant will have when who leaves is gone and who was granted room has it. */
-  readonly places: Map<string, number>;
+  /** VMs that each party will have when who leaves is gone and who was granted room has it. */
+  readonly held: PartyCounts;
 }
 
 /** Who must leave for these demands, first come first served, beyond what leaves already. */
 export function chooseVictims(demands: readonly Demand[], free: Room, view: View): Eviction {
-  const victims = new Set<PooledVm>();
-  const decided: Decided = { victims, places: new Map() };
-  for (const vm of view.vms) if (vm.holdsPlace && !isLeaving(vm)) addPlaces(decided, vm.key.tenant, 1);
+  const decided: Decided = { victims: new Set(), held: new PartyCounts() };
+  const { victims, held } = decided;
+  let nextMs = Number.POSITIVE_INFINITY;
+  for (const vm of view.vms) if (vm.countsForOwner) held.add(vm.key, 1);
   let coming = plus(free, sumOf(view.vms.map(roomComing)));
   for (const demand of demands) {
     while (!fits(demand.room, coming)) {
       const standing = lacksMemoryAlone(demand.room, coming) ? longestParked(view.vms, victims) : null;
       const victim = standing ?? firstDue(demand, decided, view);
-      if (victim === null) return { victims: [...victims], nextMs: nextDueMs(demand, decided, view) };
+      if (victim === null) break;
       victims.add(victim);
-      if (victim.holdsPlace) addPlaces(decided, victim.key.tenant, -1);
+      if (victim.countsForOwner) held.add(victim.key, -1);
       coming = plus(coming, victim.room);
     }
-    coming = minus(coming, demand.room);
-    addPlaces(decided, demand.tenant, 1);
+    if (fits(demand.room, coming)) {
+      coming = minus(coming, demand.room);
+      held.add(demand.key, 1);
+    } else nextMs = Math.min(nextMs, nextDueMs(demand, decided, view));
   }
-  return { victims: [...victims], nextMs: Number.POSITIVE_INFINITY };
-}
-
-function addPlaces({ places }: Decided, tenant: string, count: number): void {
-  places.set(tenant, (places.get(tenant) ?? 0) + count);
-}
-
-/** Whether it gives its place back by itself. */
-function isLeaving({ state: { t } }: PooledVm): boolean {
-  return t === "destroying" || t === "draining" || t === "scrubbing";
+  return { victims: [...victims], nextMs };
 }
 
 /** What a VM is about to give back. */
 function roomComing(vm: PooledVm): Room {
-  if (!isLeaving(vm)) return sumOf([]);
+  if (!vm.leaving) return sumOf([]);
   return vm.state.t === "scrubbing" ? vm.roomByParking : vm.room;
 }
 
@@ -99,25 +98,16 @@ function idleRank({ key, state }: PooledVm): number {
 }
 
 /** When a VM may be taken from its key for another one; infinity for never. */
-function evictableFromMs(vm: PooledVm, wanted: Demand, { places }: Decided, view: View): number {
+function evictableFromMs(vm: PooledVm, wanted: Demand, { held }: Decided, view: View): number {
   const { state, placeSinceMs, key } = vm;
+  if (state.t !== "warm" && state.t !== "busy") return Number.POSITIVE_INFINITY;
+  if (key.trust === "clean") return placeSinceMs;
+  if (key.text === wanted.key.text) return Number.POSITIVE_INFINITY;
+  const more = compareByParty(key, wanted.key, (party) => held.of(party));
+  if (more > 1) return placeSinceMs;
   const tenureEndMs = placeSinceMs + view.tenureMs;
-  switch (state.t) {
-    case "warm":
-      if (key.trust === "clean") return state.sinceMs;
-      return Math.min(state.sinceMs + IDLE_BEFORE_EVICTION_MS, tenureEndMs);
-    case "busy": {
-      const placesOf = (tenant: string): number => places.get(tenant) ?? 0;
-      const fair = key.tenant === wanted.tenant || placesOf(key.tenant) > placesOf(wanted.tenant);
-      return fair ? tenureEndMs : Number.POSITIVE_INFINITY;
-    }
-    case "booting":
-    case "draining":
-    case "scrubbing":
-    case "parked":
-    case "restoring":
-    case "destroying":
-      return Number.POSITIVE_INFINITY;
-  }
-  throw new Error("bug: unknown state of a VM");
+  if (state.t === "busy") return more > 0 ? tenureEndMs : Number.POSITIVE_INFINITY;
+  // Who has VMs does not take the only one of somebody who may be back in a moment.
+  if (wanted.grows && more <= 0 && held.of(key.text) === 1) return state.sinceMs + view.tenureMs;
+  return Math.min(state.sinceMs + IDLE_BEFORE_EVICTION_MS, tenureEndMs);
 }

@@ -12,6 +12,7 @@ import type { Parking } from "./runtime.ts";
 const STEPS = 2_500;
 const LIMITS: VmPoolLimits = {
   ...HELD_LIMITS,
+  placesMax: 5,
   vmsMax: 4,
   memoryBytesMax: 5 * 2 ** 28,
   vcpusMax: 7,
@@ -130,6 +131,13 @@ class Simulation {
     assert.ok(running <= LIMITS.vmsMax, `${running} VMs`);
     assert.ok(runtime.memoryBytes <= LIMITS.memoryBytesMax, `${runtime.memoryBytes} bytes of memory`);
     assert.ok(runtime.vcpus <= LIMITS.vcpusMax, `${runtime.vcpus} processors`);
+    const executions = runtime.alive.map((machine) => machine.running.length);
+    assert.ok(
+      executions.every((count) => count <= LIMITS.executionsPerVmMax),
+      `${executions.join()} executions`,
+    );
+    const total = executions.reduce((sum, count) => sum + count, 0);
+    assert.ok(total <= LIMITS.placesMax, `${total} executions`);
     const standing = runtime.standing.filter(({ restoring }) => !restoring);
     const parking = runtime.pending.filter(({ kind }) => kind === "park").length;
     assert.ok(standing.length + parking <= LIMITS.parkedMax, `${standing.length} parked`);
@@ -143,14 +151,10 @@ class Simulation {
   #checkOwners(): void {
     const owners = this.#owners();
     const seen = new Set<string>();
-    for (const { id } of [...this.runtime.alive, ...this.runtime.standing.filter(({ restoring }) => !restoring)]) {
-      const owner = owners.get(id);
-      // Its boot could not be recorded, or is not yet.
-      if (owner === undefined) continue;
-      if (owner.trust === "session") {
-        assert.ok(!seen.has(owner.text), `two VMs of one key, one of them ${id}`);
-        seen.add(owner.text);
-      }
+    for (const { id } of this.runtime.standing.filter(({ restoring }) => !restoring)) {
+      const owner = owners.get(id)!;
+      assert.ok(!seen.has(owner.text), `two parked VMs of one key, one of them ${id}`);
+      seen.add(owner.text);
     }
     for (const { id, spec } of this.runtime.machines) {
       const ran = this.#ran(id);

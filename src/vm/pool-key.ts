@@ -21,6 +21,8 @@ export interface PoolKey {
   readonly text: string;
   /** One string for all users of the tenant: as long as a clean VM has run nothing, it may become any of theirs. */
   readonly spareText: string;
+  /** Whom it counts for when places and room are shared, one name each: its tenant, that one's user, the key itself. */
+  readonly parties: readonly [tenant: string, principal: string, key: string];
 }
 
 /** Whose a VM is, as its rows say. A clean one belongs to its tenant until a job gets it, and has no user before. */
@@ -44,7 +46,8 @@ export function makePoolKey(parts: PoolKeyParts): PoolKey {
   const { trustDomain, tenant, user } = principal;
   const text = joined([trustDomain, tenant, user, image, trust, golden]);
   const spareText = joined([trustDomain, tenant, image, golden]);
-  return Object.freeze({ tenant, user, image, trust, golden, text, spareText }) as PoolKey;
+  const parties = [joined([trustDomain, tenant]), joined([trustDomain, tenant, user]), text] as const;
+  return Object.freeze({ tenant, user, image, trust, golden, text, spareText, parties }) as PoolKey;
 }
 
 function joined(fields: readonly string[]): string {

@@ -397,7 +397,9 @@ describe("closing", () => {
   for (const kind of ["boot", "park", "restore", "destroy"] as const)
     it(`ends a ${kind} that is under way, and who waits for it`, async () => {
       const { runtime, clock, pool, execute, told } =
-        kind === "restore" ? await withOneParked() : heldPool({ limits: { parkedMax: kind === "destroy" ? 0 : 1 } });
+        kind === "restore"
+          ? await withOneParked()
+          : heldPool({ limits: { vmsMax: 1, parkedMax: kind === "destroy" ? 0 : 1 } });
       if (kind === "park" || kind === "destroy") {
         const job = execute(A);
         await settle();

@@ -4,6 +4,8 @@ import type { PoolKey, TrustTier } from "./pool-key.ts";
 import type { VmEvent, VmIdentity } from "./vm-event.ts";
 
 export interface VmPoolLimits {
+  /** Executions at a time, in all VMs together. */
+  readonly placesMax: number;
   /** VMs at a time that are not parked, booting ones included. */
   readonly vmsMax: number;
   /** Memory of all VMs together; a parked one whose state is on disk has none. */
@@ -19,7 +21,7 @@ export interface VmPoolLimits {
   readonly queuePerTenantMax: number;
   /** A VM that has run nothing for so long is parked, or destroyed when it cannot be. */
   readonly idleMs: number;
-  /** A busy VM keeps its place for so long when another key waits for it. */
+  /** A busy VM keeps its room for so long when another key waits that has less, but not much less. */
   readonly tenureMs: number;
   /** A parked VM that nobody wanted for so long is destroyed. */
   readonly parkedMs: number;
@@ -42,7 +44,7 @@ export interface PooledExecution {
 
 export interface VmPool extends AsyncDisposable {
   /**
-   * Runs an execution in the VM of `key`, started from `rootfs` if there is none. Errors are those of
+   * Runs an execution in a VM of `key`, started from `rootfs` if there is none or more may run. Errors are those of
    * `AgentSession.execute`, with details.vm when a VM ran it; `vm.boot`; `limit.exceeded` when the tenant's queue is full;
    * `job.cancelled` when the signal aborts while it waits.
    */

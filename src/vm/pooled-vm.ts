@@ -94,6 +94,29 @@ export class PooledVm {
     return this.#placeSinceMs;
   }
 
+  /** Executions in it now. */
+  get executions(): number {
+    return this.#state.t === "busy" || this.#state.t === "draining" ? this.#state.executions : 0;
+  }
+
+  /** Whether it is there for executions of this key: a clean one for all users of its tenant and image. */
+  servesKey(key: PoolKey): boolean {
+    const { trust, spareText, text } = this.key;
+    return trust === "clean" ? key.trust === "clean" && key.spareText === spareText : key.text === text;
+  }
+
+  /** Whether it gives its room back by itself, or is about to be parked. */
+  get leaving(): boolean {
+    const { t } = this.#state;
+    return t === "destroying" || t === "draining" || t === "scrubbing";
+  }
+
+  /** Whether its owner has it, when VMs are compared: not one that is taken from him, but one that leaves after its only job. */
+  get countsForOwner(): boolean {
+    if (!this.holdsPlace) return false;
+    return !this.leaving || (this.#state.t === "draining" && this.#state.reason === "one-job");
+  }
+
   /** Whether it can run something now. */
   get usable(): boolean {
     return (this.#state.t === "warm" || this.#state.t === "busy") && this.#machine?.alive === true;

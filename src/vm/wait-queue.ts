@@ -1,23 +1,32 @@
-// Who waits for a VM: a line per tenant, tenants served in turn, or by a rank that the caller knows. It knows nothing of VMs.
+// Who waits for a VM: a line per key. It says who was served longest ago, and bounds each tenant; who comes next is its caller's matter.
 import { HpccError } from "../base/errors.ts";
+import type { PoolKey } from "./pool-key.ts";
 
 interface Waiter<T> {
   readonly item: T;
   readonly leave: () => void;
 }
 
-/** Of the others it is forgotten when they were served last. */
-const TENANTS_REMEMBERED_MAX = 1024;
+interface Line<T> {
+  readonly key: PoolKey;
+  /** The first comes first; never empty. */
+  readonly waiters: Waiter<T>[];
+}
 
-/** `served`: it has what it waited for. `begun`: something was begun for it, and it waits on. */
-export type Service = "served" | "begun" | "not";
+/** One key's line, as its caller sees it. */
+export interface WaitingLine<T> {
+  readonly key: PoolKey;
+  readonly length: number;
+  readonly first: T;
+}
 
-const isServed = (service: Service): boolean => service === "served";
+/** Of parties who were served before, these are remembered. */
+const PARTIES_REMEMBERED_MAX = 4096;
 
 export class WaitQueue<T> {
   readonly #perTenantMax: number;
-  readonly #lines = new Map<string, Waiter<T>[]>();
-  /** Tenants in the order in which they were served last, also those who wait for nothing now. */
+  readonly #lines = new Map<string, Line<T>>();
+  /** Parties in the order in which they were served last, also those who wait for nothing now. */
   readonly #served = new Map<string, number>();
   #services = 0;
 
@@ -25,72 +34,77 @@ export class WaitQueue<T> {
     this.#perTenantMax = perTenantMax;
   }
 
-  /** Joins the tenant's line; `left` is called when the signal aborts before the item was served. */
-  join(tenant: string, item: T, signal: AbortSignal, left: () => void): void {
-    const line = this.#lines.get(tenant) ?? [];
-    if (line.length >= this.#perTenantMax)
+  /** Joins the key's line; `left` is called when the signal aborts before the item was taken. */
+  join(key: PoolKey, item: T, signal: AbortSignal, left: () => void): void {
+    if (this.#waitingOf(key.tenant) >= this.#perTenantMax)
       throw new HpccError("limit.exceeded", `${this.#perTenantMax} compiles of the tenant wait already`, {
         details: { limit: "queue" },
       });
     const abort = (): void => {
-      this.#remove(tenant, waiter);
+      this.#remove(key, waiter);
       left();
     };
     const waiter: Waiter<T> = { item, leave: () => signal.removeEventListener("abort", abort) };
     signal.addEventListener("abort", abort, { once: true });
-    line.push(waiter);
-    this.#lines.set(tenant, line);
+    const line = this.#lines.get(key.text) ?? { key, waiters: [] };
+    line.waiters.push(waiter);
+    this.#lines.set(key.text, line);
   }
 
-  /**
-   * Serves until nothing more can be: in a round each tenant gets one thing, served or begun for the first of his line whom
-   * `tryServe` can help. The tenant of the lowest rank comes first; of equal ones, who was served longest ago.
-   */
-  serve(tryServe: (item: T) => Service, rank: (tenant: string) => number = () => 0): void {
-    for (let progress = true; progress; ) {
-      progress = false;
-      const served = (tenant: string): number => this.#served.get(tenant) ?? 0;
-      const round = [...this.#lines].sort(([a], [b]) => rank(a) - rank(b) || served(a) - served(b));
-      for (const [tenant, line] of round) {
-        let service: Service = "not";
-        const waiter = line.find(({ item }) => {
-          service = tryServe(item);
-          return service !== "not";
-        });
-        if (!waiter) continue;
-        progress = true;
-        this.#remember(tenant);
-        if (isServed(service)) this.#remove(tenant, waiter);
-      }
-    }
+  /** All lines, the one that began to wait first before the others. */
+  get lines(): readonly WaitingLine<T>[] {
+    return [...this.#lines.values()].map(({ key, waiters }) => ({
+      key,
+      length: waiters.length,
+      first: waiters[0]!.item,
+    }));
   }
 
-  /** Takes all out that match. */
-  takeAll(matches: (item: T) => boolean): T[] {
+  /** Takes the first of a key's line; his parties come last from now on where all else is equal. */
+  take(key: PoolKey): T {
+    const waiter = this.#lines.get(key.text)?.waiters[0];
+    if (waiter === undefined) throw new Error("bug: nobody waits in the line that is served");
+    this.#remove(key, waiter);
+    for (const party of key.parties) this.#remember(party);
+    return waiter.item;
+  }
+
+  /** Takes all out whose key matches, which is asked for each of them. */
+  takeAll(matches: (key: PoolKey) => boolean): T[] {
     const taken: T[] = [];
-    const lines = [...this.#lines];
-    for (const [tenant, line] of lines)
-      for (const waiter of line.filter(({ item }) => matches(item))) {
-        this.#remove(tenant, waiter);
+    for (const { key, waiters } of [...this.#lines.values()])
+      for (const waiter of waiters.filter(() => matches(key))) {
+        this.#remove(key, waiter);
         taken.push(waiter.item);
       }
     return taken;
   }
 
-  #remember(tenant: string): void {
-    this.#services += 1;
-    this.#served.delete(tenant);
-    this.#served.set(tenant, this.#services);
-    const [oldest] = this.#served.keys();
-    if (this.#served.size > TENANTS_REMEMBERED_MAX && oldest !== undefined) this.#served.delete(oldest);
+  /** Grows with each service; 0 for a party that was not served, or too long ago. */
+  servedAt(party: string): number {
+    return this.#served.get(party) ?? 0;
   }
 
-  #remove(tenant: string, waiter: Waiter<T>): void {
+  #waitingOf(tenant: string): number {
+    let waiting = 0;
+    for (const { key, waiters } of this.#lines.values()) if (key.tenant === tenant) waiting += waiters.length;
+    return waiting;
+  }
+
+  #remember(party: string): void {
+    this.#services += 1;
+    this.#served.delete(party);
+    this.#served.set(party, this.#services);
+    const [oldest] = this.#served.keys();
+    if (this.#served.size > PARTIES_REMEMBERED_MAX && oldest !== undefined) this.#served.delete(oldest);
+  }
+
+  #remove(key: PoolKey, waiter: Waiter<T>): void {
     waiter.leave();
-    const line = this.#lines.get(tenant);
-    if (!line) return;
-    const index = line.indexOf(waiter);
-    if (index >= 0) line.splice(index, 1);
-    if (line.length === 0) this.#lines.delete(tenant);
+    const waiters = this.#lines.get(key.text)?.waiters;
+    if (!waiters) return;
+    const index = waiters.indexOf(waiter);
+    if (index >= 0) waiters.splice(index, 1);
+    if (waiters.length === 0) this.#lines.delete(key.text);
   }
 }

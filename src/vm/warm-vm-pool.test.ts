@@ -11,7 +11,7 @@ const key = (tenant: string, user = "ann", image = "gcc"): PoolKey => heldKey(te
 const fixture = (limits: Partial<VmPoolLimits> = {}) => heldPool({ limits });
 
 describe("the pool", () => {
-  it("boots one VM per key, and keeps it for the next execution", async () => {
+  it("boots one VM for what fits into it, and keeps it for the next execution", async () => {
     const { runtime, events, pool, execute } = fixture();
     const both = [execute(key("a")), execute(key("a"))];
     await settle();
@@ -43,7 +43,7 @@ describe("the pool", () => {
   });
 
   it("runs no more than so many executions in a VM", async () => {
-    const { runtime, pool, execute } = fixture();
+    const { runtime, pool, execute } = fixture({ vmsMax: 1 });
     const running = [1, 2, 3].map(() => execute(key("a")));
     await settle();
     const [machine] = runtime.machines;
@@ -100,29 +100,54 @@ describe("the pool", () => {
     await pool.close();
   });
 
-  it("lets a busy VM of a tenant with more of them leave after its tenure", async () => {
-    const { runtime, clock, pool, execute } = fixture();
-    const busy = [execute(key("a")), execute(key("a", "bob"))];
+  it("lets a busy VM leave after its tenure when its tenant has one and another tenant none", async () => {
+    const { runtime, clock, pool, execute } = fixture({ vmsMax: 1 });
+    const busy = execute(key("a"));
     await settle();
     const waiting = execute(key("b"));
     const more = execute(key("a"));
     await settle();
     assert.equal(runtime.machines[0]?.running.length, 2);
-    clock.advance(10_000);
+    clock.advance(9_999);
+    await settle();
+    runtime.machines[0]?.running[0]?.finish();
+    const still = execute(key("a"));
+    await settle();
+    assert.equal(runtime.machines[0]?.running.length, 2, "it takes more until then");
+    clock.advance(1);
     await settle();
     const late = execute(key("a"));
     runtime.machines[0]?.finishAll();
     await settle();
     assert.equal(runtime.machines[0]?.alive, false);
-    assert.equal(runtime.machines[2]?.running.length, 1, "the other tenant has the place");
-    runtime.machines[1]?.running[0]?.finish();
-    runtime.machines[2].running[0]?.finish();
-    await Promise.all([...busy, more, waiting]);
-    // Now there is an idle VM to take for the one that came late.
-    clock.advance(2_000);
+    assert.equal(runtime.machines[1]?.running.length, 1, "the other tenant has the room");
+    runtime.machines[1]?.finishAll();
     await settle();
-    runtime.machines[3]?.running[0]?.finish();
-    await late;
+    clock.advance(1_000);
+    await settle();
+    runtime.machines[2]?.finishAll();
+    await Promise.all([busy, more, still, waiting, late]);
+    await pool.close();
+  });
+
+  it("lets a busy VM leave at once when its tenant has two more than who waits", async () => {
+    const { runtime, pool, execute } = fixture();
+    const busy = [execute(key("a")), execute(key("a", "bob"))];
+    await settle();
+    const waiting = execute(key("b"));
+    const more = execute(key("a"));
+    await settle();
+    assert.deepEqual(
+      runtime.machines.map(({ running }) => running.length),
+      [1, 1],
+      "the one that leaves takes nothing more",
+    );
+    runtime.machines[0]?.finishAll();
+    await settle();
+    assert.equal(runtime.machines[2]?.running.length, 1, "the other tenant has the room");
+    more.catch(() => undefined);
+    for (const machine of runtime.alive) machine.finishAll();
+    await Promise.all([...busy, waiting]);
     await pool.close();
   });
 

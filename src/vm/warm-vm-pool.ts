@@ -1,11 +1,12 @@
-// The pool: one VM per key of the `session` life, parked when idle and restored on demand; and for the `clean` life one VM for
-// each job, with spares started ahead of the next. The tenant that has had least of the places comes first; when nothing is free,
-// eviction.ts says who leaves.
+// The pool: for a key of the `session` life as many VMs as its share of the places fills, the last of which is parked when it is
+// idle and restored on demand; and for the `clean` life one VM for each job, with spares started ahead of the next. A place that
+// becomes free goes to whoever runs least; vm-needs.ts says who gets another VM, and when nothing is free eviction.ts who leaves.
 import type { Clock, Timer } from "../base/clock.ts";
 import { HpccError } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
 import { chooseVictims, type Demand } from "./eviction.ts";
 import type { ExecuteOptions, ExecutionRequest } from "./execution.ts";
+import { compareByParty, fairShares, PartyCounts } from "./fair-share.ts";
 import { mayPark, overQuota } from "./parked-vms.ts";
 import { PlaceTime } from "./place-time.ts";
 import type { PooledExecution, VmEventSink, VmPool, VmPoolLimits } from "./pool.ts";
@@ -14,7 +15,8 @@ import { fits, minus, type Room, roomHeld, roomOfLimits, sumOf } from "./pool-ro
 import { identityOf, PooledVm, type PooledVmDeps } from "./pooled-vm.ts";
 import type { BootSpec, Machine, Runtime } from "./runtime.ts";
 import { SpareDemand } from "./spare-demand.ts";
-import { type Service, WaitQueue } from "./wait-queue.ts";
+import { type VmNeed, vmNeeds } from "./vm-needs.ts";
+import { type WaitingLine, WaitQueue } from "./wait-queue.ts";
 
 export interface WarmVmPoolOptions {
   readonly runtime: Runtime;
@@ -36,18 +38,17 @@ interface Lease {
   readonly machine: Machine;
 }
 
-/** One round of serving: who lacks room, and which clean VMs that boot are spoken for. */
-interface Round {
-  readonly lacking: Map<Waiting | string, Demand>;
-  readonly expecting: Map<string, Set<Waiting>>;
-}
+/** A key whose further VM did not boot gets no more of them for so long; the ones that it has go on. */
+const GROW_AGAIN_MS = 10_000;
 
 export class WarmVmPool implements VmPool {
   readonly #options: WarmVmPoolOptions;
   readonly #vmDeps: PooledVmDeps;
   readonly #vms = new Set<PooledVm>();
-  /** Those of the `session` life, by the text of their key. */
-  readonly #sessions = new Map<string, PooledVm>();
+  /** Executions in VMs now. */
+  readonly #running = new PartyCounts();
+  /** Until when keys do not grow, by their text. */
+  readonly #notGrowing = new Map<string, number>();
   readonly #queue: WaitQueue<Waiting>;
   readonly #spares: SpareDemand;
   readonly #placeTime: PlaceTime;
@@ -83,6 +84,7 @@ export class WarmVmPool implements VmPool {
       if (error.code === "vm.lost") vm.destroy("lost");
       throw new HpccError(error.code, error.message, { cause: error, details: { ...error.details, vm: machine.id } });
     } finally {
+      this.#running.add(key, -1);
       vm.end();
       this.#serve();
     }
@@ -113,7 +115,7 @@ export class WarmVmPool implements VmPool {
       if (this.#closed) throw closedError();
       if (signal.aborted) throw cancelledError();
       const waiting: Waiting = { key, rootfs, serve: resolve, fail: reject };
-      this.#queue.join(key.tenant, waiting, signal, () => reject(cancelledError()));
+      this.#queue.join(key, waiting, signal, () => reject(cancelledError()));
       this.#serve();
     });
   }
@@ -122,72 +124,114 @@ export class WarmVmPool implements VmPool {
   #serve(): void {
     if (this.#closed) return;
     this.#placeTime.advance(this.#options.clock.monotonicMs());
-    const round: Round = { lacking: new Map(), expecting: new Map() };
-    this.#queue.serve(
-      (waiting) => (waiting.key.trust === "clean" ? this.#tryClean(waiting, round) : this.#trySession(waiting, round)),
-      (tenant) => this.#placeTime.usedMs(tenant),
-    );
-    this.#makeRoom([...round.lacking.values()]);
-    if (round.lacking.size === 0) this.#startSpares(round);
+    this.#handOutPlaces();
+    const lacking = this.#startWhatIsNeeded();
+    this.#makeRoom(lacking);
+    if (lacking.length === 0) this.#startSpares();
     this.#placeTime.hold([...this.#vms].filter((vm) => vm.holdsPlace).map((vm) => vm.key.tenant));
   }
 
-  #trySession(waiting: Waiting, { lacking }: Round): Service {
-    const { key, rootfs } = waiting;
-    const vm = this.#sessions.get(key.text);
-    if (vm === undefined || vm.state.t === "parked") {
-      const room = vm?.roomToRestore ?? this.#roomOfOne();
-      if (!fits(room, this.#free())) {
-        lacking.set(key.text, { tenant: key.tenant, room });
-        return "not";
+  /** Begins executions while there are places, each for whoever runs least among those who have a VM for it. */
+  #handOutPlaces(): void {
+    while (this.#running.total < this.#options.limits.placesMax) {
+      let next: { readonly line: WaitingLine<Waiting>; readonly vm: PooledVm } | null = null;
+      for (const line of this.#queue.lines) {
+        const vm = this.#vmFor(line.key);
+        if (vm !== null && (next === null || this.#compareRunning(line.key, next.line.key) < 0)) next = { line, vm };
       }
-      if (vm === undefined) this.#boot(key, rootfs);
-      else vm.restore();
-      return "begun";
+      if (next === null) return;
+      const { line, vm } = next;
+      const { rootfs, serve } = this.#queue.take(line.key);
+      if (line.key.trust === "clean") this.#spares.note(line.key, rootfs, this.#options.clock.monotonicMs());
+      this.#running.add(line.key, 1);
+      serve({ vm, machine: vm.begin(line.key) });
     }
-    const { state } = vm;
-    const full = state.t === "busy" && state.executions >= this.#options.limits.executionsPerVmMax;
-    if (!vm.usable || full) return "not";
-    waiting.serve({ vm, machine: vm.begin(key) });
-    return "served";
   }
 
-  #tryClean(waiting: Waiting, { lacking, expecting }: Round): Service {
-    const { key, rootfs } = waiting;
-    const alike = [...this.#vms].filter((vm) => vm.key.trust === "clean" && vm.key.spareText === key.spareText);
-    const ready = alike.find((vm) => vm.usable);
-    if (ready) {
-      this.#spares.note(key, rootfs, this.#options.clock.monotonicMs());
-      expecting.get(key.spareText)?.delete(waiting);
-      waiting.serve({ vm: ready, machine: ready.begin(key) });
-      return "served";
+  #compareRunning(a: PoolKey, b: PoolKey): number {
+    return (
+      compareByParty(a, b, (party) => this.#running.of(party)) ||
+      compareByParty(a, b, (party) => this.#queue.servedAt(party))
+    );
+  }
+
+  /** A VM that can take an execution of the key now: the fullest, so that others become idle. */
+  #vmFor(key: PoolKey): PooledVm | null {
+    const { executionsPerVmMax } = this.#options.limits;
+    let fullest: PooledVm | null = null;
+    for (const vm of this.#vms)
+      if (vm.servesKey(key) && vm.usable && vm.executions < executionsPerVmMax)
+        if (fullest === null || vm.executions > fullest.executions) fullest = vm;
+    return fullest;
+  }
+
+  /** Starts the VMs that are needed, as far as there is room for them; gives what lacks room. */
+  #startWhatIsNeeded(): Demand[] {
+    const vms = [...this.#vms];
+    const held = new PartyCounts();
+    for (const vm of vms) if (vm.countsForOwner) held.add(vm.key, 1);
+    const lacking: Demand[] = [];
+    const needs = this.#needs();
+    while (needs.length > 0) {
+      const need = needs.reduce((least, other) => (this.#compareHeld(other.key, least.key, held) < 0 ? other : least));
+      const parked = vms.find((vm) => vm.state.t === "parked" && vm.servesKey(need.key));
+      const room = parked?.roomToRestore ?? this.#roomOfOne();
+      held.add(need.key, 1);
+      need.count -= 1;
+      if (need.count === 0) needs.splice(needs.indexOf(need), 1);
+      if (!fits(room, this.#free())) lacking.push({ key: need.key, room, grows: need.grows });
+      else if (parked === undefined) this.#boot(need.key, need.rootfs);
+      else parked.restore();
     }
-    const expected = expecting.get(key.spareText) ?? new Set();
-    expecting.set(key.spareText, expected);
-    if (expected.has(waiting)) return "not";
-    if (expected.size < alike.filter((vm) => vm.state.t === "booting").length) {
-      expected.add(waiting);
-      return "not";
-    }
-    const room = this.#roomOfOne();
-    if (!fits(room, this.#free())) {
-      lacking.set(waiting, { tenant: key.tenant, room });
-      return "not";
-    }
-    this.#boot(key, rootfs);
-    expected.add(waiting);
-    return "begun";
+    return lacking;
+  }
+
+  #needs(): VmNeed[] {
+    const { limits, clock } = this.#options;
+    const lines = this.#queue.lines.map(({ key, length, first }) => ({ key, length, rootfs: first.rootfs }));
+    if (lines.length === 0) return [];
+    const nowMs = clock.monotonicMs();
+    const shares = fairShares(this.#claims(), limits.placesMax);
+    return vmNeeds(lines, [...this.#vms], {
+      executionsPerVmMax: limits.executionsPerVmMax,
+      running: (key) => this.#running.of(key.text),
+      share: (key) => shares.get(key.text) ?? 0,
+      mayGrow: (key) => (this.#notGrowing.get(key.text) ?? 0) <= nowMs,
+    });
+  }
+
+  #claims() {
+    const claims = new Map<string, { readonly key: PoolKey; wanted: number }>();
+    const claim = (key: PoolKey, wanted: number): void => {
+      const before = claims.get(key.text)?.wanted ?? 0;
+      claims.set(key.text, { key, wanted: before + wanted });
+    };
+    for (const { key, length } of this.#queue.lines) claim(key, length);
+    for (const key of this.#running.keys) claim(key, this.#running.of(key.text));
+    return [...claims.values()];
+  }
+
+  /** Who has fewer VMs comes first; of tenants with as many, the one that has had least of them lately. */
+  #compareHeld(a: PoolKey, b: PoolKey, held: PartyCounts): number {
+    return (
+      compareByParty(a, b, (party) => held.of(party)) ||
+      this.#placeTime.usedMs(a.tenant) - this.#placeTime.usedMs(b.tenant) ||
+      compareByParty(a, b, (party) => this.#queue.servedAt(party))
+    );
   }
 
   /** Starts clean VMs for jobs to come, where nobody who waits needs the room. */
-  #startSpares({ expecting }: Round): void {
+  #startSpares(): void {
     const { clock, limits } = this.#options;
     for (const { key, rootfs } of this.#spares.wanted(clock.monotonicMs())) {
+      const alike = (other: PoolKey): boolean => other.trust === "clean" && other.spareText === key.spareText;
       const ready = [...this.#vms].filter(
-        ({ key: other, state }) =>
-          other.trust === "clean" && other.spareText === key.spareText && (state.t === "booting" || state.t === "warm"),
-      );
-      let spares = ready.length - (expecting.get(key.spareText)?.size ?? 0);
+        (vm) => alike(vm.key) && (vm.state.t === "booting" || vm.state.t === "warm"),
+      ).length;
+      let spares = ready;
+      for (const line of this.#queue.lines) if (alike(line.key)) spares -= line.length;
+      // Whoever waits for no more than a place gets what is ready, before there is a spare again.
+      if (spares < 0) continue;
       while (spares < limits.sparesMax && fits(this.#roomOfOne(), this.#free())) {
         this.#boot(key, rootfs);
         spares += 1;
@@ -229,7 +273,6 @@ export class WarmVmPool implements VmPool {
       gone: (gone, bootError) => this.#gone(gone, bootError),
     });
     this.#vms.add(vm);
-    if (key.trust === "session") this.#sessions.set(key.text, vm);
   }
 
   #changed(): void {
@@ -237,9 +280,11 @@ export class WarmVmPool implements VmPool {
     this.#serve();
   }
 
+  /** Of a key's VMs the last is parked: the others come back with the work. */
   #idle(vm: PooledVm): void {
     const { runtime, limits } = this.#options;
-    if (vm.key.trust === "clean" || !vm.usable || !mayPark(this.#scrubbing, runtime.parking, limits)) {
+    const last = !this.#others(vm).some((other) => other.state.t !== "destroying");
+    if (!last || vm.key.trust === "clean" || !vm.usable || !mayPark(this.#scrubbing, runtime.parking, limits)) {
       vm.destroy("idle");
       return;
     }
@@ -257,27 +302,35 @@ export class WarmVmPool implements VmPool {
     return [...this.#vms].filter(({ state }) => state.t === "scrubbing").length;
   }
 
+  /** Other VMs of its key. */
+  #others(vm: PooledVm): PooledVm[] {
+    return [...this.#vms].filter((other) => other !== vm && other.key.text === vm.key.text);
+  }
+
   #gone(vm: PooledVm, bootError: HpccError | null): void {
     this.#vms.delete(vm);
-    if (this.#sessions.get(vm.key.text) === vm) this.#sessions.delete(vm.key.text);
-    if (bootError !== null) this.#failWaiting(vm.key, bootError);
+    if (bootError !== null) this.#bootFailed(vm, bootError);
     if (this.#vms.size === 0) this.#emptied?.();
     this.#serve();
   }
 
   /**
-   * A boot has failed: who waited for it fails, too. A session is all its waiters'; a clean VM was for one alone, the first for whom
-   * no other boots now. Those behind him have their own still to come.
+   * A boot has failed. The only VM of a session was all its waiters', and they fail; a further one is done without for a time. A clean
+   * VM was for one alone, the first for whom no other boots now. Those behind him have their own still to come.
    */
-  #failWaiting(key: PoolKey, error: HpccError): void {
+  #bootFailed(vm: PooledVm, error: HpccError): void {
+    const { key } = vm;
     if (key.trust === "session") {
-      for (const waiting of this.#queue.takeAll((other) => other.key.text === key.text)) waiting.fail(error);
+      const nowMs = this.#options.clock.monotonicMs();
+      for (const [text, untilMs] of this.#notGrowing) if (untilMs <= nowMs) this.#notGrowing.delete(text);
+      if (this.#others(vm).length > 0) this.#notGrowing.set(key.text, nowMs + GROW_AGAIN_MS);
+      else for (const waiting of this.#queue.takeAll((other) => other.text === key.text)) waiting.fail(error);
       return;
     }
     this.#spares.settle(key);
     const alike = (other: PoolKey): boolean => other.trust === "clean" && other.spareText === key.spareText;
-    let booting = [...this.#vms].filter((vm) => alike(vm.key) && vm.state.t === "booting").length;
-    const bereft = (other: Waiting): boolean => alike(other.key) && booting-- === 0;
+    let booting = [...this.#vms].filter((other) => alike(other.key) && other.state.t === "booting").length;
+    const bereft = (other: PoolKey): boolean => alike(other) && booting-- === 0;
     for (const waiting of this.#queue.takeAll(bereft)) waiting.fail(error);
   }
 }

@@ -17,6 +17,7 @@ const FLOOD = 20_000;
 /** An object that must not come to the caller: it follows what breaks the contract. */
 const WRONG = Buffer.from("x");
 const LIMITS = {
+  placesMax: 4,
   vmsMax: 2,
   memoryBytesMax: 2 ** 30,
   vmMemoryBytes: 2 ** 20,

@@ -13,6 +13,7 @@ import { WarmVmPool } from "../../src/vm/warm-vm-pool.ts";
 import { HeldRuntime, heldRequest } from "./held-runtime.ts";
 
 export const HELD_LIMITS: VmPoolLimits = {
+  placesMax: 64,
   vmsMax: 2,
   memoryBytesMax: 2 ** 30,
   vcpusMax: 64,

@@ -156,6 +156,7 @@ describe("the pool with real machines", () => {
     await using pool = new WarmVmPool({
       runtime,
       limits: {
+        placesMax: 2,
         vmsMax: 1,
         memoryBytesMax: MACHINE.memoryBytes,
         vmMemoryBytes: MACHINE.memoryBytes,
