@@ -241,7 +241,10 @@ describe("configuration", () => {
     assert.throws(() => read(identity), invalid(/state_dir is required/));
     assert.throws(() => read('state_dir = "s"'), invalid(/identity.* required/));
     assert.throws(() => read(`state_dir = "s"\nlisten = "0.0.0.0:1"\n${identity}`), invalid(/advertise is required/));
-    assert.throws(() => read(`state_dir = "s"\nvms = { memory_mib_max = 4096, vm_memory_mib = 8192 }\n${identity}`), invalid(/memory_mib_max/));
+    assert.throws(
+      () => read(`state_dir = "s"\nvms = { memory_mib_max = 4096, vm_memory_mib = 8192 }\n${identity}`),
+      invalid(/memory_mib_max/),
+    );
     assert.throws(() => read(`state_dir = "s"\nexecution.memory_mib = 2048\n${identity}`), invalid(/vm_memory_mib/));
     assert.throws(() => read(`state_dir = "s"\nvms.vcpus_max = 1\n${identity}`), invalid(/vm_vcpus .*vcpus_max/));
     assert.throws(() => loadWorkerConfig({}, join(folder, "none.toml")), invalid(/cannot read/));

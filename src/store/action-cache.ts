@@ -22,7 +22,11 @@ export type ActionLookup = { readonly kind: "hit"; readonly action: CachedAction
 
 export interface ActionCache {
   get(key: Digest): Promise<ActionLookup>;
+  /** A result of a VM that was revoked is not kept. */
   put(key: Digest, action: CachedAction): Promise<void>;
+  /** Takes back all that a VM made: nothing of it is found from this call on, also after a crash once it has resolved. */
+  revoke(vm: string): Promise<void>;
+  revoked(vm: string): Promise<boolean>;
 }
 
 /** All that a tenant has; one tenant's stores cannot reach another's. */

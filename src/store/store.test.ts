@@ -1,7 +1,7 @@
 // One contract for every backend, then what only the disk can get wrong.
 import assert from "node:assert/strict";
 import { createHash, randomBytes } from "node:crypto";
-import { mkdtemp, readdir, readFile, rm, truncate, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readdir, readFile, rm, truncate, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, test } from "node:test";
@@ -148,7 +148,72 @@ for (const [name, backend] of Object.entries(BACKENDS))
         assert.ok(found.kind === "hit");
         assert.deepEqual({ ...found.action, result: Buffer.from(found.action.result) }, cached);
       }));
+
+    test("what a revoked VM made is not found, nor kept afterwards; what others made is", async () =>
+      backend(async ({ actions }) => {
+        const [bad, good, late] = ["bad", "good", "late"].map((name) => sha256(Buffer.from(name)));
+        await actions.put(bad!, cached);
+        await actions.put(good!, { ...cached, vm: "vm-2" });
+        const revoking = actions.revoke("vm-1");
+        assert.equal((await actions.get(bad!)).kind, "miss", "at once");
+        await revoking;
+        await actions.put(late!, cached);
+        assert.deepEqual(await Promise.all([bad, good, late].map(async (key) => (await actions.get(key!)).kind)), [
+          "miss",
+          "hit",
+          "miss",
+        ]);
+        assert.deepEqual([await actions.revoked("vm-1"), await actions.revoked("vm-2")], [true, false]);
+        await actions.put(bad!, { ...cached, vm: "vm-3" });
+        assert.equal((await actions.get(bad!)).kind, "hit", "another VM's takes its place");
+      }));
   });
+
+describe("the disk store takes back what a VM made", () => {
+  const key = (name: string) => sha256(Buffer.from(name));
+
+  test("in all of the tenant's entries and no other's, and leaves no mark", async () =>
+    withFolder(async (folder) => {
+      const told: string[] = [];
+      const takenBack = (tenant: string, vm: string, entries: number) => void told.push(`${tenant} ${vm} ${entries}`);
+      const store = await DiskStore.open({ root: folder, clock: new ManualClock(), logger: SILENT_LOGGER, takenBack });
+      const other = parseTenantId("other");
+      for (let at = 0; at < 300; at += 1)
+        await store.tenant(TENANT).actions.put(key(`${at}`), { ...cached, vm: `vm-${at % 3}` });
+      await store.tenant(other).actions.put(key("0"), { ...cached, vm: "vm-0" });
+      await Promise.all(["vm-0", "vm-1"].map(async (vm) => store.tenant(TENANT).actions.revoke(vm)));
+      await store.settled();
+      assert.deepEqual(told.sort(), ["acme vm-0 100", "acme vm-1 100"]);
+      const left = await readdir(join(folder, TENANT, "actions"), { recursive: true });
+      assert.equal(left.filter((name) => name.includes("/")).length, 100);
+      assert.deepEqual(await readdir(join(folder, TENANT, "revoked")), []);
+      assert.equal((await store.tenant(other).actions.get(key("0"))).kind, "hit");
+    }));
+
+  test("also when it was killed between the mark and the sweep", async () =>
+    withFolder(async (folder) => {
+      const first = (await openDisk(folder)).tenant(TENANT);
+      await first.actions.put(key("a"), cached);
+      // What the kill left: the mark, and every entry.
+      await mkdir(join(folder, TENANT, "revoked"));
+      await writeFile(join(folder, TENANT, "revoked", Buffer.from("vm-1").toString("hex")), "");
+      const next = await openDisk(folder);
+      assert.equal((await next.tenant(TENANT).actions.get(key("a"))).kind, "miss");
+      await next.settled();
+      assert.deepEqual(await readdir(join(folder, TENANT, "revoked")), []);
+      const third = await openDisk(folder);
+      assert.equal((await third.tenant(TENANT).actions.get(key("a"))).kind, "miss", "it is gone");
+    }));
+
+  test("for as long as it runs when the mark cannot be written", async () =>
+    withFolder(async (folder) => {
+      const { actions } = (await openDisk(folder)).tenant(TENANT);
+      await actions.put(key("a"), cached);
+      await writeFile(join(folder, TENANT, "revoked"), "no folder");
+      await assert.rejects(actions.revoke("vm-1"), { code: "store.io" });
+      assert.equal((await actions.get(key("a"))).kind, "miss");
+    }));
+});
 
 describe("the disk store", () => {
   const entryPath = (root: string, area: string, digest: Digest) =>

@@ -72,7 +72,7 @@ export class WaitQueue<T> {
   /** Takes all out whose key matches, which is asked for each of them. */
   takeAll(matches: (key: PoolKey) => boolean): T[] {
     const taken: T[] = [];
-    for (const { key, waiters } of [...this.#lines.values()])
+    for (const { key, waiters } of this.#lines.values())
       for (const waiter of waiters.filter(() => matches(key))) {
         this.#remove(key, waiter);
         taken.push(waiter.item);

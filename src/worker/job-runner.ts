@@ -32,6 +32,7 @@ import { Flights } from "./flights.ts";
 import type { WorkerImages } from "./images.ts";
 import { JobRecord, type RecordedResult } from "./job-record.ts";
 import { type JobClient, receiveSource } from "./receive-source.ts";
+import { takeBack } from "./take-back.ts";
 
 export interface JobLimits {
   /** Largest blob of a source, uncompressed. */
@@ -173,6 +174,7 @@ export class JobRunner {
     const { value, first } = await this.#flights.join(job.key, running.signal, async (signal) =>
       this.#compile(running, job, signal),
     );
+    await refuseRevoked(value.origin.vm, running.store);
     const open = await openResult(value, running.store.blobs);
     if (open === null) throw new HpccError("store.corrupt", "the result was lost before it could be sent");
     return this.#succeed(running, first ? "compiled" : "joined", open);
@@ -223,6 +225,8 @@ export class JobRunner {
   async #end(running: Running, kind: AuditKind & ("denied" | "failed"), cause: unknown): Promise<JobAnswer> {
     const error = this.#known(cause);
     const vm = error.details["vm"];
+    if (error.code === "vm.breach" && typeof vm === "string")
+      await takeBack(vm, running.store.actions, this.#options.logger);
     try {
       const end = { kind, note: error.code, ...(typeof vm === "string" ? { vm } : {}) };
       await running.record.append(this.#target(running), end);
@@ -244,6 +248,12 @@ export class JobRunner {
     this.#options.logger.error("worker.job.bug", { error: String((error as Error | null)?.stack ?? error) });
     return new HpccError("job.failed", "the worker failed; its log says why", { cause: error });
   }
+}
+
+/** Its VM broke its contract after it had compiled this. */
+async function refuseRevoked(vm: string, { actions }: TenantStore): Promise<void> {
+  if (await actions.revoked(vm))
+    throw new HpccError("vm.breach", "the microVM that compiled it has broken its contract since", { details: { vm } });
 }
 
 function checkSizes(source: SourceManifest, { blobBytesMax, sourceBytesMax }: JobLimits): void {

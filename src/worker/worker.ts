@@ -22,6 +22,7 @@ import { Inspector } from "./inspection.ts";
 import { type JobCounters, type JobLimits, JobRunner } from "./job-runner.ts";
 import { serveSession } from "./session.ts";
 import { stateFolders } from "./state-folders.ts";
+import { takenBackRows, takingBack } from "./take-back.ts";
 import { vmRows } from "./vm-rows.ts";
 
 export interface WorkerConfig {
@@ -104,10 +105,11 @@ export async function startWorker(config: WorkerConfig, deps: WorkerDeps): Promi
     clock,
     logger,
     cacheBytesMax: config.cacheBytesMax,
+    takenBack: takenBackRows({ log, worker: config.name, clock, logger }),
     ...(faults.write ? { write: faults.write } : {}),
   });
-  const pool = deps.createPool(vmRows({ log, worker: config.name, clock }));
   const store = disk.tenant.bind(disk);
+  const pool = deps.createPool(takingBack(vmRows({ log, worker: config.name, clock }), store, logger));
   const { limits } = config;
   const { images } = deps;
   const runner = new JobRunner({

@@ -2,14 +2,16 @@
 // never synced, since losing one costs a compile.
 import { createHash } from "node:crypto";
 import { readFile } from "node:fs/promises";
+import { basename } from "node:path";
 import { HpccError } from "../../base/errors.ts";
 import { FieldReader, FieldWriter } from "../../core/action/fields.ts";
-import { type Digest, digestHex } from "../../core/digest/digest.ts";
+import { type Digest, digestHex, parseDigest } from "../../core/digest/digest.ts";
 import { ISOLATIONS } from "../../core/isolation.ts";
 import { LIVES } from "../../core/life.ts";
 import type { ActionCache, ActionLookup, CachedAction } from "../action-cache.ts";
 import type { StoreObserver } from "./disk-blob-store.ts";
 import { type DiskFiles, isMissing, storeError } from "./disk-files.ts";
+import { RevokedVms } from "./revoked-vms.ts";
 
 const SCHEMA = "hpcc.cached.v2";
 /** Entries of this schema have no life: every VM was one of a session. */
@@ -20,17 +22,25 @@ const AREA = "actions";
 export class DiskActionCache implements ActionCache {
   readonly #files: DiskFiles;
   readonly #observer: StoreObserver;
+  readonly #revoked: RevokedVms;
 
   constructor(files: DiskFiles, observer: StoreObserver) {
     this.#files = files;
     this.#observer = observer;
+    this.#revoked = new RevokedVms({
+      files,
+      sweep: (vms) => this.#removeOf(vms),
+      swept: (vm, entries) => observer.takenBack(vm, entries),
+      failed: (error) => observer.sweepFailed(error),
+    });
   }
 
   async get(key: Digest): Promise<ActionLookup> {
     const path = this.#files.path(AREA, digestHex(key));
     try {
       const action = decode(key, await readFile(path));
-      if (typeof action !== "string") return { kind: "hit", action };
+      if (typeof action !== "string")
+        return (await this.#revoked.has(action.vm)) ? { kind: "miss" } : { kind: "hit", action };
       await this.#files.quarantine(path, digestHex(key));
       this.#observer.quarantined("action", key, action);
       return { kind: "miss" };
@@ -41,6 +51,7 @@ export class DiskActionCache implements ActionCache {
   }
 
   async put(key: Digest, action: CachedAction): Promise<void> {
+    if (await this.#revoked.has(action.vm)) return;
     const entry = encode(key, action);
     try {
       await this.#files.create(false, async (file) => {
@@ -51,6 +62,45 @@ export class DiskActionCache implements ActionCache {
       throw storeError(error, `cannot keep the cached action ${key}`);
     }
     this.#observer.cacheGrew(entry.length);
+    // It may have been revoked, and swept, while its result was written.
+    if (await this.#revoked.has(action.vm)) await this.#files.removeDurably([this.#files.path(AREA, digestHex(key))]);
+  }
+
+  revoke(vm: string): Promise<void> {
+    return this.#revoked.add(vm);
+  }
+
+  revoked(vm: string): Promise<boolean> {
+    return this.#revoked.has(vm);
+  }
+
+  /** Resolves when nothing is being removed. */
+  settled(): Promise<void> {
+    return this.#revoked.settled();
+  }
+
+  async #removeOf(vms: ReadonlySet<string>): Promise<Map<string, number>> {
+    const removed = new Map<string, number>();
+    const paths: string[] = [];
+    for await (const path of this.#files.paths(AREA)) {
+      const vm = await vmOf(path);
+      if (vm === null || !vms.has(vm)) continue;
+      removed.set(vm, (removed.get(vm) ?? 0) + 1);
+      paths.push(path);
+    }
+    await this.#files.removeDurably(paths);
+    return removed;
+  }
+}
+
+/** The VM that an entry names; null for one that is gone or damaged, which answers nobody. */
+async function vmOf(path: string): Promise<string | null> {
+  try {
+    const action = decode(parseDigest(`sha256:${basename(path)}`, "an entry's name"), await readFile(path));
+    return typeof action === "string" ? null : action.vm;
+  } catch (error) {
+    if (isMissing(error) || error instanceof HpccError) return null;
+    throw error;
   }
 }
 

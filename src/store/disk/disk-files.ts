@@ -34,6 +34,15 @@ export function isMissing(error: unknown): boolean {
   return (error as NodeJS.ErrnoException | null)?.code === "ENOENT";
 }
 
+async function namesIn(folder: string): Promise<string[]> {
+  try {
+    return await readdir(folder);
+  } catch (error) {
+    if (isMissing(error)) return [];
+    throw error;
+  }
+}
+
 /** Syncs folders, one sync for all who wait for the same folder. */
 class FolderSync {
   readonly #waiting = new Map<string, Promise<void>>();
@@ -79,6 +88,31 @@ export class DiskFiles {
   /** Where an entry lives: fanned out by its first two hex digits. */
   path(area: string, hex: string): string {
     return join(this.root, area, hex.slice(0, 2), hex);
+  }
+
+  /** Where a file of a small area lives, which is not fanned out. */
+  plainPath(area: string, name: string): string {
+    return join(this.root, area, name);
+  }
+
+  /** Names in a small area. */
+  async names(area: string): Promise<string[]> {
+    return namesIn(join(this.root, area));
+  }
+
+  /** Paths of all entries of a fanned-out area, as they are found. */
+  async *paths(area: string): AsyncGenerator<string, void, undefined> {
+    for (const fan of await this.names(area))
+      for (const name of await namesIn(join(this.root, area, fan))) yield join(this.root, area, fan, name);
+  }
+
+  /** Removes files; resolves when that is durable. One that is not there is removed already. */
+  async removeDurably(paths: readonly string[]): Promise<void> {
+    for (const path of paths) await rm(path, { force: true });
+    for (const folder of new Set(paths.map(dirname)))
+      await this.#folders.sync(folder).catch((error: unknown) => {
+        if (!isMissing(error)) throw error;
+      });
   }
 
   /**

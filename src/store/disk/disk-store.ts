@@ -21,6 +21,8 @@ export interface DiskStoreOptions {
   readonly durable?: boolean;
   /** A test's place to run out of space. */
   readonly write?: WriteAt;
+  /** What a VM that broke its contract had in the cache of its tenant is removed. */
+  readonly takenBack?: (tenant: TenantId, vm: string, entries: number) => void;
 }
 
 export interface DiskStoreCounters {
@@ -33,7 +35,7 @@ const SWEEP_SHARE = 0.05;
 
 export class DiskStore {
   readonly #options: DiskStoreOptions;
-  readonly #tenants = new Map<TenantId, TenantStore>();
+  readonly #tenants = new Map<TenantId, TenantStore & { readonly actions: DiskActionCache }>();
   #quarantined = 0;
   #evicted = 0;
   #grownBytes = Number.POSITIVE_INFINITY;
@@ -66,17 +68,21 @@ export class DiskStore {
     return { quarantined: this.#quarantined, evicted: this.#evicted };
   }
 
-  /** Resolves when no eviction is under way. */
+  /** Resolves when nothing is being evicted or taken back. */
   async settled(): Promise<void> {
     while (this.#sweep !== null) await this.#sweep;
+    for (const { actions } of this.#tenants.values()) await actions.settled();
   }
 
-  #openTenant(id: TenantId): TenantStore {
+  #openTenant(id: TenantId) {
     const { root, clock, durable, write } = this.#options;
     const files = new DiskFiles(join(root, id), write === undefined ? {} : { write });
     const observer: StoreObserver = {
       quarantined: (kind, digest, problem) => this.#noteQuarantine(id, kind, digest, problem),
       cacheGrew: (bytes) => this.#noteGrowth(bytes),
+      takenBack: (vm, entries) => this.#noteTakenBack(id, vm, entries),
+      sweepFailed: (error) =>
+        this.#options.logger.error("store.revocation.sweep_failed", { tenant: id, error: String(error) }),
     };
     files.removeLeftovers(clock.wallMs()).catch(() => {});
     return {
@@ -88,6 +94,11 @@ export class DiskStore {
   #noteQuarantine(tenant: TenantId, kind: "blob" | "action", digest: Digest, problem: string): void {
     this.#quarantined++;
     this.#options.logger.error(`store.${kind}.quarantined`, { tenant, digest, problem });
+  }
+
+  #noteTakenBack(tenant: TenantId, vm: string, entries: number): void {
+    this.#options.logger.warn("store.actions.taken_back", { tenant, vm, entries });
+    this.#options.takenBack?.(tenant, vm, entries);
   }
 
   #noteGrowth(bytes: number): void {

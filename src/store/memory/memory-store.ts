@@ -51,6 +51,7 @@ class MemoryBlobStore implements BlobStore {
 
 class MemoryActionCache implements ActionCache {
   readonly #actions = new Map<Digest, CachedAction>();
+  readonly #revoked = new Set<string>();
 
   async get(key: Digest): Promise<ActionLookup> {
     const action = this.#actions.get(key);
@@ -58,7 +59,16 @@ class MemoryActionCache implements ActionCache {
   }
 
   async put(key: Digest, action: CachedAction): Promise<void> {
-    this.#actions.set(key, action);
+    if (!this.#revoked.has(action.vm)) this.#actions.set(key, action);
+  }
+
+  async revoke(vm: string): Promise<void> {
+    this.#revoked.add(vm);
+    for (const [key, action] of this.#actions) if (action.vm === vm) this.#actions.delete(key);
+  }
+
+  async revoked(vm: string): Promise<boolean> {
+    return this.#revoked.has(vm);
   }
 }
 

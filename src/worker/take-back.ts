@@ -1,0 +1,67 @@
+// What a VM made is worth nothing once its guest has broken the contract: it is taken out of the cache, whenever that is found out.
+import type { AuditLog } from "../audit/audit-log.ts";
+import type { Clock } from "../base/clock.ts";
+import type { Logger } from "../base/log.ts";
+import type { TenantId } from "../core/identity/spiffe.ts";
+import type { ActionCache, TenantStore } from "../store/action-cache.ts";
+import type { VmEventSink } from "../vm/pool.ts";
+
+/** Resolves when nothing of the VM is found any more; what cannot be written down holds until the worker ends, and is logged. */
+export async function takeBack(vm: string, actions: ActionCache, logger: Logger): Promise<void> {
+  try {
+    await actions.revoke(vm);
+  } catch (error) {
+    logger.error("worker.results.not_taken_back", { vm, error: String(error) });
+  }
+}
+
+/** Tells events on, and takes back what a VM made that ended by a breach, also one that no job saw. */
+export function takingBack(events: VmEventSink, store: (tenant: TenantId) => TenantStore, logger: Logger): VmEventSink {
+  return async (event) => {
+    if (event.t === "destroyed" && event.reason === "breach")
+      await takeBack(event.vm.id, store(event.owner.tenant).actions, logger);
+    await events(event);
+  };
+}
+
+export interface TakenBackOptions {
+  readonly log: AuditLog;
+  readonly worker: string;
+  readonly clock: Clock;
+  readonly logger: Logger;
+}
+
+/** Writes the row of kind `vm` that says how many results were removed. */
+export function takenBackRows({ log, worker, clock, logger }: TakenBackOptions) {
+  return (tenant: TenantId, vm: string, entries: number): void => {
+    const nowMs = clock.wallMs();
+    log
+      .append(
+        {
+          imageDigest: null,
+          sourceDigest: null,
+          flags: null,
+          outputDigest: null,
+          tenant,
+          worker,
+          vm,
+          durationUs: 0,
+          exit: null,
+        },
+        {
+          kind: "vm",
+          note: `results taken back: ${entries}`,
+          principal: null,
+          startMs: nowMs,
+          endMs: nowMs,
+          isolation: null,
+          life: null,
+          actionKey: null,
+          resultDigest: null,
+          compileUs: null,
+          versions: {},
+        },
+      )
+      .catch((error: unknown) => logger.error("vm.event.lost", { event: "taken-back", error: String(error) }));
+  };
+}
