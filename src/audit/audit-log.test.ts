@@ -2,10 +2,11 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { appendFile, copyFile, mkdtemp, readdir, readFile, rm, truncate, writeFile } from "node:fs/promises";
+import { appendFile, copyFile, mkdtemp, readdir, readFile, rm, stat, truncate, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, test } from "node:test";
+import { type SyncedFile, watchSyncs } from "../../test/support/watched-syncs.ts";
 import { ManualClock } from "../base/clock.ts";
 import { SILENT_LOGGER } from "../base/log.ts";
 import { sha256 } from "../core/digest/digest.ts";
@@ -131,6 +132,33 @@ describe("the audit log", () => {
       assert.ok(syncs <= 3, `${syncs} syncs`);
       await log.close();
       assert.equal((await records(folder)).length, 500);
+    }));
+
+  test("tells nobody of a row before the segment that holds it is synced, and its folder before that", async () =>
+    withFolder(async (folder) => {
+      const synced: SyncedFile[] = [];
+      const inode = async (name: string) => (await stat(join(folder, name))).ino;
+      const seen = async (from: number) => {
+        const own = await inode(".");
+        const names = await readdir(folder);
+        const files = new Map(await Promise.all(names.map(async (name) => [await inode(name), name] as const)));
+        return synced.slice(from).map(({ ino }) => (ino === own ? "folder" : (files.get(ino) ?? "another")));
+      };
+      await watchSyncs(
+        (file) => void synced.push(file),
+        async () => {
+          const log = await open(folder, { segmentBytesMax: 1 });
+          assert.deepEqual(await seen(0), ["folder"]);
+          await log.append(rowOf(0), BODY);
+          assert.deepEqual(await seen(1), ["0000000000000001.log"]);
+          await log.append(rowOf(1), BODY);
+          assert.deepEqual(await seen(2), ["folder", "0000000000000002.log"]);
+          await log.close();
+          const before = synced.length;
+          await (await open(folder)).close();
+          assert.deepEqual(await seen(before), ["0000000000000002.log", "folder"], "what was there before is, too");
+        },
+      );
     }));
 
   test("sets a torn end aside, wherever it is torn, and says so", async () =>

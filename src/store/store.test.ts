@@ -1,11 +1,13 @@
 // One contract for every backend, then what only the disk can get wrong.
 import assert from "node:assert/strict";
 import { createHash, randomBytes } from "node:crypto";
+import { readdirSync, statSync } from "node:fs";
 import { mkdir, mkdtemp, readdir, readFile, rm, truncate, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import { zstdCompressSync } from "node:zlib";
+import { watchSyncs } from "../../test/support/watched-syncs.ts";
 import { ManualClock } from "../base/clock.ts";
 import { SILENT_LOGGER } from "../base/log.ts";
 import { FieldWriter } from "../core/action/fields.ts";
@@ -213,6 +215,57 @@ describe("the disk store takes back what a VM made", () => {
       await assert.rejects(actions.revoke("vm-1"), { code: "store.io" });
       assert.equal((await actions.get(key("a"))).kind, "miss");
     }));
+});
+
+describe("what is kept is on the disk when it is said to be", () => {
+  /** What is synced in the tenant's folder while something runs, with random parts of names told as what they are. */
+  async function syncsDuring(run: (store: DiskStore, synced: readonly string[]) => Promise<void>): Promise<string[]> {
+    const synced: string[] = [];
+    await withFolder(async (folder) => {
+      const root = join(folder, TENANT);
+      const nameOf = (ino: number): string => {
+        const names = [".", ...readdirSync(root, { recursive: true, encoding: "utf8" })];
+        const name = names.find((path) => statSync(join(root, path)).ino === ino) ?? "unknown";
+        return name.replace(/^tmp\/[0-9a-f]{24}$/, "tmp/NEW").replace(/\/[0-9a-f]{2}$/, "/FAN");
+      };
+      const store = await openDisk(folder);
+      await watchSyncs(
+        ({ ino }) => void synced.push(nameOf(ino)),
+        () => run(store, synced),
+      );
+    });
+    return synced;
+  }
+  const put = (retention: "kept" | "cache", size: number) =>
+    syncsDuring(async (store) => {
+      await store.tenant(TENANT).blobs.putBytes(cut(randomBytes(size), 65_536), retention, SIZE_MAX);
+    });
+
+  test("a kept blob before it has its name, and then every folder that is new", async () => {
+    const [file, ...folders] = await put("kept", 100);
+    assert.equal(file, "tmp/NEW");
+    assert.deepEqual(folders.sort(), [".", "kept", "kept/FAN"]);
+  });
+
+  test("a large one piece by piece", async () => {
+    const synced = await put("kept", 13 * 1024 * 1024);
+    assert.ok(synced.filter((name) => name === "tmp/NEW").length >= 3, synced.join());
+  });
+
+  test("a result is not: losing it costs a compile", async () => {
+    assert.deepEqual(await put("cache", 100), []);
+  });
+
+  test("the mark of a revoked VM, and the removal of its entries before that of the mark", async () => {
+    const synced = await syncsDuring(async (store, told) => {
+      const { actions } = store.tenant(TENANT);
+      await actions.put(sha256(Buffer.from("a")), cached);
+      await actions.revoke("vm-1");
+      assert.deepEqual(told.slice(0, 3), ["tmp/NEW", ".", "revoked"]);
+      await store.settled();
+    });
+    assert.deepEqual(synced.slice(3), ["actions/FAN", "revoked"]);
+  });
 });
 
 describe("the disk store", () => {

@@ -25,19 +25,17 @@ export class RevokedVms {
   readonly #pending = new Set<string>();
   /** In the order in which they were swept. */
   readonly #swept = new Set<string>();
-  readonly #loaded: Promise<void>;
+  /** Not before anybody looks anything up: who opens a store to read of rows changes nothing. */
+  #loading: Promise<void> | null = null;
   #sweeping: Promise<void> | null = null;
 
   constructor(options: RevokedVmsOptions) {
     this.#options = options;
-    this.#loaded = this.#load();
-    // Whoever asks is told.
-    this.#loaded.catch(() => undefined);
   }
 
   /** Throws when the marks cannot be read: nobody knows then what is revoked. */
   async has(vm: string): Promise<boolean> {
-    await this.#loaded;
+    await (this.#loading ??= this.#load());
     return this.#pending.has(vm) || this.#swept.has(vm);
   }
 
@@ -56,7 +54,7 @@ export class RevokedVms {
 
   /** Resolves when no sweep is under way. */
   async settled(): Promise<void> {
-    await this.#loaded.catch(() => undefined);
+    await this.#loading?.catch(() => undefined);
     while (this.#sweeping !== null) await this.#sweeping;
   }
 
