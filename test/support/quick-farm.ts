@@ -17,7 +17,7 @@ import type { VmEventSink, VmPool } from "../../src/vm/pool.ts";
 import type { TlsMaterial } from "../../src/wire/grpc/tls.ts";
 import { inspectTls } from "../../src/wire/grpc/tls-files.ts";
 import { startRegistration } from "../../src/worker/registration.ts";
-import { startWorker } from "../../src/worker/worker.ts";
+import { type RunningWorker, startWorker } from "../../src/worker/worker.ts";
 import { TEST_TRUST_DOMAIN, TestAuthority } from "./certificates.ts";
 import { SandboxPool } from "./sandbox-pool.ts";
 
@@ -29,6 +29,8 @@ export interface QuickFarmOptions {
   readonly images: readonly string[];
   readonly logger?: Logger;
   readonly fallback?: "image" | "none";
+  /** Compiles at a time, as told to the scheduler. */
+  readonly slots?: number;
   /** In place of sandboxes. */
   readonly createPool?: (events: VmEventSink) => VmPool;
 }
@@ -39,20 +41,13 @@ export class QuickFarm {
   readonly env: Readonly<Record<string, string>>;
   pool: SandboxPool | null = null;
   readonly #ends: (() => Promise<unknown>)[] = [];
+  #joining: { readonly authority: TestAuthority; readonly schedulerPort: number } | null = null;
+  #worker: RunningWorker | null = null;
   readonly #options: QuickFarmOptions;
 
   private constructor(options: QuickFarmOptions) {
     this.#options = options;
-    const { folder } = this;
-    this.env = {
-      PATH: process.env["PATH"] ?? "",
-      HOME: folder,
-      LANG: "C.UTF-8",
-      HPCC_RUNTIME_DIR: join(folder, "run"),
-      HPCC_STATE_DIR: join(folder, "state"),
-      HPCC_CONFIG: join(folder, "config.toml"),
-      HPCC_IMAGE_DIR: options.imageFolder,
-    };
+    this.env = userEnv(this.folder, options.imageFolder);
   }
 
   static async start(options: QuickFarmOptions): Promise<QuickFarm> {
@@ -66,8 +61,22 @@ export class QuickFarm {
     }
   }
 
+  /** What the worker tells schedulers. */
+  get load(): ReturnType<RunningWorker["load"]> {
+    if (this.#worker === null) throw new Error("bug: the farm has not started");
+    return this.#worker.load();
+  }
+
   rootfs(image: string): string {
     return rootfsPath(this.#options.imageFolder, { digest: image as Digest });
+  }
+
+  /** A further user of the same tenant with a daemon of his own; gives the environment of his calls. */
+  async addUser(name: string): Promise<Readonly<Record<string, string>>> {
+    const home = join(this.folder, `user-${name}`);
+    mkdirSync(home);
+    await this.#startUser(name, home);
+    return userEnv(home, this.#options.imageFolder);
   }
 
   async close(): Promise<void> {
@@ -77,7 +86,7 @@ export class QuickFarm {
 
   async #start(): Promise<void> {
     const { folder } = this;
-    const { imageFolder, logger = SILENT_LOGGER } = this.#options;
+    const { imageFolder, logger = SILENT_LOGGER, slots = 4 } = this.#options;
     const images = this.#options.images.map((image) => parseDigest(image, "image"));
     const store = new ImageStore(imageFolder);
     for (const image of images) await store.rootfs(image);
@@ -106,8 +115,8 @@ export class QuickFarm {
         version: "0.1.0",
         stateFolder: join(folder, "worker"),
         isolationMin: "qemu-tcg",
-        slots: 4,
-        jobsPerStreamMax: 64,
+        slots,
+        jobsPerStreamMax: 256,
         limits: {
           blobBytesMax: 256 * 1024 * 1024,
           sourceBytesMax: 512 * 1024 * 1024,
@@ -151,7 +160,7 @@ export class QuickFarm {
         address: worker.address,
         images,
         isolation: "qemu-tcg",
-        slots: 4,
+        slots,
         version: "0.1.0",
       }),
       load: () => worker.load(),
@@ -159,34 +168,55 @@ export class QuickFarm {
       logger,
     });
     this.#ends.push(() => registration.close());
-    const user = await authority.issue("tenant/acme/user/ann");
-    for (const [name, bytes] of Object.entries(user))
-      writeFileSync(join(folder, `${name}.pem`), bytes as Uint8Array, { mode: 0o600 });
+    this.#worker = worker;
+    this.#joining = { authority, schedulerPort: scheduler.address.port };
+    await this.#startUser("ann", folder);
+  }
+
+  /** The user's identity, configuration and daemon, all in one folder. */
+  async #startUser(name: string, home: string): Promise<void> {
+    const { imageFolder, images, fallback = "image", logger = SILENT_LOGGER } = this.#options;
+    if (this.#joining === null) throw new Error("bug: the farm has not started");
+    const user = await this.#joining.authority.issue(`tenant/acme/user/${name}`);
+    for (const [part, bytes] of Object.entries(user))
+      writeFileSync(join(home, `${part}.pem`), bytes as Uint8Array, { mode: 0o600 });
     writeFileSync(
-      join(folder, "config.toml"),
-      `schedulers = ["127.0.0.1:${scheduler.address.port}"]
-fallback = "${this.#options.fallback ?? "image"}"
+      join(home, "config.toml"),
+      `schedulers = ["127.0.0.1:${this.#joining.schedulerPort}"]
+fallback = "${fallback}"
 isolation_min = "qemu-tcg"
 [identity]
-certificate = "${folder}/certificate.pem"
-key = "${folder}/key.pem"
-ca = "${folder}/ca.pem"
+certificate = "${home}/certificate.pem"
+key = "${home}/key.pem"
+ca = "${home}/ca.pem"
 [images]
 allowed = [${images.map((image) => JSON.stringify(image)).join(", ")}]
 [daemon]
 idle_ms = 0
 `,
     );
-    mkdirSync(join(folder, "run"), { mode: 0o700 });
+    mkdirSync(join(home, "run"), { mode: 0o700 });
     const directories: Directories = {
-      runtime: join(folder, "run"),
-      state: join(folder, "state"),
+      runtime: join(home, "run"),
+      state: join(home, "state"),
       images: imageFolder,
-      userConfig: join(folder, "config.toml"),
-      systemConfig: join(folder, "none.toml"),
+      userConfig: join(home, "config.toml"),
+      systemConfig: join(home, "none.toml"),
     };
     const { config } = loadClientConfig({ env: {}, projectRoot: null, directories });
-    const daemon = await startDaemon({ config, directories, logger, clock, version: "0.1.0" });
+    const daemon = await startDaemon({ config, directories, logger, clock: SYSTEM_CLOCK, version: "0.1.0" });
     this.#ends.push(() => daemon.close());
   }
+}
+
+function userEnv(home: string, imageFolder: string): Record<string, string> {
+  return {
+    PATH: process.env["PATH"] ?? "",
+    HOME: home,
+    LANG: "C.UTF-8",
+    HPCC_RUNTIME_DIR: join(home, "run"),
+    HPCC_STATE_DIR: join(home, "state"),
+    HPCC_CONFIG: join(home, "config.toml"),
+    HPCC_IMAGE_DIR: imageFolder,
+  };
 }

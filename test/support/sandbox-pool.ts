@@ -75,7 +75,7 @@ export class SandboxPool implements VmPool {
     }
     const booted = await vm;
     this.executed.push(request);
-    return { vm: booted, life: key.trust, result: await run(rootfs, request, signal) };
+    return { vm: booted, life: key.trust, result: await runInSandbox(rootfs, request, signal) };
   }
 
   async close(): Promise<void> {}
@@ -104,7 +104,12 @@ export class SandboxPool implements VmPool {
   }
 }
 
-async function run(rootfs: string, request: ExecutionRequest, signal: AbortSignal): Promise<ExecutionResult> {
+/** Runs one execution in a sandbox of the unpacked image. */
+export async function runInSandbox(
+  rootfs: string,
+  request: ExecutionRequest,
+  signal: AbortSignal,
+): Promise<ExecutionResult> {
   const base = await mkdtemp(join(tmpdir(), "hpcc-guest-"));
   const local = (path: ByteString) => Buffer.concat([Buffer.from(base), bytesOf(path)]);
   try {

@@ -51,7 +51,6 @@ export class DiskActionCache implements ActionCache {
   }
 
   async put(key: Digest, action: CachedAction): Promise<void> {
-    if (await this.#revoked.has(action.vm)) return;
     const entry = encode(key, action);
     try {
       await this.#files.create(false, async (file) => {
@@ -62,7 +61,7 @@ export class DiskActionCache implements ActionCache {
       throw storeError(error, `cannot keep the cached action ${key}`);
     }
     this.#observer.cacheGrew(entry.length);
-    // It may have been revoked, and swept, while its result was written.
+    // Asked last: it may have been revoked, and swept, while its result was written.
     if (await this.#revoked.has(action.vm)) await this.#files.removeDurably([this.#files.path(AREA, digestHex(key))]);
   }
 
