@@ -161,6 +161,22 @@ describe("the audit log", () => {
       );
     }));
 
+  test("lets no other user of the machine read it", async () =>
+    withFolder(async (folder) => {
+      const before = process.umask(0);
+      try {
+        const log = join(folder, "log");
+        await append(log, 0, 3, { segmentBytesMax: 1 });
+        await appendFile(join(log, "0000000000000003.log"), "torn");
+        await append(log, 3, 4);
+        const names = [".", ...(await readdir(log))];
+        assert.equal(names.length, 1 + 3 + 1, names.join());
+        for (const name of names) assert.equal((await stat(join(log, name))).mode & 0o077, 0, name);
+      } finally {
+        process.umask(before);
+      }
+    }));
+
   test("sets a torn end aside, wherever it is torn, and says so", async () =>
     withFolder(async (folder) => {
       await append(folder, 0, 3);

@@ -15,7 +15,7 @@ import { type Digest, digestHex, sha256 } from "../core/digest/digest.ts";
 import { parseTenantId } from "../core/identity/spiffe.ts";
 import type { CachedAction, TenantStore } from "./action-cache.ts";
 import type { BlobStore } from "./blob-store.ts";
-import { type WriteAt, writeAt } from "./disk/disk-files.ts";
+import { DiskFiles, type WriteAt, writeAt } from "./disk/disk-files.ts";
 import { DiskStore } from "./disk/disk-store.ts";
 import { memoryStore } from "./memory/memory-store.ts";
 import { inflate } from "./zstd-codec.ts";
@@ -207,6 +207,25 @@ describe("the disk store takes back what a VM made", () => {
       assert.equal((await third.tenant(TENANT).actions.get(key("a"))).kind, "miss", "it is gone");
     }));
 
+  test("and nothing that comes into the cache after the sweep", async () =>
+    withFolder(async (folder) => {
+      let hold = Promise.resolve();
+      const write: WriteAt = async (handle, bytes, position) => {
+        await writeAt(handle, bytes, position);
+        await hold;
+      };
+      const store = await openDisk(folder, { write });
+      const { actions } = store.tenant(TENANT);
+      const { promise, resolve } = Promise.withResolvers<void>();
+      hold = promise;
+      const putting = actions.put(key("a"), cached);
+      await actions.revoke("vm-1");
+      await store.settled();
+      resolve();
+      await putting;
+      assert.deepEqual(await readdir(join(folder, TENANT, "actions", digestHex(key("a")).slice(0, 2))), []);
+    }));
+
   test("for as long as it runs when the mark cannot be written", async () =>
     withFolder(async (folder) => {
       const { actions } = (await openDisk(folder)).tenant(TENANT);
@@ -280,6 +299,38 @@ describe("the disk store", () => {
       assert.deepEqual(await again.tenant(parseTenantId("other")).blobs.get(ref.digest), { kind: "miss" });
     }));
 
+  test("removes what a killed process left, and nothing that is being written", async () =>
+    withFolder(async (folder) => {
+      const files = new DiskFiles(folder);
+      await mkdir(join(folder, "tmp"));
+      const nowMs = Date.now();
+      for (const [name, ageMs] of [["old", 3_600_001] as const, ["young", 3_500_000] as const]) {
+        await writeFile(join(folder, "tmp", name), "");
+        await files.touch(join(folder, "tmp", name), nowMs - ageMs);
+      }
+      await files.removeLeftovers(nowMs);
+      assert.deepEqual(await readdir(join(folder, "tmp")), ["young"]);
+    }));
+
+  test("lets no other user of the machine read anything", async () =>
+    withFolder(async (folder) => {
+      const before = process.umask(0);
+      try {
+        const disk = await openDisk(join(folder, "store"));
+        const { blobs, actions } = disk.tenant(TENANT);
+        await blobs.putBytes(text, "kept", SIZE_MAX);
+        const ref = await blobs.putBytes(noise, "cache", SIZE_MAX);
+        await actions.put(ref.digest, cached);
+        await truncate(entryPath(join(folder, "store"), "cache", ref.digest), 9);
+        assert.equal((await blobs.get(ref.digest)).kind, "miss");
+        const names = readdirSync(folder, { recursive: true, encoding: "utf8" });
+        assert.ok(names.length > 8);
+        for (const name of names) assert.equal(statSync(join(folder, name)).mode & 0o077, 0, name);
+      } finally {
+        process.umask(before);
+      }
+    }));
+
   test("sets any damaged entry aside, counts it, and misses", async () => {
     for (const bytes of [text, noise])
       await withFolder(async (folder) => {
@@ -321,6 +372,25 @@ describe("the disk store", () => {
       assert.deepEqual(await actions.get(key), { kind: "miss" });
       assert.deepEqual(await actions.get(other), { kind: "miss" });
       assert.equal(disk.counters.quarantined, 2);
+    }));
+
+  test("sets an action aside of which any byte has changed, or that says more than it should", async () =>
+    withFolder(async (folder) => {
+      const disk = await openDisk(folder);
+      const { actions } = disk.tenant(TENANT);
+      const key = sha256(Buffer.from("key"));
+      await actions.put(key, cached);
+      const path = entryPath(folder, "actions", key);
+      const good = await readFile(path);
+      const body = good.subarray(0, -32);
+      const longer = Buffer.concat([body, new FieldWriter().u32(9, 1).finish()]);
+      const damaged = [...good.keys()].map((at) => Buffer.from(good).fill(good[at]! ^ 1, at, at + 1));
+      const all = [...damaged, Buffer.concat([longer, createHash("sha256").update(longer).digest()])];
+      for (const bytes of all) {
+        await writeFile(path, bytes);
+        assert.deepEqual(await actions.get(key), { kind: "miss" });
+      }
+      assert.equal(disk.counters.quarantined, all.length);
     }));
 
   test("reads an action from before lives were kept as one of a session, and none of a later schema", async () =>
