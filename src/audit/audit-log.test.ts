@@ -268,6 +268,18 @@ describe("the audit log", () => {
       await assert.rejects(records(folder), { code: "audit.corrupt" });
     }));
 
+  test("damage before a segment that is still empty is corruption, and not the end", async () =>
+    withFolder(async (folder) => {
+      await append(folder, 0, 3);
+      await writeFile(join(folder, "0000000000000004.log"), "");
+      await append(folder, 3, 3);
+      const path = join(folder, "0000000000000001.log");
+      const bytes = await readFile(path);
+      bytes[bytes.length - 2]! ^= 1;
+      await writeFile(path, bytes);
+      await assert.rejects(open(folder), { code: "audit.corrupt" });
+    }));
+
   test("a reader meets a half-written end as the end", async () =>
     withFolder(async (folder) => {
       await append(folder, 0, 2);
