@@ -13,7 +13,7 @@ import type { CallAnswer, LauncherCall } from "../control/launcher-connection.ts
 import type { InputCaches } from "../files-form/gather-inputs.ts";
 import { prepareFiles } from "../files-form/prepare-files.ts";
 import type { ImageCompiler, Project, ProjectPlace } from "../project.ts";
-import { isWorkersWord, type RemoteWorker } from "../remote/remote-job.ts";
+import { isWorkersWord, type RemoteWorkers } from "../remote/remote-job.ts";
 import { prepareText } from "../text-form/prepare-text.ts";
 import { answerLocally } from "../tiers/local-tier.ts";
 import type { TierEnd } from "../tiers/tier.ts";
@@ -27,7 +27,7 @@ import { type Bypass, bypass, type Stage } from "./stage.ts";
 
 export interface PipelineParts extends InputCaches {
   /** Null when nothing remote is configured. */
-  readonly worker: RemoteWorker | null;
+  readonly worker: RemoteWorkers | null;
   readonly counts: CallCounts;
   /** Bounds the compiles that are prepared or sent at a time, and with them the daemon's memory. */
   readonly slots: Semaphore;
@@ -94,7 +94,7 @@ async function remoteEnd(running: Running): Promise<Answered | Bypass> {
   const { call, project, compiler, parts } = running;
   const parsed = parseCall(call.message, compiler);
   if (parsed.kind === "bypass") return parsed;
-  if (parts.worker === null) return bypass("remote_unavailable");
+  if (parts.worker === null || !(await parts.worker.available(call.signal))) return bypass("remote_unavailable");
   const release = await parts.slots.take(call.signal);
   const folder = `${project.callFolder}/${randomUUID()}` as ByteString;
   // The launcher copies large outputs out of the folder before it says that it is done.
@@ -111,7 +111,7 @@ async function remoteEnd(running: Running): Promise<Answered | Bypass> {
 interface Placed extends Running {
   readonly invocation: GnuInvocation;
   readonly folder: ByteString;
-  readonly worker: RemoteWorker;
+  readonly worker: RemoteWorkers;
 }
 
 /** Compiles where checkouts share results, and again with the project at its own path where an output cannot be shared. */

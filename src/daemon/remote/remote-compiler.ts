@@ -14,7 +14,7 @@ import {
   type RemoteJob,
   type RemoteOptions,
   type RemoteResult,
-  type RemoteWorker,
+  type RemoteWorkers,
 } from "./remote-job.ts";
 import { SchedulerWatch } from "./scheduler-watch.ts";
 import { UNREACHABLE, type WorkerConnections } from "./worker-connections.ts";
@@ -37,7 +37,7 @@ const ATTEMPTS_MAX = 3;
 /** How long calls wait for the schedulers' first answer, from the start of the watch. */
 const FIRST_ANSWER_MS = 5_000;
 
-export class RemoteCompiler implements RemoteWorker {
+export class RemoteCompiler implements RemoteWorkers {
   readonly #options: RemoteCompilerOptions;
   readonly #watch: SchedulerWatch;
   /** Calls do not wait for a first answer after this time (monotonic). */

@@ -83,6 +83,12 @@ export interface RemoteWorker {
   compile(job: RemoteJob, options: RemoteOptions): Promise<RemoteResult>;
 }
 
+/** The way to whichever worker takes a job. */
+export interface RemoteWorkers extends RemoteWorker {
+  /** Whether a worker is there that would be given a job, asked before anything is made for one. Answers at once but for the first call. */
+  available(signal: AbortSignal): Promise<boolean>;
+}
+
 /** A job's end as the worker told it. */
 export function workersWord(code: ErrorCode, message: string): HpccError {
   return new HpccError(code, `the worker: ${message}`, { details: { from: "worker" } });
