@@ -33,7 +33,7 @@ function jobOf(imageDigest: Digest): RemoteJob {
       terminalColumns: null,
       determinism: "default",
     },
-    manifest: encodeSourceManifest(sourceManifest([])),
+    manifest: encodeSourceManifest(sourceManifest("files", [])),
     openBlob: () => assert.fail("nothing is asked for"),
     isolationMin: "qemu-tcg",
     deadlineMs: 60_000,
