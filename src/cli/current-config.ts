@@ -1,10 +1,10 @@
 // The client's configuration of the folder in which a command runs, and what it leads to.
 import { existsSync, realpathSync } from "node:fs";
-import { byteStringOf, bytesOf } from "../base/byte-string.ts";
+import { type ByteString, byteStringOf, bytesOf } from "../base/byte-string.ts";
 import { HpccError } from "../base/errors.ts";
 import { type ClientConfig, type LoadedClientConfig, loadClientConfig } from "../config/client.ts";
 import type { Environment } from "../config/directories.ts";
-import { findProjectRoot } from "../config/project-root.ts";
+import { bindingProject, findProjectRoot } from "../config/project-root.ts";
 import { type Identity, sameTrustDomain } from "../core/identity/spiffe.ts";
 import { SchedulerService } from "../gen/hpcc/scheduler/v1/scheduler_pb.js";
 import { RpcClient } from "../wire/grpc/client.ts";
@@ -16,8 +16,20 @@ const SCHEDULER_DEADLINE_MS = 5_000;
 /** Reads the configuration for the current folder. */
 export function currentClientConfig(env: Environment): LoadedClientConfig {
   const folder = byteStringOf(realpathSync.native(".", "buffer"));
-  const projectRoot = findProjectRoot(folder, (path) => existsSync(bytesOf(path)));
-  return loadClientConfig({ env, projectRoot });
+  const exists = (path: ByteString) => existsSync(bytesOf(path));
+  const load = (projectRoot: ByteString | null) => loadClientConfig({ env, projectRoot });
+  const own = findProjectRoot(folder, exists);
+  return load(own === null ? null : bindingProject(own, exists, (root) => readable(() => load(root).config)));
+}
+
+/** What a file says; null when that cannot be understood. */
+function readable<T>(read: () => T): T | null {
+  try {
+    return read();
+  } catch (error) {
+    if (error instanceof HpccError && error.code === "config.invalid") return null;
+    throw error;
+  }
 }
 
 /** The user's own credentials. */

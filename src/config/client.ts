@@ -24,6 +24,8 @@ export type SourceForm = (typeof SOURCE_FORMS)[number];
 export const PATHS = ["shared", "own"] as const;
 export type Paths = (typeof PATHS)[number];
 
+const NESTED_PROJECTS = ["own", "outer"] as const;
+
 export interface IdentityFiles {
   readonly certificate: string;
   readonly key: string;
@@ -44,6 +46,8 @@ export interface ClientConfig {
   /** Null when no certificate is configured: then nothing is remote. */
   readonly identity: IdentityFiles | null;
   readonly image: ProjectImage;
+  /** Whose image the projects below this one's folder are bound to: their own, or this outer one's. */
+  readonly nestedProjects: (typeof NESTED_PROJECTS)[number];
   readonly fallback: Fallback;
   readonly determinism: DeterminismPolicy;
   /** What travels to a worker: the files that a call reads, or preprocessed text. */
@@ -77,6 +81,12 @@ export const CLIENT_SCHEMA = {
   "identity.key": { kind: optional(PATH), fallback: null, variable: "HPCC_IDENTITY_KEY" },
   "identity.ca": { kind: optional(PATH), fallback: null, variable: "HPCC_IDENTITY_CA" },
   image: { kind: optional(DIGEST), fallback: null, variable: "HPCC_IMAGE", project: true },
+  nested_projects: {
+    kind: oneOf(NESTED_PROJECTS),
+    fallback: "own",
+    variable: "HPCC_NESTED_PROJECTS",
+    project: true,
+  },
   "images.allowed": { kind: listOf(DIGEST), fallback: NO_DIGESTS, variable: "HPCC_IMAGES_ALLOWED" },
   fallback: { kind: oneOf(FALLBACKS), fallback: "image", variable: "HPCC_FALLBACK" },
   determinism: {
@@ -159,6 +169,7 @@ function toConfig(loaded: Loaded<typeof CLIENT_SCHEMA>): ClientConfig {
     schedulers: values.schedulers,
     identity: identityFiles(values["identity.certificate"], values["identity.key"], values["identity.ca"]),
     image: projectImage(loaded),
+    nestedProjects: values.nested_projects,
     fallback: values.fallback,
     determinism: values.determinism,
     sourceForm: values.source_form,

@@ -1,7 +1,7 @@
 // Finds the project of a call, reads its configuration, binds it to its image, and writes the plan from which the launcher can go
 // on without us. UNTRUSTED: the call's environment and folders; a checkout's hpcc.toml (the configuration layer checks it).
-import { randomUUID } from "node:crypto";
-import { existsSync, readdirSync, realpathSync, statSync } from "node:fs";
+import { createHash, randomUUID } from "node:crypto";
+import { existsSync, readdirSync, readFileSync, realpathSync, statSync } from "node:fs";
 import { mkdir, rename, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { ascii, type ByteString, byteStringOf, byteStringOfText, bytesOf, displayText } from "../base/byte-string.ts";
@@ -9,7 +9,7 @@ import { HpccError } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
 import { type ClientConfig, loadClientConfig, PROJECT_CONFIG } from "../config/client.ts";
 import type { Directories } from "../config/directories.ts";
-import { findProjectRoot } from "../config/project-root.ts";
+import { bindingProject, findProjectRoot, projectsAround } from "../config/project-root.ts";
 import { isJobPath } from "../core/action/guest-path.ts";
 import { CALL_FILES, EXTRA_ROOTS, PROJECT_ROOT, type View, type ViewRoot } from "../core/compile/view/view.ts";
 import type { Digest } from "../core/digest/digest.ts";
@@ -20,9 +20,15 @@ import { familyOfProgram, ImageToolchain } from "../image/toolchain.ts";
 import { listFolder } from "../vm/namespace/folder-listing.ts";
 import type { HeldNamespace } from "../vm/namespace/holder.ts";
 import { imageOwnedNames } from "../vm/namespace/mount-plan.ts";
-import type { KeptNamespaces, NamespaceKeeper } from "../vm/namespace/namespace-keeper.ts";
+import type { NamespaceKeeper } from "../vm/namespace/namespace-keeper.ts";
 import type { CallMessage, NamespaceRef } from "../wire/launcher/messages.ts";
-import { encodePlan, type Plan, type PlanCompiler, planFileName } from "../wire/launcher/plan-file.ts";
+import {
+  encodePlan,
+  type Plan,
+  type PlanCompiler,
+  type PlannedConfiguration,
+  planFileName,
+} from "../wire/launcher/plan-file.ts";
 import type { Project, ProjectPlace } from "./project.ts";
 import { localInjectedFlags } from "./tiers/local-answer.ts";
 
@@ -30,7 +36,7 @@ import { localInjectedFlags } from "./tiers/local-answer.ts";
 export type ProjectState =
   /** No project, or one that names no image: the host's compiler is the real one. */
   | { readonly kind: "unbound" }
-  /** An image is bound and cannot be used; the message says why and the way out. */
+  /** An image is bound and cannot be used, or cannot be known; the message says why and the way out. */
   | { readonly kind: "unusable"; readonly message: string; readonly fallback: ClientConfig["fallback"] }
   | { readonly kind: "bound"; readonly project: Project; readonly plan: () => Plan };
 
@@ -48,9 +54,11 @@ interface Known {
 
 const PROJECTS_MAX = 256;
 const PLAN_COMPILERS_LISTED_MAX = 256;
-const IMAGE_PROGRAM_FOLDERS = ["/usr/local/bin", "/usr/bin", "/bin"];
 /** A word that is an absolute path, or an include folder's. */
 const ABSOLUTE_PATH = /^(?:-I|-iquote|-isystem)?(\/.*)$/s;
+const EMPTY_FILE = "/dev/null";
+/** The launcher looks for the same where it has no daemon. */
+const IMAGE_KEY = /^[ \t]*image[ \t]*=/m;
 const CONFIG_VARIABLE = /^(HPCC_[A-Z_]+|HOME|XDG_[A-Z_]+)=/;
 
 export class ProjectRegistry {
@@ -64,17 +72,46 @@ export class ProjectRegistry {
     this.#options = options;
   }
 
-  /** The project of a call. Throws `config.invalid` for a configuration that cannot be read. */
+  /** The project of a call. */
   async find(call: Pick<CallMessage, "argv" | "cwd" | "environment">): Promise<ProjectState> {
     const cwd = realPath(call.cwd);
     const variables = call.environment.filter((entry) => CONFIG_VARIABLE.test(entry)).sort();
-    const root = rootOf(cwd);
-    if (root !== null) return this.#bound(root, variables);
-    const named = this.#projectOfBuildTree(cwd, call.argv, variables);
-    if (named === null) return { kind: "unbound" };
-    const state = await this.#bound(named, variables);
-    if (state.kind === "bound") await this.#writePlan({ ...state.plan(), projectRoot: cwd });
-    return state;
+    const own = rootOf(cwd);
+    try {
+      const root = own ?? this.#projectOfBuildTree(cwd, call.argv, variables);
+      if (root === null) return { kind: "unbound" };
+      const state = await this.#bound(root, variables);
+      // Launchers in a build tree, or in a project that an outer one has taken in, know that folder alone.
+      const planned = own ?? cwd;
+      if (state.kind === "bound" && state.project.root !== planned)
+        await this.#writePlan({ ...state.plan(), projectRoot: planned });
+      return state;
+    } catch (error) {
+      if (!(error instanceof HpccError) || error.code !== "config.invalid") throw error;
+      this.#options.logger.warn("config.invalid", { message: error.message });
+      return { kind: "unusable", message: error.message, fallback: this.#fallbackWithout(own, variables) };
+    }
+  }
+
+  /** What may run when the configuration cannot be read: as much of it as can. */
+  #fallbackWithout(root: ByteString | null, variables: readonly ByteString[]): ClientConfig["fallback"] {
+    const { directories } = this.#options;
+    const env = environmentOf(variables);
+    const files = [directories.userConfig, directories.systemConfig];
+    const isBound =
+      (root !== null && existsSync(bytesOf(configFile(root)))) ||
+      (env["HPCC_IMAGE"] ?? "") !== "" ||
+      files.some((file) => IMAGE_KEY.test(readFile(file)?.toString("latin1") ?? ""));
+    // Plain use goes on: nothing says that the host's compiler is not the one.
+    if (!isBound) return "host";
+    const none = { ...directories, userConfig: EMPTY_FILE, systemConfig: EMPTY_FILE };
+    for (const readFrom of [directories, none])
+      try {
+        return loadClientConfig({ env, projectRoot: null, directories: readFrom }).config.fallback;
+      } catch (error) {
+        if (!(error instanceof HpccError)) throw error;
+      }
+    return "image";
   }
 
   /**
@@ -128,7 +165,8 @@ export class ProjectRegistry {
 
   #configStamp(root: ByteString): string {
     const { userConfig, systemConfig } = this.#options.directories;
-    const files = [bytesOf(`${root}/${PROJECT_CONFIG}` as ByteString), userConfig, systemConfig];
+    const projects = [root, ...projectsAround(root, exists)].map((project) => bytesOf(configFile(project)));
+    const files = [...projects, userConfig, systemConfig];
     return files
       .map((file) => {
         const stat = statSync(file, { bigint: true, throwIfNoEntry: false });
@@ -139,25 +177,42 @@ export class ProjectRegistry {
 
   async #load(root: ByteString, variables: readonly ByteString[]): Promise<ProjectState> {
     const { directories } = this.#options;
-    const { config } = loadClientConfig({ env: environmentOf(variables), projectRoot: root, directories });
+    const load = (projectRoot: ByteString) =>
+      loadClientConfig({ env: environmentOf(variables), projectRoot, directories }).config;
+    const outer = bindingProject(root, exists, (around) => readable(() => load(around)));
+    if (outer !== root) return this.#bound(outer, variables);
+    // Before it is read: a change meanwhile makes the plan void, not wrong.
+    const configuration = plannedConfiguration(root);
+    const config = load(root);
     switch (config.image.kind) {
       case "none":
-        await this.#writePlan({ kind: "host", projectRoot: root });
+        await this.#writePlan({ kind: "host", projectRoot: root, configuration });
         return { kind: "unbound" };
       case "forbidden":
-        return {
-          kind: "unusable",
-          fallback: config.fallback,
-          message:
-            `${displayText(root)}/${PROJECT_CONFIG} names the image ${config.image.digest}, which you have not allowed; ` +
-            `add it to images.allowed in ${directories.userConfig}`,
-        };
+        return { kind: "unusable", fallback: config.fallback, message: this.#forbidden(root, config.image.digest) };
       case "allowed":
-        return this.#bind(root, config, config.image.digest);
+        return this.#bind(root, config, { digest: config.image.digest, configuration });
     }
   }
 
-  async #bind(root: ByteString, config: ClientConfig, digest: Digest): Promise<ProjectState> {
+  #forbidden(root: ByteString, digest: Digest): string {
+    const [around] = projectsAround(root, exists);
+    const inner =
+      around === undefined
+        ? ""
+        : `, or, to compile what lies below ${displayText(around)} in that project's image, ` +
+          `add this line to ${displayText(configFile(around))}: nested_projects = "outer"`;
+    return (
+      `${displayText(configFile(root))} names the image ${digest}, which you have not allowed; ` +
+      `add it to images.allowed in ${this.#options.directories.userConfig}${inner}`
+    );
+  }
+
+  async #bind(
+    root: ByteString,
+    config: ClientConfig,
+    { digest, configuration }: { readonly digest: Digest; readonly configuration: PlannedConfiguration },
+  ): Promise<ProjectState> {
     const { images, directories } = this.#options;
     let rootfs: string;
     try {
@@ -188,7 +243,18 @@ export class ProjectRegistry {
         extraRoots,
         callFiles: callFolder,
       });
-      plan = imagePlan(root, config, digest, kept, imageRoot, toolchain, view);
+      plan = {
+        kind: "image",
+        projectRoot: root,
+        configuration,
+        imageDigest: digest,
+        namespace: namespaceRef(kept.local),
+        sandboxArgv: [...kept.localCommand, ascii("--")],
+        compilers: plannedCompilers(config, imageRoot, toolchain, view),
+        fallback: config.fallback,
+        imageRoot,
+        programFolders: toolchain.folders.map(ascii),
+      };
       await this.#writePlan(plan);
       return kept;
     };
@@ -197,6 +263,7 @@ export class ProjectRegistry {
       imageOwnedNames({ listImage: (path) => listFolder((imageRoot + path) as ByteString) }),
     );
     const project: Project = {
+      root,
       config,
       imageDigest: digest,
       imageRoot,
@@ -213,7 +280,8 @@ export class ProjectRegistry {
       callFolder,
       locales: new ImageLocaleFiles(imageRoot),
       sandboxArgv: first.localCommand,
-      compiler: (name) => toolchain.find(baseCompilerName(name)),
+      compiler: (name) => toolchain.find(baseName(name)),
+      program: (name) => toolchain.program(baseName(name)),
       imageFile: (path) => {
         const inImage = resolveInImage(imageRoot, path);
         return inImage === null ? null : ((imageRoot + inImage) as ByteString);
@@ -250,8 +318,41 @@ function ownPlace(
   return roots.every(isFree) ? { paths: "own", view: { roots }, callFiles: (folder) => folder, namespace } : null;
 }
 
+function exists(path: ByteString): boolean {
+  return existsSync(bytesOf(path));
+}
+
 function rootOf(folder: ByteString): ByteString | null {
-  return findProjectRoot(folder, (path) => existsSync(bytesOf(path)));
+  return findProjectRoot(folder, exists);
+}
+
+function configFile(root: ByteString): ByteString {
+  return `${root}/${PROJECT_CONFIG}` as ByteString;
+}
+
+function plannedConfiguration(root: ByteString): PlannedConfiguration {
+  const path = configFile(root);
+  const content = readFile(bytesOf(path));
+  return { path, digest: content === null ? null : createHash("sha256").update(content).digest("hex") };
+}
+
+/** What a file holds; null when there is none that can be read. */
+function readFile(path: string | Buffer): Buffer | null {
+  try {
+    return readFileSync(path);
+  } catch {
+    return null;
+  }
+}
+
+/** What a configuration says; null when it cannot be understood. */
+function readable(read: () => ClientConfig): ClientConfig | null {
+  try {
+    return read();
+  } catch (error) {
+    if (error instanceof HpccError && error.code === "config.invalid") return null;
+    throw error;
+  }
 }
 
 function environmentOf(variables: readonly ByteString[]): Record<string, string> {
@@ -267,7 +368,7 @@ function realPath(path: ByteString): ByteString {
 }
 
 /** A compiler called by a path of the host (`/usr/bin/gcc`) means the image's of that name. */
-function baseCompilerName(name: ByteString): ByteString {
+function baseName(name: ByteString): ByteString {
   return name.slice(name.lastIndexOf("/") + 1) as ByteString;
 }
 
@@ -279,17 +380,14 @@ function namespaceRef(held: HeldNamespace): NamespaceRef {
   };
 }
 
-function imagePlan(
-  projectRoot: ByteString,
+function plannedCompilers(
   config: ClientConfig,
-  imageDigest: Digest,
-  kept: KeptNamespaces,
   imageRoot: ByteString,
   toolchain: ImageToolchain,
   view: View,
-): Plan {
+): PlanCompiler[] {
   const compilers = new Map<string, PlanCompiler>();
-  for (const folder of IMAGE_PROGRAM_FOLDERS)
+  for (const folder of toolchain.folders)
     for (const name of listNames(`${imageRoot}${folder}` as ByteString)) {
       if (compilers.size >= PLAN_COMPILERS_LISTED_MAX || compilers.has(name)) continue;
       const compiler = familyOfProgram(name) === null ? null : toolchain.find(ascii(name));
@@ -300,15 +398,7 @@ function imagePlan(
       );
       compilers.set(name, { name: ascii(name), path: compiler.path, arguments: injected });
     }
-  return {
-    kind: "image",
-    projectRoot,
-    imageDigest,
-    namespace: namespaceRef(kept.local),
-    sandboxArgv: [...kept.localCommand, ascii("--")],
-    compilers: [...compilers.values()],
-    fallback: config.fallback === "host" ? "host" : "image",
-  };
+  return [...compilers.values()];
 }
 
 function listNames(folder: ByteString): string[] {

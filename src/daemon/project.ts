@@ -26,6 +26,8 @@ export interface ProjectPlace {
 
 /** A project bound to an image that is here. */
 export interface Project {
+  /** Host path of its folder, links resolved. */
+  readonly root: ByteString;
   readonly config: ClientConfig;
   readonly imageDigest: Digest;
   /** Host path of the unpacked image. */
@@ -44,6 +46,8 @@ export interface Project {
   readonly callFolder: ByteString;
   /** The image's compiler for a name as called; null when the image has none of that name. */
   compiler(name: ByteString): ImageCompiler | null;
+  /** The image's program for a name as called, one that is no compiler included; null when the image has none of that name. */
+  program(name: ByteString): ByteString | null;
   /** The kept namespace for local compiles, made when there is none. */
   localNamespace(): Promise<NamespaceRef>;
   /** Makes a `local` namespace without a holder: the program and its arguments are put behind it. */

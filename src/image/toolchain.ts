@@ -52,6 +52,22 @@ export class ImageToolchain {
     return found;
   }
 
+  /** Folders in which the image keeps its programs, in the order of its PATH. */
+  get folders(): readonly string[] {
+    return this.#path;
+  }
+
+  /** The image's program of a name without folders, whatever it is; null when there is none. */
+  program(name: ByteString): ByteString | null {
+    if (name === "" || name.includes("/")) return null;
+    for (const folder of this.#path) {
+      const path = `${folder}/${name}` as ByteString;
+      const resolved = resolveInImage(this.#rootfs, path);
+      if (resolved !== null && this.#isExecutable(resolved)) return path;
+    }
+    return null;
+  }
+
   /** All compilers on the image's PATH, by name. */
   all(names: readonly string[]): ImageCompiler[] {
     return names.map((name) => this.find(ascii(name))).filter((found) => found !== null);
@@ -76,10 +92,14 @@ export class ImageToolchain {
     return { path, resolved, family };
   }
 
+  #isExecutable(path: ByteString): boolean {
+    const found = statSync(bytesOf((this.#rootfs + path) as ByteString), { throwIfNoEntry: false });
+    return found?.isFile() === true && (found.mode & 0o111) !== 0;
+  }
+
   #isProgram(path: ByteString): boolean {
+    if (!this.#isExecutable(path)) return false;
     const host = bytesOf((this.#rootfs + path) as ByteString);
-    const found = statSync(host, { throwIfNoEntry: false });
-    if (found === undefined || !found.isFile() || (found.mode & 0o111) === 0) return false;
     let file: number;
     try {
       file = openSync(host, "r");

@@ -1,12 +1,29 @@
 import assert from "node:assert/strict";
 import { type ChildProcess, spawn } from "node:child_process";
-import { chownSync, mkdirSync, readFileSync, readlinkSync, statSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { createHash } from "node:crypto";
+import {
+  chownSync,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
+import { basename, join } from "node:path";
 import { test } from "node:test";
 import { ascii, byteStringOfText } from "../../src/base/byte-string.ts";
 import type { NamespaceRef } from "../../src/wire/launcher/messages.ts";
-import { encodePlan, type ImagePlan, type Plan, planFileName } from "../../src/wire/launcher/plan-file.ts";
-import { HOST_EXEC, hostRun, IS_ROOT, LauncherFolder, PLAIN_UID } from "./launcher-folder.ts";
+import {
+  encodePlan,
+  type ImagePlan,
+  type Plan,
+  type PlannedConfiguration,
+  planFileName,
+} from "../../src/wire/launcher/plan-file.ts";
+import { type Ended, HOST_EXEC, hostRun, IS_ROOT, LauncherFolder, PLAIN_UID } from "./launcher-folder.ts";
 
 /** A process that keeps a namespace. In it /opt/image/bin/gcc exists, which tells that it is the image's. */
 class Holder {
@@ -55,8 +72,14 @@ class Holder {
   }
 }
 
+/** The image's root file system. */
+function rootfsOf(folder: LauncherFolder): string {
+  return join(folder.path, "rootfs");
+}
+
+/** What of it stands in the namespace, at the same path. */
 function imageOf(folder: LauncherFolder): string {
-  return join(folder.path, "image");
+  return join(rootfsOf(folder), "opt");
 }
 
 function sandboxArgv(folder: LauncherFolder): string[] {
@@ -167,11 +190,14 @@ for (const { name, plain, skip } of USERS) {
     const plan: ImagePlan = {
       kind: "image",
       projectRoot: byteStringOfText(folder.work),
+      configuration: configurationOf(folder.work),
       imageDigest: `sha256:${"0".repeat(64)}`,
       namespace: holder.reference,
       sandboxArgv: sandboxArgv(folder).map(ascii),
       compilers: [{ name: ascii("gcc"), path: IMAGE_GCC, arguments: [ascii("-injected")] }],
       fallback: "image",
+      imageRoot: byteStringOfText(rootfsOf(folder)),
+      programFolders: [ascii("/none"), ascii("/opt/image/bin")],
     };
     const CALL = 'exec "$HPCC" gcc -c a.c';
     try {
@@ -193,8 +219,19 @@ for (const { name, plain, skip } of USERS) {
       assert.match(hostPath.stdout, /^image -injected -c a\.c\n/);
       const wrapper = await call('mkdir -p tools && cp /bin/echo tools/gcc && exec "$HPCC" ./tools/gcc wrapper');
       assert.equal(wrapper.stdout, "wrapper\n");
-      const ownProgram = await call('exec "$HPCC" /bin/echo own');
-      assert.equal(ownProgram.stdout, "own\n");
+      writeFileSync(join(imageOf(folder), "image/bin/c99"), '#!/bin/sh\necho "script $0 $*"\n', { mode: 0o755 });
+      writeFileSync(join(imageOf(folder), "image/bin/cpp"), "no program", { mode: 0o644 });
+      symlinkSync("/opt/image/bin/c99", join(imageOf(folder), "image/bin/c89"));
+      for (const name of ["c99", "/usr/bin/c89"]) {
+        const script = await call(`exec "$HPCC" ${name} -c a.c`);
+        assert.equal(script.stdout, `script /opt/image/bin/${basename(name)} -c a.c\n`, script.stderr);
+      }
+      for (const name of ["cpp", "c89-9", "/bin/echo"])
+        assert.equal(
+          (await call(`exec "$HPCC" ${name}`)).code,
+          127,
+          "an executable of the image is one in its folders",
+        );
     } finally {
       await holder.stop();
     }
@@ -210,6 +247,17 @@ for (const { name, plain, skip } of USERS) {
     assert.match(host.stderr, /^hpcc: cannot enter the project's image .*; using the host's compiler\nreal\n$/);
     assert.equal(host.code, 0);
   });
+}
+
+/** What a plan says of a project's configuration as it stands. */
+function configurationOf(root: string): PlannedConfiguration {
+  const path = join(root, "hpcc.toml");
+  const digest = existsSync(path) ? createHash("sha256").update(readFileSync(path)).digest("hex") : null;
+  return { path: byteStringOfText(path), digest };
+}
+
+function hostPlan(root: string): Plan {
+  return { kind: "host", projectRoot: byteStringOfText(root), configuration: configurationOf(root) };
 }
 
 function writePlan(folder: LauncherFolder, plan: Plan): void {
@@ -256,11 +304,14 @@ test("the plan is that of the nearest configuration, else of the nearest version
   const noEntry = (root: string): Plan => ({
     kind: "image",
     projectRoot: byteStringOfText(root),
+    configuration: configurationOf(root),
     imageDigest: `image of ${root.slice(folder.work.length) || "/"}`,
     namespace: null,
     sandboxArgv: [],
     compilers: [{ name: ascii("gcc"), path: IMAGE_GCC, arguments: [] }],
     fallback: "image",
+    imageRoot: ascii("/none"),
+    programFolders: [],
   });
   const chosen = async () => {
     const end = await folder.run('exec "$HPCC" gcc -c a.c', { cwd: deep });
@@ -276,24 +327,109 @@ test("the plan is that of the nearest configuration, else of the nearest version
   writeFileSync(join(folder.work, "a/hpcc.toml"), "");
   writePlan(folder, noEntry(join(folder.work, "a")));
   assert.equal(await chosen(), "image of /a", "a configuration further up goes before version control");
-  writePlan(folder, { kind: "host", projectRoot: byteStringOfText(join(folder.work, "a")) });
+  writePlan(folder, hostPlan(join(folder.work, "a")));
   assert.equal(await chosen(), "real\n");
 });
 
-test("an image without a readable plan means the host's compiler and a warning", async () => {
+/** How a call ends that policy does not let run: with our code and words, and without any compiler's. */
+function assertRefused({ code, stdout, stderr }: Ended, why: RegExp): void {
+  assert.deepEqual([code, stdout], [1, ""]);
+  assert.match(stderr, why);
+  assert.doesNotMatch(stderr, /^real$/m);
+}
+
+test("a project whose plan cannot be had is compiled by the host's compiler under the policy host alone", async () => {
   await using folder = new LauncherFolder();
-  const WARNING = "hpcc: this project's image is not ready; using the host's compiler\nreal\n";
-  const stderr = async () => (await folder.run('exec "$HPCC" gcc -c a.c')).stderr;
-  writeFileSync(join(folder.work, "hpcc.toml"), "[cache]\n");
-  assert.equal(await stderr(), "real\n");
-  writeFileSync(join(folder.work, "hpcc.toml"), 'image = "sha256:00"\n');
-  assert.equal(await stderr(), WARNING);
-  writeFileSync(join(folder.work, "hpcc.toml"), "");
-  const plan = join(folder.state, "plans", planFileName(byteStringOfText(folder.work)));
-  mkdirSync(join(folder.state, "plans"));
-  const other = encodePlan({ kind: "host", projectRoot: ascii("/another/project") });
-  for (const bytes of [Buffer.alloc(0), Buffer.from("rubbish"), Buffer.alloc(5000), other]) {
-    writeFileSync(plan, bytes);
-    assert.equal(await stderr(), WARNING);
+  const home = join(folder.path, ".config/hpcc");
+  mkdirSync(home, { recursive: true });
+  const CALL = 'exec "$HPCC" gcc -c a.c';
+  const call = (environment = {}) => folder.run(CALL, { environment });
+  const notReady = (policy: string) =>
+    new RegExp(
+      `^hpcc: the image of ${folder.work} is not ready \\(fallback = "${policy}"\\), and no worker was asked: ` +
+        "daemon-[^\n]*\\. Run `hpcc doctor` there; HPCC_FALLBACK=[^\n]*\n$",
+    );
+  const config = (text: string) => writeFileSync(join(home, "config.toml"), text);
+  const assertBound = async () => {
+    assertRefused(await call(), notReady("image"));
+    assertRefused(await call({ HPCC_FALLBACK: "image" }), notReady("image"));
+    assertRefused(await call({ HPCC_FALLBACK: "none" }), notReady("none"));
+    assertRefused(await call({ HPCC_DISABLE: "1" }), /: hpcc is switched off for this call\./);
+    const WARNING = "hpcc: this project's image is not ready; using the host's compiler\nreal\n";
+    assert.equal((await call({ HPCC_FALLBACK: "host" })).stderr, WARNING);
+    config('remote = true\nfallback = "host"\n[identity]\n');
+    assert.equal((await call()).stderr, WARNING);
+    assertRefused(await call({ HPCC_FALLBACK: "none" }), notReady("none"));
+    config('fallbak = "host"\n');
+    assertRefused(await call(), notReady("image"));
+    rmSync(join(home, "config.toml"));
+  };
+  // The launcher does not read what stands in it: a misspelled `image` is no reason for another compiler.
+  for (const text of ['image = "sha256:00"\n', "imge = 1\n", ""]) {
+    writeFileSync(join(folder.work, "hpcc.toml"), text);
+    await assertBound();
   }
+  mkdirSync(join(folder.state, "plans"));
+  const plan = join(folder.state, "plans", planFileName(byteStringOfText(folder.work)));
+  const other = encodePlan(hostPlan("/another/project"));
+  const older = encodePlan(hostPlan(folder.work));
+  older.writeUInt32LE(1, 10);
+  for (const bytes of [Buffer.alloc(0), Buffer.from("rubbish"), Buffer.alloc(5000), other, older]) {
+    writeFileSync(plan, bytes);
+    assertRefused(await call(), notReady("image"));
+  }
+  // A plan from the time before the project was bound.
+  rmSync(join(folder.work, "hpcc.toml"));
+  writePlan(folder, hostPlan(folder.work));
+  writeFileSync(join(folder.work, "hpcc.toml"), 'image = "sha256:00"\n');
+  await assertBound();
+});
+
+test("without an hpcc.toml, plain use goes on, unless the user binds all projects to an image", async () => {
+  await using folder = new LauncherFolder();
+  mkdirSync(join(folder.work, ".git"));
+  const call = (environment = {}) => folder.run('exec "$HPCC" gcc -c a.c', { environment });
+  for (const HPCC_FALLBACK of ["", "image", "host", "none"])
+    assert.equal((await call({ HPCC_FALLBACK })).stderr, "real\n", HPCC_FALLBACK);
+  const older = encodePlan(hostPlan(folder.work));
+  older.writeUInt32LE(1, 10);
+  mkdirSync(join(folder.state, "plans"));
+  writeFileSync(join(folder.state, "plans", planFileName(byteStringOfText(folder.work))), older);
+  assert.equal((await call()).stderr, "real\n", "a plan of another release");
+  assertRefused(await call({ HPCC_IMAGE: "sha256:00" }), / is not ready /);
+  mkdirSync(join(folder.path, ".config/hpcc"), { recursive: true });
+  writeFileSync(join(folder.path, ".config/hpcc/config.toml"), 'image = "sha256:00"\n');
+  assertRefused(await call(), / is not ready /);
+});
+
+test("under the policy none nothing is compiled without a daemon, and the message says why and what to do", async () => {
+  await using folder = new LauncherFolder();
+  makeImage(folder);
+  mkdirSync(join(folder.work, ".git"));
+  writePlan(folder, {
+    kind: "image",
+    projectRoot: byteStringOfText(folder.work),
+    configuration: configurationOf(folder.work),
+    imageDigest: `sha256:${"0".repeat(64)}`,
+    namespace: null,
+    sandboxArgv: sandboxArgv(folder).map(ascii),
+    compilers: [{ name: ascii("gcc"), path: IMAGE_GCC, arguments: [] }],
+    fallback: "none",
+    imageRoot: byteStringOfText(rootfsOf(folder)),
+    programFolders: [],
+  });
+  const CALL = 'exec "$HPCC" gcc -c a.c';
+  const call = (environment = {}) => folder.run(CALL, { environment });
+  const WHY =
+    /^hpcc: no compile may run on this machine \(fallback = "none"\), and no worker was asked: daemon-missing: [^\n]*\. Run `hpcc doctor` there; HPCC_FALLBACK=image [^\n]*\n$/;
+  assertRefused(await call(), WHY);
+  assertRefused(await call({ HPCC_FALLBACK: "none" }), WHY);
+  assert.match((await call({ HPCC_FALLBACK: "image" })).stdout, /^image -c a\.c\n/);
+  assert.match((await call({ HPCC_DISABLE: "1" })).stdout, /^image -c a\.c\n/, "who switches hpcc off means it");
+  await folder.serve(async (peer) => {
+    await peer.call();
+    const namespace = { holderPid: 0x7fff_fffe, userNamespaceIno: null, mountNamespaceIno: 1n };
+    peer.send({ ...HOST_EXEC, program: { kind: "path", path: IMAGE_GCC }, namespace });
+  });
+  assert.match((await call()).stdout, /^image -c a\.c\n/, "what the daemon lets run here is run");
 });

@@ -50,6 +50,8 @@ export const BYPASS_REASONS = {
   compiler_not_in_image: "The image has no compiler of that name.",
   own_program:
     "The compiler is called by a path outside of the image's folders: a wrapper or a toolchain of the caller's own.",
+  unknown_driver:
+    "The image's program of that name is a script or a driver that hpcc does not know (`c99`, `cpp`); it runs as it is.",
   mount_namespace: "The call comes from another mount namespace than the daemon's, where paths may mean other files.",
   // The preprocessing step.
   date_time_macro: "The source uses `__DATE__`, `__TIME__` or `__TIMESTAMP__`.",

@@ -32,7 +32,7 @@ import {
   forbiddenAnswer,
   hostAnswer,
   ownProgram,
-  ownProgramAnswer,
+  programAnswer,
   quoted,
   refusalAnswer,
   sandboxAnswer,
@@ -169,10 +169,12 @@ class Daemon {
     const { project } = state;
     const name = message.argv[0]!;
     const own = ownProgram(message, project);
-    if (own !== null) return this.#ownProgram(message, project, own);
+    if (own !== null) return this.#program(message, project, own, "own_program");
     const compiler = project.compiler(name);
     if (compiler === null) {
-      const missing = `${quoted(name)} is not a compiler of image ${project.imageDigest}`;
+      const program = project.program(name);
+      if (program !== null) return this.#program(message, project, program, "unknown_driver");
+      const missing = `${quoted(name)} is not in the project's image ${project.imageDigest}`;
       if (project.config.fallback === "host") return this.#host("compiler_not_in_image", `${missing}; the host's runs`);
       this.#counts.count("refused", "compiler_not_in_image");
       return { ...refusalAnswer(missing), exitCode: 127 };
@@ -188,14 +190,19 @@ class Daemon {
     return answerCompileCall(call, project, compiler, this.#parts(project));
   }
 
-  async #ownProgram(message: CallMessage, project: Project, program: ByteString): Promise<CallAnswer> {
+  async #program(
+    message: CallMessage,
+    project: Project,
+    path: ByteString,
+    reason: "own_program" | "unknown_driver",
+  ): Promise<CallAnswer> {
     if (project.config.fallback === "none" && isCompile(message, "gcc")) {
-      this.#counts.count("refused", "own_program");
-      return forbiddenAnswer("own_program", program);
+      this.#counts.count("refused", reason);
+      return forbiddenAnswer(reason, path);
     }
-    if (!this.#sameMounts(message)) return this.#host("own_program", null);
-    this.#counts.count("local", "own_program");
-    return ownProgramAnswer(project, program);
+    this.#counts.count("local", reason);
+    const sameMounts = this.#sameMounts(message);
+    return programAnswer(message, project, { path, ofImage: reason === "unknown_driver", sameMounts });
   }
 
   #host(reason: BypassReason, warning: string | null): CallAnswer {

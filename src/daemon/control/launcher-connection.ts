@@ -43,7 +43,6 @@ export interface ConnectionHandlers {
 
 // A launcher that has its answer should write it and go; what stays longer is cut off.
 const LINGER_MS = 600_000;
-const REASON_LENGTH_MAX = 1_000;
 const FIRST_FRAME_MS = 10_000;
 
 /** Serves one connection until it ends. */
@@ -106,20 +105,7 @@ export function serveLauncher(socket: Socket, handlers: ConnectionHandlers): voi
         }),
     };
     // An answer that cannot be encoded is a fault of this call alone.
-    handlers
-      .call(call)
-      .then(finish)
-      .catch((error: unknown) => {
-        if (!(error instanceof HpccError && error.code === "config.invalid") || stage === "closed") return close(error);
-        // The launcher's own fall-back is the right one, and its log then says why.
-        handlers.fault(error);
-        finish({
-          type: "refuse",
-          protocolVersion: PROTOCOL_VERSION,
-          reason: error.message.slice(0, REASON_LENGTH_MAX),
-        });
-      })
-      .catch(close);
+    handlers.call(call).then(finish).catch(close);
   };
   const control = (message: ControlMessage) => {
     stage = "call";

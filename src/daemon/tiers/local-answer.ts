@@ -73,23 +73,30 @@ export async function imageAnswer(
 /** Finds a program on the caller's PATH. */
 const ENV = ascii("/usr/bin/env");
 
-/** Becomes the image's compiler in a namespace made for this call: for callers whose mount namespace is another one. */
-export function sandboxAnswer(call: CallMessage, project: Project, compiler: ImageCompiler): ExecMessage {
+/** Variables of the caller's loader: what they name is not known to be in the image. */
+const LOADER_VARIABLES = /^LD_(?:PRELOAD|LIBRARY_PATH|AUDIT)=/;
+
+/** Tells a launcher that a program of the image calls that it is not to seek the image again. */
+const WRAPPED = ascii("HPCC_WRAPPED=");
+
+/** Becomes a program in a namespace made for this call: for callers whose mount namespace is another one. */
+function sandboxed(environment: readonly ByteString[], project: Project, argv: readonly ByteString[]): ExecMessage {
+  const wrapped = environment.some((entry) => entry.startsWith(WRAPPED)) ? [] : [WRAPPED];
   return {
     type: "exec",
     namespace: null,
     program: { kind: "path", path: ENV },
-    argv: [
-      ENV,
-      ...project.sandboxArgv,
-      ascii("--"),
-      compiler.path,
-      ...withInjected(project, compiler, call.argv.slice(1)),
-    ],
-    environment: pinnedEnvironment(call, project),
+    argv: [ENV, ...project.sandboxArgv, ascii("--"), ...argv],
+    environment: [...environment.filter((entry) => !LOADER_VARIABLES.test(entry)), ...wrapped],
     cwd: null,
     warning: null,
   };
+}
+
+/** Becomes the image's compiler in such a namespace. */
+export function sandboxAnswer(call: CallMessage, project: Project, compiler: ImageCompiler): ExecMessage {
+  const argv = [compiler.path, ...withInjected(project, compiler, call.argv.slice(1))];
+  return sandboxed(pinnedEnvironment(call, project) ?? call.environment, project, argv);
 }
 
 /** Paths of the machine's own programs: called by one of these, a compiler means the image's of that name. */
@@ -108,13 +115,28 @@ export function ownProgram({ argv, cwd }: CallMessage, { places }: Pick<Project,
   return statSync(bytesOf(path), { throwIfNoEntry: false })?.isFile() === true ? path : null;
 }
 
-/** Becomes the caller's own program, the image's tools around it. */
-export async function ownProgramAnswer(project: Project, program: ByteString): Promise<ExecMessage> {
+/** How a program that is no compiler of the grammar's is run: as it is called, the image's tools around it. */
+export interface ProgramCall {
+  readonly path: ByteString;
+  /** Whether it is one of the image's, and so gets its own path as its name. */
+  readonly ofImage: boolean;
+  /** Whether the caller sees the files that the daemon sees. */
+  readonly sameMounts: boolean;
+}
+
+/** Becomes such a program: the caller's own, or one of the image's that is a script or a driver of another kind. */
+export async function programAnswer(
+  call: CallMessage,
+  project: Project,
+  { path, ofImage, sameMounts }: ProgramCall,
+): Promise<ExecMessage> {
+  const argv = [path, ...call.argv.slice(1)];
+  if (!sameMounts) return sandboxed(call.environment, project, argv);
   return {
     type: "exec",
     namespace: await project.localNamespace(),
-    program: { kind: "path", path: program },
-    argv: null,
+    program: { kind: "path", path },
+    argv: ofImage ? argv : null,
     environment: null,
     cwd: null,
     warning: null,

@@ -132,18 +132,22 @@ const messages: fc.Arbitrary<Message> = fc.oneof(
   }),
 );
 
+const configuration = record({ path, digest: fc.option(text) });
 const plans: fc.Arbitrary<Plan> = fc.oneof(
-  path.map((projectRoot) => ({ kind: "host", projectRoot }) as const),
+  record({ kind: fc.constant("host" as const), projectRoot: path, configuration }),
   record({
     kind: fc.constant("image" as const),
     projectRoot: path,
+    configuration,
     imageDigest: text,
     namespace: fc.option(namespace),
     sandboxArgv: fc.array(bytes(20), { maxLength: 6 }),
     compilers: fc.array(record({ name: bytes(20), path, arguments: fc.array(bytes(20), { maxLength: 3 }) }), {
       maxLength: 3,
     }),
-    fallback: fc.constantFrom("image" as const, "host" as const),
+    fallback: fc.constantFrom("image" as const, "host" as const, "none" as const),
+    imageRoot: path,
+    programFolders: fc.array(path, { maxLength: 3 }),
   }),
 );
 

@@ -1,8 +1,10 @@
 // Limits and numbers of the launcher protocol, as docs/specs/launcher-protocol.md states them. The Rust crate
 // `hpcc-frames` holds the same ones.
 
-/** Version of messages and plan files; a peer with another one is refused. */
+/** Version of messages; a peer with another one is refused. */
 export const PROTOCOL_VERSION = 1;
+/** Version of plan files; the launcher takes one of another version for none. */
+export const PLAN_VERSION = 2;
 
 /** A frame's type byte and fields together. */
 export const FRAME_BYTES_MAX = 64 * 1024 * 1024;

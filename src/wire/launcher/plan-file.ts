@@ -11,7 +11,7 @@ import {
   ITEM_BYTES_MAX,
   PATH_BYTES_MAX,
   PLAN_COMPILERS_MAX,
-  PROTOCOL_VERSION,
+  PLAN_VERSION,
   TEXT_BYTES_MAX,
 } from "./limits.ts";
 import { type NamespaceRef, PLAN_TYPE } from "./messages.ts";
@@ -25,16 +25,29 @@ export interface PlanCompiler {
   readonly arguments: readonly ByteString[];
 }
 
+/** The project's configuration file as the plan was made from it: another content makes the plan void. */
+export interface PlannedConfiguration {
+  readonly path: ByteString;
+  /** SHA-256 of its content, in hex; null when there was no such file. */
+  readonly digest: string | null;
+}
+
 /** A project without an image: the host's compiler is its real one. */
 export interface HostPlan {
   readonly kind: "host";
   readonly projectRoot: ByteString;
+  readonly configuration: PlannedConfiguration;
 }
+
+/** What may run when neither a worker nor the image can be had, by its number in the file. */
+const FALLBACK_NUMBERS = { image: 0, host: 1, none: 2 } as const;
+type PlanFallback = keyof typeof FALLBACK_NUMBERS;
 
 /** A project bound to an image. */
 export interface ImagePlan {
   readonly kind: "image";
   readonly projectRoot: ByteString;
+  readonly configuration: PlannedConfiguration;
   /** `sha256:<hex>` */
   readonly imageDigest: string;
   /** The kept `local` namespace; null when none was made. */
@@ -42,8 +55,12 @@ export interface ImagePlan {
   /** Makes such a namespace anew: the compiler's path and arguments are put behind it. */
   readonly sandboxArgv: readonly ByteString[];
   readonly compilers: readonly PlanCompiler[];
-  /** `image`: no image, no compile. `host`: the host's compiler with a warning. */
-  readonly fallback: "image" | "host";
+  /** `image`: no image, no compile. `host`: the host's compiler with a warning. `none`: nothing, as only workers compile. */
+  readonly fallback: PlanFallback;
+  /** Host path of the unpacked image. */
+  readonly imageRoot: ByteString;
+  /** Folders in the image in which it keeps its programs, in the order of its PATH. */
+  readonly programFolders: readonly ByteString[];
 }
 
 export type Plan = HostPlan | ImagePlan;
@@ -55,11 +72,14 @@ export function planFileName(projectRoot: ByteString): string {
 
 /** The bytes of a plan file. */
 export function encodePlan(plan: Plan): Buffer {
-  const fields = new FieldWriter().u32(1, PROTOCOL_VERSION).string(2, plan.projectRoot, PATH_BYTES_MAX);
+  const { path, digest } = plan.configuration;
+  const fields = new FieldWriter().u32(1, PLAN_VERSION).string(2, plan.projectRoot, PATH_BYTES_MAX);
+  fields.string(3, path, PATH_BYTES_MAX);
+  if (digest !== null) fields.text(4, digest, TEXT_BYTES_MAX);
   if (plan.kind === "host") return fields.frame(PLAN_TYPE);
   if (plan.compilers.length > PLAN_COMPILERS_MAX) throw codingError("value-limit", "PLAN, compilers");
-  fields.text(3, plan.imageDigest, TEXT_BYTES_MAX);
-  if (plan.namespace !== null) fields.group(4, namespaceFields(plan.namespace));
+  fields.text(5, plan.imageDigest, TEXT_BYTES_MAX);
+  if (plan.namespace !== null) fields.group(6, namespaceFields(plan.namespace));
   const compilers = plan.compilers.map((compiler) =>
     new FieldWriter()
       .string(1, compiler.name, PATH_BYTES_MAX)
@@ -68,9 +88,11 @@ export function encodePlan(plan: Plan): Buffer {
       .finish(),
   );
   return fields
-    .strings(5, plan.sandboxArgv, ITEM_BYTES_MAX)
-    .list(6, compilers, FRAME_BYTES_MAX)
-    .u8(7, plan.fallback === "image" ? 0 : 1)
+    .strings(7, plan.sandboxArgv, ITEM_BYTES_MAX)
+    .list(8, compilers, FRAME_BYTES_MAX)
+    .u8(9, FALLBACK_NUMBERS[plan.fallback])
+    .string(10, plan.imageRoot, PATH_BYTES_MAX)
+    .strings(11, plan.programFolders, PATH_BYTES_MAX)
     .frame(PLAN_TYPE);
 }
 
@@ -79,19 +101,36 @@ export function decodePlan(bytes: Uint8Array): Plan {
   const frame = parseFrame(bytes);
   if (frame.type !== PLAN_TYPE) throw codingError("type-unknown", `type ${frame.type}`);
   const fields = new FieldReader(frame.fields, "PLAN");
-  if (fields.u32(1) !== PROTOCOL_VERSION) throw codingError("value-range", "PLAN, tag 1");
+  if (fields.u32(1) !== PLAN_VERSION) throw codingError("value-range", "PLAN, tag 1");
   const projectRoot = absolute(fields.string(2, PATH_BYTES_MAX));
-  const imageDigest = fields.optionalText(3, TEXT_BYTES_MAX);
+  const configuration = {
+    path: absolute(fields.string(3, PATH_BYTES_MAX)),
+    digest: fields.optionalText(4, TEXT_BYTES_MAX),
+  };
+  const imageDigest = fields.optionalText(5, TEXT_BYTES_MAX);
   if (imageDigest === null) {
     fields.end();
-    return { kind: "host", projectRoot };
+    return { kind: "host", projectRoot, configuration };
   }
-  const namespace = decodeNamespace(fields.optionalGroup(4));
-  const sandboxArgv = fields.strings(5, ITEM_BYTES_MAX);
-  const compilers = fields.list(6, PLAN_COMPILERS_MAX, FRAME_BYTES_MAX).map(decodeCompiler);
-  const fallback = fields.u8(7, 1) === 0 ? "image" : "host";
+  const plan: ImagePlan = {
+    kind: "image",
+    projectRoot,
+    configuration,
+    imageDigest,
+    namespace: decodeNamespace(fields.optionalGroup(6)),
+    sandboxArgv: fields.strings(7, ITEM_BYTES_MAX),
+    compilers: fields.list(8, PLAN_COMPILERS_MAX, FRAME_BYTES_MAX).map(decodeCompiler),
+    fallback: fallbackOf(fields.u8(9, 2)),
+    imageRoot: absolute(fields.string(10, PATH_BYTES_MAX)),
+    programFolders: fields.strings(11, PATH_BYTES_MAX),
+  };
   fields.end();
-  return { kind: "image", projectRoot, imageDigest, namespace, sandboxArgv, compilers, fallback };
+  return plan;
+}
+
+function fallbackOf(number: number): PlanFallback {
+  const names = Object.keys(FALLBACK_NUMBERS) as PlanFallback[];
+  return names.find((name) => FALLBACK_NUMBERS[name] === number) ?? "image";
 }
 
 function decodeCompiler(bytes: Uint8Array): PlanCompiler {

@@ -13,4 +13,6 @@ pub use encode::encode_message;
 pub use fields::{Fault, fault_name};
 pub use limits::*;
 pub use message::*;
-pub use plan::{PLAN_TYPE, Plan, PlanCompiler, PlanImage, decode_plan, encode_plan};
+pub use plan::{
+    Fallback, PLAN_TYPE, Plan, PlanCompiler, PlanImage, decode_plan, encode_plan, plan_version,
+};

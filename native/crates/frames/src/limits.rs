@@ -1,7 +1,9 @@
 //! Limits and numbers of the protocol; src/wire/launcher/limits.ts holds the same ones.
 
-/// Version of messages and plan files.
+/// Version of messages.
 pub const PROTOCOL_VERSION: u32 = 1;
+/// Version of plan files.
+pub const PLAN_VERSION: u32 = 2;
 /// A frame's type byte and fields together.
 pub const FRAME_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Items of one list.

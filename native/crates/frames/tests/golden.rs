@@ -170,12 +170,21 @@ fn describe(message: &Message) -> Value {
 }
 
 fn describe_plan(plan: &Plan) -> Value {
+    let configuration = json!({
+        "path": latin1(&plan.configuration),
+        "digest": plan.configuration_digest,
+    });
     let Some(image) = &plan.image else {
-        return json!({"kind": "host", "projectRoot": latin1(&plan.project_root)});
+        return json!({
+            "kind": "host",
+            "projectRoot": latin1(&plan.project_root),
+            "configuration": configuration,
+        });
     };
     json!({
         "kind": "image",
         "projectRoot": latin1(&plan.project_root),
+        "configuration": configuration,
         "imageDigest": image.digest,
         "namespace": optional(&image.namespace, namespace),
         "sandboxArgv": list(&image.sandbox_argv),
@@ -184,7 +193,9 @@ fn describe_plan(plan: &Plan) -> Value {
             "path": latin1(&compiler.path),
             "arguments": list(&compiler.arguments),
         })).collect::<Value>(),
-        "fallback": if image.fallback_host { "host" } else { "image" },
+        "fallback": image.fallback.name(),
+        "imageRoot": latin1(&image.root),
+        "programFolders": list(&image.program_folders),
     })
 }
 

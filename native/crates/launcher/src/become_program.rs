@@ -2,6 +2,7 @@
 
 use crate::caller::{Caller, warn};
 use crate::fault::Fault;
+use crate::image_environment::for_image;
 use crate::namespace::Namespace;
 use crate::sys::{self, StringTable};
 use hpcc_frames::NamespaceRef;
@@ -31,8 +32,8 @@ fn try_become(target: &Target, caller: &Caller) -> Result<Never, Fault> {
     let fault = |error: io::Error| Fault::io("exec", target.program, &error);
     let program = sys::c_string(target.program).map_err(fault)?;
     let argv = StringTable::new(target.argv).map_err(fault)?;
-    let environment = StringTable::new(target.environment).map_err(fault)?;
     let Some(reference) = target.namespace else {
+        let environment = StringTable::new(target.environment).map_err(fault)?;
         let here = sys::open(b".", libc::O_PATH | libc::O_DIRECTORY, 0).ok();
         if let Some(folder) = target.folder {
             sys::change_folder(folder).map_err(|error| Fault::io("exec", folder, &error))?;
@@ -63,6 +64,8 @@ fn try_become(target: &Target, caller: &Caller) -> Result<Never, Fault> {
     namespace
         .check(target.program, &folder)
         .map_err(namespace_fault)?;
+    let environment = for_image(target.environment, &folder, |path| namespace.has(path));
+    let environment = StringTable::new(&environment.entries).map_err(fault)?;
     namespace.enter().map_err(namespace_fault)?;
     // No way back from here: what fails now is told as a shell tells it.
     if let Err(error) = sys::change_folder(&folder) {

@@ -4,12 +4,15 @@ use crate::become_program::{Target, become_program};
 use crate::caller::{Caller, warn};
 use crate::environment::join;
 use crate::fault::{Fault, display};
+use crate::image_environment::for_image;
 use crate::invocation::{
     FileId, Missing, WRAPPED_VARIABLE, find_host_compiler, wrapped_files, wrapped_value,
 };
+use crate::namespace::open_in_root;
 use crate::plan::{Found, find_plan};
+use crate::policy::Settings;
 use crate::sys;
-use hpcc_frames::{PlanCompiler, PlanImage};
+use hpcc_frames::{Fallback, PlanCompiler, PlanImage};
 use std::os::fd::AsFd;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -48,25 +51,55 @@ pub fn record(caller: &Caller, fault: &Fault) {
     }
 }
 
-/// Becomes the project's real compiler, or ends as a shell would that cannot find it.
-pub fn run_real_compiler(caller: &Caller) -> ! {
+/// Becomes the project's real compiler, or ends as a shell would that cannot find it. The fault is what led here; none for a call
+/// that is kept from hpcc on purpose.
+pub fn run_real_compiler(caller: &Caller, fault: Option<&Fault>) -> ! {
     let folder = sys::current_folder().unwrap_or_default();
-    match find_plan(&caller.environment.state_folder(), &folder) {
-        Found::Plan(plan) => match plan.image {
-            Some(image) => run_image_compiler(caller, &image),
-            None => run_host_compiler(caller, None),
-        },
-        Found::Unplanned => run_host_compiler(
-            caller,
-            Some("this project's image is not ready; using the host's compiler"),
-        ),
+    let settings = Settings::of(&caller.environment);
+    match find_plan(&caller.environment.state_folder(), &folder, &settings) {
+        Found::Plan(plan) => {
+            let Some(image) = &plan.image else {
+                run_host_compiler(caller, None)
+            };
+            let policy = settings.fallback().unwrap_or(image.fallback);
+            let is_asked_for = fault.is_none_or(Fault::follows_exec);
+            if policy == Fallback::None && !is_asked_for {
+                refuse("no compile may run on this machine", policy, fault)
+            }
+            run_image_compiler(caller, image, policy)
+        }
         Found::Nothing => run_host_compiler(caller, None),
+        Found::Unplanned(root) => {
+            let policy = settings.fallback().unwrap_or(Fallback::Image);
+            if policy == Fallback::Host {
+                let warning = "this project's image is not ready; using the host's compiler";
+                run_host_compiler(caller, Some(warning));
+            }
+            let what = format!("the image of {} is not ready", display(&root));
+            refuse(&what, policy, fault)
+        }
     }
 }
 
-fn run_image_compiler(caller: &Caller, image: &PlanImage) -> ! {
-    let (program, arguments) = image_program(caller, image);
-    let Some(program) = program else {
+/// Ends the call, where the policy leaves nothing that may run.
+fn refuse(what: &str, policy: Fallback, fault: Option<&Fault>) -> ! {
+    let why = fault.map_or_else(
+        || "hpcc is switched off for this call".to_owned(),
+        Fault::to_string,
+    );
+    let other = match policy {
+        Fallback::None => "HPCC_FALLBACK=image lets the image's compiler run",
+        _ => "HPCC_FALLBACK=host lets the host's compiler run",
+    };
+    warn(&format!(
+        "{what} (fallback = \"{}\"), and no worker was asked: {why}. Run `hpcc doctor` there; {other}",
+        policy.name()
+    ));
+    sys::exit(EXIT_NO_IMAGE)
+}
+
+fn run_image_compiler(caller: &Caller, image: &PlanImage, policy: Fallback) -> ! {
+    let Some((program, arguments)) = image_program(caller, image) else {
         warn(&format!(
             "{}: not in the project's image {}",
             display(caller.name()),
@@ -90,11 +123,11 @@ fn run_image_compiler(caller: &Caller, image: &PlanImage) -> ! {
         faults.push(become_program(&inside, caller));
     }
     if let Some(sandbox) = image.sandbox_argv.first() {
-        let argv = [image.sandbox_argv.as_slice(), &argv].concat();
         faults.push(become_program(
             &Target {
                 program: sandbox,
-                argv: &argv,
+                argv: &[image.sandbox_argv.as_slice(), &argv].concat(),
+                environment: &sandbox_environment(caller, image),
                 namespace: None,
                 ..inside
             },
@@ -106,7 +139,7 @@ fn run_image_compiler(caller: &Caller, image: &PlanImage) -> ! {
         .map(|fault| fault.detail.as_str())
         .collect::<Vec<_>>()
         .join("; ");
-    if image.fallback_host {
+    if policy == Fallback::Host {
         run_host_compiler(
             caller,
             Some(&format!(
@@ -121,26 +154,53 @@ fn run_image_compiler(caller: &Caller, image: &PlanImage) -> ! {
     sys::exit(EXIT_NO_IMAGE)
 }
 
+/// The environment for a namespace that is not there yet: what of the loader's files the image has is all that can be known.
+fn sandbox_environment(caller: &Caller, image: &PlanImage) -> Vec<Vec<u8>> {
+    let folder = sys::current_folder().unwrap_or_default();
+    for_image(&caller.environment.entries, &folder, |path| {
+        stat_in_image(image, path).is_some()
+    })
+    .entries
+}
+
+fn stat_in_image(image: &PlanImage, path: &[u8]) -> Option<sys::Stat> {
+    let root = sys::open(&image.root, libc::O_PATH | libc::O_DIRECTORY, 0).ok()?;
+    let file = open_in_root(root.as_fd(), &sys::c_string(path).ok()?).ok()?;
+    sys::fstat(file.as_fd()).ok()
+}
+
 /// Folders of the machine's own programs: called by a path below one of these, a compiler means the image's of that name.
 const SYSTEM_FOLDERS: [&[u8]; 3] = [b"/usr/", b"/bin/", b"/sbin/"];
 
-/// The compiler's path in the image and the plan's arguments for it. A path of the machine's own programs means the image's
-/// compiler of that name; any other path that is not one of the image's compilers, such as that of a wrapper in the project,
-/// is the caller's own program, run as it is. So it is to the daemon.
-fn image_program<'a>(caller: &Caller, image: &'a PlanImage) -> (Option<Vec<u8>>, &'a [Vec<u8>]) {
+/// The compiler's path in the image and the plan's arguments for it. A path of the machine's own programs means the image's program
+/// of that name; any other path that is not one of the image's compilers, such as that of a wrapper in the project, is the caller's
+/// own program, run as it is. What the image has beside its compilers (`c99`, `cpp`) runs as it is, too. So it is to the daemon.
+fn image_program<'a>(caller: &Caller, image: &'a PlanImage) -> Option<(Vec<u8>, &'a [Vec<u8>])> {
     let name = caller.name();
     let find = |matches: &dyn Fn(&PlanCompiler) -> bool| {
-        image.compilers.iter().find(|compiler| matches(compiler))
+        let found = image.compilers.iter().find(|compiler| matches(compiler))?;
+        Some((found.path.clone(), found.arguments.as_slice()))
     };
+    if let Some(found) = find(&|compiler| compiler.path == name) {
+        return Some(found);
+    }
     let own = own_program(caller);
     let is_system = |path: &Vec<u8>| SYSTEM_FOLDERS.iter().any(|folder| path.starts_with(folder));
-    let by_name = own.as_ref().is_none_or(is_system);
-    let found = find(&|compiler| compiler.path == name)
-        .or_else(|| find(&|compiler| by_name && compiler.name == sys::base_name(name)));
-    match found {
-        Some(compiler) => (Some(compiler.path.clone()), &compiler.arguments),
-        None => (own, &[]),
+    if let Some(path) = own.filter(|path| !is_system(path)) {
+        return Some((path, &[]));
     }
+    let name = sys::base_name(name);
+    find(&|compiler| compiler.name == name).or_else(|| {
+        let mut paths = image
+            .program_folders
+            .iter()
+            .map(|folder| join(folder, name));
+        let is_program = |path: &Vec<u8>| {
+            stat_in_image(image, path)
+                .is_some_and(|stat| stat.is_regular() && stat.mode & 0o111 != 0)
+        };
+        Some((paths.find(is_program)?, [].as_slice()))
+    })
 }
 
 /// The program that the call names by a path, unless it is the launcher itself.

@@ -24,6 +24,22 @@ impl Fault {
     }
 }
 
+impl Fault {
+    /// Whether the daemon has had its say, and it was that a compiler here is the one.
+    pub fn follows_exec(&self) -> bool {
+        matches!(self.name, "exec" | "namespace")
+    }
+}
+
+impl std::fmt::Display for Fault {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter) -> std::fmt::Result {
+        match self.detail.as_str() {
+            "" => formatter.write_str(self.name),
+            detail => write!(formatter, "{}: {detail}", self.name),
+        }
+    }
+}
+
 /// Bytes for people and logs: no control characters, invalid UTF-8 replaced.
 pub fn display(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes)

@@ -14,10 +14,12 @@ mod digest;
 mod environment;
 mod fallback;
 mod fault;
+mod image_environment;
 mod invocation;
 mod namespace;
 mod outputs;
 mod plan;
+mod policy;
 mod signals;
 mod spawn;
 mod start;
@@ -84,11 +86,12 @@ fn compile(caller: &Caller) -> ! {
     {
         fallback::run_host_compiler(caller, None);
     }
-    if !caller.environment.flag("HPCC_DISABLE") {
-        let fault = call::make(caller);
-        fallback::record(caller, &fault);
+    if caller.environment.flag("HPCC_DISABLE") {
+        fallback::run_real_compiler(caller, None)
     }
-    fallback::run_real_compiler(caller)
+    let fault = call::make(caller);
+    fallback::record(caller, &fault);
+    fallback::run_real_compiler(caller, Some(&fault))
 }
 
 /// A bug of ours must not break the build. A forked child only ends: its parent is told.
@@ -96,8 +99,9 @@ fn fall_back_from_panic() {
     if let Some((caller, process)) = CALLER.get()
         && *process == sys::process_id()
     {
-        fallback::record(caller, &fault::Fault::new("panic", "a bug of hpcc"));
-        fallback::run_real_compiler(caller);
+        let fault = fault::Fault::new("panic", "a bug of hpcc");
+        fallback::record(caller, &fault);
+        fallback::run_real_compiler(caller, Some(&fault));
     }
     sys::exit(127)
 }

@@ -3,7 +3,7 @@
 use crate::sys;
 use hpcc_frames::NamespaceRef;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 /// An opened namespace, verified to be the expected one: the holder may end now, the descriptors stay.
 pub struct Namespace {
@@ -79,10 +79,15 @@ impl Namespace {
         Ok(())
     }
 
+    /// Whether there is something at a path of the namespace. Where that cannot be known there is nothing.
+    pub fn has(&self, path: &[u8]) -> bool {
+        matches!(self.open_inside(path), Ok(Some(_)))
+    }
+
     /// Opens a path of the namespace, absolute links included; none where the kernel is too old for it.
     fn open_inside(&self, path: &[u8]) -> io::Result<Option<OwnedFd>> {
         let path = sys::c_string(path)?;
-        match open_in_root(self.root.as_raw_fd(), &path) {
+        match open_in_root(self.root.as_fd(), &path) {
             Ok(fd) => Ok(Some(fd)),
             Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => Ok(None),
             Err(error) => Err(error),
@@ -117,7 +122,8 @@ fn owning_user_namespace(namespace: &OwnedFd) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-fn open_in_root(root: RawFd, path: &std::ffi::CStr) -> io::Result<OwnedFd> {
+/// Opens a path below a root folder, in which all links lead within it.
+pub fn open_in_root(root: BorrowedFd, path: &std::ffi::CStr) -> io::Result<OwnedFd> {
     // SAFETY: all zeroes is a valid `open_how`.
     let mut how: libc::open_how = unsafe { std::mem::zeroed() };
     how.flags = (libc::O_PATH | libc::O_CLOEXEC) as u64;
@@ -126,7 +132,7 @@ fn open_in_root(root: RawFd, path: &std::ffi::CStr) -> io::Result<OwnedFd> {
     let result = unsafe {
         libc::syscall(
             libc::SYS_openat2,
-            root,
+            root.as_raw_fd(),
             path.as_ptr(),
             &raw const how,
             size_of::<libc::open_how>(),

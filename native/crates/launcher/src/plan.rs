@@ -3,50 +3,59 @@
 
 use crate::digest::sha256_hex;
 use crate::environment::join;
+use crate::policy::Settings;
 use crate::sys;
-use hpcc_frames::{FRAME_BYTES_MAX, Plan, decode_plan};
+use hpcc_frames::{FRAME_BYTES_MAX, PLAN_VERSION, Plan, decode_plan, plan_version};
 use std::io;
-use std::os::fd::AsFd;
 
 const CONFIGURATION: &[u8] = b"hpcc.toml";
 const VERSION_CONTROL: [&[u8]; 3] = [b".git", b".hg", b".svn"];
 const CONFIGURATION_BYTES_MAX: u64 = 1024 * 1024;
 
 pub enum Found {
-    Plan(Plan),
-    /// The project's configuration speaks of an image, or a plan is there but cannot be read.
-    Unplanned,
+    Plan(Box<Plan>),
+    /// A project that is bound to an image, as far as can be known, without a plan that holds: there is none yet, it cannot be
+    /// read, or it was made from another configuration. With its root.
+    Unplanned(Vec<u8>),
     /// Nothing says that the host's compiler is not the one.
     Nothing,
 }
 
 /// The plan for a folder.
-pub fn find_plan(state: &[u8], folder: &[u8]) -> Found {
+pub fn find_plan(state: &[u8], folder: &[u8], settings: &Settings) -> Found {
     let plans = join(state, b"plans");
     let root = project_root(folder);
-    let mut is_unreadable = false;
+    let mut is_void = None;
     let mut look = |folder: &[u8]| match read_plan(&plans, folder) {
         Ok(plan) => Some(plan),
         Err(error) => {
-            is_unreadable |= error.raw_os_error() != Some(libc::ENOENT);
+            // A root shows by itself whether it is bound; the plan of a build tree is all that is known of it.
+            let is_absent = match error.raw_os_error() {
+                Some(libc::ENOENT | libc::EACCES | libc::ENOTDIR) => true,
+                Some(libc::ESTALE) => Some(folder) == root,
+                _ => false,
+            };
+            if !is_absent {
+                is_void.get_or_insert_with(|| folder.to_vec());
+            }
             None
         }
     };
     if let Some(plan) = root.and_then(&mut look) {
-        return Found::Plan(plan);
+        return Found::Plan(Box::new(plan));
     }
     for folder in upwards(folder) {
         if let Some(plan) = look(folder) {
-            return Found::Plan(plan);
+            return Found::Plan(Box::new(plan));
         }
         if Some(folder) == root {
             break;
         }
     }
-    if is_unreadable || root.is_some_and(names_image) {
-        Found::Unplanned
-    } else {
-        Found::Nothing
+    let is_bound = |root: &&[u8]| has(root, CONFIGURATION) || settings.name_image();
+    match is_void.or_else(|| root.filter(is_bound).map(<[u8]>::to_vec)) {
+        Some(root) => Found::Unplanned(root),
+        None => Found::Nothing,
     }
 }
 
@@ -69,36 +78,31 @@ fn project_root(folder: &[u8]) -> Option<&[u8]> {
         .or_else(|| folders().find(|folder| VERSION_CONTROL.iter().any(|name| has(folder, name))))
 }
 
-fn names_image(root: &[u8]) -> bool {
-    read_file(&join(root, CONFIGURATION), CONFIGURATION_BYTES_MAX)
-        .is_ok_and(|text| text.windows(5).any(|word| word == b"image"))
-}
-
-fn read_plan(plans: &[u8], root: &[u8]) -> io::Result<Plan> {
-    let invalid = || io::Error::from_raw_os_error(libc::EINVAL);
-    let path = join(plans, sha256_hex(root).as_bytes());
-    let bytes = read_file(&path, FRAME_BYTES_MAX as u64 + 4)?;
-    let plan = decode_plan(&bytes).map_err(|_| invalid())?;
-    if plan.project_root == root {
+/// A folder's plan. ESTALE for one that does not hold any more: of another release, or made from another configuration.
+fn read_plan(plans: &[u8], folder: &[u8]) -> io::Result<Plan> {
+    let fault = io::Error::from_raw_os_error;
+    let path = join(plans, sha256_hex(folder).as_bytes());
+    let bytes = sys::read_file(&path, FRAME_BYTES_MAX as u64 + 4)?;
+    if plan_version(&bytes).is_some_and(|version| version != PLAN_VERSION) {
+        return Err(fault(libc::ESTALE));
+    }
+    let plan = decode_plan(&bytes).map_err(|_| fault(libc::EINVAL))?;
+    if plan.project_root != folder {
+        return Err(fault(libc::EINVAL));
+    }
+    if is_current(&plan) {
         Ok(plan)
     } else {
-        Err(invalid())
+        Err(fault(libc::ESTALE))
     }
 }
 
-fn read_file(path: &[u8], max: u64) -> io::Result<Vec<u8>> {
-    let file = sys::open(path, libc::O_RDONLY | libc::O_NONBLOCK, 0)?;
-    let stat = sys::fstat(file.as_fd())?;
-    if !stat.is_regular() || stat.size > max {
-        return Err(io::Error::from_raw_os_error(libc::EINVAL));
-    }
-    let mut bytes = vec![0; usize::try_from(stat.size).unwrap_or(0)];
-    let mut filled = 0;
-    while filled < bytes.len() {
-        match sys::read(file.as_fd(), &mut bytes[filled..])? {
-            0 => return Err(io::Error::from_raw_os_error(libc::EINVAL)),
-            count => filled += count,
-        }
-    }
-    Ok(bytes)
+/// Whether the configuration is still the one that the plan was made from.
+fn is_current(plan: &Plan) -> bool {
+    let digest = match sys::read_file(&plan.configuration, CONFIGURATION_BYTES_MAX) {
+        Ok(bytes) => Some(sha256_hex(&bytes)),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => None,
+        Err(_) => return false,
+    };
+    digest == plan.configuration_digest
 }

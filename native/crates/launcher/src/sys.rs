@@ -2,7 +2,7 @@
 
 use std::ffi::{CStr, CString};
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
 /// Turns -1 into the error of errno.
@@ -194,6 +194,24 @@ pub fn current_folder() -> io::Result<Vec<u8>> {
 pub fn read(fd: BorrowedFd, buffer: &mut [u8]) -> io::Result<usize> {
     // SAFETY: the buffer is as long as said.
     check_size(unsafe { libc::read(fd.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len()) })
+}
+
+/// The whole of a regular file of at most `max` bytes.
+pub fn read_file(path: &[u8], max: u64) -> io::Result<Vec<u8>> {
+    let file = open(path, libc::O_RDONLY | libc::O_NONBLOCK, 0)?;
+    let stat = fstat(file.as_fd())?;
+    if !stat.is_regular() || stat.size > max {
+        return Err(io::Error::from_raw_os_error(libc::EINVAL));
+    }
+    let mut bytes = vec![0; usize::try_from(stat.size).unwrap_or(0)];
+    let mut filled = 0;
+    while filled < bytes.len() {
+        match read(file.as_fd(), &mut bytes[filled..])? {
+            0 => return Err(io::Error::from_raw_os_error(libc::EINVAL)),
+            count => filled += count,
+        }
+    }
+    Ok(bytes)
 }
 
 pub fn write(fd: BorrowedFd, bytes: &[u8]) -> io::Result<usize> {
