@@ -61,6 +61,24 @@ test("a name as called, its path in the image and its family", () => {
   );
 });
 
+test("a program of the image is one that may be executed, whatever it is", () => {
+  const tools = new ImageToolchain(rootfs, ["PATH=/opt/gcc/bin:/usr/bin"]);
+  assert.deepEqual(tools.folders, ["/opt/gcc/bin", "/usr/bin"]);
+  for (const [name, path] of [
+    ["c99-gcc", "/usr/bin/c99-gcc"],
+    ["g++", "/opt/gcc/bin/g++"],
+    ["cc", "/usr/bin/cc"],
+    ["gcc-7", null],
+    ["gcc-8", null],
+    ["gcc-9", null],
+    ["llvm", null],
+    ["/usr/bin/cc", null],
+    ["", null],
+    ["g".repeat(300), null],
+  ] as const)
+    assert.equal(tools.program(ascii(name)), path, name);
+});
+
 test("what is no compiler of the image is none", () => {
   const tools = new ImageToolchain(rootfs, []);
   for (const name of [

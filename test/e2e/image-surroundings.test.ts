@@ -1,10 +1,15 @@
 // Calls that meet more than a compiler and its sources: programs of the image that are no compilers, loaders that are told to load
 // what the image lacks, projects within projects, and configuration that cannot be read. With a daemon, and without one from its plan.
 import assert from "node:assert/strict";
-import { mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
-import { askDaemon } from "../../src/cli/daemon-control.ts";
+import { ascii, byteStringOfText } from "../../src/base/byte-string.ts";
+import { SILENT_LOGGER } from "../../src/base/log.ts";
+import { type Stats, stats } from "../../src/cli/stats.ts";
+import { ProjectRegistry } from "../../src/daemon/project-registry.ts";
+import { ImageStore } from "../../src/image/image-store.ts";
+import { NamespaceKeeper } from "../../src/vm/namespace/namespace-keeper.ts";
 import { type CommandResult, HPCC, IMAGE_FOLDER, runCommand } from "../support/farm.ts";
 import { QuickFarm } from "../support/quick-farm.ts";
 
@@ -46,10 +51,19 @@ function call(
   return runCommand(argv, { cwd, env: { ...farm.env, ...env } });
 }
 
-/** Reasons counted since the last time. */
+/** What has been counted since the last time. */
+async function counted(): Promise<Stats> {
+  return stats(farm.directories, true);
+}
+
 async function reasons(): Promise<unknown> {
-  const stats = await askDaemon({ runtime: farm.env["HPCC_RUNTIME_DIR"]! }, { command: "stats", zero: true });
-  return stats?.["reasons"];
+  return (await counted())["reasons"];
+}
+
+/** Outcomes that have been counted at all. */
+async function outcomes(): Promise<unknown> {
+  const all = Object.entries((await counted())["outcomes"] as Record<string, number>);
+  return Object.fromEntries(all.filter(([, count]) => count > 0));
 }
 
 test("the image's c99, c89 and cpp run here, whoever calls them and however", async () => {
@@ -115,4 +129,72 @@ test("what the caller's loader is told to load does not enter an image that lack
   }
   const kept = await call(root, link, { LD_PRELOAD: join(root, "own.so") });
   assert.match(kept.stderr, /^loaded\n/, "what is there at its path stays");
+});
+
+test("a configuration that cannot be read is said, and the host's compiler runs under the policy host alone", async () => {
+  const root = project("misspelled", `imge = "${image}"\n`);
+  const named = /misspelled\/hpcc\.toml: unknown key imge; did you mean image\?/;
+  for (const fallback of ["", "image", "none"]) {
+    const refused = await call(root, [HPCC, "gcc", "-c", "a.c"], { HPCC_FALLBACK: fallback });
+    assert.deepEqual([refused.code, refused.stdout], [1, ""], fallback);
+    assert.match(refused.stderr, named);
+    assert.ok(!existsSync(join(root, "a.o")));
+  }
+  const host = await call(root, [HPCC, "gcc", "-c", "a.c"], { HPCC_FALLBACK: "host" });
+  assert.equal(host.code, 0, host.stderr);
+  assert.match(host.stderr, named);
+  // The user's own file: he has broken plain use of nothing, and is told.
+  const broken = join(farm.folder, "broken.toml");
+  writeFileSync(broken, 'isolaton_min = "qemu-tcg"\n');
+  const directories = { ...farm.directories, userConfig: broken };
+  const registry = new ProjectRegistry({
+    directories,
+    images: new ImageStore(IMAGE_FOLDER),
+    namespaces: new NamespaceKeeper({ logger: SILENT_LOGGER }),
+    logger: SILENT_LOGGER,
+  });
+  const find = async (folder: string, ...environment: string[]) => {
+    const state = await registry.find({
+      argv: [ascii("gcc")],
+      cwd: byteStringOfText(folder),
+      environment: environment.map(ascii),
+    });
+    assert.ok(state.kind === "unusable");
+    assert.match(state.message, /broken\.toml: unknown key isolaton_min; did you mean isolation_min\?/);
+    return state.fallback;
+  };
+  const plain = join(farm.folder, "plain");
+  mkdirSync(join(plain, ".git"), { recursive: true });
+  assert.equal(await find(plain), "host");
+  assert.equal(await find(plain, `HPCC_IMAGE=${image}`), "image");
+  assert.equal(await find(project("bound", `image = "${image}"\n`)), "image");
+  assert.equal(await find(join(farm.folder, "bound"), "HPCC_FALLBACK=none"), "none");
+});
+
+test("a project within another: the message names file, image and ways out, and each of them is one", async () => {
+  const outer = project("outer", `image = "${image}"\n`);
+  const inner = project("outer/inner", `image = "${FOREIGN}"\n`);
+  writeFileSync(join(outer, "Makefile"), "all:\n\t$(CC) -c a.c\n\t$(MAKE) -C inner\n");
+  writeFileSync(join(inner, "Makefile"), "all:\n\t$(CC) -g -c a.c\n");
+  const make = () => call(outer, ["make", `CC=${HPCC} gcc`]);
+  await outcomes();
+  const refused = await make();
+  assert.equal(refused.code, 2);
+  const said = refused.stderr.split("\n").find((line) => line.startsWith("hpcc: "));
+  assert.equal(
+    said,
+    `hpcc: ${inner}/hpcc.toml names the image ${FOREIGN}, which you have not allowed; add it to images.allowed in ` +
+      `${farm.env["HPCC_CONFIG"]}, or, to compile what lies below ${outer} in that project's image, ` +
+      `add this line to ${outer}/hpcc.toml: nested_projects = "outer"`,
+  );
+  writeFileSync(join(outer, "hpcc.toml"), `image = "${image}"\nnested_projects = "outer"\n`);
+  const made = await make();
+  assert.equal(made.code, 0, made.stderr);
+  assert.deepEqual(await outcomes(), { remote_compiled: 2, remote_hit: 1, refused: 1 });
+  rmSync(join(inner, "a.o"));
+  const without = await call(inner, [HPCC, "gcc", "-c", "a.c"], alone);
+  assert.deepEqual([without.code, without.stderr], [0, ""], "its launcher has a plan, too");
+  // What the outer project does not settle is still the inner one's own.
+  writeFileSync(join(outer, "hpcc.toml"), 'nested_projects = "outer"\n');
+  assert.match((await call(inner, [HPCC, "gcc", "-c", "a.c"])).stderr, /inner\/hpcc\.toml names the image/);
 });

@@ -67,6 +67,18 @@ export class QuickFarm {
     return this.#worker.load();
   }
 
+  /** Of the first user. */
+  get directories(): Directories {
+    const { folder } = this;
+    return {
+      runtime: join(folder, "run"),
+      state: join(folder, "state"),
+      images: this.#options.imageFolder,
+      userConfig: join(folder, "config.toml"),
+      systemConfig: join(folder, "none.toml"),
+    };
+  }
+
   rootfs(image: string): string {
     return rootfsPath(this.#options.imageFolder, { digest: image as Digest });
   }
