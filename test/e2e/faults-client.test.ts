@@ -135,12 +135,16 @@ const GARBAGE: Readonly<Record<string, (socket: Socket) => void>> = {
 
 for (const [what, answer] of Object.entries(GARBAGE))
   test(`a daemon's socket that answers ${what}: every call falls back to the image's compiler`, async () => {
+    // The plan is there from the first build on.
+    const project = newProject();
+    await build(project);
+    project.clean();
     await user.stats(true);
     await killDaemon();
     rmSync(join(runtime.path, "daemon.sock"), { force: true });
     const impostor = await listen(answer);
     try {
-      await build(newProject(), { HPCC_DAEMON_TIMEOUT_MS: String(PATIENCE_MS) });
+      await build(project, { HPCC_DAEMON_TIMEOUT_MS: String(PATIENCE_MS) });
     } finally {
       await impostor.close();
     }
