@@ -66,6 +66,7 @@ function script(spec: LabSpec, modules: string, release: string): string {
     `MODULES=${quoted([modules])}`,
     `RELEASE=${quoted([release])}`,
     `SHARED=${quoted(spec.shared)}`,
+    `PROJECT=${quoted([project])}`,
     `CWD=${quoted([process.cwd()])}`,
     `ENVIRONMENT=${quoted(environment.map(([name, value]) => `${name}=${value}`))}`,
     `COMMAND=${quoted(spec.command)}`,

@@ -2,25 +2,36 @@
 import assert from "node:assert/strict";
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import {
+  chmodSync,
+  chownSync,
+  cpSync,
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, it } from "node:test";
 import { childrenOf, isAlive } from "../support/processes.ts";
 
 const project = join(import.meta.dirname, "../..");
-const LAB = join(project, "scripts/lab/run");
 /** Until its QEMU runs; it packs an initramfs before. */
 const START_MS_MAX = 60_000;
 const END_MS_MAX = 5_000;
 const POLL_MS = 20;
 
-function start(argv: readonly string[], env: NodeJS.ProcessEnv = process.env): ChildProcess {
-  return spawn(LAB, argv, { cwd: import.meta.dirname, env, stdio: ["ignore", "pipe", "pipe"] });
+function start(argv: readonly string[], env: NodeJS.ProcessEnv = process.env, checkout = project): ChildProcess {
+  const cwd = checkout === project ? import.meta.dirname : checkout;
+  return spawn(join(checkout, "scripts/lab/run"), argv, { cwd, env, stdio: ["ignore", "pipe", "pipe"] });
 }
 
-async function run(argv: readonly string[], env?: NodeJS.ProcessEnv) {
-  const child = start(argv, env);
+async function run(argv: readonly string[], env?: NodeJS.ProcessEnv, checkout?: string) {
+  const child = start(argv, env, checkout);
   const output: Buffer[] = [];
   let errors = "";
   child.stdout?.on("data", (chunk: Buffer) => output.push(chunk));
@@ -108,6 +119,30 @@ describe("the KVM lab", { skip: process.getuid?.() === 0 ? false : "needs root" 
       rmSync(folder, { recursive: true });
     }
     await assertNothingLeft([]);
+  });
+
+  it("runs in a clone below /tmp, in a home that lets nobody else in", async () => {
+    const home = mkdtempSync("/tmp/hpcc-lab-home-");
+    try {
+      chownSync(home, 1000, 1000);
+      chmodSync(home, 0o700);
+      const checkout = join(home, "hpcc");
+      for (const part of ["package.json", "scripts", "src", ".cache/guest"])
+        cpSync(join(project, part), join(checkout, part), { recursive: true, verbatimSymlinks: true });
+      for (const part of ["out", "node_modules"]) symlinkSync(join(project, part), join(checkout, part));
+      const script = `
+        pwd
+        echo more >>package.json && echo "written over the clone"
+        exec setpriv --reuid=65534 --regid=65534 --clear-groups sh -c 'id -un && head -n 1 ${checkout}/package.json'`;
+      const { code, output, errors } = await run(["--memory", "2048", "bash", "-c", script], process.env, checkout);
+      assert.equal(code, 0, errors);
+      assert.equal(output.toString("latin1"), `${checkout}\nwritten over the clone\nnobody\n{\n`);
+      assert.equal(statSync(home).mode & 0o777, 0o700, "the host's folder stays as it is");
+      const own = readFileSync(join(project, "package.json"), "latin1");
+      assert.equal(readFileSync(join(checkout, "package.json"), "latin1"), own);
+    } finally {
+      rmSync(home, { recursive: true });
+    }
   });
 
   it("says that the machine ended before its command", async () => {
