@@ -47,6 +47,7 @@ export function printStats(counts: Stats): string {
     reasonTable("reasons for local compiles", counts["reasons"]),
     reasonTable("launchers that fell back by themselves, since the last --zero", counts["launcher_fallbacks"]),
     advice(counts),
+    headerAdvice(counts["headers_missing"]),
   ].join("");
 }
 
@@ -62,6 +63,12 @@ function advice(counts: Stats): string {
   if (!byLaunchers && !has(counts["reasons"], FAULTS)) return "";
   const more = byLaunchers ? "; HPCC_VERBOSE=1 makes a launcher say why" : "";
   return `-> run \`hpcc doctor\` in the project's folder${more}\n`;
+}
+
+/** What the daemon found out about headers that images lack. */
+export function headerAdvice(found: unknown): string {
+  const lines = Array.isArray(found) ? found.filter((line) => typeof line === "string") : [];
+  return lines.map((line) => `-> ${printable(line)}\n`).join("");
 }
 
 function reasonTable(heading: string, reasons: unknown): string {

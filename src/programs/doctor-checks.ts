@@ -6,6 +6,7 @@ import { HpccError } from "../base/errors.ts";
 import { type Logger, SILENT_LOGGER } from "../base/log.ts";
 import { SYSTEM_CLOCK } from "../base/system/clock.ts";
 import { currentClientConfig } from "../cli/current-config.ts";
+import { askDaemon } from "../cli/daemon-control.ts";
 import { type CheckResult, type DoctorCheck, program } from "../cli/doctor.ts";
 import type { ProjectImage } from "../config/client.ts";
 import { type Environment, resolveDirectories } from "../config/directories.ts";
@@ -23,7 +24,7 @@ const PROBE_DEADLINE_MS = 60_000;
 
 /** The checks; with a worker's file also those of a worker. */
 export function doctorChecks(env: Environment, uid: number, workerFile: string | null): readonly DoctorCheck[] {
-  const client: DoctorCheck[] = [async () => imageIsHere(env, uid)];
+  const client: DoctorCheck[] = [async () => imageIsHere(env, uid), async () => missingHeaders(env, uid)];
   if (workerFile === null) return client;
   const { config } = loadWorkerConfig(env, workerFile);
   return [
@@ -59,6 +60,14 @@ async function imageIsHere(env: Environment, uid: number): Promise<CheckResult> 
       fix: error.hint,
     };
   }
+}
+
+/** What compiles have missed in their image, as far as a daemon runs that knows. */
+async function missingHeaders(env: Environment, uid: number): Promise<CheckResult[]> {
+  const counts = await askDaemon(resolveDirectories(env, uid), { command: "stats", zero: false });
+  const found: unknown = counts?.["headers_missing"];
+  const details = Array.isArray(found) ? found.filter((detail) => typeof detail === "string") : [];
+  return details.map((detail) => ({ name: "headers", status: "note", detail, fix: null }));
 }
 
 async function offeredImages(config: WorkerConfig): Promise<CheckResult> {

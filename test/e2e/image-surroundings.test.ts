@@ -6,9 +6,10 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { ascii, byteStringOfText } from "../../src/base/byte-string.ts";
 import { SILENT_LOGGER } from "../../src/base/log.ts";
-import { type Stats, stats } from "../../src/cli/stats.ts";
+import { printStats, type Stats, stats } from "../../src/cli/stats.ts";
 import { ProjectRegistry } from "../../src/daemon/project-registry.ts";
 import { ImageStore } from "../../src/image/image-store.ts";
+import { doctorChecks } from "../../src/programs/doctor-checks.ts";
 import { NamespaceKeeper } from "../../src/vm/namespace/namespace-keeper.ts";
 import { type CommandResult, HPCC, IMAGE_FOLDER, runCommand } from "../support/farm.ts";
 import { QuickFarm } from "../support/quick-farm.ts";
@@ -197,4 +198,35 @@ test("a project within another: the message names file, image and ways out, and 
   // What the outer project does not settle is still the inner one's own.
   writeFileSync(join(outer, "hpcc.toml"), 'nested_projects = "outer"\n');
   assert.match((await call(inner, [HPCC, "gcc", "-c", "a.c"])).stderr, /inner\/hpcc\.toml names the image/);
+});
+
+test("a header that this machine has and the image lacks: its package is named, and the compiler's own words stay alone", async () => {
+  const root = project("headers", `image = "${image}"\n`, {
+    "z.c": "#include <zlib.h>\n",
+    "n.c": "#include <no-such-header.h>\n",
+    "own.c": '#include "own.h"\n',
+  });
+  const advice =
+    "the image lacks zlib.h, which this machine has from the package zlib1g-dev; " +
+    "`hpcc image build --from-host --with zlib1g-dev` makes an image that has it";
+  for (const source of ["z.c", "n.c", "own.c", "z.c"]) {
+    const failed = await call(root, [HPCC, "gcc", "-c", source]);
+    assert.equal(failed.code, 1);
+    assert.match(failed.stderr, /^\S+\.c:1:10: fatal error: \S+: No such file or directory\n/);
+    assert.doesNotMatch(failed.stderr, /hpcc|image/);
+  }
+  const counts = await counted();
+  assert.deepEqual(counts["headers_missing"], [advice]);
+  assert.ok(printStats(counts).endsWith(`-> ${advice}\n`));
+  const checks = await Promise.all(doctorChecks(farm.env, process.getuid?.() ?? 0, null).map((check) => check()));
+  assert.deepEqual(
+    checks.flat().filter(({ name }) => name === "headers"),
+    [{ name: "headers", status: "note", detail: advice, fix: null }],
+  );
+  const terminal = await call(root, ["script", "-qec", `${HPCC} gcc -c z.c`, "/dev/null"], { TERM: "dumb" });
+  assert.equal(terminal.code, 1);
+  assert.match(
+    terminal.stdout,
+    new RegExp(`^hpcc: ${advice.replaceAll(/[.-]/g, "\\$&")}\r\nz\\.c:1:10: fatal error: `),
+  );
 });

@@ -4,9 +4,9 @@ import { existsSync, mkdirSync, readFileSync, rmSync, utimesSync, writeFileSync 
 import { type ByteString, byteStringOf, bytesOf } from "../../src/base/byte-string.ts";
 import { parseGnu } from "../../src/core/compile/grammar/gnu-parse.ts";
 import type { Argument, CompilerFamily, GnuInvocation } from "../../src/core/compile/grammar/invocation.ts";
+import { diagnosticsRefusal } from "../../src/core/compile/text/diagnostics-refusal.ts";
 import { rebuildTranslationUnit } from "../../src/core/compile/text/rebuild.ts";
 import { compileArgv, injectedFlags, preprocessArgv, twoStepRefusal } from "../../src/core/compile/text/two-step.ts";
-import { diagnosticsRefusal } from "../../src/core/compile/text/diagnostics-refusal.ts";
 import { placeInjected } from "../../src/core/compile/view/prefix-maps.ts";
 import { PROJECT_ROOT } from "../../src/core/compile/view/view.ts";
 import { sha256 } from "../../src/core/digest/digest.ts";

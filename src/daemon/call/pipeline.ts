@@ -12,6 +12,7 @@ import type { CallCounts } from "../control/call-counts.ts";
 import type { CallAnswer, LauncherCall } from "../control/launcher-connection.ts";
 import type { InputCaches } from "../files-form/gather-inputs.ts";
 import { prepareFiles } from "../files-form/prepare-files.ts";
+import type { HeaderHints } from "../inputs/header-hints.ts";
 import type { ImageCompiler, Project, ProjectPlace } from "../project.ts";
 import { isWorkersWord, type RemoteWorkers } from "../remote/remote-job.ts";
 import { prepareText } from "../text-form/prepare-text.ts";
@@ -29,6 +30,7 @@ export interface PipelineParts extends InputCaches {
   /** Null when nothing remote is configured. */
   readonly worker: RemoteWorkers | null;
   readonly counts: CallCounts;
+  readonly headers: HeaderHints;
   /** Bounds the compiles that are prepared or sent at a time, and with them the daemon's memory. */
   readonly slots: Semaphore;
   /** Bounds the preprocessed text that calls hold, in bytes. */

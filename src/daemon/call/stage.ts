@@ -13,6 +13,8 @@ export interface Bypass {
   readonly reason: BypassReason;
   /** What it was about: a path, a variable, an option. */
   readonly detail: ByteString | null;
+  /** What a person can do about it, where that is known. */
+  readonly advice: string | null;
 }
 
 export type Stage<T> = Next<T> | Bypass;
@@ -21,6 +23,6 @@ export function next<T>(value: T): Next<T> {
   return { kind: "next", value };
 }
 
-export function bypass(reason: BypassReason, detail: ByteString | null = null): Bypass {
-  return { kind: "bypass", reason, detail };
+export function bypass(reason: BypassReason, detail: ByteString | null = null, advice: string | null = null): Bypass {
+  return { kind: "bypass", reason, detail, advice };
 }

@@ -22,6 +22,7 @@ import { Remembered } from "../call/remembered.ts";
 import type { Bypass } from "../call/stage.ts";
 import { FileCache } from "../inputs/file-cache.ts";
 import { FolderNamesCache } from "../inputs/folder-names.ts";
+import { HeaderHints } from "../inputs/header-hints.ts";
 import { ImageScans } from "../inputs/image-scans.ts";
 import type { Project } from "../project.ts";
 import { ProjectRegistry } from "../project-registry.ts";
@@ -112,6 +113,7 @@ class Daemon {
   readonly #ownPaths = new Remembered<true>(REMEMBERED_MAX);
   readonly #refusedSources = new Remembered<Bypass>(REMEMBERED_MAX);
   readonly #counts = new CallCounts();
+  readonly #headers: HeaderHints;
   readonly #remotes = new Map<string, RemoteCompiler>();
   /** The streams to workers, by the identity that they are made with. */
   readonly #workers = new Map<string, WorkerConnections>();
@@ -129,6 +131,7 @@ class Daemon {
     this.#files = new FileCache(FILE_CACHE_BYTES, options.clock);
     this.#names = new FolderNamesCache(options.clock);
     this.#slots = new Semaphore(options.config.jobsMax);
+    this.#headers = new HeaderHints({ logger });
     this.#startedMs = options.clock.wallMs();
     this.#namespaces = new NamespaceKeeper({ logger });
     this.#projects = new ProjectRegistry({
@@ -225,6 +228,7 @@ class Daemon {
       refusedSources: this.#refusedSources,
       textBytes: this.#textBytes,
       counts: this.#counts,
+      headers: this.#headers,
       slots: this.#slots,
       clock,
       logger,
@@ -294,7 +298,11 @@ class Daemon {
     const command = typeof request === "object" && request !== null && "command" in request ? request.command : null;
     switch (command) {
       case "stats": {
-        const stats = { ...this.#counts.snapshot(), launcher_fallbacks: this.#launcherFallbacks() };
+        const stats = {
+          ...this.#counts.snapshot(),
+          launcher_fallbacks: this.#launcherFallbacks(),
+          headers_missing: this.#headers.list(),
+        };
         if ((request as { zero?: unknown }).zero === true) {
           this.#counts.zero();
           rmSync(this.#fallbackLog, { force: true });

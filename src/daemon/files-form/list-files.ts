@@ -8,6 +8,7 @@ import { readDependencies } from "../../core/compile/view/dependency-file.ts";
 import { joinEnvironment } from "../call/environment-words.ts";
 import type { PreparedCall } from "../call/prepared-call.ts";
 import { bypass, next, type Stage } from "../call/stage.ts";
+import type { HeaderHints } from "../inputs/header-hints.ts";
 
 export interface Listing {
   /** Names as the compiler spells them, the source first. */
@@ -25,9 +26,13 @@ const UNASKED: DependencyRequest = {
 };
 
 /** Lists the files of a call of C or C++, or of assembler that is preprocessed. `attempt` counts a call's lists in one place. */
-export async function listFiles(prepared: PreparedCall, attempt: number): Promise<Stage<Listing>> {
+export async function listFiles(
+  prepared: PreparedCall,
+  attempt: number,
+  headers: HeaderHints,
+): Promise<Stage<Listing>> {
   const list = (wanted: Omit<Wanted, "file">, name: string) =>
-    runListing(prepared, { ...wanted, file: `${name}-${prepared.place.paths}-${attempt}` });
+    runListing(prepared, { ...wanted, file: `${name}-${prepared.place.paths}-${attempt}` }, headers);
   const { mapped } = prepared.request;
   const own = mapped.dependencies?.kind === "MMD";
   const twice = own && !listsBoth(mapped);
@@ -54,7 +59,7 @@ interface Wanted {
   readonly tree: boolean;
 }
 
-async function runListing(prepared: PreparedCall, wanted: Wanted): Promise<Stage<Ran>> {
+async function runListing(prepared: PreparedCall, wanted: Wanted, headers: HeaderHints): Promise<Stage<Ran>> {
   const { call, compiler, request, place, folder, project } = prepared;
   const { mapped } = request;
   const onHost = (name: string) => `${folder}/${name}` as ByteString;
@@ -79,7 +84,8 @@ async function runListing(prepared: PreparedCall, wanted: Wanted): Promise<Stage
     timeLimitMs: project.config.deadlineMs,
   });
   if (ran.outcome.kind === "failed") throw new Error(`the launcher could not list files: ${ran.outcome.failure}`);
-  if (ran.outcome.kind === "signaled" || ran.outcome.code !== 0) return bypass("preprocessor_error");
+  if (ran.outcome.kind === "signaled" || ran.outcome.code !== 0)
+    return bypass("preprocessor_error", null, await headers.look(onHost(`${wanted.file}.stderr`)));
   const text = await readBounded(onHost(wanted.file));
   const said = wanted.tree ? await readBounded(onHost(`${wanted.file}.stderr`)) : ascii("");
   if (text === null || said === null) return bypass("source_too_large");

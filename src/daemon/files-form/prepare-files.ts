@@ -14,11 +14,13 @@ import type { PreparedCall } from "../call/prepared-call.ts";
 import type { Delivery, PreparedJob } from "../call/remote-job.ts";
 import { collectSourceFiles } from "../call/source-files.ts";
 import { bypass, next, type Stage } from "../call/stage.ts";
+import type { HeaderHints } from "../inputs/header-hints.ts";
 import { PINNED_EPOCH } from "../tiers/local-answer.ts";
 import { type Gathered, gatherInputs, type InputCaches } from "./gather-inputs.ts";
 import { type Listing, listFiles } from "./list-files.ts";
 
 export interface FilesFormOptions extends InputCaches {
+  readonly headers: HeaderHints;
   readonly clock: Clock;
 }
 
@@ -37,7 +39,7 @@ const RESTART_AFTER_MS = 15;
 export async function prepareFiles(prepared: PreparedCall, options: FilesFormOptions): Promise<Stage<PreparedJob>> {
   for (let restarts = 0; ; restarts++) {
     const startedMs = options.clock.wallMs();
-    const listing = await listed(prepared, restarts);
+    const listing = await listed(prepared, restarts, options.headers);
     if (listing.kind === "bypass") return listing;
     const gathered = gatherInputs(prepared, listing.value.names, startedMs, options);
     if (gathered.kind === "next") return jobOf(prepared, listing.value, gathered.value);
@@ -47,9 +49,10 @@ export async function prepareFiles(prepared: PreparedCall, options: FilesFormOpt
 }
 
 /** A source that is not preprocessed reads itself, and whatever its line markers name is quoted. */
-async function listed(prepared: PreparedCall, attempt: number): Promise<Stage<Listing>> {
+async function listed(prepared: PreparedCall, attempt: number, headers: HeaderHints): Promise<Stage<Listing>> {
   const { language, source } = prepared.request.mapped;
-  if (language === "c" || language === "c++" || language === "assembler-with-cpp") return listFiles(prepared, attempt);
+  if (language === "c" || language === "c++" || language === "assembler-with-cpp")
+    return listFiles(prepared, attempt, headers);
   const quoted = language.endsWith("cpp-output") ? markedFiles(prepared) : [];
   return next({ names: [source, ...quoted], dependencyText: null });
 }

@@ -19,11 +19,13 @@ import type { PreparedJob } from "../call/remote-job.ts";
 import { collectSourceFiles } from "../call/source-files.ts";
 import { bypass, next, type Stage } from "../call/stage.ts";
 import type { InputCaches } from "../files-form/gather-inputs.ts";
+import type { HeaderHints } from "../inputs/header-hints.ts";
 import { escapingLookup, type LookupPlaces, precompiledHeader, type ReadText } from "../inputs/lookups.ts";
 import { SourceTree } from "../inputs/source-tree.ts";
 import { PINNED_EPOCH } from "../tiers/local-answer.ts";
 
 export interface TextFormOptions extends InputCaches {
+  readonly headers: HeaderHints;
   readonly clock: Clock;
   /** Bounds the text that calls hold at the same time, in bytes; a call that was told to wait goes on in its turn. */
   readonly textBytes: Semaphore;
@@ -38,7 +40,7 @@ export async function prepareText(prepared: PreparedCall, options: TextFormOptio
   const refusal = twoStepRefusal(prepared.request.invocation);
   if (refusal !== null) return bypass(refusal, prepared.request.invocation.textRefusal?.detail ?? null);
   const startedMs = options.clock.wallMs();
-  const text = await preprocess(prepared, options.textBytes);
+  const text = await preprocess(prepared, options);
   if (text.kind === "bypass") return text;
   const rebuilt = rebuild(prepared, text.value, options);
   if (rebuilt.kind === "bypass") return rebuilt;
@@ -50,7 +52,7 @@ export async function prepareText(prepared: PreparedCall, options: TextFormOptio
 type Unit = Extract<Rebuilt, { kind: "ready" }>;
 
 /** The first step: `-E` as the launcher's child, and all that can be wrong with it. */
-async function preprocess(prepared: PreparedCall, textBytes: Semaphore): Promise<Stage<Buffer>> {
+async function preprocess(prepared: PreparedCall, { textBytes, headers }: TextFormOptions): Promise<Stage<Buffer>> {
   const { call, project, compiler, request, place, folder } = prepared;
   const { mapped } = request;
   const inView = (name: string) => `${place.callFiles(folder)}/${name}` as ByteString;
@@ -75,7 +77,8 @@ async function preprocess(prepared: PreparedCall, textBytes: Semaphore): Promise
     timeLimitMs: project.config.deadlineMs,
   });
   if (ran.outcome.kind === "failed") throw new Error(`the launcher could not preprocess: ${ran.outcome.failure}`);
-  if (ran.outcome.kind === "signaled" || ran.outcome.code !== 0) return bypass("preprocessor_error");
+  if (ran.outcome.kind === "signaled" || ran.outcome.code !== 0)
+    return bypass("preprocessor_error", null, await headers.look(onHost("stderr")));
   const said = await Promise.all(["stdout", "stderr"].map((name) => stat(bytesOf(onHost(name)))));
   if (said.some(({ size }) => size > 0)) return bypass("preprocessor_output");
   const { size } = await stat(bytesOf(onHost("text")));

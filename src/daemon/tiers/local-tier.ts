@@ -25,12 +25,14 @@ export interface LocalEnd {
 /** Answers a call that left the pipeline. */
 export async function answerLocally(
   { message }: LauncherCall,
-  { reason, detail }: Bypass,
+  { reason, detail, advice }: Bypass,
   project: Project,
   compiler: ImageCompiler,
 ): Promise<LocalEnd> {
   if (project.config.fallback === "none" && !NOT_A_COMPILE.has(reason))
     return { answer: forbiddenAnswer(reason, detail), end: { outcome: "refused", reason, detail } };
   const answer = await imageAnswer(message, project, compiler, reason !== "compiler_query");
-  return { answer, end: { outcome: "local", reason, detail } };
+  // Programs that read what a compiler says get its own words alone.
+  const warning = message.terminal.stderr ? advice : null;
+  return { answer: { ...answer, warning }, end: { outcome: "local", reason, detail } };
 }

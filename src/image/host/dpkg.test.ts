@@ -3,7 +3,7 @@ import { test } from "node:test";
 import { HpccError } from "../../base/errors.ts";
 import { alternativeLinks, parseAlternativeGroup } from "./alternatives.ts";
 import { compilerPackages } from "./compiler-packages.ts";
-import { dependencyClosure, listedPaths, parseDependencies, parsePackages } from "./dpkg.ts";
+import { dependencyClosure, listedPaths, ownerOf, packageOfFile, parseDependencies, parsePackages } from "./dpkg.ts";
 
 const LINES = [
   "gcc\tamd64\tii \t4:12\t, cpp (= 4:12), gcc-12 (>= 12.2.0-1~)\t",
@@ -86,4 +86,14 @@ test("alternatives: the best choice that the image has, slaves only where their 
   const manual = GROUP.replace("auto", "manual");
   assert.equal(links(["/usr/bin/gcc", "/usr/bin/clang"], manual, "/usr/bin/clang")[1]?.target, "/usr/bin/clang");
   assert.equal(parseAlternativeGroup("x", "rubbish"), null);
+});
+
+test("the package of a file, whatever else dpkg says of it", async () => {
+  const path = "/usr/include/zlib.h";
+  assert.equal(ownerOf(`zlib1g-dev:amd64: ${path}\n`, path), "zlib1g-dev");
+  assert.equal(ownerOf(`a-dev, b-dev:i386: ${path}\n`, path), "a-dev");
+  assert.equal(ownerOf(`diversion by x-dev from: ${path}\nx: ${path}.old\nlibx++-dev: ${path}\n`, path), "libx++-dev");
+  assert.equal(ownerOf("", path), null);
+  assert.equal(await packageOfFile("/usr/include/stdio.h"), "libc6-dev");
+  assert.equal(await packageOfFile("/usr/include/no-such-header.h"), null);
 });

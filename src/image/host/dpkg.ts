@@ -1,5 +1,6 @@
 // What the host's dpkg says: installed packages, their dependencies and their files. UNTRUSTED: nobody else; it is the
 // machine's own database, read through its own programs.
+import { execFile } from "node:child_process";
 import { HpccError } from "../../base/errors.ts";
 import { runTool } from "../tool-process.ts";
 
@@ -120,6 +121,28 @@ export async function packageFiles(found: HostPackage): Promise<string[]> {
   const plain = await runTool("dpkg-query", ["-L", found.name], "dpkg");
   if (plain.exitCode !== 0) throw new HpccError("image.invalid", `dpkg lists no files of ${found.name}: ${stderr}`);
   return listedPaths(plain.stdout.toString("latin1"));
+}
+
+/** How long dpkg may take to name a file's package. */
+const QUESTION_MS_MAX = 5_000;
+
+/** The package that a file of this machine belongs to; null when dpkg knows none or is not there. The path is no pattern. */
+export async function packageOfFile(path: string): Promise<string | null> {
+  const options = { timeout: QUESTION_MS_MAX, env: { ...process.env, LC_ALL: "C" } };
+  const text = await new Promise<string>((resolve) => {
+    execFile("dpkg-query", ["-S", path], options, (_error, stdout) => resolve(stdout));
+  });
+  return ownerOf(text, path);
+}
+
+/** The package that `dpkg-query -S` names for a path, without its remarks about diversions. */
+export function ownerOf(text: string, path: string): string | null {
+  for (const line of text.split("\n")) {
+    if (!line.endsWith(`: ${path}`)) continue;
+    const name = /^[a-z0-9][a-z0-9+.-]*(?=[:,])/.exec(line)?.[0];
+    if (name !== undefined) return name;
+  }
+  return null;
 }
 
 /** Paths of `dpkg-query -L`, without its remarks about diversions. */
