@@ -66,7 +66,7 @@ function advice(counts: Stats): string {
 }
 
 /** What the daemon found out about headers that images lack. */
-export function headerAdvice(found: unknown): string {
+function headerAdvice(found: unknown): string {
   const lines = Array.isArray(found) ? found.filter((line) => typeof line === "string") : [];
   return lines.map((line) => `-> ${printable(line)}\n`).join("");
 }

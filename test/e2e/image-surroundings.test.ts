@@ -1,7 +1,7 @@
 // Calls that meet more than a compiler and its sources: programs of the image that are no compilers, loaders that are told to load
 // what the image lacks, projects within projects, and configuration that cannot be read. With a daemon, and without one from its plan.
 import assert from "node:assert/strict";
-import { existsSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { chmodSync, existsSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { ascii, byteStringOfText } from "../../src/base/byte-string.ts";
@@ -229,4 +229,28 @@ test("a header that this machine has and the image lacks: its package is named, 
     terminal.stdout,
     new RegExp(`^hpcc: ${advice.replaceAll(/[.-]/g, "\\$&")}\r\nz\\.c:1:10: fatal error: `),
   );
+});
+
+test("from another mount namespace, too, programs run in the image and not on the host", async () => {
+  const wrapper = '#!/bin/sh\ntest -e /hpcc/project/a.c && echo inside\nexec gcc "$@"\n';
+  const root = project("mounts", `image = "${image}"\n`, { "own-cc": wrapper });
+  chmodSync(join(root, "own-cc"), 0o755);
+  const links = join(farm.folder, "mount-links");
+  mkdirSync(links);
+  symlinkSync(HPCC, join(links, "gcc"));
+  const elsewhere = 'mount -t tmpfs none /mnt && exec env LD_PRELOAD=libnowhere.so.4 "$@"';
+  await reasons();
+  for (const [name, reason, stdout] of [
+    ["gcc", "mount_namespace", ""],
+    ["c99", "unknown_driver", ""],
+    ["./own-cc", "own_program", "inside\n"],
+  ] as const) {
+    const argv = ["unshare", "-m", "sh", "-c", elsewhere, "sh", HPCC, name, "-c", "a.c"];
+    // A launcher that the script finds again runs the image's compiler.
+    const ours = await call(root, argv, { PATH: `${links}:/usr/bin:/bin` });
+    assert.deepEqual([ours.code, ours.stderr, ours.stdout], [0, "", stdout], name);
+    assert.ok(existsSync(join(root, "a.o")));
+    rmSync(join(root, "a.o"));
+    assert.deepEqual(await reasons(), { [reason]: 1 }, name);
+  }
 });

@@ -6,7 +6,7 @@ import type { Logger } from "../../base/log.ts";
 import { missingHeader } from "../../core/compile/missing-header.ts";
 import { packageOfFile } from "../../image/host/dpkg.ts";
 
-export interface HeaderHint {
+interface HeaderHint {
   /** As it is included. */
   readonly header: ByteString;
   /** Where this machine has it. */
@@ -15,7 +15,7 @@ export interface HeaderHint {
   readonly package: string | null;
 }
 
-export interface HeaderHintsOptions {
+interface HeaderHintsOptions {
   readonly logger: Logger;
   /** Where this machine's headers are. */
   readonly folders?: readonly string[];
