@@ -214,15 +214,9 @@ export class ProjectRegistry {
     { digest, configuration }: { readonly digest: Digest; readonly configuration: PlannedConfiguration },
   ): Promise<ProjectState> {
     const { images, directories } = this.#options;
-    let rootfs: string;
-    try {
-      rootfs = await images.rootfs(digest);
-    } catch (error) {
-      if (!(error instanceof HpccError)) throw error;
-      const message =
-        error.code === "image.missing" ? `${error.message}. ${error.hint}` : `${error.message} (image ${digest})`;
-      return { kind: "unusable", fallback: config.fallback, message };
-    }
+    const unpacked = await unpack(images, digest);
+    if ("message" in unpacked) return { kind: "unusable", fallback: config.fallback, message: unpacked.message };
+    const { rootfs } = unpacked;
     const imageRoot = byteStringOfText(rootfs);
     const environment = (await images.open(digest)).environment;
     const callFolder = byteStringOfText(join(directories.runtime, "calls"));
@@ -235,6 +229,7 @@ export class ProjectRegistry {
       ],
     };
     const toolchain = new ImageToolchain(rootfs, environment);
+    const compilers = plannedCompilers(config, imageRoot, toolchain, view);
     let plan: Plan;
     const namespaces = async () => {
       const kept = await this.#options.namespaces.get({
@@ -250,7 +245,7 @@ export class ProjectRegistry {
         imageDigest: digest,
         namespace: namespaceRef(kept.local),
         sandboxArgv: [...kept.localCommand, ascii("--")],
-        compilers: plannedCompilers(config, imageRoot, toolchain, view),
+        compilers,
         fallback: config.fallback,
         imageRoot,
         programFolders: toolchain.folders.map(ascii),
@@ -399,6 +394,17 @@ function plannedCompilers(
       compilers.set(name, { name: ascii(name), path: compiler.path, arguments: injected });
     }
   return [...compilers.values()];
+}
+
+/** The image's root file system, or why it cannot be had and the way out. */
+async function unpack(images: ImageStore, digest: Digest): Promise<{ rootfs: string } | { message: string }> {
+  try {
+    return { rootfs: await images.rootfs(digest) };
+  } catch (error) {
+    if (!(error instanceof HpccError)) throw error;
+    const missing = error.code === "image.missing";
+    return { message: missing ? `${error.message}. ${error.hint}` : `${error.message} (image ${digest})` };
+  }
 }
 
 function listNames(folder: ByteString): string[] {
