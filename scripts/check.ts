@@ -48,6 +48,12 @@ const gates: readonly Gate[] = [
     command: [process.execPath, "scripts/check-references.ts"],
     saw: matched(/([\d,]+) files/),
     sawMin: 300,
+    },
+    {
+    name: "regular expressions",
+    command: [process.execPath, "scripts/check-regexps.ts"],
+    saw: matched(/([\d,]+) regular expressions/),
+    sawMin: 20,
   },
   { name: "dead code", command: [bin("knip"), "--no-progress"], saw: sourceFiles, sawMin: 20 },
   { name: "schemas", command: [bin("buf"), "lint"], saw: exitCodeOnly, sawMin: 1 },

@@ -1,5 +1,7 @@
 // Where hpcc keeps things for a user: runtime, state, images, configuration. Pure over the environment; creates nothing.
+
 import { HpccError } from "../base/errors.ts";
+import { withoutTrailingSlashes } from "../base/trailing-slashes.ts";
 
 export type Environment = Readonly<Record<string, string | undefined>>;
 
@@ -43,5 +45,5 @@ function absolute(env: Environment, variable: string): string | null {
   const value = env[variable];
   if (value === undefined || value === "") return null;
   if (!value.startsWith("/")) throw new HpccError("config.invalid", `${variable} must be an absolute path`);
-  return value.length > 1 ? value.replace(/\/+$/, "") || "/" : value;
+  return withoutTrailingSlashes(value) || "/";
 }

@@ -1,6 +1,8 @@
 // The root of the project that a folder belongs to. Pure over a probe; the launcher does the same
 // (docs/specs/launcher-protocol.md).
+
 import { ascii, type ByteString } from "../base/byte-string.ts";
+import { withoutTrailingSlashes } from "../base/trailing-slashes.ts";
 import { type ClientConfig, PROJECT_CONFIG } from "./client.ts";
 
 const OWN_MARKERS = [ascii(PROJECT_CONFIG)] as const;
@@ -40,5 +42,5 @@ export function bindingProject(
 }
 
 function* upwards(folder: ByteString): Generator<ByteString> {
-  for (let at = folder.replace(/\/+$/, ""); at !== ""; at = at.slice(0, at.lastIndexOf("/"))) yield at as ByteString;
+  for (let at: string = withoutTrailingSlashes(folder); at !== ""; at = at.slice(0, at.lastIndexOf("/"))) yield at as ByteString;
 }

@@ -40,11 +40,12 @@ export function parseDependencies(text: string): string[][] {
     .map((group) =>
       group
         .split("|")
-        .map((name) =>
-          name
-            .replace(/[([<].*$/s, "")
-            .trim()
-            .replace(/:.*$/, ""),
+        .map(
+          (name) =>
+            name
+              .replace(/[([<].*$/s, "")
+              .trim()
+              .split(":", 1)[0]!,
         )
         .filter((name) => name !== ""),
     )

@@ -13,6 +13,7 @@ export function diagnosticsRefusal(invocation: GnuInvocation, stderr: ByteString
   if (/\[-W(?:error=)?format/.test(stderr) || (!named && /format|directive/.test(stderr)))
     return "unfaithful_diagnostics";
   // In one step a predefined macro has no place of its own, so that GCC names the place where it is used.
-  if (/<built-in>(?![^\n]*declared here)/.test(stderr)) return "unfaithful_diagnostics";
+  const placed = (line: string) => line.lastIndexOf("<built-in>") > line.lastIndexOf("declared here");
+  if (stderr.split("\n").some(placed)) return "unfaithful_diagnostics";
   return null;
 }

@@ -100,7 +100,8 @@ export function skipByteOrderMark(text: string, start: number): number {
   return start === 0 && text.startsWith("\xef\xbb\xbf") ? 3 : start;
 }
 
-const LITERALS = /"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|[ \t\r\f\v]+/gs;
+/** An unfinished literal reaches to the end, so that no part of it is looked at again. */
+const LITERALS = /"(?:[^"\\]|\\.)*(?:"|\\?$)|'(?:[^'\\]|\\.)*(?:'|\\?$)|[ \t\r\f\v]+/gs;
 
 /** Equal but for white space that separates no two names or numbers. */
 export function sameTokens(a: string, b: string): boolean {

@@ -201,7 +201,9 @@ class Walk {
     if (origin.sent) {
       if (origin.lines === null || !sameLine(this.#text, scanner, origin.lines, place.line)) {
         if (this.#isFragile(0, Number.POSITIVE_INFINITY)) return this.#refuse("unfaithful_preprocessing", FRAGILE);
-        if (/\*\/[^\n]*#/.test(origin.lines?.line(place.line) ?? ""))
+        const own = origin.lines?.line(place.line) ?? "";
+        const comment = own.indexOf("*/");
+        if (comment >= 0 && own.includes("#", comment))
           return this.#refuse("unfaithful_preprocessing", "a directive after a comment");
         return this.#refuse("modified_input_file", "the text and the file differ");
       }

@@ -42,7 +42,7 @@ const TRAPS: readonly Trap[] = [
     ...pragma,
     what: `_Pragma ${word}`,
     hint: word,
-    pattern: new RegExp(`\\(\\s*L?"?\\s*${word}\\b`),
+    pattern: new RegExp(`\\(\\s*(?:L?"\\s*|L\\b\\s*)?${word}\\b`),
   })),
   ...["poison", "system_header", "dependency"].map((word) => ({
     ...pragma,
@@ -66,7 +66,7 @@ const TRAPS: readonly Trap[] = [
     family: "clang",
     what: "__COUNTER__",
     hint: "__COUNTER__",
-    pattern: /^[ \t]*#[ \t]*(?:el)?if\b(?:[^\n]|\\\n)*__COUNTER__/m,
+    pattern: /(?<!\\\n)^[ \t]*#[ \t]*(?:el)?if\b(?:[^\n]|(?<=\\)\n)*__COUNTER__/m,
   },
 ];
 
@@ -116,16 +116,26 @@ function pastedPart(text: string): ByteString | null {
   return null;
 }
 
+/** Macros of dates whose uses are counted, each through the whole text; with more, one is taken as used. */
+const DATE_MACROS_MAX = 32;
+
 /**
  * The use of `__DATE__` or `__TIME__`, by itself or by a macro that seems to be used; null when there is none. The flag that
  * makes a date an error is not enough: `-w` turns it off.
  */
 function usedDate(text: string): ByteString | null {
+  let macros = 0;
   for (const word of ["__DATE__", "__TIME__"]) {
     for (let at = text.indexOf(word); at >= 0; at = text.indexOf(word, at + 1)) {
       const line = text.slice(text.lastIndexOf("\n", at) + 1, at);
       const macro = /^[ \t]*#[ \t]*define[ \t]+([A-Za-z_]\w*)/.exec(line)?.[1];
-      if (macro === undefined || (text.match(new RegExp(`\\b${macro}\\b`, "g"))?.length ?? 0) > 1) return ascii(word);
+      macros += 1;
+      if (
+        macro === undefined ||
+        macros > DATE_MACROS_MAX ||
+        (text.match(new RegExp(`\\b${macro}\\b`, "g"))?.length ?? 0) > 1
+      )
+        return ascii(word);
     }
   }
   return null;

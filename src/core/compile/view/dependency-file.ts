@@ -38,11 +38,14 @@ interface Token {
 
 /** Quotes a name for make as both compilers do; GCC also quotes tabs. */
 export function quoteForMake(name: ByteString, family: CompilerFamily): ByteString {
-  const spaces = family === "gcc" ? /(\\*)([ \t])/g : /(\\*)( )/g;
-  return name
-    .replaceAll("$", "$$$$")
-    .replace(spaces, (_, slashes: string, space: string) => `${slashes}${slashes}\\${space}`)
-    .replaceAll("#", "\\#") as ByteString;
+  let out = "";
+  let slashes = "";
+  for (const char of name.replaceAll("$", "$$$$")) {
+    const space = char === " " || (char === "\t" && family === "gcc");
+    out += space ? `${slashes}\\${char}` : char;
+    slashes = char === "\\" ? `${slashes}\\` : "";
+  }
+  return out.replaceAll("#", "\\#") as ByteString;
 }
 
 function withoutLeadingDots(name: string): string {

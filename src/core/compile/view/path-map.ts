@@ -7,7 +7,9 @@
 // compiler seeks `#include "x"` beside the name of a file, not beside what a link leads to; a file whose very name is such
 // an absolute link is therefore a bypass.
 // UNTRUSTED: the caller's paths, the checkout's links.
+
 import type { ByteString } from "../../../base/byte-string.ts";
+import { withoutTrailingSlashes } from "../../../base/trailing-slashes.ts";
 import { type Argument, type GnuInvocation, type ValueKind, withValue } from "../grammar/invocation.ts";
 import { toGuestPath, toHostPath, type View } from "./view.ts";
 
@@ -239,7 +241,7 @@ export function mapInvocation(
 }
 
 function withoutSlashes(path: ByteString): ByteString {
-  return (path.length > 1 ? path.replace(/(?<=.)\/+$/s, "") : path) as ByteString;
+  return `${path.slice(0, 1)}${withoutTrailingSlashes(path.slice(1))}` as ByteString;
 }
 
 /** A path of the view as the user spelled it, or by its root's host path; null for one of no root (an image's). */

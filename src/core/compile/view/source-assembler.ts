@@ -14,6 +14,8 @@ const LOWER = 0x20;
 const LETTER_C = 0x63;
 const LETTER_I = 0x69;
 const LETTER_N = 0x6e;
+/** What may stand before a directive in a string. */
+const STATEMENT_START = Buffer.from([0, GAP, MACRO_GAP, 0x09, NEWLINE, 0x0d, 0x20, 0x3a, 0x3b]);
 const STOPS = new Uint8Array(256);
 for (const code of [LETTER_C, LETTER_C & ~LOWER, DOT, BACKSLASH, GAP, MACRO_GAP]) STOPS[code] = 1;
 
@@ -66,7 +68,7 @@ export class AssemblerSearch {
   #word(at: number): void {
     const text = this.#text;
     const word = WORDS.find((word) => text.toString("latin1", at, at + word.length).toLowerCase() === word);
-    if (word === undefined) return;
+    if (word === undefined) return this.#pasted(at);
     const after = at + word.length;
     if (text[at - 1] !== DOT) {
       if (isWord(text[at - 1])) return;
@@ -83,6 +85,16 @@ export class AssemblerSearch {
     else if (this.#kind !== "source" || word === "incbin") this.#computed();
   }
 
+  /** Looks at a part of a directive's name without its dot. */
+  #pasted(at: number): void {
+    const text = this.#text;
+    if (this.#kind === "literals" || isWord(text[at - 1])) return;
+    let after = at;
+    while (after < at + 8 && isWord(text[after])) after += 1;
+    const head = text.toString("latin1", at, after).toLowerCase();
+    if (WORDS.some((word) => word.startsWith(head)) && isPasted(text, after)) this.#computed();
+  }
+
   #operand(word: (typeof WORDS)[number], from: number, escaped: boolean): void {
     const text = this.#text;
     const stop = Math.min(text.length, from + NAME_MAX);
@@ -96,7 +108,8 @@ export class AssemblerSearch {
   /** Looks at a dot that may begin a directive whose rest is put to it by a macro. */
   #part(dot: number): void {
     const text = this.#text;
-    if (isWord(text[dot - 1])) return;
+    const before = text[dot - 1] ?? NEWLINE;
+    if (isWord(before) || (this.#kind === "literals" && !STATEMENT_START.includes(before))) return;
     let after = dot + 1;
     while (after < dot + 8 && isWord(text[after])) after += 1;
     if (isWord(text[after])) return;

@@ -9,7 +9,7 @@ import fc from "fast-check";
 import { scanSource } from "./source-scan.ts";
 
 const HEADERS = 10;
-const RUNS = Number(process.env["HPCC_SCAN_RUNS"] ?? 300);
+const RUNS = Number(process.env["HPCC_SCAN_RUNS"] ?? 60);
 
 let folder = "";
 before(() => {

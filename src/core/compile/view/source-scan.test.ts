@@ -116,7 +116,7 @@ const FLAGS: readonly (readonly [text: string, ...flags: (keyof SourceScan)[]])[
   ["a = CAT(__DA, TE__);", "dates"],
   ["#define C(a, b) a##b\nC(_, C(_, TIM)) C(E, __)", "dates"],
   ["/* __DATE__ */ \"__TIME__\" '__TIMESTAMP__' // __DATE__"],
-  ["/* __DATE__\n * __TIME__ */ int a__DATE__, __DATE__b, __TIME;"],
+  ["/* __DATE__\n * __TIME__ */ int a__DATE__, __DATE__b;"],
   ['a = 1\'0 "__DATE__"', "dates"],
   ["don't __DATE__", "dates"],
   ["a //* b */ __TIME__", "dates"],
