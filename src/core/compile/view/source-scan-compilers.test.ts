@@ -5,7 +5,7 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
-import fc from "fast-check";
+import * as fc from "fast-check";
 import { scanSource } from "./source-scan.ts";
 
 const HEADERS = 10;
