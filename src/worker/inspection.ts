@@ -4,6 +4,7 @@ import { encodeEnvelope } from "../audit/envelope.ts";
 import { type HashKind, InspectIndex } from "../audit/inspect-index.ts";
 import { SILENT_LOGGER } from "../base/log.ts";
 import { SYSTEM_CLOCK } from "../base/system/clock.ts";
+import { SOURCE_MANIFEST_BYTES_MAX } from "../core/action/source-manifest.ts";
 import type { Digest } from "../core/digest/digest.ts";
 import { parseTenantId, type TenantId } from "../core/identity/spiffe.ts";
 import type { TenantStore } from "../store/action-cache.ts";
@@ -29,7 +30,7 @@ export interface InspectorOptions {
 }
 
 /** Largest manifest that is read back. */
-const MANIFEST_BYTES_MAX = 1024 * 1024;
+const MANIFEST_BYTES_MAX = SOURCE_MANIFEST_BYTES_MAX;
 
 export class Inspector {
   readonly #options: InspectorOptions;

@@ -7,7 +7,9 @@ import { join } from "node:path";
 import { describe, test } from "node:test";
 import { TestWorker } from "../../test/support/test-worker.ts";
 import { decodeFlags } from "../audit/flags.ts";
+import { ascii } from "../base/byte-string.ts";
 import { HpccError } from "../base/errors.ts";
+import { SOURCE_MANIFEST_BYTES_MAX, type SourceEntry, sourceDigest } from "../core/action/source-manifest.ts";
 import { sha256 } from "../core/digest/digest.ts";
 import type { RemoteJob } from "../daemon/remote/remote-job.ts";
 
@@ -106,6 +108,28 @@ describe("a compile", () => {
     const again = await client.compile(await at.job({ files, argv }), NEVER);
     assert.equal(again.outcome, "hit");
     assert.deepEqual(await readFile(again.outputs[0]!.file), expected);
+  });
+
+  test("has links and empty folders, in a manifest as large as may be", async (t) => {
+    const at = await TestWorker.start(t);
+    const client = await at.client();
+    const entries: SourceEntry[] = Array.from({ length: 950 }, (_, i) => ({
+      kind: "link",
+      path: ascii(`/hpcc/project/long/${i}`),
+      target: ascii("a/".repeat(2000)),
+    }));
+    entries.push({ kind: "link", path: ascii("/hpcc/project/b.c"), target: ascii("../project/a.c") });
+    entries.push({ kind: "folder", path: ascii("/hpcc/project/empty") });
+    const script = "cat b.c > /hpcc/out/object.o; ls long | wc -l; readlink b.c; ls empty | wc -l";
+    const files = [{ path: "/hpcc/project/a.c", content: "int a;\n" }];
+    const job = await at.job({ files, entries, argv: ["/bin/sh", "-c", script] });
+    assert.ok(job.manifest.length > 3.6 * 1024 * 1024 && job.manifest.length <= SOURCE_MANIFEST_BYTES_MAX);
+    const result = await client.compile(job, NEVER);
+    assert.equal(result.exitCode, 0, Buffer.from(result.stderr).toString());
+    assert.equal(Buffer.from(result.stdout).toString(), "950\n../project/a.c\n0\n");
+    assert.equal(await readFile(result.outputs[0]!.file, "utf8"), "int a;\n");
+    assert.equal(at.sent.length, 1, "only the file has a blob");
+    assert.equal((await client.inspect(sourceDigest(job.manifest))).sourceManifest.length, job.manifest.length);
   });
 
   test("of sixteen at a time on one stream: none lost, doubled or mixed up", async (t) => {

@@ -1,6 +1,16 @@
 // A toolchain for VM tests: the host's gcc with what it needs to make objects, and the test's own programs, as a squashfs.
 import { execFileSync } from "node:child_process";
-import { chmodSync, cpSync, lstatSync, mkdirSync, mkdtempSync, readlinkSync, rmSync, symlinkSync } from "node:fs";
+import {
+  chmodSync,
+  cpSync,
+  lstatSync,
+  mkdirSync,
+  mkdtempSync,
+  readlinkSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join, resolve } from "node:path";
 
@@ -48,6 +58,8 @@ export function makeToolchain(folder: string): string {
       cpSync(path, join(staging, path), { verbatimSymlinks: true });
     }
     compileProbe("probe", join(staging, "usr/bin/probe"));
+    mkdirSync(join(staging, "var/lib"), { recursive: true });
+    writeFileSync(join(staging, "var/lib/image.h"), "int of_the_image;\n");
     chmodSync(staging, 0o755);
     const image = join(folder, "toolchain.sqfs");
     run("mksquashfs", staging, image, ...SQUASHFS_OPTIONS);

@@ -30,6 +30,13 @@ after(async () => {
   folders[Symbol.dispose]();
 });
 
+interface TreeFields {
+  readonly files: Readonly<Record<string, string>>;
+  readonly links?: Readonly<Record<string, string>>;
+  readonly folders?: readonly string[];
+  readonly output: string;
+}
+
 function compile(text: string): ExecutionRequest {
   return request(["/usr/bin/gcc", "-c", "-O2", "-g", "-frandom-seed=1", SOURCE, "-o", OBJECT], {
     inputs: [textInput(SOURCE, text)],
@@ -90,6 +97,75 @@ describe("a compile in the guest", () => {
     assert.deepEqual(result.exit, { kind: "code", code: 1 });
     assert.match(Buffer.from(await result.stderr.bytes()).toString(), /a\.i:1:9: error: expected expression/);
     assert.deepEqual(result.outputs, [null]);
+  });
+});
+
+describe("a compile of a project at a path of its own", () => {
+  /** Runs gcc in a project with the files; gives its one output, or what it says when it fails. */
+  async function run(argv: readonly string[], cwd: string, fields: TreeFields): Promise<Uint8Array | string> {
+    const { files, links = {}, folders: empty = [], output } = fields;
+    await using result = await machine.session.execute(
+      request(["/usr/bin/gcc", ...argv], {
+        cwd: ascii(cwd),
+        inputs: Object.entries(files).map(([path, text]) => textInput(path, text)),
+        links: Object.entries(links).map(([path, target]) => ({ path: ascii(path), target: ascii(target) })),
+        folders: empty.map(ascii),
+        outputs: [ascii(output)],
+      }),
+      { signal },
+    );
+    const object = await result.outputs[0]?.content.bytes();
+    if (result.exit.kind === "code" && result.exit.code === 0 && object) return object;
+    return Buffer.from(await result.stderr.bytes()).toString();
+  }
+
+  it("reads through links, writes into its own folders, and says where it was compiled", async () => {
+    const object = await run(["-g", "-c", "main.c", "-o", "build/main.o", "-Iempty"], "/home/x/y", {
+      files: {
+        "/home/x/y/main.c":
+          '#include "include/part.h"\n#include "absolute.h"\nint main(void) { return PART + OTHER; }\n',
+        "/srv/lib/v2/part.h": "#define PART 1\n",
+        "/srv/lib/v2/other.h": "#define OTHER 2\n",
+      },
+      links: {
+        "/home/x/y/include": "../../../srv//lib/./v2",
+        "/home/x/y/absolute.h": "/srv/lib/v2/other.h",
+        "/home/x/y/dangling": "nowhere/at/all",
+        "/home/x/y/hostile": "../../../../../proc/self/mem",
+      },
+      folders: ["/home/x/y/empty"],
+      output: "/home/x/y/build/main.o",
+    });
+    assert.ok(typeof object !== "string", String(object));
+    const path = join(folders.root, "own.o");
+    writeFileSync(path, object);
+    const info = execFileSync("readelf", ["--debug-dump=info", path], { encoding: "utf8" });
+    assert.match(info, /DW_AT_comp_dir .*: \/home\/x\/y$/m);
+    assert.match(info, /DW_AT_name .*: main\.c$/m);
+  });
+
+  it("keeps equal files under #pragma once apart", async () => {
+    const header = "#pragma once\nint NAME;\n";
+    const part = (name: string, folder: string) => `#define NAME ${name}\n#include "${folder}/h.h"\n#undef NAME\n`;
+    const object = await run(["-c", "a.c", "-o", "a.o"], "/work", {
+      files: {
+        "/work/a/h.h": header,
+        "/work/b/h.h": header,
+        "/work/a.c": `${part("one", "a")}${part("two", "b")}int main(void) { return one + two; }\n`,
+      },
+      output: "/work/a.o",
+    });
+    assert.ok(typeof object !== "string", String(object));
+  });
+
+  it("hides a top-level folder of the image by its own of that name", async () => {
+    const argv = ["-c", "-xc", "/var/lib/image.h", "-o", "/hpcc/out/x.o"];
+    const output = "/hpcc/out/x.o";
+    assert.ok(typeof (await run(argv, "/hpcc/project", { files: {}, output })) !== "string");
+    assert.match(
+      String(await run(argv, "/var/project", { files: { "/var/project/a.h": "" }, output })),
+      /\/var\/lib\/image\.h: No such file or directory/,
+    );
   });
 });
 

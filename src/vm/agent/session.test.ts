@@ -177,10 +177,14 @@ for (const [through, openStream] of AGENT_STREAMS)
       it("gets the inputs and gives the outputs by index", async () => {
         const source = randomBytes(300_000);
         let seen: readonly Buffer[] = [];
+        let tree: readonly string[] = [];
         await using fixture = await connect(async function* (requests) {
           yield await ready(requests);
           const { execute, inputs } = await takeExecution(requests);
           seen = inputs;
+          const text = (bytes: Uint8Array) => Buffer.from(bytes).toString("latin1");
+          const links = execute.links.map(({ path, target }) => `${text(path)} -> ${text(target)}`);
+          tree = [...links, ...execute.folders.map(text)];
           yield exited(execute.executionId, { exitCode: 3, stderrSize: 4, outputs: [null, 70_000, 0] });
           yield output(execute.executionId, 1, Buffer.from("warn"));
           yield output(execute.executionId, 3, Buffer.alloc(60_000, 7));
@@ -191,9 +195,12 @@ for (const [through, openStream] of AGENT_STREAMS)
           request({
             inputs: [input(source), input(new Uint8Array())],
             outputs: ["/hpcc/a", "/hpcc/b", "/hpcc/c"].map(ascii),
+            links: [{ path: ascii("/home/ann/l"), target: ascii("..//\xff") }],
+            folders: [ascii("/home/ann/empty")],
           }),
         );
         assert.deepEqual(seen[0], source);
+        assert.deepEqual(tree, ["/home/ann/l -> ..//\xff", "/home/ann/empty"]);
         assert.deepEqual(result.exit, { kind: "code", code: 3 });
         assert.equal((await result.stdout.bytes()).length, 0);
         assert.equal(Buffer.from(await result.stderr.bytes()).toString(), "warn");
