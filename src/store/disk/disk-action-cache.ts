@@ -4,10 +4,11 @@ import { createHash } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { basename } from "node:path";
 import { HpccError } from "../../base/errors.ts";
+import { NumberTable } from "../../base/number-table.ts";
 import { FieldReader, FieldWriter } from "../../core/action/fields.ts";
 import { type Digest, digestHex, parseDigest } from "../../core/digest/digest.ts";
-import { ISOLATIONS } from "../../core/isolation.ts";
-import { LIVES } from "../../core/life.ts";
+import type { Isolation } from "../../core/isolation.ts";
+import type { Life } from "../../core/life.ts";
 import type { ActionCache, ActionLookup, CachedAction } from "../action-cache.ts";
 import type { StoreObserver } from "./disk-blob-store.ts";
 import { type DiskFiles, isMissing, storeError } from "./disk-files.ts";
@@ -18,6 +19,9 @@ const SCHEMA = "hpcc.cached.v2";
 const SCHEMA_WITHOUT_LIFE = "hpcc.cached.v1";
 const CHECKSUM_BYTES = 32;
 const AREA = "actions";
+/** Their numbers in an entry. */
+const ISOLATION_NUMBERS = new NumberTable<Isolation>({ namespace: 1, "qemu-tcg": 2, "qemu-kvm": 3, firecracker: 4 });
+const LIFE_NUMBERS = new NumberTable<Life>({ session: 1, clean: 2 });
 
 export class DiskActionCache implements ActionCache {
   readonly #files: DiskFiles;
@@ -112,10 +116,10 @@ function encode(key: Digest, action: CachedAction): Uint8Array {
     .ascii(1, SCHEMA)
     .digest(2, key)
     .bytes(3, action.result)
-    .u32(4, ISOLATIONS.indexOf(action.isolation) + 1)
+    .u32(4, ISOLATION_NUMBERS.numberOf(action.isolation))
     .u64(5, action.compileUs)
     .ascii(6, action.vm)
-    .u32(7, LIVES.indexOf(action.life) + 1)
+    .u32(7, LIFE_NUMBERS.numberOf(action.life))
     .finish();
   return Buffer.concat([fields, checksum(fields)]);
 }
@@ -130,10 +134,10 @@ function decode(key: Digest, entry: Buffer): CachedAction | string {
     if (schema !== SCHEMA && schema !== SCHEMA_WITHOUT_LIFE) return "its schema is another";
     if (fields.digest(2) !== key) return "it belongs to another key";
     const result = Uint8Array.from(fields.bytes(3));
-    const isolation = ISOLATIONS[fields.u32(4) - 1];
+    const isolation = ISOLATION_NUMBERS.nameOf(fields.u32(4));
     if (isolation === undefined) return "its isolation is unknown";
     const made = { result, isolation, compileUs: fields.u64(5), vm: String(fields.byteString(6)) };
-    const life = schema === SCHEMA ? LIVES[fields.u32(7) - 1] : "session";
+    const life = schema === SCHEMA ? LIFE_NUMBERS.nameOf(fields.u32(7)) : "session";
     if (life === undefined) return "its life is unknown";
     fields.end();
     return { ...made, life };
