@@ -105,7 +105,7 @@ describe("a compile of a project at a path of its own", () => {
   async function run(argv: readonly string[], cwd: string, fields: TreeFields): Promise<Uint8Array | string> {
     const { files, links = {}, folders: empty = [], output } = fields;
     await using result = await machine.session.execute(
-      request(["/usr/bin/gcc", ...argv], {
+      request(["/usr/bin/gcc", ...argv, "-I."], {
         cwd: ascii(cwd),
         inputs: Object.entries(files).map(([path, text]) => textInput(path, text)),
         links: Object.entries(links).map(([path, target]) => ({ path: ascii(path), target: ascii(target) })),
@@ -120,7 +120,7 @@ describe("a compile of a project at a path of its own", () => {
   }
 
   it("reads through links, writes into its own folders, and says where it was compiled", async () => {
-    const object = await run(["-g", "-c", "main.c", "-o", "build/main.o", "-Iempty"], "/home/x/y", {
+    const object = await run(["-g", "-c", "main.c", "-o", "build/main.o"], "/home/x/y", {
       files: {
         "/home/x/y/main.c":
           '#include "include/part.h"\n#include "absolute.h"\nint main(void) { return PART + OTHER; }\n',

@@ -19,7 +19,7 @@ import {
   OutputKind as OutputKindNumber,
 } from "../../gen/hpcc/worker/v1/worker_pb.js";
 
-const OUTPUT_KIND_NUMBERS = new NumberTable<OutputKind>({
+const OUTPUT_KIND_NUMBERS = new NumberTable<OutputKind, OutputKindNumber>({
   object: OutputKindNumber.OBJECT,
   dwo: OutputKindNumber.DWO,
   gcno: OutputKindNumber.GCNO,
@@ -34,7 +34,7 @@ const OUTPUT_KIND_NUMBERS = new NumberTable<OutputKind>({
   diagnostics: OutputKindNumber.DIAGNOSTICS,
 });
 
-const DETERMINISM_NUMBERS = new NumberTable<DeterminismPolicy>({
+const DETERMINISM_NUMBERS = new NumberTable<DeterminismPolicy, DeterminismNumber>({
   default: DeterminismNumber.DEFAULT,
   strict: DeterminismNumber.STRICT,
   pin: DeterminismNumber.PIN,
