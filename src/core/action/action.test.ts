@@ -185,6 +185,26 @@ describe("source manifests", () => {
     );
   });
 
+  test("bytes that are cut out and put in make another manifest or none", () => {
+    const noise = fc.uint8Array({ maxLength: 40 });
+    fc.assert(
+      fc.property(source, source, fc.nat(), fc.nat(), noise, ([form, list], [, others], from, to, put) => {
+        const encoded = encodeSourceManifest(sourceManifest(form, list));
+        const piece = encodeSourceManifest(sourceManifest(form, others));
+        const at = from % (encoded.length + 1);
+        for (const inserted of [put, piece.subarray(to % (piece.length + 1))]) {
+          const rest = encoded.subarray(Math.min(encoded.length, at + (to % 8)));
+          const changed = Buffer.concat([encoded.subarray(0, at), inserted, rest]);
+          const refused = refusalOf(() =>
+            assert.deepEqual(encodeSourceManifest(decodeSourceManifest(changed)), changed),
+          );
+          assert.ok(refused === null || refused.startsWith("the source manifest "), String(refused));
+        }
+      }),
+      { numRuns: 2000 },
+    );
+  });
+
   test("what the encoder refuses, the decoder refuses, and what it takes is one tree", () => {
     fc.assert(
       fc.property(anyEntries, (list) => {
@@ -464,7 +484,7 @@ function refusalOf(attempt: () => unknown): string | null {
 /** The rule of trees in another way than the code's: each pair of paths is looked at. */
 function isTree(entries: readonly SourceEntry[]): boolean {
   const placed = entries.every(
-    ({ kind, path }) => !/^\/bin\//.test(path) && (kind === "folder" || path.split("/").length > 2),
+    ({ kind, path }) => !path.startsWith("/bin/") && (kind === "folder" || path.split("/").length > 2),
   );
   return (
     placed &&
