@@ -48,8 +48,8 @@ const gates: readonly Gate[] = [
     command: [process.execPath, "scripts/check-references.ts"],
     saw: matched(/([\d,]+) files/),
     sawMin: 300,
-    },
-    {
+  },
+  {
     name: "regular expressions",
     command: [process.execPath, "scripts/check-regexps.ts"],
     saw: matched(/([\d,]+) regular expressions/),

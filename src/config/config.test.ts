@@ -183,7 +183,7 @@ describe("configuration", () => {
   });
 
   test("a project's file may tune and name an allowed image; nothing else", () => {
-    const allowed = ["image", "nested_projects", "determinism", "limits.deadline_ms", "limits.jobs_max"];
+    const allowed = ["image", "nested_projects", "determinism", "paths", "limits.deadline_ms", "limits.jobs_max"];
     const project = Object.entries(CLIENT_SCHEMA).filter(([, key]) => "project" in key);
     assert.deepEqual(project.map(([name]) => name).sort(), allowed.sort());
     const refused = Object.keys(CLIENT_SCHEMA).filter((name) => !allowed.includes(name));

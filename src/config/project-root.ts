@@ -42,5 +42,6 @@ export function bindingProject(
 }
 
 function* upwards(folder: ByteString): Generator<ByteString> {
-  for (let at: string = withoutTrailingSlashes(folder); at !== ""; at = at.slice(0, at.lastIndexOf("/"))) yield at as ByteString;
+  for (let at: string = withoutTrailingSlashes(folder); at !== ""; at = at.slice(0, at.lastIndexOf("/")))
+    yield at as ByteString;
 }

@@ -11,6 +11,7 @@ import {
   statSync,
 } from "node:fs";
 import { type ByteString, byteStringOf, bytesOf } from "../../base/byte-string.ts";
+import { withoutTrailingSlashes } from "../../base/trailing-slashes.ts";
 import { type Environment, type EnvironmentPlan, readEnvironment } from "../../core/compile/grammar/environment.ts";
 import { parseGnu } from "../../core/compile/grammar/gnu-parse.ts";
 import type { Argument, GnuInvocation } from "../../core/compile/grammar/invocation.ts";
@@ -109,7 +110,7 @@ export function includeSearch({ mapped, includePaths, cwd }: CallRequest) {
     mapped.arguments.filter(wanted).flatMap(({ value }) => (value === null ? [] : [value]));
   const folders = pathsOf(mapped, includePaths)
     .filter(({ kind }) => kind === "directory")
-    .map(({ path }) => (path.startsWith("/") ? path : `${cwd}/${path}`).replace(/\/+$/, "") as ByteString);
+    .map(({ path }) => withoutTrailingSlashes(path.startsWith("/") ? path : `${cwd}/${path}`) as ByteString);
   return {
     folders: [...new Set(folders)],
     // Absolute ones are mapped, or refused, as all paths are.

@@ -191,12 +191,14 @@ class Gathering {
     if (this.#prepared.compiler.family !== "gcc") return null;
     const once = [...this.#read.values()].filter(({ bytes }) => readOnce(bytes));
     if (once.length === 0) return null;
-    for (const { folder, scan } of [...this.#texts])
+    for (let at = 0; at < this.#texts.length; at++) {
+      const { folder, scan } = this.#texts[at]!;
       for (const { name, quoted } of scan.includes)
         for (const place of quoted && folder !== null ? [folder, ...this.#places.folders] : this.#places.folders) {
           const refused = this.#addCopy(place, name, once);
           if (refused !== null) return refused;
         }
+    }
     return null;
   }
 

@@ -13,7 +13,7 @@ import {
 } from "./gnu-names.ts";
 import type { SideOutputRule } from "./gnu-options.ts";
 import { assemblerWords, classifyAssemblerWords, PassThroughPreprocessor } from "./gnu-pass-through.ts";
-import { type SideOutput, sideOutputs } from "./gnu-side-outputs.ts";
+import { sideOutputs } from "./gnu-side-outputs.ts";
 import type {
   Argument,
   ArgumentRole,
@@ -22,6 +22,7 @@ import type {
   Language,
   ParseResult,
   Refusal,
+  SideOutput,
   ValueKind,
 } from "./invocation.ts";
 import { expandResponseFiles, type ReadResponseFile } from "./response-file.ts";

@@ -4,12 +4,7 @@ import { ascii, type ByteString } from "../../../base/byte-string.ts";
 import type { OutputKind } from "../../action/action.ts";
 import { baseName } from "./gnu-names.ts";
 import type { SideOutputRule } from "./gnu-options.ts";
-
-export interface SideOutput {
-  /** As the compiler names it: relative to the working directory, or absolute where the output of `-o` is. */
-  readonly path: ByteString;
-  readonly kind: OutputKind;
-}
+import type { SideOutput } from "./invocation.ts";
 
 export interface SideOutputQuestion {
   readonly rules: ReadonlySet<SideOutputRule>;
@@ -51,5 +46,5 @@ export function sideOutputs({ rules, source, explicitOutput }: SideOutputQuestio
   }
   found.delete(explicitOutput ?? "");
   found.delete(source);
-  return [...found].map(([path, kind]) => ({ path: ascii(path) as ByteString, kind }));
+  return [...found].map(([path, kind]) => ({ path: ascii(path), kind }));
 }

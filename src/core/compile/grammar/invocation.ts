@@ -1,8 +1,8 @@
 // A GNU-style compile call as the grammar understood it. Produced by gnu-parse.ts, consumed by two-step.ts, path-map.ts and
 // the daemon. `words` of all arguments in order are the command line after argv[0], response files expanded.
 import type { ByteString } from "../../../base/byte-string.ts";
+import type { OutputKind } from "../../action/action.ts";
 import type { BypassReason } from "../bypass-reasons.ts";
-import type { SideOutput } from "./gnu-side-outputs.ts";
 
 export type { BypassReason } from "../bypass-reasons.ts";
 
@@ -72,6 +72,13 @@ export interface GnuInvocation {
   readonly random: boolean;
   /** Why preprocessed text cannot stand for the sources of this call; null when its command line does not forbid it. */
   readonly textRefusal: Refusal | null;
+}
+
+/** A file that a call may write besides the output and the dependency file. */
+export interface SideOutput {
+  /** As the compiler names it: relative to the working directory, or absolute where the output of `-o` is. */
+  readonly path: ByteString;
+  readonly kind: OutputKind;
 }
 
 export interface Refusal {
