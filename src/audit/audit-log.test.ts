@@ -9,13 +9,13 @@ import { describe, test } from "node:test";
 import { type SyncedFile, watchSyncs } from "../../test/support/watched-syncs.ts";
 import { ManualClock } from "../base/clock.ts";
 import { SILENT_LOGGER } from "../base/log.ts";
-import { sha256 } from "../core/digest/digest.ts";
+import { type Digest, sha256 } from "../core/digest/digest.ts";
 import { AuditLog, type AuditLogOptions, LOG_DISK } from "./audit-log.ts";
-import type { EnvelopeBody } from "./envelope.ts";
+import { type EnvelopeBody, FIRST_PREVIOUS } from "./envelope.ts";
 import { type Command, decodeFlags } from "./flags.ts";
 import { readLog } from "./read-log.ts";
-import type { AuditRow } from "./row.ts";
-import type { AuditRecord } from "./segment.ts";
+import { type AuditRow, encodeRow } from "./row.ts";
+import { type AuditRecord, encodeRecord } from "./segment.ts";
 
 const D = sha256(new Uint8Array());
 
@@ -225,7 +225,7 @@ describe("the audit log", () => {
       await append(folder, 0, 6);
       const path = join(folder, (await readdir(folder))[0]!);
       const good = await readFile(path);
-      for (const place of [2, 50, good.indexOf("\t1\t0\n") + 1, good.indexOf("qemu")]) {
+      for (const place of [2, 50, good.indexOf("\t1\t0\n") + 1, good.indexOf("\t4\t0\n") + 1, good.indexOf("qemu")]) {
         const bad = Buffer.from(good);
         bad[place]! ^= 1;
         await writeFile(path, bad);
@@ -253,6 +253,24 @@ describe("the audit log", () => {
         await assert.rejects(records(folder), { code: "audit.corrupt" });
         await assert.rejects(open(folder), { code: "audit.corrupt" });
       }
+    }));
+
+  test("a record must name the one before by its number and by its digest", async () =>
+    withFolder(async (folder) => {
+      const write = async (sequence: number, previous: Digest) => {
+        const first = encodeRecord(encodeRow(rowOf(0)), { ...BODY, sequence: 1, previous: FIRST_PREVIOUS }, 1);
+        const second = encodeRecord(encodeRow(rowOf(1)), { ...BODY, sequence, previous }, sequence);
+        await writeFile(join(folder, "0000000000000001.log"), Buffer.concat([first.frame, second.frame]));
+        return first.recordDigest;
+      };
+      const right = await write(2, D);
+      await assert.rejects(records(folder), { code: "audit.corrupt" }, "another record's digest");
+      for (const sequence of [1, 3]) {
+        await write(sequence, right);
+        await assert.rejects(records(folder), { code: "audit.corrupt" }, `number ${sequence}`);
+      }
+      await write(2, right);
+      assert.deepEqual(await durations(folder), [0, 1]);
     }));
 
   test("a missing or damaged segment in the middle is found", async () =>

@@ -77,6 +77,28 @@ describe("a user alone", () => {
     await load.close();
   });
 
+  it("gets no more VMs than his share fills while compiles of VMs that leave hold places", async () => {
+    const load = new TimedLoad({ ...EIGHT, placesMax: 4, sessionMs: 5_000 }, BOOT_MS);
+    load.arrive(ANN, times(4, 60_000));
+    await load.until(() => load.nowMs >= 6_000, 7_000, "his sessions are over");
+    load.arrive(ANN, times(20));
+    await load.settle();
+    assert.equal(load.runtime.starting.size, 1, "one, for the place that becomes free next");
+    await load.close();
+  });
+
+  it("with clean lives has no more VMs than places and spares", async () => {
+    const load = new TimedLoad({ ...EIGHT, placesMax: 4, vmsMax: 32, memoryBytesMax: 2 ** 34 }, BOOT_MS);
+    load.arrive(heldKey("third", { trust: "clean" }), times(40));
+    let most = 0;
+    while (load.ended < 40) {
+      await load.step();
+      most = Math.max(most, load.runtime.present.length + load.runtime.starting.size);
+    }
+    assert.ok(most <= 2 * 4, `${most} VMs`);
+    await load.close();
+  });
+
   it("waits for nothing when his only VM does not boot", async () => {
     const load = new TimedLoad(EIGHT, BOOT_MS);
     load.runtime.failures.set("boot", new HpccError("vm.boot", "no"));
@@ -125,6 +147,16 @@ describe("a second user", () => {
     const ended = load.ended;
     await load.until(() => one!.startedMs !== null, COMPILE_MS, "it runs");
     assert.ok(load.ended - ended <= 1 + 1, `after ${load.ended - ended} compiles of others`);
+    await load.close();
+  });
+
+  it("has his turn where there are fewer places than users", async () => {
+    const load = new TimedLoad({ ...EIGHT, placesMax: 1 }, BOOT_MS);
+    load.arrive(ANN, times(50));
+    load.arrive(EVE, times(50));
+    await load.until(() => load.ended >= 4, 10 * COMPILE_MS, "they are busy");
+    const [one] = load.arrive(BOB, times(1));
+    await load.until(() => one!.endedMs !== null, 4 * COMPILE_MS + BOOT_MS, "each of the three had a turn");
     await load.close();
   });
 
