@@ -55,3 +55,25 @@ test("a row, its key, source, result and blobs are found by any prefix, within t
   for (const bad of ["", "abc", "xyz", "sha256:", `${key}0`, "ABCDEF012345"])
     await assert.rejects(client.inspect(bad), { code: "argument.invalid" }, bad);
 });
+
+test("where two tenants have the same source and result, each finds his own rows alone", async (t) => {
+  const at = await TestWorker.start(t);
+  const clients = [await at.client("tenant/acme/user/ann"), await at.client("tenant/other/user/ann")];
+  const job = await at.job({ files: [HELLO] });
+  const results = [];
+  for (const client of clients)
+    results.push(
+      await client.compile({ ...job, outputFolder: (await at.job({ files: [HELLO] })).outputFolder }, NEVER),
+    );
+  const [acme, other] = results;
+  assert.equal(acme!.resultDigest, other!.resultDigest);
+  const shared = [
+    sourceDigest(job.manifest),
+    acme!.resultDigest,
+    acme!.outputs[0]!.digest,
+    sha256(Buffer.from(HELLO.content)),
+  ];
+  for (const [index, client] of clients.entries())
+    for (const digest of shared)
+      assert.deepEqual((await client.inspect(digest)).rows, [results[index]!.auditRow], digest);
+});
