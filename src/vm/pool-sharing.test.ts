@@ -150,6 +150,19 @@ describe("a second user", () => {
     await load.close();
   });
 
+  it("who has as many VMs as the first takes none from him, and loses none", async () => {
+    const load = new TimedLoad({ ...EIGHT, vmsMax: 2 }, BOOT_MS);
+    load.arrive(ANN, times(300));
+    load.arrive(BOB, times(300));
+    const places = () => [ANN, BOB].map((key) => load.runningOf((other) => other === key));
+    await load.until(() => places().join() === "2,2", 2 * COMPILE_MS, "each has a VM");
+    const booted = load.runtime.machines.length;
+    await load.until(() => load.nowMs >= 5 * load.limits.tenureMs, 5 * load.limits.tenureMs, "time goes by");
+    assert.equal(load.runtime.machines.length, booted);
+    assert.deepEqual(places(), [2, 2]);
+    await load.close();
+  });
+
   it("has his turn where there are fewer places than users", async () => {
     const load = new TimedLoad({ ...EIGHT, placesMax: 1 }, BOOT_MS);
     load.arrive(ANN, times(50));

@@ -67,6 +67,20 @@ describe("a job beyond a limit", () => {
     });
 });
 
+test("a source that lies about the size of a blob which is here already fails", async (t) => {
+  const at = await TestWorker.start(t);
+  const client = await at.client();
+  const good = await at.job({ files: [file("a", "int a;\n")], argv: CAT });
+  await client.compile(good, NEVER);
+  const entry = {
+    path: byteStringOfText("/hpcc/project/a"),
+    mode: 0o644,
+    digest: sha256(Buffer.from("int a;\n")),
+  } as const;
+  const manifest = encodeSourceManifest(sourceManifest([{ ...entry, size: 8 }]));
+  await assert.rejects(client.compile({ ...good, manifest }, NEVER), { code: "store.corrupt" });
+});
+
 test("a job runs in a VM of its own tenant, user and image", async (t) => {
   const at = await TestWorker.start(t);
   for (const who of ["tenant/acme/user/ann", "tenant/acme/user/bob", "tenant/other/user/ann"]) {
