@@ -9,6 +9,7 @@ import { type TestFile, TestWorker } from "../../test/support/test-worker.ts";
 import { byteStringOfText } from "../base/byte-string.ts";
 import { encodeSourceManifest, sourceManifest } from "../core/action/source-manifest.ts";
 import { type Digest, digestHex, sha256 } from "../core/digest/digest.ts";
+import { parseTrustDomain } from "../core/identity/spiffe.ts";
 import { DEADLINE_MS_MAX } from "../wire/worker/limits.ts";
 import { stateFolders } from "./state-folders.ts";
 
@@ -65,6 +66,11 @@ describe("a job beyond a limit", () => {
       await assert.rejects(client.compile(job, NEVER), { code: "limit.exceeded" });
       assert.equal((await at.jobRows())[0]?.envelope.kind, "failed");
     });
+});
+
+test("a user of another trust domain is no client, whatever the CA signed", async (t) => {
+  const at = await TestWorker.start(t, { trustDomain: parseTrustDomain("elsewhere.example") });
+  await assert.rejects(at.client(), { code: "identity.forbidden" });
 });
 
 test("a source that lies about the size of a blob which is here already fails", async (t) => {
