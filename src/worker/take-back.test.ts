@@ -6,6 +6,7 @@ import { type Behaviour, exited, output, ready, takeExecution } from "../../test
 import { FakeAgentRuntime } from "../../test/support/fake-agent-runtime.ts";
 import { HELD_LIMITS } from "../../test/support/held-pool.ts";
 import { TestWorker } from "../../test/support/test-worker.ts";
+import { HpccError } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
 import { SYSTEM_CLOCK } from "../base/system/clock.ts";
 import type { VmEventSink } from "../vm/pool.ts";
@@ -89,4 +90,16 @@ test("a breach while nothing runs takes results back, too", async (t) => {
     ["breach"],
   );
   assert.equal(await compile(worker, "a"), "compiled");
+});
+
+test("the answer of the job that met the breach comes after that, also while its machine is still being destroyed", async (t) => {
+  const worker = await TestWorker.start(t);
+  assert.equal(await compile(worker, "a"), "compiled");
+  assert.equal(await compile(worker, "a"), "hit");
+  // This pool never says that the machine has ended.
+  worker.pool.failure = new HpccError("vm.breach", "it lied", { details: { vm: "vm-1" } });
+  await assert.rejects(compile(worker, "b"), { code: "vm.breach" });
+  worker.pool.failure = null;
+  await assert.rejects(compile(worker, "a"), { code: "vm.breach" }, "no result of that VM is sent any more");
+  assert.equal(worker.pool.executions, 3, "the equal call was compiled again");
 });
