@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { describe, test } from "node:test";
 import { type TestFile, TestWorker } from "../../test/support/test-worker.ts";
 import { byteStringOfText } from "../base/byte-string.ts";
-import { encodeSourceManifest, sourceManifest } from "../core/action/source-manifest.ts";
+import { encodeSourceManifest, SOURCE_MANIFEST_BYTES_MAX, sourceManifest } from "../core/action/source-manifest.ts";
 import { type Digest, digestHex, sha256 } from "../core/digest/digest.ts";
 import { parseTrustDomain } from "../core/identity/spiffe.ts";
 import { DEADLINE_MS_MAX } from "../wire/worker/limits.ts";
@@ -43,10 +43,10 @@ describe("a job beyond a limit", () => {
     const good = await at.job({ files: [file("a", "int a;\n")], argv: CAT });
     const digest = sha256(Buffer.from("int a;\n"));
     const entry = (name: string, size: number) =>
-      ({ path: byteStringOfText(`/hpcc/project/${name}`), mode: 0o644, digest, size }) as const;
-    const twoSizes = encodeSourceManifest(sourceManifest([entry("a", 7), entry("b", 8)]));
+      ({ kind: "file", path: byteStringOfText(`/hpcc/project/${name}`), mode: 0o644, digest, size }) as const;
+    const twoSizes = encodeSourceManifest(sourceManifest("files", [entry("a", 7), entry("b", 8)]));
     for (const [job, code] of [
-      [{ ...good, manifest: Buffer.alloc(1024 * 1024 + 1) }, "limit.exceeded"],
+      [{ ...good, manifest: Buffer.alloc(SOURCE_MANIFEST_BYTES_MAX + 1) }, "limit.exceeded"],
       [{ ...good, manifest: twoSizes }, "argument.invalid"],
       [{ ...good, deadlineMs: DEADLINE_MS_MAX + 1 }, "argument.invalid"],
     ] as const)
@@ -79,11 +79,12 @@ test("a source that lies about the size of a blob which is here already fails", 
   const good = await at.job({ files: [file("a", "int a;\n")], argv: CAT });
   await client.compile(good, NEVER);
   const entry = {
+    kind: "file",
     path: byteStringOfText("/hpcc/project/a"),
     mode: 0o644,
     digest: sha256(Buffer.from("int a;\n")),
   } as const;
-  const manifest = encodeSourceManifest(sourceManifest([{ ...entry, size: 8 }]));
+  const manifest = encodeSourceManifest(sourceManifest("files", [{ ...entry, size: 8 }]));
   await assert.rejects(client.compile({ ...good, manifest }, NEVER), { code: "store.corrupt" });
 });
 
