@@ -249,7 +249,7 @@ const ONE_STEP: readonly Row[] = [
     "a macro that builds .incbin",
     "-c c.s",
     { "c.s": '.macro load f\n.inc\\()bin "\\f"\n.endm\n.data\nload data.bin\n', "data.bin": "abc" },
-    { expect: "unsupported_code_directive", only: "gcc" },
+    { expect: "compile_failed", only: "gcc" },
   ],
   [
     "a preprocessed source",

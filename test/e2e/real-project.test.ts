@@ -123,7 +123,7 @@ test("a null build with make starts no compiler", async () => {
   assert.equal(stats.calls, 0);
 });
 
-test("the warm build has only hits, warns again, and runs no cc1 but for -E", async () => {
+test("the warm build has only hits, warns again, and runs no compiler but for a list", async () => {
   removeBuilt();
   const trace = join(farm.folder, "execs");
   const strace = ["strace", "-f", "-qq", "-e", "trace=execve", "-e", "signal=none", "-o", trace];

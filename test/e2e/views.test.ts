@@ -357,7 +357,8 @@ describe("out of view", () => {
       put(outside, { "far.h": "#define FAR 1\n" });
       mkdirSync(join(project, "inc1"));
       symlinkSync(join(outside, "far.h"), join(project, "inc1/far.h"));
-      await assertLocal("outside_view", ["gcc", "-g", ...flags, "-c", "a.c", "-o", "a.o"], project, {
+      const reason = name.startsWith("__has_include whose") ? "unsupported_code_directive" : "outside_view";
+      await assertLocal(reason, ["gcc", "-g", ...flags, "-c", "a.c", "-o", "a.o"], project, {
         cwd: project,
         makes: [join(project, "a.o")],
       });
@@ -428,17 +429,17 @@ target_link_libraries(app part)
       assert.equal(commands.length, 2);
       const pairs = Object.entries(binds).sort(([, a], [, b]) => b.length - a.length);
       const toView = (text: string) => pairs.reduce((mapped, [view, host]) => mapped.replaceAll(host, view), text);
-      using oneStep = new OneStep(imageDigest, binds);
+      // Debug information would name the extra root, which each user has elsewhere: the sources stand at their own paths.
+      const ownPaths = Object.fromEntries(Object.values(binds).map((host) => [host, host]));
+      using oneStep = new OneStep(imageDigest, { ...binds, ...ownPaths });
       for (const { command, directory } of commands) {
-        const argv = command
-          .split(" ")
-          .filter((word) => word !== HPCC)
-          .map(toView);
+        const argv = command.split(" ").filter((word) => word !== HPCC);
         const object = join(directory, argv[argv.indexOf("-o") + 1]!);
         const ours = readFileSync(object);
         const row = rowOfObject(rows, ours);
-        const words = [...argv, ...injectedFlags("gcc"), `-frandom-seed=${seedOf(row)}`];
-        const ran = oneStep.run(words, { cwd: toView(directory) });
+        const shared = row.command.cwd.startsWith("/hpcc/");
+        const words = shared ? [...argv.map(toView), ...injectedFlags("gcc"), `-frandom-seed=${seedOf(row)}`] : argv;
+        const ran = oneStep.run(words, { cwd: shared ? toView(directory) : directory });
         assert.equal(ran.code, 0, ran.stderr);
         assert.ok(ours.equals(readFileSync(object)), object);
         writeFileSync(object, ours);

@@ -122,8 +122,8 @@ async function inPlaces(placed: Placed): Promise<Answered | Bypass> {
   const { own, shared } = project.places;
   const key = JSON.stringify([project.imageDigest, shared.view.roots[0]?.host, call.message.cwd, call.message.argv]);
   const isText = project.config.sourceForm === "text";
-  const wantsOwn =
-    !isText && (project.config.paths === "own" || invocation.ownPaths || parts.ownPaths.get(key) === true);
+  const needsOwn = invocation.ownPaths || namesExtraRoot(placed);
+  const wantsOwn = !isText && (project.config.paths === "own" || needsOwn || parts.ownPaths.get(key) === true);
   if (!wantsOwn) {
     const end = await inPlace(placed, shared);
     if (end.kind !== "own-paths") return end;
@@ -133,6 +133,14 @@ async function inPlaces(placed: Placed): Promise<Answered | Bypass> {
   if (own === null) return bypass("guest_paths_in_output", invocation.output);
   const end = await inPlace(placed, own);
   return end.kind === "own-paths" ? bypass("guest_paths_in_output", invocation.output) : end;
+}
+
+/** Whether debug information would name an extra root: no map reaches those, as each user has them elsewhere. */
+function namesExtraRoot({ call, project, invocation }: Placed): boolean {
+  const [, ...extra] = project.places.shared.view.roots;
+  const inExtra = (path: ByteString) => extra.some(({ host }) => path === host || path.startsWith(`${host}/`));
+  const debug = invocation.arguments.some(({ words: [word = ""] }) => /^-g(?:$|[1-9a-z])/.test(word));
+  return debug && (inExtra(call.message.cwd) || inExtra(invocation.source));
 }
 
 async function inPlace(placed: Placed, place: ProjectPlace): Promise<TierEnd> {

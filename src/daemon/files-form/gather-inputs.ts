@@ -268,7 +268,7 @@ function refusalOf(scan: SourceScan, own: boolean, { compiler, project, request 
   if (dates) return bypass("date_time_macro");
   if (!own) return null;
   if (scan.computedEmbed) return bypass("unsupported_code_directive", ascii("#embed NAME"));
-  if (scan.computedAssemblerRead) return bypass("unsupported_code_directive", ascii(".incbin NAME"));
+  // A name that an assembler's macro makes is no danger: in a guest there is no other file for it, and the assembler says so.
   if (scan.pragmaDependency) return bypass("unsupported_code_directive", ascii("#pragma GCC dependency"));
   const cxx = request.mapped.language.startsWith("c++");
   if (scan.modules && cxx && project.imageRoot !== "") return bypass("could_not_use_modules");
