@@ -256,6 +256,17 @@ const ONE_STEP: readonly Row[] = [
     "-c p.i -Wall",
     { "p.i": '# 1 "q.c"\nint f(void){int u;}\n', "q.c": "int f(void){int u;} // from\n" },
   ],
+  [
+    "several sources",
+    "-c src/a.c b.c -MD -O1",
+    { ...COVERED, "b.c": '#include "src/h.h"\nint g(int x){int u;return h(x);}\n' },
+  ],
+  [
+    "several sources, one of which fails",
+    "-c src/a.c b.c",
+    { ...COVERED, "b.c": "int g( {\n" },
+    { expect: "compile_failed" },
+  ],
   ["the other driver", "-c a.c -Wall", WARNS],
   [
     "#pragma once in copies",

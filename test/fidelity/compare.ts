@@ -49,6 +49,7 @@ export function compareSteps(call: Call, client: Sandbox, guest: Sandbox): Compa
     const oneStep = outcomeOf(client, argv, call, outputOf(call));
     return { kind: "refused", reason: parsed.reason, detail: parsed.detail ?? "", oneStep };
   }
+  if (parsed.kind === "several") throw new Error("bug: a call of the corpus has one source");
   const { invocation } = parsed;
   const output = absolute(call.cwd, invocation.output);
   const injected = injectedFlags(family);

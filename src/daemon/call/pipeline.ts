@@ -17,9 +17,10 @@ import type { ImageCompiler, Project, ProjectPlace } from "../project.ts";
 import { isWorkersWord, type RemoteWorkers } from "../remote/remote-job.ts";
 import { prepareText } from "../text-form/prepare-text.ts";
 import { answerLocally } from "../tiers/local-tier.ts";
-import type { TierEnd } from "../tiers/tier.ts";
+import type { Answered, TierEnd } from "../tiers/tier.ts";
 import { WorkerTier } from "../tiers/worker-tier.ts";
 import { CallRecord } from "./call-record.ts";
+import { joinAnswers } from "./join-answers.ts";
 import type { PreparedCall } from "./prepared-call.ts";
 import { parseCall, readCall } from "./read-call.ts";
 import type { Remembered } from "./remembered.ts";
@@ -71,8 +72,6 @@ export async function answerCompileCall(
   return answered.answer;
 }
 
-type Answered = Extract<TierEnd, { kind: "answer" }>;
-
 /** What the tiers before the local one come to; a fault is a reason, too. */
 async function endOf(running: Running): Promise<Answered | Bypass> {
   try {
@@ -93,21 +92,36 @@ function faultOf(error: unknown, logger: Logger): Bypass {
 }
 
 async function remoteEnd(running: Running): Promise<Answered | Bypass> {
-  const { call, project, compiler, parts } = running;
+  const { call, compiler, parts } = running;
   const parsed = parseCall(call.message, compiler);
   if (parsed.kind === "bypass") return parsed;
   if (parts.worker === null || !(await parts.worker.available(call.signal))) return bypass("remote_unavailable");
   const release = await parts.slots.take(call.signal);
-  const folder = `${project.callFolder}/${randomUUID()}` as ByteString;
-  // The launcher copies large outputs out of the folder before it says that it is done.
-  call.whenDone(() => rm(bytesOf(folder), { recursive: true, force: true }));
   try {
-    // With the folder above, which a cleaner of temporary files may have taken away.
-    await mkdir(bytesOf(folder), { recursive: true, mode: 0o700 });
-    return await inPlaces({ ...running, invocation: parsed.value, folder, worker: parts.worker });
+    return await compileAll({ ...running, worker: parts.worker }, parsed.value);
   } finally {
     release();
   }
+}
+
+/** Compiles each source; several answers become one, unless one of them is no success: then the local compiler has the last word. */
+async function compileAll(
+  running: Omit<Placed, "invocation" | "folder">,
+  invocations: readonly GnuInvocation[],
+): Promise<Answered | Bypass> {
+  const { call, project } = running;
+  const answers: Answered[] = [];
+  for (const invocation of invocations) {
+    const folder = `${project.callFolder}/${randomUUID()}` as ByteString;
+    // The launcher copies large outputs out of the folder before it says that it is done.
+    call.whenDone(() => rm(bytesOf(folder), { recursive: true, force: true }));
+    // With the folder above, which a cleaner of temporary files may have taken away.
+    await mkdir(bytesOf(folder), { recursive: true, mode: 0o700 });
+    const end = await inPlaces({ ...running, invocation, folder });
+    if (end.kind === "bypass") return end;
+    answers.push(end);
+  }
+  return answers.length === 1 ? answers[0]! : joinAnswers(answers);
 }
 
 interface Placed extends Running {

@@ -53,14 +53,21 @@ export interface CallRequest {
 const RESPONSE_FILE_BYTES_MAX = 8 * 1024 * 1024;
 const TERMINAL_COLUMNS_FALLBACK = 80;
 
-/** What a call's command line says, before anything is known of paths. */
-export function parseCall(message: CallMessage, compiler: ImageCompiler): Stage<GnuInvocation> {
+/** What a call's command line says, before anything is known of paths: one compile, or several of one source each. */
+export function parseCall(message: CallMessage, compiler: ImageCompiler): Stage<readonly GnuInvocation[]> {
   const parsed = parseGnu(message.argv, {
     family: compiler.family,
     readResponseFile: (path) =>
       readResponseFile(path.startsWith("/") ? path : (`${message.cwd}/${path}` as ByteString)),
   });
-  return parsed.kind === "bypass" ? bypass(parsed.reason, parsed.detail) : next(parsed.invocation);
+  switch (parsed.kind) {
+    case "bypass":
+      return bypass(parsed.reason, parsed.detail);
+    case "compile":
+      return next([parsed.invocation]);
+    case "several":
+      return next(parsed.invocations);
+  }
 }
 
 /** Places a call in the view of a project. */

@@ -100,7 +100,7 @@ export async function startDaemon(options: DaemonOptions): Promise<RunningDaemon
 
 /** Whether a call compiles one source, which a worker could do. */
 function isCompile({ argv }: CallMessage, family: CompilerFamily): boolean {
-  return parseGnu(argv, { family, readResponseFile: () => null }).kind === "compile";
+  return parseGnu(argv, { family, readResponseFile: () => null }).kind !== "bypass";
 }
 
 class Daemon {

@@ -132,7 +132,7 @@ const BYPASSES: Readonly<Partial<Record<BypassReason, readonly string[]>>> = {
     "gcc -print-file-name=x -fplugin=y",
   ],
   compiler_report: ["gcc -c -ftime-report a.c", "gcc -c -Q a.c", "gcc -H -c a.c"],
-  multiple_source_files: ["gcc -c a.c b.c", "gcc -c a.c a.c", "gcc -c a.c x.o", "gcc -c a.c @missing"],
+  multiple_source_files: ["gcc -c a.c b.c -MD -MF x", "gcc -c a.c a.c", "gcc -c a.c x.o", "gcc -c a.c @missing"],
   no_input_file: ["gcc", "gcc -c", "gcc -c a.o", "gcc -c a.ipp", "gcc -c noext", "gcc -c .c"],
   output_to_stdout: ["gcc -c a.c -o -", "gcc -c a.c -o /dev/stdout", "gcc -c a.c -MD -MF -", "gcc -S -o- a.c"],
   bad_output_file: [
@@ -306,6 +306,24 @@ describe("bypasses", () => {
     });
   }
 
+  it("several sources are a call for each, where no option names a file for all", () => {
+    const result = parse("gcc -MD -c a.c -x c++ -Ii b.cc sub/d.cc");
+    assert.ok(result.kind === "several", JSON.stringify(result));
+    const shown = result.invocations.map((one) => [one.source, one.output, one.language, one.dependencies?.file]);
+    assert.deepEqual(shown, [
+      ["a.c", "a.o", "c", "a.d"],
+      ["b.cc", "b.o", "c++", "b.d"],
+      ["sub/d.cc", "d.o", "c++", "d.d"],
+    ]);
+    for (const line of [
+      "gcc -c a.c sub/a.c",
+      "gcc -c a.c b.c -Wa,-a=l",
+      "gcc -c a.c b.c -MT x -MD",
+      "gcc -c a.c b.c -Wp,-MD,x",
+    ])
+      assert.equal(parse(line).kind, "bypass", line);
+  });
+
   it("module mappers, which run programs", () => {
     const result = parseWords(["g++", "-c", "-fmodule-mapper=|touch x", "a.cc"]);
     assert.equal(result.kind === "bypass" && result.reason, "could_not_use_modules");
@@ -425,6 +443,10 @@ describe("properties", () => {
             assert.ok(Object.hasOwn(BYPASS_REASONS, result.reason));
             return;
           }
+          if (result.kind === "several") {
+            assert.ok(result.invocations.length > 1);
+            return;
+          }
           compiles++;
           const expanded = expandResponseFiles(argv.slice(1), readResponseFile);
           assert.ok(expanded.kind === "words");
@@ -463,8 +485,9 @@ describe("operands", () => {
       "--analyzer-output --param -A -arcmt-migrate-report-output -b -B -ccc-gcc-name -ccc-install-dir -dependency-dot -dependency-file -dsym-dir -e -F -fdebug-compilation-dir -filelist -fmodules-user-build-path -ftrapv-handler -fxray-instruction-threshold -G -gen-cdb-fragment-path -imultilib -isystem-after -l -L -MF -MJ -module-dependency-dir -MQ -MT -rpath -stdlib++-isystem -T -Tbss -Tdata -Ttext -u -undefined -Xanalyzer -Xarch_device -Xarch_host -Xassembler -Xcuda-fatbinary -Xcuda-ptxas -Xlinker -Xopenmp-target -z --config --serialize-diagnostics -serialize-diagnostics -iframeworkwithsysroot -iprefix -ivfsoverlay -iwithprefix -iwithprefixbefore -iwithsysroot -meabi -mllvm -mthread-model -working-directory -Xclang -Xpreprocessor -cxx-isystem -D -I -idirafter -iframework -imacros -include -iquote -isysroot -isystem -o -resource-dir -U -include-pch -target -arch -aux-info -framework -x";
     for (const name of names.split(" ")) {
       const result = parse(`clang -c ${name} operand.c real.c`);
-      if (result.kind !== "compile") assert.notEqual(result.reason, "multiple_source_files", name);
-      else assert.equal(result.invocation.source, "real.c", name);
+      assert.notEqual(result.kind, "several", name);
+      if (result.kind === "bypass") assert.notEqual(result.reason, "multiple_source_files", name);
+      if (result.kind === "compile") assert.equal(result.invocation.source, "real.c", name);
     }
   });
 });

@@ -40,6 +40,9 @@ interface Target {
   readonly quoted: boolean;
 }
 
+/** Sources of one call that are compiled one after the other. */
+const SOURCES_MAX = 64;
+
 /** Options of LLVM itself that neither read nor write files. */
 const LLVM_OPTION = /^-(?:asan|hwasan|msan|tsan|sanitizer-coverage)-[a-z0-9-]+(?:=[A-Za-z0-9]+)?$/;
 
@@ -287,9 +290,8 @@ function checkRefusals(scan: Scan): void {
 }
 
 function chooseSource(scan: Scan): { path: ByteString; language: Language } {
-  const [source, second] = scan.sources;
+  const [source] = scan.sources;
   if (source === undefined) return bypass("no_input_file");
-  if (second !== undefined) return bypass("multiple_source_files", second.path);
   if (!scan.languageUsed) return bypass("bad_compiler_arguments", ascii("-x"));
   if (source.language !== null) return { path: source.path, language: source.language };
   const kind = inputKindOf(scan.family, scan.cxxDriver, source.path);
@@ -351,6 +353,30 @@ function dependenciesOf(scan: Scan, source: ByteString): DependencyRequest | nul
   return { kind, file, targets, phony: scan.phony || scan.passThrough.phony };
 }
 
+/** A call with several sources is one call for each, where no option names a file for all of them. */
+function parseSeveral(program: ByteString, scan: Scan): ParseResult {
+  const several = (): never => bypass("multiple_source_files", scan.sources[1]?.path);
+  const forAll = scan.outputs + scan.targets.length + scan.listings.length;
+  const through = scan.args.some(({ option }) => option === "-Wp," || option === "-Xpreprocessor");
+  if (scan.sources.length > SOURCES_MAX || forAll > 0 || scan.dependencyFile !== null || through) return several();
+  const inputs = scan.args.flatMap(({ role }, index) => (role === "input" ? [index] : []));
+  const invocations = inputs.map((wanted) => {
+    // A language counts for the sources after it.
+    const isOthers = ({ role, option }: Argument, index: number) =>
+      (role === "input" && index !== wanted) || ((option === "-x" || option === "--language=") && index > wanted);
+    const kept = scan.args.filter((argument, index) => !isOthers(argument, index));
+    const words = kept.flatMap((argument) => argument.words);
+    const parsed = attempt(() => parseWords(program, words, scan.family));
+    return parsed.kind === "compile" ? parsed.invocation : several();
+  });
+  const made = invocations.flatMap(({ output, dependencies, sideOutputs: side }) => [
+    output,
+    ...(dependencies === null ? [] : [dependencies.file]),
+    ...side.map(({ path }) => path),
+  ]);
+  return new Set(made).size < made.length ? several() : { kind: "several", invocations };
+}
+
 function sideOutputsOf(scan: Scan, source: ByteString): SideOutput[] {
   const named = sideOutputs({ rules: scan.makes, source, explicitOutput: scan.output });
   const listings = scan.listings.map((path) => ({ path, kind: "listing" }) as const);
@@ -361,9 +387,14 @@ function parse(argv: readonly ByteString[], context: ParseContext): ParseResult 
   const program = argv[0] ?? ascii("");
   const expansion = expandResponseFiles(argv.slice(1), (path) => context.readResponseFile(path));
   if (expansion.kind === "refused") return bypass("unsupported_response_file", expansion.file);
-  const scan = new Scan(context.family, program);
-  scan.scan(expansion.words);
+  return parseWords(program, expansion.words, context.family);
+}
+
+function parseWords(program: ByteString, words: readonly ByteString[], family: CompilerFamily): ParseResult {
+  const scan = new Scan(family, program);
+  scan.scan(words);
   checkRefusals(scan);
+  if (scan.sources.length > 1) return parseSeveral(program, scan);
   const produce = scan.modeWords.has("-S") ? "assembler" : "object";
   const source = chooseSource(scan);
   if (source.language.startsWith("assembler")) scan.refuseText("assembler_source", source.path);
@@ -384,7 +415,7 @@ function parse(argv: readonly ByteString[], context: ParseContext): ParseResult 
   return {
     kind: "compile",
     invocation: {
-      family: context.family,
+      family,
       program,
       language: source.language,
       source: source.path,
@@ -403,8 +434,12 @@ function parse(argv: readonly ByteString[], context: ParseContext): ParseResult 
 
 /** Parses a whole command line, argv[0] included. */
 export function parseGnu(argv: readonly ByteString[], context: ParseContext): ParseResult {
+  return attempt(() => parse(argv, context));
+}
+
+function attempt(parsing: () => ParseResult): ParseResult {
   try {
-    return parse(argv, context);
+    return parsing();
   } catch (thrown) {
     if (thrown instanceof Bypass) return { kind: "bypass", reason: thrown.reason, detail: thrown.detail };
     throw thrown;

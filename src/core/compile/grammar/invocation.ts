@@ -89,6 +89,8 @@ export interface Refusal {
 
 export type ParseResult =
   | { readonly kind: "compile"; readonly invocation: GnuInvocation }
+  /** Several sources, each compiled for itself, in the order of the call. */
+  | { readonly kind: "several"; readonly invocations: readonly GnuInvocation[] }
   | { readonly kind: "bypass"; readonly reason: BypassReason; readonly detail: ByteString | null };
 
 /** The argument with another value, spelled in the same form. */

@@ -9,7 +9,7 @@ function call(command: string): GnuInvocation {
   const argv = command.split(" ").map(ascii);
   const family = argv[0]?.startsWith("clang") ? "clang" : "gcc";
   const parsed = parseGnu(argv, { family, readResponseFile: () => null });
-  if (parsed.kind !== "compile") throw new Error(`${command}: ${parsed.reason}`);
+  if (parsed.kind !== "compile") throw new Error(`${command}: ${JSON.stringify(parsed)}`);
   return parsed.invocation;
 }
 
