@@ -4,6 +4,7 @@ import type { Logger } from "../../base/log.ts";
 import type { BypassReason } from "../../core/compile/bypass-reasons.ts";
 import type { Digest } from "../../core/digest/digest.ts";
 import type { CallCounts, CallOutcome } from "../control/call-counts.ts";
+import type { ProjectPlace } from "../project.ts";
 import type { Traffic } from "../remote/remote-job.ts";
 
 export type TierName = "worker" | "local";
@@ -19,7 +20,6 @@ export interface CallEnd {
 /** What a source form sent. */
 export interface SentSource {
   readonly form: "files" | "text";
-  readonly paths: "shared" | "own";
   readonly digest: Digest;
   readonly sizeBytes: number;
 }
@@ -28,6 +28,8 @@ export class CallRecord {
   readonly startedMs: number;
   source: SentSource | null = null;
   tier: TierName | null = null;
+  /** Where the project stands for this call, on a worker and here alike; null while that is not known. */
+  paths: ProjectPlace["paths"] | null = null;
   #ended = false;
   readonly #counts: CallCounts;
   readonly #logger: Logger;
@@ -57,14 +59,14 @@ export class CallRecord {
     if (this.#ended) throw new Error("bug: a call ends once");
     this.#ended = true;
     this.#counts.count(outcome, reason);
-    if (this.source !== null) this.#counts.countForm(this.source.form, this.source.paths);
+    if (this.source !== null && this.paths !== null) this.#counts.countForm(this.source.form, this.paths);
     this.#logger.debug("call.ended", {
       outcome,
       reason: reason ?? undefined,
       detail: detail === null ? undefined : displayText(detail),
       tier: this.tier ?? undefined,
       source_form: this.source?.form,
-      paths: this.source?.paths,
+      paths: this.paths ?? undefined,
       source_digest: this.source?.digest,
       source_bytes: this.source?.sizeBytes,
       duration_ms: Math.round(nowMs - this.startedMs),

@@ -67,7 +67,11 @@ export async function answerCompileCall(
     throw new HpccError("job.cancelled", "the launcher left");
   }
   record.tier = end.kind === "answer" ? "worker" : "local";
-  const answered = end.kind === "answer" ? end : await answerLocally(call, end, project, compiler);
+  const { config } = project;
+  const answered =
+    end.kind === "answer"
+      ? end
+      : await answerLocally(call, end, { project, compiler, paths: record.paths ?? config.paths });
   record.end(answered.end, clock.monotonicMs());
   return answered.answer;
 }
@@ -95,6 +99,7 @@ async function remoteEnd(running: Running): Promise<Answered | Bypass> {
   const { call, compiler, parts } = running;
   const parsed = parseCall(call.message, compiler);
   if (parsed.kind === "bypass") return parsed;
+  running.record.paths = pathsOf(running, parsed.value);
   if (parts.worker === null || !(await parts.worker.available(call.signal))) return bypass("remote_unavailable");
   const release = await parts.slots.take(call.signal);
   try {
@@ -130,27 +135,39 @@ interface Placed extends Running {
   readonly worker: RemoteWorkers;
 }
 
+/** Where the project stands for a call, as far as that is known before it is compiled. */
+function pathsOf(running: Running, invocations: readonly GnuInvocation[]): ProjectPlace["paths"] {
+  const { config } = running.project;
+  if (config.sourceForm === "text") return "shared";
+  const needsOwn = invocations.some((one) => one.ownPaths || namesExtraRoot(running, one));
+  const isOwn = config.paths === "own" || needsOwn || running.parts.ownPaths.get(callKey(running)) === true;
+  return isOwn ? "own" : "shared";
+}
+
+/** What tells a call of a project from others. */
+function callKey({ project, call: { message } }: Running): string {
+  return JSON.stringify([project.imageDigest, project.root, message.cwd, message.argv]);
+}
+
 /** Compiles where checkouts share results, and again with the project at its own path where an output cannot be shared. */
 async function inPlaces(placed: Placed): Promise<Answered | Bypass> {
-  const { call, project, invocation, parts } = placed;
+  const { project, invocation, record, parts } = placed;
   const { own, shared } = project.places;
-  const key = JSON.stringify([project.imageDigest, shared.view.roots[0]?.host, call.message.cwd, call.message.argv]);
-  const isText = project.config.sourceForm === "text";
-  const needsOwn = invocation.ownPaths || namesExtraRoot(placed);
-  const wantsOwn = !isText && (project.config.paths === "own" || needsOwn || parts.ownPaths.get(key) === true);
-  if (!wantsOwn) {
+  const refused = bypass("guest_paths_in_output", invocation.output);
+  if (record.paths !== "own") {
     const end = await inPlace(placed, shared);
     if (end.kind !== "own-paths") return end;
-    parts.ownPaths.set(key, true);
-    if (isText) return bypass("guest_paths_in_output", invocation.output);
+    parts.ownPaths.set(callKey(placed), true);
+    if (project.config.sourceForm === "text") return refused;
+    record.paths = "own";
   }
-  if (own === null) return bypass("guest_paths_in_output", invocation.output);
+  if (own === null) return refused;
   const end = await inPlace(placed, own);
-  return end.kind === "own-paths" ? bypass("guest_paths_in_output", invocation.output) : end;
+  return end.kind === "own-paths" ? refused : end;
 }
 
 /** Whether debug information would name an extra root: no map reaches those, as each user has them elsewhere. */
-function namesExtraRoot({ call, project, invocation }: Placed): boolean {
+function namesExtraRoot({ call, project }: Running, invocation: GnuInvocation): boolean {
   const [, ...extra] = project.places.shared.view.roots;
   const inExtra = (path: ByteString) => extra.some(({ host }) => path === host || path.startsWith(`${host}/`));
   const debug = invocation.arguments.some(({ words: [word = ""] }) => /^-g(?:$|[1-9a-z])/.test(word));
@@ -167,7 +184,6 @@ async function inPlace(placed: Placed, place: ProjectPlace): Promise<TierEnd> {
   const { source, action } = job.value;
   record.source = {
     form: project.config.sourceForm,
-    paths: place.paths,
     digest: source.digest,
     sizeBytes: source.sizeBytes,
   };

@@ -11,7 +11,7 @@ import type { ClientConfig } from "../../config/client.ts";
 import type { Directories } from "../../config/directories.ts";
 import type { BypassReason } from "../../core/compile/bypass-reasons.ts";
 import { parseGnu } from "../../core/compile/grammar/gnu-parse.ts";
-import type { CompilerFamily } from "../../core/compile/grammar/invocation.ts";
+import type { CompilerFamily, GnuInvocation } from "../../core/compile/grammar/invocation.ts";
 import { sameTrustDomain, spiffeId } from "../../core/identity/spiffe.ts";
 import { ImageStore } from "../../image/image-store.ts";
 import { NamespaceKeeper } from "../../vm/namespace/namespace-keeper.ts";
@@ -98,9 +98,11 @@ export async function startDaemon(options: DaemonOptions): Promise<RunningDaemon
   };
 }
 
-/** Whether a call compiles one source, which a worker could do. */
-function isCompile({ argv }: CallMessage, family: CompilerFamily): boolean {
-  return parseGnu(argv, { family, readResponseFile: () => null }).kind !== "bypass";
+/** Compiles that a call asks for, which a worker could do; none for any other call. */
+function compilesOf({ argv }: CallMessage, family: CompilerFamily): readonly GnuInvocation[] {
+  const parsed = parseGnu(argv, { family, readResponseFile: () => null });
+  if (parsed.kind === "several") return parsed.invocations;
+  return parsed.kind === "compile" ? [parsed.invocation] : [];
 }
 
 class Daemon {
@@ -183,12 +185,14 @@ class Daemon {
       return { ...refusalAnswer(missing), exitCode: 127 };
     }
     if (!this.#sameMounts(message)) {
-      if (project.config.fallback === "none" && isCompile(message, compiler.family)) {
+      const compiles = compilesOf(message, compiler.family);
+      if (project.config.fallback === "none" && compiles.length > 0) {
         this.#counts.count("refused", "mount_namespace");
         return forbiddenAnswer("mount_namespace", null);
       }
       this.#counts.count("local", "mount_namespace");
-      return sandboxAnswer(message, project, compiler);
+      const paths = compiles.some(({ ownPaths }) => ownPaths) ? "own" : project.config.paths;
+      return sandboxAnswer(message, { project, compiler, paths });
     }
     return answerCompileCall(call, project, compiler, this.#parts(project));
   }
@@ -199,7 +203,7 @@ class Daemon {
     path: ByteString,
     reason: "own_program" | "unknown_driver",
   ): Promise<CallAnswer> {
-    if (project.config.fallback === "none" && isCompile(message, "gcc")) {
+    if (project.config.fallback === "none" && compilesOf(message, "gcc").length > 0) {
       this.#counts.count("refused", reason);
       return forbiddenAnswer(reason, path);
     }

@@ -33,8 +33,12 @@ export function localInjectedFlags({ view, paths, determinism }: LocalPolicy, fa
   return [...maps, ...(family === "gcc" ? [ascii("-gno-record-gcc-switches")] : []), ...dates];
 }
 
-function policyOf({ places, config }: Project): LocalPolicy {
-  return { view: places.shared.view, paths: config.paths, determinism: config.determinism };
+/** Who compiles what here. */
+export interface LocalCompile {
+  readonly project: Project;
+  readonly compiler: ImageCompiler;
+  /** Where the project stands for the call: a worker would give the same bytes. */
+  readonly paths: ProjectPlace["paths"];
 }
 
 /** The caller's environment, with the date pinned where the policy says so; null when it is the caller's own. */
@@ -45,25 +49,23 @@ function pinnedEnvironment(call: CallMessage, project: Project): readonly ByteSt
 }
 
 /** The caller's words with those flags, prefix maps of the caller's own last. */
-function withInjected(project: Project, compiler: ImageCompiler, own: readonly ByteString[]): ByteString[] {
-  const { before, after } = placeInjected(own, localInjectedFlags(policyOf(project), compiler.family));
+function withInjected({ project, compiler, paths }: LocalCompile, own: readonly ByteString[]): ByteString[] {
+  const { places, config } = project;
+  const policy = { view: places.shared.view, paths, determinism: config.determinism };
+  const { before, after } = placeInjected(own, localInjectedFlags(policy, compiler.family));
   return [...before, ...after, ...own];
 }
 
 /** Becomes the image's compiler. `inject` is false for calls that compile nothing. */
-export async function imageAnswer(
-  call: CallMessage,
-  project: Project,
-  compiler: ImageCompiler,
-  inject: boolean,
-): Promise<ExecMessage> {
+export async function imageAnswer(call: CallMessage, compile: LocalCompile, inject: boolean): Promise<ExecMessage> {
+  const { project, compiler } = compile;
   const rest = call.argv.slice(1);
   return {
     type: "exec",
     namespace: await project.localNamespace(),
     program: { kind: "path", path: compiler.path },
     // GCC seeks its own files beside argv[0]: a link named after it, by its path or on PATH, would lead it astray.
-    argv: [compiler.path, ...(inject ? withInjected(project, compiler, rest) : rest)],
+    argv: [compiler.path, ...(inject ? withInjected(compile, rest) : rest)],
     environment: inject ? pinnedEnvironment(call, project) : null,
     cwd: null,
     warning: null,
@@ -94,8 +96,9 @@ function sandboxed(environment: readonly ByteString[], project: Project, argv: r
 }
 
 /** Becomes the image's compiler in such a namespace. */
-export function sandboxAnswer(call: CallMessage, project: Project, compiler: ImageCompiler): ExecMessage {
-  const argv = [compiler.path, ...withInjected(project, compiler, call.argv.slice(1))];
+export function sandboxAnswer(call: CallMessage, compile: LocalCompile): ExecMessage {
+  const { project, compiler } = compile;
+  const argv = [compiler.path, ...withInjected(compile, call.argv.slice(1))];
   return sandboxed(pinnedEnvironment(call, project) ?? call.environment, project, argv);
 }
 

@@ -3,8 +3,7 @@ import type { BypassReason } from "../../core/compile/bypass-reasons.ts";
 import type { CallEnd } from "../call/call-record.ts";
 import type { Bypass } from "../call/stage.ts";
 import type { CallAnswer, LauncherCall } from "../control/launcher-connection.ts";
-import type { ImageCompiler, Project } from "../project.ts";
-import { forbiddenAnswer, imageAnswer } from "./local-answer.ts";
+import { forbiddenAnswer, imageAnswer, type LocalCompile } from "./local-answer.ts";
 
 /** Reasons of calls that no policy turns away: they compile nothing that a worker could have compiled. */
 const NOT_A_COMPILE: ReadonlySet<BypassReason> = new Set<BypassReason>([
@@ -26,12 +25,11 @@ export interface LocalEnd {
 export async function answerLocally(
   { message }: LauncherCall,
   { reason, detail, advice }: Bypass,
-  project: Project,
-  compiler: ImageCompiler,
+  compile: LocalCompile,
 ): Promise<LocalEnd> {
-  if (project.config.fallback === "none" && !NOT_A_COMPILE.has(reason))
+  if (compile.project.config.fallback === "none" && !NOT_A_COMPILE.has(reason))
     return { answer: forbiddenAnswer(reason, detail), end: { outcome: "refused", reason, detail } };
-  const answer = await imageAnswer(message, project, compiler, reason !== "compiler_query");
+  const answer = await imageAnswer(message, compile, reason !== "compiler_query");
   // Programs that read what a compiler says get its own words alone.
   const warning = message.terminal.stderr ? advice : null;
   return { answer: { ...answer, warning }, end: { outcome: "local", reason, detail } };

@@ -1,0 +1,186 @@
+// A project in a temporary folder whose image is this machine: for tests of the daemon's parts with the machine's own compilers, without
+// namespaces. Listings run where the project stands at its own path; with shared paths there are only the view's names.
+import { spawnSync } from "node:child_process";
+import {
+  closeSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  realpathSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { ascii, type ByteString, byteStringOf, byteStringOfText, bytesOf } from "../../src/base/byte-string.ts";
+import { SYSTEM_CLOCK } from "../../src/base/system/clock.ts";
+import { type ClientConfig, loadClientConfig } from "../../src/config/client.ts";
+import type { CompilerFamily } from "../../src/core/compile/grammar/invocation.ts";
+import { CALL_FILES, EXTRA_ROOTS, PROJECT_ROOT, type View } from "../../src/core/compile/view/view.ts";
+import { sha256 } from "../../src/core/digest/digest.ts";
+import type { PreparedCall } from "../../src/daemon/call/prepared-call.ts";
+import { parseCall, readCall } from "../../src/daemon/call/read-call.ts";
+import type { Stage } from "../../src/daemon/call/stage.ts";
+import type { LauncherCall } from "../../src/daemon/control/launcher-connection.ts";
+import type { InputCaches } from "../../src/daemon/files-form/gather-inputs.ts";
+import { FileCache } from "../../src/daemon/inputs/file-cache.ts";
+import { FolderNamesCache } from "../../src/daemon/inputs/folder-names.ts";
+import { ImageScans } from "../../src/daemon/inputs/image-scans.ts";
+import type { ImageCompiler, Project, ProjectPlace } from "../../src/daemon/project.ts";
+import type { NamespaceRef, RunMessage } from "../../src/wire/launcher/messages.ts";
+
+const NAMESPACE: NamespaceRef = { holderPid: 1, userNamespaceIno: null, mountNamespaceIno: 1n };
+const IMAGE_ENTRIES = new Set(["bin", "etc", "lib", "lib64", "usr"]);
+const CACHE_BYTES = 1024 * 1024;
+
+export interface HostProjectOptions {
+  readonly config?: Partial<ClientConfig>;
+  readonly family?: CompilerFamily;
+  /** Names of folders beside the project that compiles may see. */
+  readonly extraRoots?: readonly string[];
+}
+
+/** A call in hand, with what was run for it. */
+export interface HeldCall extends LauncherCall {
+  readonly ran: RunMessage["argv"][];
+}
+
+export class HostProject implements Disposable {
+  /** Holds the project's folder `p` and whatever stands beside it. */
+  readonly base = realpathSync(mkdtempSync(join(tmpdir(), "hpcc-project-")));
+  readonly root = join(this.base, "p");
+  readonly project: Project;
+  readonly compiler: ImageCompiler;
+  readonly caches: InputCaches = {
+    files: new FileCache(CACHE_BYTES, SYSTEM_CLOCK),
+    names: new FolderNamesCache(SYSTEM_CLOCK),
+    images: new ImageScans(),
+  };
+
+  constructor({ config = {}, family = "gcc", extraRoots = [] }: HostProjectOptions = {}) {
+    mkdirSync(this.root);
+    mkdirSync(join(this.base, "calls"));
+    for (const name of extraRoots) mkdirSync(join(this.base, name));
+    this.compiler = { path: ascii(`/usr/bin/${family}`), family };
+    const shared: View = {
+      roots: [
+        { host: byteStringOfText(this.root), guest: PROJECT_ROOT },
+        ...extraRoots.map((name) => ({
+          host: byteStringOfText(join(this.base, name)),
+          guest: `${EXTRA_ROOTS}/${name}` as ByteString,
+        })),
+      ],
+    };
+    this.project = this.#project(shared, { ...this.#configuration(), ...config });
+  }
+
+  /** Writes files, names relative to the project. */
+  write(files: Readonly<Record<string, string>>): void {
+    for (const [name, text] of Object.entries(files)) {
+      const path = join(this.root, name);
+      mkdirSync(dirname(path), { recursive: true });
+      writeFileSync(path, text);
+    }
+  }
+
+  /** A call from the project's folder, or one below it; what it has run runs on this machine. */
+  call(argv: readonly string[], environment: readonly string[] = [], below = ""): HeldCall {
+    const { ino, dev } = statSync("/proc/self/ns/mnt", { bigint: true });
+    const ran: RunMessage["argv"][] = [];
+    return {
+      ran,
+      message: {
+        type: "call",
+        protocolVersion: 1,
+        launcherVersion: "test",
+        mountNamespace: { ino, dev },
+        argv: argv.map(byteStringOfText),
+        cwd: byteStringOfText(join(this.root, below)),
+        environment: environment.map(byteStringOfText),
+        umask: 0o022,
+        terminal: { stdin: false, stdout: false, stderr: false, columns: null },
+        pid: process.pid,
+        hostCompiler: null,
+      },
+      signal: new AbortController().signal,
+      run: async (request) => {
+        ran.push(request.argv);
+        return runHere(request);
+      },
+      whenDone: () => undefined,
+    };
+  }
+
+  /** Reads a call and places it. */
+  prepare(call: LauncherCall, paths: ProjectPlace["paths"] = "own"): Stage<PreparedCall> {
+    const { project, compiler } = this;
+    const parsed = parseCall(call.message, compiler);
+    if (parsed.kind === "bypass") return parsed;
+    const place = project.places[paths]!;
+    const request = readCall(call.message, parsed.value, project, place);
+    if (request.kind === "bypass") return request;
+    const folder = `${project.callFolder}/${this.#calls++}` as ByteString;
+    mkdirSync(bytesOf(folder));
+    return { kind: "next", value: { call, project, compiler, request: request.value, place, folder } };
+  }
+
+  [Symbol.dispose](): void {
+    rmSync(this.base, { recursive: true, force: true });
+  }
+
+  #calls = 0;
+
+  #configuration(): ClientConfig {
+    const none = join(this.base, "none.toml");
+    const directories = {
+      runtime: this.base,
+      state: this.base,
+      images: this.base,
+      userConfig: none,
+      systemConfig: none,
+    };
+    return loadClientConfig({ env: {}, projectRoot: null, directories }).config;
+  }
+
+  #project(view: View, config: ClientConfig): Project {
+    const own: View = { roots: view.roots.map(({ host }) => ({ host, guest: host })) };
+    const namespace = async () => NAMESPACE;
+    return {
+      root: byteStringOfText(this.root),
+      config,
+      imageDigest: sha256(Buffer.from("this machine")),
+      imageRoot: ascii(""),
+      imageEntries: IMAGE_ENTRIES,
+      locales: { hasLocale: () => false, translates: () => false },
+      imageFile: (path) =>
+        existsSync(bytesOf(path)) ? byteStringOf(realpathSync.native(bytesOf(path), { encoding: "buffer" })) : null,
+      places: {
+        shared: {
+          paths: "shared",
+          view,
+          callFiles: (folder) => `${CALL_FILES}${folder.slice(folder.lastIndexOf("/"))}` as ByteString,
+          namespace,
+        },
+        own: { paths: "own", view: own, callFiles: (folder) => folder, namespace },
+      },
+      callFolder: byteStringOfText(join(this.base, "calls")),
+      compiler: () => this.compiler,
+      program: () => null,
+      localNamespace: namespace,
+      sandboxArgv: [],
+    };
+  }
+}
+
+function runHere({ argv, environment, cwd, stderr }: Omit<RunMessage, "type" | "id">) {
+  const [program = "", ...words] = argv;
+  const said = stderr.kind === "file" ? openSync(bytesOf(stderr.path), "wx", 0o600) : null;
+  const env = Object.fromEntries(environment.map((entry) => entry.split(/=(.*)/s).slice(0, 2)));
+  const ran = spawnSync(program, words, { cwd, env, stdio: ["ignore", "ignore", said ?? "ignore"], timeout: 60_000 });
+  if (said !== null) closeSync(said);
+  if (ran.error !== undefined) throw ran.error;
+  const outcome = { kind: "exited", code: ran.status ?? 255 } as const;
+  return { type: "ran", id: 1, outcome, usage: { userUs: 0, systemUs: 0, maxRssKiB: 0, wallUs: 0 } } as const;
+}
