@@ -119,7 +119,7 @@ export class HostProject implements Disposable {
     const parsed = parseCall(call.message, compiler);
     if (parsed.kind === "bypass") return parsed;
     const place = project.places[paths]!;
-    const request = readCall(call.message, parsed.value, project, place);
+    const request = readCall(call.message, parsed.value[0]!, project, place);
     if (request.kind === "bypass") return request;
     const folder = `${project.callFolder}/${this.#calls++}` as ByteString;
     mkdirSync(bytesOf(folder));

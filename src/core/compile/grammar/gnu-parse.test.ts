@@ -136,6 +136,9 @@ const BYPASSES: Readonly<Partial<Record<BypassReason, readonly string[]>>> = {
   no_input_file: ["gcc", "gcc -c", "gcc -c a.o", "gcc -c a.ipp", "gcc -c noext", "gcc -c .c"],
   output_to_stdout: ["gcc -c a.c -o -", "gcc -c a.c -o /dev/stdout", "gcc -c a.c -MD -MF -", "gcc -S -o- a.c"],
   bad_output_file: [
+    "gcc -c a.c -MD -MF a.su -fstack-usage",
+    "gcc -c a.c -Wa,-a=./a.o",
+    "gcc -c a.c -Wa,-a=a.c",
     "gcc -c a.c -o /dev/null",
     "gcc -c a.c -MD -MF /dev/null",
     "gcc -c a.c -o dir/",
@@ -200,6 +203,9 @@ const BYPASSES: Readonly<Partial<Record<BypassReason, readonly string[]>>> = {
     "clang -grecord-command-line -c a.c",
   ],
   bad_compiler_arguments: [
+    "clang -c a.s -MD",
+    "clang -c a.i -MMD -MF x",
+    "clang -c a.ii -Wp,-MD,x",
     "gcc -c a.c -MF x",
     "gcc -c a.c -o",
     "gcc -c a.c -I",

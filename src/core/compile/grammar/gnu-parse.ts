@@ -2,16 +2,11 @@
 // but response files through its argument, and guesses nothing: what it does not know is a bypass. UNTRUSTED: the caller's argv.
 import { ascii, type ByteString } from "../../../base/byte-string.ts";
 import type { BypassReason } from "../bypass-reasons.ts";
+import { Bypass, bypass } from "./gnu-bypass.ts";
 import { matchOption } from "./gnu-match.ts";
-import {
-  baseName,
-  defaultDependencyFile,
-  defaultOutput,
-  defaultTarget,
-  inputKindOf,
-  isCxxDriver,
-} from "./gnu-names.ts";
+import { defaultDependencyFile, defaultOutput, defaultTarget, inputKindOf, isCxxDriver } from "./gnu-names.ts";
 import type { SideOutputRule } from "./gnu-options.ts";
+import { checkDistinct, checkOutputName } from "./gnu-output-checks.ts";
 import { assemblerWords, classifyAssemblerWords, PassThroughPreprocessor } from "./gnu-pass-through.ts";
 import { sideOutputs } from "./gnu-side-outputs.ts";
 import type {
@@ -48,21 +43,6 @@ const LLVM_OPTION = /^-(?:asan|hwasan|msan|tsan|sanitizer-coverage)-[a-z0-9-]+(?
 
 /** What a call asks for counts before what it asks it with: a link with `-g3` is a link. */
 const DECIDING = new Set<BypassReason>(["compiler_query", "called_for_preprocessing", "syntax_only"]);
-
-/** Thrown inside this module alone, to leave the scan; parseGnu turns it into a value. */
-class Bypass {
-  readonly reason: BypassReason;
-  readonly detail: ByteString | null;
-  constructor(reason: BypassReason, detail: ByteString | null) {
-    this.reason = reason;
-    this.detail = detail;
-  }
-}
-
-function bypass(reason: BypassReason, detail: ByteString | null = null): never {
-  // oxlint-disable-next-line typescript/only-throw-error -- control flow of this module, not an error
-  throw new Bypass(reason, detail);
-}
 
 class Scan {
   readonly family: CompilerFamily;
@@ -309,22 +289,6 @@ function chooseSource(scan: Scan): { path: ByteString; language: Language } {
   }
 }
 
-/** A file that the call writes must be one that can be written beside others and renamed. */
-function checkOutputName(path: ByteString): void {
-  if (path === "-" || path === "/dev/stdout" || path === "/dev/fd/1" || path === "/proc/self/fd/1")
-    bypass("output_to_stdout", path);
-  if (path === "" || path.startsWith("/dev/") || path.startsWith("/proc/") || path.endsWith("/"))
-    bypass("bad_output_file", path);
-  if (["", ".", ".."].includes(baseName(path))) bypass("bad_output_file", path);
-}
-
-/** `-x c a.b.d -MD` writes its dependency file over its source. */
-function checkDistinct(source: ByteString, output: ByteString, dependencyFile: ByteString | null): void {
-  const plain = (path: ByteString): string => path.replace(/^(?:\.\/+)+/, "");
-  const names = [source, output, ...(dependencyFile === null ? [] : [dependencyFile])].map(plain);
-  if (new Set(names).size < names.length) bypass("bad_output_file", output);
-}
-
 function dependenciesOf(scan: Scan, source: ByteString): DependencyRequest | null {
   const through = scan.passThrough.request;
   if (scan.dependencyKinds.size + (through === null ? 0 : 1) > 1) bypass("bad_compiler_arguments", ascii("-MD"));
@@ -377,8 +341,8 @@ function parseSeveral(program: ByteString, scan: Scan): ParseResult {
   return new Set(made).size < made.length ? several() : { kind: "several", invocations };
 }
 
-function sideOutputsOf(scan: Scan, source: ByteString): SideOutput[] {
-  const named = sideOutputs({ rules: scan.makes, source, explicitOutput: scan.output });
+function sideOutputsOf(scan: Scan, source: ByteString, output: ByteString): SideOutput[] {
+  const named = sideOutputs({ rules: scan.makes, source, output, isNamed: scan.output !== null });
   const listings = scan.listings.map((path) => ({ path, kind: "listing" }) as const);
   return [...named, ...listings];
 }
@@ -410,8 +374,13 @@ function parseWords(program: ByteString, words: readonly ByteString[], family: C
   const output = scan.output ?? defaultOutput(scan.family, source.path, produce);
   checkOutputName(output);
   const dependencies = dependenciesOf(scan, source.path);
-  checkDistinct(source.path, output, dependencies?.file ?? null);
-  const side = sideOutputsOf(scan, source.path);
+  const isPreprocessed = source.language === "assembler" || source.language.endsWith("cpp-output");
+  // It says of each such option that it is unused; GCC says nothing, and neither writes the file.
+  if (isPreprocessed && dependencies !== null && scan.family === "clang")
+    bypass("bad_compiler_arguments", ascii("-MD"));
+  const side = sideOutputsOf(scan, source.path, output);
+  const written = [...(dependencies === null ? [] : [dependencies.file]), ...side.map(({ path }) => path)];
+  checkDistinct(source.path, output, written);
   return {
     kind: "compile",
     invocation: {

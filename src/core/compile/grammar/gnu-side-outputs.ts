@@ -9,8 +9,9 @@ import type { SideOutput } from "./invocation.ts";
 export interface SideOutputQuestion {
   readonly rules: ReadonlySet<SideOutputRule>;
   readonly source: ByteString;
-  /** The output of `-o`; null when there is none. */
-  readonly explicitOutput: ByteString | null;
+  readonly output: ByteString;
+  /** Whether `-o` names the output. */
+  readonly isNamed: boolean;
 }
 
 const SUFFIXES: Readonly<Record<Exclude<SideOutputRule, "temporaries">, readonly [suffix: string, kind: OutputKind]>> =
@@ -23,28 +24,31 @@ const SUFFIXES: Readonly<Record<Exclude<SideOutputRule, "temporaries">, readonly
   };
 const TEMPORARY_SUFFIXES = [".i", ".ii", ".s", ".bc"];
 
-function withoutSuffix(path: string): string {
+/** A path without its suffix: to Clang a leading dot begins one, to GCC it is part of the name. */
+function withoutSuffix(path: string): string[] {
   const base = baseName(path as ByteString);
   const dot = base.lastIndexOf(".");
-  return dot <= 0 ? path : path.slice(0, path.length - base.length + dot);
+  const cut = path.slice(0, path.length - base.length + dot);
+  return dot < 0 ? [path] : dot === 0 ? [path, cut] : [cut];
 }
 
 /** The side outputs that a call may leave, each name once. */
-export function sideOutputs({ rules, source, explicitOutput }: SideOutputQuestion): SideOutput[] {
-  const ownBase = withoutSuffix(baseName(source));
-  const base = explicitOutput === null ? ownBase : withoutSuffix(explicitOutput);
+export function sideOutputs({ rules, source, output, isNamed }: SideOutputQuestion): SideOutput[] {
+  const ownBases = withoutSuffix(baseName(source));
+  const bases = isNamed ? withoutSuffix(output) : ownBases;
   const found = new Map<string, OutputKind>();
   for (const rule of rules) {
-    if (rule === "temporaries") {
-      const folder = base.slice(0, base.lastIndexOf("/") + 1);
-      for (const name of [base, baseName(base as ByteString), ownBase, `${folder}${ownBase}`])
-        for (const suffix of TEMPORARY_SUFFIXES) found.set(`${name}${suffix}`, "temporary");
+    if (rule !== "temporaries") {
+      const [suffix, kind] = SUFFIXES[rule];
+      for (const base of bases) found.set(`${base}${suffix}`, kind);
       continue;
     }
-    const [suffix, kind] = SUFFIXES[rule];
-    found.set(`${base}${suffix}`, kind);
+    const folder = isNamed ? output.slice(0, output.lastIndexOf("/") + 1) : "";
+    const names = [...bases, ...bases.map((base) => baseName(base as ByteString)), ...ownBases];
+    for (const name of [...names, ...ownBases.map((own) => folder + own)])
+      for (const suffix of TEMPORARY_SUFFIXES) found.set(`${name}${suffix}`, "temporary");
   }
-  found.delete(explicitOutput ?? "");
+  found.delete(output);
   found.delete(source);
   return [...found].map(([path, kind]) => ({ path: ascii(path), kind }));
 }
