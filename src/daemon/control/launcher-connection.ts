@@ -99,9 +99,10 @@ export function serveLauncher(socket: Socket, handlers: ConnectionHandlers): voi
         new Promise((resolve, reject) => {
           if (stage !== "call") return reject(new HpccError("job.cancelled", "the launcher left"));
           if (running !== null) return reject(new Error("bug: two programs at a time"));
+          // Told first: what cannot be encoded runs not at all, and rejects.
+          send({ type: "run", id: runs + 1, ...request });
           runs += 1;
           running = { id: runs, resolve, reject };
-          send({ type: "run", id: runs, ...request });
         }),
     };
     // An answer that cannot be encoded is a fault of this call alone.
