@@ -16,9 +16,12 @@ const DATES = [
 ];
 const FAULTS = [
   "No such file or directory",
+  "no such file or directory",
   "file not found",
   "cannot open",
   "can't open",
+  "unable to open",
+  "unable to make temporary file",
   "No space left",
   "Cannot allocate memory",
   "virtual memory exhausted",
