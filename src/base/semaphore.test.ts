@@ -29,3 +29,34 @@ test("who gives up while waiting takes no place", async () => {
   (await semaphore.take(never))();
   await assert.rejects(semaphore.take(AbortSignal.abort()), { code: "job.cancelled" });
 });
+
+test("weights are places, more than there are mean all of them, and nobody passes who waits", async () => {
+  const semaphore = new Semaphore(10);
+  const seven = await semaphore.take(never, 7);
+  const order: string[] = [];
+  const note = (name: string) => (release: () => void) => (order.push(name), release);
+  const five = semaphore.take(never, 5).then(note("five"));
+  const two = semaphore.take(never, 2).then(note("two"));
+  const all = semaphore.take(never, 1000).then(note("all"));
+  await Promise.resolve();
+  assert.deepEqual(order, []);
+  seven();
+  const releases = [await five, await two];
+  assert.deepEqual(order, ["five", "two"]);
+  for (const release of releases) release();
+  (await all)();
+  assert.deepEqual(order, ["five", "two", "all"]);
+});
+
+test("who leaves the front of the line lets those behind go on", async () => {
+  const semaphore = new Semaphore(10);
+  const held = await semaphore.take(never, 5);
+  const leaving = new AbortController();
+  const large = semaphore.take(leaving.signal, 9);
+  const small = semaphore.take(never, 5);
+  leaving.abort();
+  await assert.rejects(large, { code: "job.cancelled" });
+  (await small)();
+  held();
+  (await semaphore.take(never, 10))();
+});
