@@ -14,6 +14,8 @@ const LOWER = 0x20;
 const LETTER_C = 0x63;
 const LETTER_I = 0x69;
 const LETTER_N = 0x6e;
+/** What begins no name of an argument of an assembler's macro; `n` is a line end that is spelled twice. */
+const NO_ARGUMENT = Buffer.from("n?/,;: *%+-=!<>~^|#[]{}");
 /** What may stand before a directive in a string. */
 const STATEMENT_START = Buffer.from([0, GAP, MACRO_GAP, 0x09, NEWLINE, 0x0d, 0x20, 0x3a, 0x3b]);
 const STOPS = new Uint8Array(256);
@@ -120,7 +122,7 @@ export class AssemblerSearch {
       if (head !== "" || next === BACKSLASH) this.#glued = true;
       if (head !== "" && !(isBlank(next ?? NEWLINE) && isAssigned(text, after))) this.#computed();
     } else if (this.#kind === "literals") {
-      if (next === MACRO_GAP || (next === BACKSLASH && text[after + 1] !== 0x6e)) this.#computed();
+      if (next === MACRO_GAP || (next === BACKSLASH && mayBeArgument(text[after + 1]))) this.#computed();
       else if (next === GAP) this.#heads.add(head);
     } else if (next === HASH || (isBlank(next ?? NEWLINE) && isPasted(text, after))) this.#computed();
   }
@@ -162,6 +164,11 @@ function isPasted(text: Buffer, from: number): boolean {
   let at = from;
   while (at < from + 16 && isBlank(text[at] ?? NEWLINE)) at += 1;
   return text[at] === HASH && text[at + 1] === HASH;
+}
+
+/** Whether what follows a backslash in the assembler's text may be an argument of its macros: names begin with none of these signs. */
+function mayBeArgument(code: number | undefined): boolean {
+  return code === undefined || !NO_ARGUMENT.includes(code);
 }
 
 /** Whether a symbol is set: `.in = 1`. */

@@ -144,6 +144,8 @@ const FLAGS: readonly (readonly [text: string, ...flags: (keyof SourceScan)[]])[
   ["int x; import :a;", "pragmaDependency", "modules"],
   ["import = module; import(x); f(import a)"],
   ['asm(".incbin " NAME);', "computedAssemblerRead"],
+  ['asm(".\\\\a \\"x\\"");', "computedAssemblerRead"],
+  ['const char *path = DIR "lua" ".\\\\?.lua;" ".\\\\?\\\\init.lua";'],
   ['asm(".in" "cb" REST);', "computedAssemblerRead"],
   ['#define A ".inc"\n#define B "bin \\"x\\""', "computedAssemblerRead"],
   ['#define A ".inc" B', "computedAssemblerRead"],
