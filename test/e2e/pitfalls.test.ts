@@ -149,6 +149,17 @@ const TEXTS: readonly Row[] = [
     },
   ],
   [
+    "#pragma GCC optimize, and headers of other systems and of the image in branches",
+    "-c a.c -Iinc",
+    {
+      "a.c":
+        '#pragma GCC optimize("O2")\n#ifdef _MSC_VER\n#include <intrin.h>\n#endif\n#ifdef __OPTIMIZE__\n#include <langinfo.h>\n#include "opt.h"\n#endif\nint a=CODESET+OPT;\n',
+      "inc/opt.h": "#define OPT 2\n",
+      "inc/nl_types.h": "#define OWN 1\n#include_next <nl_types.h>\n",
+    },
+    { only: "gcc" },
+  ],
+  [
     "a source that is a link",
     "-c l/a.c -MD",
     {

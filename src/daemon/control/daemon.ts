@@ -23,6 +23,7 @@ import type { Bypass } from "../call/stage.ts";
 import { FileCache } from "../inputs/file-cache.ts";
 import { FolderNamesCache } from "../inputs/folder-names.ts";
 import { HeaderHints } from "../inputs/header-hints.ts";
+import { ImageHeaders } from "../inputs/image-headers.ts";
 import { ImageScans } from "../inputs/image-scans.ts";
 import type { Project } from "../project.ts";
 import { ProjectRegistry } from "../project-registry.ts";
@@ -112,6 +113,7 @@ class Daemon {
   readonly #files: FileCache;
   readonly #names: FolderNamesCache;
   readonly #images = new ImageScans();
+  readonly #imageHeaders = new ImageHeaders();
   readonly #ownPaths = new Remembered<true>(REMEMBERED_MAX);
   readonly #refusedSources = new Remembered<Bypass>(REMEMBERED_MAX);
   readonly #counts = new CallCounts();
@@ -228,6 +230,7 @@ class Daemon {
       files: this.#files,
       names: this.#names,
       images: this.#images,
+      imageHeaders: this.#imageHeaders,
       ownPaths: this.#ownPaths,
       refusedSources: this.#refusedSources,
       textBytes: this.#textBytes,

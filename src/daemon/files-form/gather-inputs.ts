@@ -11,6 +11,7 @@ import { includeSearch } from "../call/read-call.ts";
 import { bypass, next, type Stage } from "../call/stage.ts";
 import type { FileCache, ReadFile } from "../inputs/file-cache.ts";
 import type { FolderNamesCache } from "../inputs/folder-names.ts";
+import type { ImageHeaders } from "../inputs/image-headers.ts";
 import type { ImageScans } from "../inputs/image-scans.ts";
 import { escapingLookup, type LookupPlaces, precompiledHeader, type ReadText } from "../inputs/lookups.ts";
 import { type Followed, SourceTree } from "../inputs/source-tree.ts";
@@ -19,6 +20,7 @@ export interface InputCaches {
   readonly files: FileCache;
   readonly names: FolderNamesCache;
   readonly images: ImageScans;
+  readonly imageHeaders: ImageHeaders;
 }
 
 export interface Gathered {
@@ -167,7 +169,7 @@ class Gathering {
 
   /**
    * Pragmas that change predefined macros act in a compile, not in a list: any branch may be taken. All files of the project that a name
-   * in any text can mean go into the tree; a name that nothing answers may be a header of the image, whose own names are unknown.
+   * in any text can mean go into the tree, and headers of the image that it can mean are texts whose names count, too.
    */
   #branches(): Stage<never> | null {
     if (this.#prepared.request.mapped.family !== "gcc" || !this.#texts.some(({ scan }) => scan.macroPragma))
@@ -180,7 +182,11 @@ class Gathering {
         const refused = this.#addSought(name, quoted ? folder : null);
         if (refused !== null) return refused;
         const answered = this.#read.size > before || this.#answers(name, quoted ? folder : null);
-        if (folder !== null && !answered) return bypass("unsupported_code_directive", name);
+        if (answered) continue;
+        const { project, compiler } = this.#prepared;
+        const headers = this.#caches.imageHeaders.find(project, compiler, { name, read: this.#imagePaths });
+        if (headers === null) return bypass("unsupported_code_directive", name);
+        for (const path of headers) this.#take({ kind: "image", path });
       }
     }
     return null;
