@@ -13,13 +13,19 @@ import { parseWatchResponse, toWatchRequest, type WorkerChoice } from "../wire/s
 
 const SCHEDULER_DEADLINE_MS = 5_000;
 
+export interface CurrentConfig extends LoadedClientConfig {
+  /** The root of the current folder's project, links resolved; null when it is in none. */
+  readonly root: ByteString | null;
+}
+
 /** Reads the configuration for the current folder. */
-export function currentClientConfig(env: Environment): LoadedClientConfig {
+export function currentClientConfig(env: Environment): CurrentConfig {
   const folder = byteStringOf(realpathSync.native(".", "buffer"));
   const exists = (path: ByteString) => existsSync(bytesOf(path));
   const load = (projectRoot: ByteString | null) => loadClientConfig({ env, projectRoot });
   const own = findProjectRoot(folder, exists);
-  return load(own === null ? null : bindingProject(own, exists, (root) => readable(() => load(root).config)));
+  const root = own === null ? null : bindingProject(own, exists, (around) => readable(() => load(around).config));
+  return { ...load(root), root };
 }
 
 /** What a file says; null when that cannot be understood. */

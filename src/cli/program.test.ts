@@ -89,7 +89,18 @@ describe("command line", () => {
     for (const argv of [[], ["help"], ["--help"]]) {
       const { code, out } = await run(...argv);
       assert.equal(code, 0);
-      for (const word of ["stats", "daemon", "doctor", "inspect", "worker", "scheduler", "image", "ca", "config"])
+      for (const word of [
+        "stats",
+        "daemon",
+        "doctor",
+        "inspect",
+        "worker",
+        "scheduler",
+        "image",
+        "ca",
+        "config",
+        "debug-map",
+      ])
         assert.match(out, new RegExp(`^  ${word} `, "m"), word);
       for (const [page] of out.matchAll(/\b[a-z]+\.md\b/g))
         assert.ok(existsSync(new URL(`../../docs/operations/${page}`, import.meta.url)), page);
@@ -205,6 +216,12 @@ describe("command line", () => {
     assert.match(out, /^qemu\.accelerator +"auto" +default$/m);
     const values = JSON.parse((await run("config", "show", "--json")).out) as { key: string; source: string }[];
     assert.ok(values.every(({ source }) => source !== ""));
+  });
+
+  test("debug-map speaks of the current folder's project", async () => {
+    assert.match((await run("debug-map")).out, /^# No map is needed: /);
+    assert.equal((await run("debug-map", "--format", "ddd")).code, 2);
+    assert.match((await run("help", "debug-map")).out, /\[folders\.\.\.\]/);
   });
 
   test("ca init and issue make files that a configuration can name", async () => {

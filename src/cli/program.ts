@@ -2,13 +2,14 @@
 // (daemon, worker, scheduler) comes from the program.
 
 import { isIP } from "node:net";
-import { Command, CommanderError, InvalidArgumentError } from "commander";
+import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
 import type { Clock } from "../base/clock.ts";
 import { HpccError } from "../base/errors.ts";
 import { VERSION } from "../base/version.ts";
 import { type Environment, resolveDirectories } from "../config/directories.ts";
 import { parseIdentityName, parseTenantId, parseTrustDomain } from "../core/identity/spiffe.ts";
 import type { ImageStore } from "../image/image-store.ts";
+import type { DebugMapFormat } from "./debug-map.ts";
 import type { DoctorCheck } from "./doctor.ts";
 import type { Inspection } from "./inspect.ts";
 import { exitCodeOf, json, type Output, printError, table } from "./output.ts";
@@ -78,6 +79,7 @@ function buildProgram(host: CliHost, setExitCode: (code: number) => void): Comma
   addImage(program, host);
   addCa(program, host);
   addConfig(program, host);
+  addDebugMap(program, host);
   addAudit(program, host);
   return program;
 }
@@ -379,6 +381,23 @@ function addConfig(program: Command, host: CliHost): void {
             ? shownValues(loadSchedulerConfig(host.env, options.scheduler).loaded)
             : shownValues(currentClientConfig(host.env).loaded);
       host.output.out(options.json ? json(values) : printConfig(values));
+    });
+}
+
+function addDebugMap(program: Command, host: CliHost): void {
+  program
+    .command("debug-map")
+    .description("print what tells debuggers where this project's sources are")
+    .argument("[folders...]", "where the compiler is started, such as a build folder (default: the current folder)")
+    .addOption(
+      new Option("--format <name>", "for which program").choices(["gdb", "lldb", "vscode", "json"]).default("gdb"),
+    )
+    .action(async (folders: string[], { format }: { format: DebugMapFormat }) => {
+      const { debugMap, printDebugMap } = await import("./debug-map.ts");
+      const { currentClientConfig } = await import("./current-config.ts");
+      const { root, config } = currentClientConfig(host.env);
+      const map = debugMap({ root, config, folders: folders.length === 0 ? ["."] : folders });
+      host.output.out(printDebugMap(map, format));
     });
 }
 
