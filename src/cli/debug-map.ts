@@ -43,7 +43,7 @@ export function debugMap({ root, config, folders }: DebugMapInput): DebugMap {
     return none("the project is bound to no image, and the host's compiler names sources as it always does");
   // Preprocessed text is compiled at the shared place, whatever `paths` says.
   if (config.paths === "own" && config.sourceForm === "files")
-    return none('paths = "own": objects name sources by their own paths');
+    return none('with paths = "own" objects name sources by their own paths');
   const roots = config.extraRoots.map(({ name, host }) => ({
     host: realPath(host),
     guest: byteStringOfText(`${EXTRA_ROOTS}/${name}`),

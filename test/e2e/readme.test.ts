@@ -72,6 +72,7 @@ test("the five-minute start works, command by command", { timeout: START_MS + 30
     assert.match(stdout, /^ {2}from a worker's cache +1 /m);
     assert.match(stdout, /^ {2}local, in the image +1 /m);
     assert.match(stdout, /^ {2}called_for_link +1$/m);
+    assert.match(stdout, /^set substitute-path \. \S+\/hpcc-start\/hello$/m);
     assert.match(stdout, /^row +\d+, hit$/m);
     assert.match(stdout, /^row +\d+, compile$/m);
     assert.match(stdout, /^command +\/usr\/bin\/gcc -c -O2 -Wall /m);
