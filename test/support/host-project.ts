@@ -27,6 +27,7 @@ import type { LauncherCall } from "../../src/daemon/control/launcher-connection.
 import type { InputCaches } from "../../src/daemon/files-form/gather-inputs.ts";
 import { FileCache } from "../../src/daemon/inputs/file-cache.ts";
 import { FolderNamesCache } from "../../src/daemon/inputs/folder-names.ts";
+import { ImageHeaders } from "../../src/daemon/inputs/image-headers.ts";
 import { ImageScans } from "../../src/daemon/inputs/image-scans.ts";
 import type { ImageCompiler, Project, ProjectPlace } from "../../src/daemon/project.ts";
 import type { NamespaceRef, RunMessage } from "../../src/wire/launcher/messages.ts";
@@ -57,6 +58,7 @@ export class HostProject implements Disposable {
     files: new FileCache(CACHE_BYTES, SYSTEM_CLOCK),
     names: new FolderNamesCache(SYSTEM_CLOCK),
     images: new ImageScans(),
+    imageHeaders: new ImageHeaders(),
   };
 
   constructor({ config = {}, family = "gcc", extraRoots = [] }: HostProjectOptions = {}) {

@@ -40,6 +40,7 @@ function makes(family: CompilerFamily, words: readonly string[]): Made {
   using folder = new CompilerFolder({ ...FILES, "a.S": ".text\nnop\n", "out/k": "" });
   const parsed = parseGnu([family, ...words].map(byteStringOfText), { family, readResponseFile: () => null });
   if (parsed.kind === "bypass") return { unnamed: [`bypass: ${parsed.reason} ${parsed.detail}`], side: 0 };
+  assert.ok(parsed.kind === "compile", "one source");
   const { output, dependencies, sideOutputs, source } = parsed.invocation;
   const main = [output, ...(dependencies === null ? [] : [dependencies.file])];
   const names = [...main, ...sideOutputs.map(({ path }) => path)];
