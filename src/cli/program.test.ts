@@ -153,6 +153,7 @@ describe("command line", () => {
       outcomes: { remote_hit: 3, local: 1 },
       reasons: { "linking\u001b": 1 },
       jobs_sent: 3,
+      sources: { files: 2, text: 1, shared_paths: 3, own_paths: 0 },
       source_bytes: 4_000_000,
       source_wire_bytes: 500_000,
     };
@@ -161,6 +162,9 @@ describe("command line", () => {
     assert.match(text.out, /^calls +4$/m);
     assert.match(text.out, /from a worker's cache +3 +75\.0 %/);
     assert.match(text.out, /hit rate +100\.0 %/);
+    assert.match(text.out, /^calls sent as files +2$/m);
+    assert.match(text.out, /^calls sent as preprocessed text +1$/m);
+    assert.doesNotMatch(text.out, /own path/);
     assert.match(text.out, /sources on the wire +488\.3 KiB of 3\.8 MiB +8\.0 times smaller/);
     assert.doesNotMatch(text.out, /\u001b|hpcc doctor/);
     assert.deepEqual(JSON.parse((await run("stats", "--json", "--zero")).out), stats);

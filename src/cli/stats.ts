@@ -38,6 +38,7 @@ export function printStats(counts: Stats): string {
   const hits = number(outcomes["remote_hit"]);
   const remote = hits + number(outcomes["remote_compiled"]) + number(outcomes["remote_joined"]);
   if (remote > 0) rows.push(["hit rate", percent(hits, remote)]);
+  rows.push(...sourceRows(counts["sources"]));
   rows.push(...wireRow("sources", counts, "source_bytes", "source_wire_bytes"));
   rows.push(...wireRow("results", counts, "result_bytes", "result_wire_bytes"));
   const compileMs = number(counts["compile_us"]) / 1000;
@@ -77,6 +78,19 @@ function reasonTable(heading: string, reasons: unknown): string {
     .sort((a, b) => b[0] - a[0])
     .map(([count, reason]) => [`  ${reason}`, String(count)]);
   return rows.length > 0 ? `${heading}\n${table(rows)}` : "";
+}
+
+const SOURCES = {
+  files: "calls sent as files",
+  text: "calls sent as preprocessed text",
+  own_paths: "calls at their project's own path",
+} as const;
+
+function sourceRows(sources: unknown): string[][] {
+  return Object.entries(SOURCES).flatMap(([name, label]) => {
+    const count = isTable(sources) ? number(sources[name]) : 0;
+    return count === 0 ? [] : [[label, String(count)]];
+  });
 }
 
 function wireRow(label: string, counts: Stats, plainKey: string, wireKey: string): string[][] {
