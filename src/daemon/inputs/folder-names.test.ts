@@ -1,0 +1,55 @@
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, test } from "node:test";
+import { byteStringOfText } from "../../base/byte-string.ts";
+import { FolderNamesCache } from "./folder-names.ts";
+
+let folder = "";
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), "hpcc-names-"));
+});
+afterEach(() => rmSync(folder, { recursive: true }));
+
+/** A clock on which every folder has long settled, or none. */
+const at = (offsetMs: number) => ({ wallMs: () => Date.now() + offsetMs });
+const read = (names: FolderNamesCache) => names.read(byteStringOfText(folder));
+
+test("names by kind, and precompiled headers of both families", () => {
+  writeFileSync(join(folder, "a.h"), "");
+  writeFileSync(join(folder, "a.h.gch"), "");
+  mkdirSync(join(folder, "b.h.pch"));
+  symlinkSync("a.h", join(folder, "link"));
+  execFileSync("mkfifo", [join(folder, "fifo")]);
+  const found = read(new FolderNamesCache(at(0)));
+  assert.deepEqual(Object.fromEntries(found?.kinds ?? []), {
+    "a.h": "file",
+    "a.h.gch": "file",
+    "b.h.pch": "folder",
+    link: "link",
+    fifo: "other",
+  });
+  assert.deepEqual(found?.precompiled.toSorted(), ["a.h.gch", "b.h.pch"]);
+});
+
+test("an unchanged folder is listed once, a changed one again", () => {
+  const names = new FolderNamesCache(at(60_000));
+  const first = read(names);
+  assert.equal(read(names), first);
+  writeFileSync(join(folder, "new.h"), "");
+  assert.deepEqual([...(read(names)?.kinds.keys() ?? [])], ["new.h"]);
+});
+
+test("a folder that has just changed is not remembered", () => {
+  const names = new FolderNamesCache(at(0));
+  assert.notEqual(read(names), read(names));
+});
+
+test("what is no folder has no names", () => {
+  const names = new FolderNamesCache(at(0));
+  writeFileSync(join(folder, "file"), "");
+  for (const name of ["file", "missing", "file/x"])
+    assert.equal(names.read(byteStringOfText(join(folder, name))), null);
+});
