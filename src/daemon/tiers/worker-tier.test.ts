@@ -1,0 +1,158 @@
+import assert from "node:assert/strict";
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { test } from "node:test";
+import { HostProject, type HostProjectOptions } from "../../../test/support/host-project.ts";
+import { SILENT_LOGGER } from "../../base/log.ts";
+import { SYSTEM_CLOCK } from "../../base/system/clock.ts";
+import { type Digest, sha256 } from "../../core/digest/digest.ts";
+import { CallRecord } from "../call/call-record.ts";
+import { CallCounts } from "../control/call-counts.ts";
+import { prepareFiles } from "../files-form/prepare-files.ts";
+import { HeaderHints } from "../inputs/header-hints.ts";
+import type { RemoteResult, RemoteWorker } from "../remote/remote-job.ts";
+import type { TierEnd } from "./tier.ts";
+import { WorkerTier } from "./worker-tier.ts";
+
+interface Answer {
+  readonly exitCode?: number;
+  /** The object's content; null for none. */
+  readonly object?: Buffer | null;
+  readonly stderr?: string;
+}
+
+/** Gives one answer to every job. */
+function answering({ exitCode = 0, object = Buffer.from("object"), stderr = "" }: Answer): RemoteWorker {
+  return {
+    async compile({ outputFolder }, { onSent }): Promise<RemoteResult> {
+      onSent?.();
+      const file = join(outputFolder, "0");
+      if (object !== null) writeFileSync(file, object);
+      const digest: Digest = sha256(object ?? Buffer.alloc(0));
+      const output = { index: 0, kind: "object", executable: false, digest, size: object?.length ?? 0, file } as const;
+      return {
+        outcome: "compiled",
+        exitCode,
+        outputs: object === null ? [] : [output],
+        stdout: Buffer.alloc(0),
+        stderr: Buffer.from(stderr),
+        resultDigest: digest,
+        auditRow: "",
+        rowDigest: digest,
+        isolation: "qemu-tcg",
+        compileUs: 1,
+        life: "clean",
+        traffic: { sentBytes: 1, sentFrameBytes: 1, receivedBytes: 1, receivedFrameBytes: 1 },
+      };
+    },
+  };
+}
+
+interface Asked extends HostProjectOptions {
+  readonly argv?: string;
+  readonly paths?: "own" | "shared";
+  /** Files that stand in the project besides the source. */
+  readonly files?: Readonly<Record<string, string>>;
+}
+
+function end(answer: Answer, asked: Asked = {}): Promise<TierEnd> {
+  return endWith(answering(answer), asked);
+}
+
+async function endWith(worker: RemoteWorker, asked: Asked = {}): Promise<TierEnd> {
+  const { argv = "-c a.s", paths = "shared", files = {}, ...options } = asked;
+  using made = new HostProject(options);
+  // Assembler is not listed, so that no compiler runs for it.
+  made.write({ "a.s": ".text\n", "a.c": "int x;\n", ...files });
+  const prepared = made.prepare(made.call([made.compiler.family, ...argv.split(" ")]), paths);
+  assert.ok(prepared.kind === "next");
+  // The clock is ahead, so that all files are older than the call.
+  const clock = { ...SYSTEM_CLOCK, wallMs: () => Date.now() + 60_000 };
+  const headers = new HeaderHints({ logger: SILENT_LOGGER });
+  const job = await prepareFiles(prepared.value, { ...made.caches, headers, clock });
+  assert.ok(job.kind === "next", JSON.stringify(job));
+  const record = new CallRecord({ counts: new CallCounts(), logger: SILENT_LOGGER, startedMs: 0 });
+  return await new WorkerTier(worker).answer({ prepared: prepared.value, job: job.value, record });
+}
+
+const MIB = 1024 * 1024;
+
+/** Zeros with the view's name in them. */
+function holding(at: number, length = 4 * MIB): Buffer {
+  const bytes = Buffer.alloc(length);
+  bytes.write("/hpcc/", at);
+  return bytes;
+}
+
+test("a path of the view is found wherever it stands in an output", async () => {
+  for (const at of [0, 100, MIB - 6, MIB - 5, MIB - 3, MIB - 1, MIB, 2 * MIB - 4, 3 * MIB - 1, 4 * MIB - 6])
+    assert.equal((await end({ object: holding(at) })).kind, "own-paths", `at ${at}`);
+  for (const small of ["/hpcc/", "x/hpcc/y"])
+    assert.equal((await end({ object: Buffer.from(small) })).kind, "own-paths");
+  for (const harmless of ["", "/hpcc", "hpcc/", "/hpc/c/", "/hpcc2/"])
+    assert.equal((await end({ object: Buffer.from(harmless) })).kind, "answer", harmless);
+  // Cut off, it is none.
+  assert.equal((await end({ object: holding(4 * MIB - 5) })).kind, "answer");
+});
+
+test("with the project at its own path outputs may hold what they like", async () => {
+  assert.equal((await end({ object: Buffer.from("/hpcc/project") }, { paths: "own" })).kind, "answer");
+});
+
+test("an output goes where the caller names it, large ones as files", async () => {
+  for (const [size, kind] of [
+    [256 * 1024, "inline"],
+    [256 * 1024 + 1, "file"],
+  ] as const) {
+    const ended = await end({ object: Buffer.alloc(size) }, { argv: "-c a.s -o x.o" });
+    assert.ok(ended.kind === "answer" && ended.answer.type === "outputs");
+    const [object, ...more] = ended.answer.files;
+    assert.deepEqual(
+      [object?.destination, object?.content.kind, object?.manner, more.length],
+      ["x.o", kind, "assembler", 0],
+    );
+    assert.deepEqual(ended.end, { outcome: "remote_compiled", reason: null, detail: null });
+  }
+});
+
+test("an ordinary failure is the answer, with the caller's names and without outputs", async () => {
+  const words = "/hpcc/project/a.s:1:1: error: no\n";
+  const ended = await end({ exitCode: 1, object: null, stderr: words });
+  assert.ok(ended.kind === "answer" && ended.answer.type === "outputs");
+  const { exitCode, stderr, files } = ended.answer;
+  assert.deepEqual([exitCode, files.length], [1, 0]);
+  assert.ok(stderr?.kind === "inline");
+  const said = Buffer.from(stderr.bytes).toString();
+  assert.match(said, /\/p\/a\.s:1:1: error: no\n$/);
+  assert.doesNotMatch(said, /hpcc\/project/);
+});
+
+test("of other failures the local compiler has the last word", async () => {
+  const reason = async (answer: Answer, asked: Asked = {}) => {
+    const ended = await end({ object: null, ...answer }, asked);
+    return ended.kind === "bypass" ? ended.reason : ended.kind;
+  };
+  assert.equal(await reason({ exitCode: 139 }), "compile_failed");
+  assert.equal(
+    await reason({ exitCode: 1, stderr: "a.c:1: fatal error: x.h: No such file or directory\n" }),
+    "compile_failed",
+  );
+  assert.equal(await reason({ exitCode: 1, stderr: "SOURCE_DATE_EPOCH must expand to a number\n" }), "date_time_macro");
+  // Clang, and GCC's -S, remove what stood at the output.
+  const old = { files: { "a.o": "old", "x.s": "old" } };
+  assert.equal(await reason({ exitCode: 1 }, { ...old, family: "clang" }), "compile_failed");
+  assert.equal(await reason({ exitCode: 1 }, { ...old, paths: "own", argv: "-S a.c -o x.s" }), "compile_failed");
+  assert.equal(await reason({ exitCode: 1 }, old), "answer");
+  assert.equal(await reason({ exitCode: 1 }, { family: "clang" }), "answer");
+});
+
+test("an output that nobody asked for is a fault", async () => {
+  const { compile } = answering({});
+  const stray: RemoteWorker = {
+    async compile(job, options) {
+      const result = await compile(job, options);
+      return { ...result, outputs: result.outputs.map((output) => ({ ...output, index: 7 })) };
+    },
+  };
+  await assert.rejects(endWith(stray), { code: "job.failed" });
+});
