@@ -76,8 +76,3 @@ export const BYPASS_REASONS = {
 
 /** A reason of the closed list. */
 export type BypassReason = keyof typeof BYPASS_REASONS;
-
-/** Narrows foreign text (a record, a statistics file) to a reason; null when the list does not hold it. */
-export function parseBypassReason(text: string): BypassReason | null {
-  return Object.hasOwn(BYPASS_REASONS, text) ? (text as BypassReason) : null;
-}

@@ -267,7 +267,7 @@ class Gathering {
 }
 
 /** Why a text that is read forbids a guest; null when it does not. `own`: the project's, not the image's. */
-function refusalOf(scan: SourceScan, own: boolean, { compiler, project, request }: PreparedCall): Stage<never> | null {
+function refusalOf(scan: SourceScan, own: boolean, { compiler, request }: PreparedCall): Stage<never> | null {
   if (scan.computedTest) return bypass("unsupported_code_directive", ascii("__has_include(NAME)"));
   // Clang says nothing of dates in system headers or under `-w`; GCC is given a date that it refuses.
   const dates = scan.timestamp || (compiler.family === "clang" && scan.dates);
@@ -277,7 +277,7 @@ function refusalOf(scan: SourceScan, own: boolean, { compiler, project, request 
   // A name that an assembler's macro makes is no danger: in a guest there is no other file for it, and the assembler says so.
   if (scan.pragmaDependency) return bypass("unsupported_code_directive", ascii("#pragma GCC dependency"));
   const cxx = request.mapped.language.startsWith("c++");
-  if (scan.modules && cxx && project.imageRoot !== "") return bypass("could_not_use_modules");
+  if (scan.modules && cxx) return bypass("could_not_use_modules");
   return null;
 }
 

@@ -1,7 +1,6 @@
 // The source form `files`: the files that a call reads, and the call's own command line in one step.
 import { readFileSync, statSync } from "node:fs";
 import { ascii, type ByteString, bytesOf } from "../../base/byte-string.ts";
-
 import type { Clock } from "../../base/clock.ts";
 import type { Action, OutputFile } from "../../core/action/action.ts";
 import { stepEnvironment } from "../../core/compile/grammar/environment.ts";

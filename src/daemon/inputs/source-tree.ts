@@ -26,11 +26,6 @@ export type Followed =
   /** It leads to neither; or to a device, or through too many links. */
   | { readonly kind: "outside" };
 
-export interface TreeFile {
-  readonly guest: ByteString;
-  readonly host: ByteString;
-}
-
 interface Walk {
   /** Resolved path in the view; "" is the root folder. */
   position: string;
@@ -41,7 +36,7 @@ interface Walk {
 
 export class SourceTree {
   readonly #places: TreePlaces;
-  readonly #files = new Map<ByteString, ByteString>();
+  readonly #files = new Set<ByteString>();
   readonly #links = new Map<ByteString, ByteString>();
   readonly #folders = new Set<ByteString>();
   readonly #kinds = new Map<string, Stats | null>();
@@ -49,11 +44,6 @@ export class SourceTree {
   constructor(places: TreePlaces) {
     this.#places = places;
     this.#folders.add(places.cwd);
-  }
-
-  /** Files by growing path in the view. */
-  get files(): TreeFile[] {
-    return [...this.#files].map(([guest, host]) => ({ guest, host }));
   }
 
   get links(): { readonly path: ByteString; readonly target: ByteString }[] {
@@ -64,6 +54,7 @@ export class SourceTree {
     return [...this.#folders];
   }
 
+  /** Whether a file was taken. */
   has(guest: ByteString): boolean {
     return this.#files.has(guest);
   }
@@ -72,7 +63,7 @@ export class SourceTree {
   add(name: ByteString): Followed {
     const walk = this.#follow(name, true);
     const found = this.#ended(walk);
-    if (found.kind === "file") this.#files.set(found.guest, found.host);
+    if (found.kind === "file") this.#files.add(found.guest);
     if (found.kind === "folder") this.#folders.add(found.guest);
     return found;
   }
