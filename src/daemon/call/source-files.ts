@@ -1,5 +1,5 @@
 // The tree that a guest gets for one compile, as manifest and blobs. Blobs stay in memory until the job is done; they become
-// zstd frames only when a worker asks for them.
+// zstd frames only when a worker asks for them. UNTRUSTED: the digests that a worker asks for.
 import { ascii, type ByteString } from "../../base/byte-string.ts";
 import { HpccError } from "../../base/errors.ts";
 import {

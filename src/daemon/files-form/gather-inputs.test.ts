@@ -37,10 +37,10 @@ async function tree(family: CompilerFamily, asked: Case): Promise<string[]> {
   const gathered = await gather(family, asked);
   const short = (path: string) => path.replace(`${gathered.root}/`, "");
   if (gathered.kind === "bypass") return [`${gathered.reason} ${short(gathered.detail ?? "")}`.trim()];
-  const { files, links } = gathered.value;
+  const { files, aliases, tree: taken } = gathered.value;
   return [
     ...files.map(({ path }) => short(path)),
-    ...links.map(({ path, target }) => `${short(path)} -> ${short(target)}`),
+    ...[...taken.links, ...aliases].map(({ path, target }) => `${short(path)} -> ${short(target)}`),
   ].sort();
 }
 

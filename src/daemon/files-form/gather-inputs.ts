@@ -26,8 +26,8 @@ export interface InputCaches {
 export interface Gathered {
   readonly tree: SourceTree;
   readonly files: readonly GuestFile[];
-  /** Links of the tree, and those that stand for files which GCC takes for one. */
-  readonly links: readonly { readonly path: ByteString; readonly target: ByteString }[];
+  /** Links beside those of the tree: they stand for files which GCC takes for one. */
+  readonly aliases: readonly { readonly path: ByteString; readonly target: ByteString }[];
 }
 
 /** A file system's clock is this coarse: what changed so shortly before the call may have changed after it began. */
@@ -74,9 +74,9 @@ class Gathering {
 
   #gathered(): Gathered {
     const same = this.#prepared.compiler.family === "gcc" ? sameFiles(this.#read) : new Map<ByteString, ByteString>();
-    const links = [...same].map(([path, target]) => ({ path, target }));
+    const aliases = [...same].map(([path, target]) => ({ path, target }));
     const files = [...this.#read].filter(([guest]) => !same.has(guest)).map(([path, { bytes }]) => ({ path, bytes }));
-    return { tree: this.#tree, files, links: [...this.#tree.links, ...links] };
+    return { tree: this.#tree, files, aliases };
   }
 
   /** Takes what the compiler listed, and inputs that options name. */

@@ -1,4 +1,5 @@
 // Which files a call reads, asked of the image's own compiler as the launcher's child, in a namespace that shows the view.
+// UNTRUSTED: the lists and words name a checkout's files.
 import { readFile, stat } from "node:fs/promises";
 import { ascii, type ByteString, byteStringOf, bytesOf } from "../../base/byte-string.ts";
 import { stepEnvironment } from "../../core/compile/grammar/environment.ts";

@@ -1,6 +1,6 @@
-// The source form `files`: the files that a call reads, and the call's own command line in one step.
-import { readFileSync, statSync } from "node:fs";
-import { ascii, type ByteString, bytesOf } from "../../base/byte-string.ts";
+// The source form `files`: the files that a call reads, and the call's own command line in one step. UNTRUSTED: the checkout's files.
+import { statSync } from "node:fs";
+import { ascii, type ByteString, byteStringOf, bytesOf } from "../../base/byte-string.ts";
 import type { Clock } from "../../base/clock.ts";
 import type { Action, OutputFile } from "../../core/action/action.ts";
 import { stepEnvironment } from "../../core/compile/grammar/environment.ts";
@@ -13,6 +13,7 @@ import type { PreparedCall } from "../call/prepared-call.ts";
 import type { Delivery, PreparedJob } from "../call/remote-job.ts";
 import { collectSourceFiles } from "../call/source-files.ts";
 import { bypass, next, type Stage } from "../call/stage.ts";
+import type { FileCache } from "../inputs/file-cache.ts";
 import type { HeaderHints } from "../inputs/header-hints.ts";
 import { PINNED_EPOCH } from "../tiers/local-answer.ts";
 import { type Gathered, gatherInputs, type InputCaches } from "./gather-inputs.ts";
@@ -38,7 +39,7 @@ const RESTART_AFTER_MS = 15;
 export async function prepareFiles(prepared: PreparedCall, options: FilesFormOptions): Promise<Stage<PreparedJob>> {
   for (let restarts = 0; ; restarts++) {
     const startedMs = options.clock.wallMs();
-    const listing = await listed(prepared, restarts, options.headers);
+    const listing = await listed(prepared, restarts, options);
     if (listing.kind === "bypass") return listing;
     const gathered = gatherInputs(prepared, listing.value.names, startedMs, options);
     if (gathered.kind === "next") return jobOf(prepared, listing.value, gathered.value);
@@ -48,23 +49,27 @@ export async function prepareFiles(prepared: PreparedCall, options: FilesFormOpt
 }
 
 /** A source that is not preprocessed reads itself, and whatever its line markers name is quoted. */
-async function listed(prepared: PreparedCall, attempt: number, headers: HeaderHints): Promise<Stage<Listing>> {
+async function listed(
+  prepared: PreparedCall,
+  attempt: number,
+  { headers, files }: FilesFormOptions,
+): Promise<Stage<Listing>> {
   const { language, source } = prepared.request.mapped;
   if (language === "c" || language === "c++" || language === "assembler-with-cpp")
     return listFiles(prepared, attempt, headers);
-  const quoted = language.endsWith("cpp-output") ? markedFiles(prepared) : [];
+  const quoted = language.endsWith("cpp-output") ? markedFiles(prepared, files) : [];
   return next({ names: [source, ...quoted], dependencyText: null });
 }
 
 /** Files of the project that line markers of a preprocessed source name, where they are there. */
-function markedFiles({ request, place }: PreparedCall): ByteString[] {
+function markedFiles({ request, place }: PreparedCall, files: FileCache): ByteString[] {
   const { invocation, hostCwd } = request;
   const { source } = invocation;
+  const bytes = files.read(source.startsWith("/") ? source : (`${hostCwd}/${source}` as ByteString));
+  // It is gathered as all files are, and refused there.
+  if (bytes === null) return [];
   const names = new Set<ByteString>();
-  const text = readFileSync(
-    bytesOf(source.startsWith("/") ? source : (`${hostCwd}/${source}` as ByteString)),
-    "latin1",
-  );
+  const text = byteStringOf(bytes);
   for (let start = text.indexOf("# "); start >= 0; start = text.indexOf("\n# ", start + 1)) {
     const from = text[start] === "\n" ? start + 1 : start;
     const end = text.indexOf("\n", from);
@@ -82,16 +87,17 @@ function isFile(path: ByteString): boolean {
   return statSync(bytesOf(path), { throwIfNoEntry: false })?.isFile() === true;
 }
 
-function jobOf(prepared: PreparedCall, listing: Listing, { tree, files, links }: Gathered): Stage<PreparedJob> {
+function jobOf(prepared: PreparedCall, listing: Listing, { tree, files, aliases }: Gathered): Stage<PreparedJob> {
   const { request, project, compiler, place } = prepared;
   const { mapped, invocation } = request;
+  // Takes the folders of outputs into the tree, and the links that lead to them.
   const outputs = outputsOf(prepared, tree);
   if (outputs.kind === "bypass") return outputs;
   const { outputPath, declared, deliveries } = outputs.value;
   if (declared.some(({ path }) => tree.has(path))) return bypass("bad_output_file", invocation.output);
   const source = collectSourceFiles("files", {
     files,
-    links,
+    links: [...tree.links, ...aliases],
     folders: tree.folders,
   });
   const epoch = epochOf(prepared);

@@ -1,5 +1,5 @@
 // Keeps the bytes of files that preprocessing reads again and again (headers), as long as they have not changed. Handing back the
-// same object for an unchanged file lets users of it keep what they derived. Bounded by bytes.
+// same object for an unchanged file lets users of it keep what they derived. Bounded by bytes. UNTRUSTED: the files are a checkout's.
 import { closeSync, constants, fstatSync, openSync, readFileSync, statSync } from "node:fs";
 import { type ByteString, bytesOf } from "../../base/byte-string.ts";
 import type { Clock } from "../../base/clock.ts";

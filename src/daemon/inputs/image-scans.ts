@@ -1,4 +1,4 @@
-// Scans of an image's headers, kept by image and path: an image never changes.
+// Scans of an image's headers, kept by image and path: an image never changes. UNTRUSTED: the image's headers.
 import { readFileSync } from "node:fs";
 import { type ByteString, bytesOf } from "../../base/byte-string.ts";
 import { type SourceScan, scanSource } from "../../core/compile/view/source-scan.ts";

@@ -1,5 +1,5 @@
 // Answers that end in a compiler on this machine: the image's in the `local` namespace with the caller's own words, or the
-// host's. What is injected gives the same debug paths as the view does.
+// host's. What is injected gives the same debug paths as the view does. UNTRUSTED: the caller's argv and environment.
 import { statSync } from "node:fs";
 import { ascii, type ByteString, bytesOf, displayText } from "../../base/byte-string.ts";
 import type { DeterminismPolicy } from "../../core/action/action.ts";
