@@ -25,6 +25,7 @@ import { FolderNamesCache } from "../inputs/folder-names.ts";
 import { HeaderHints } from "../inputs/header-hints.ts";
 import { ImageHeaders } from "../inputs/image-headers.ts";
 import { ImageScans } from "../inputs/image-scans.ts";
+import { FolderIdentities } from "../inputs/steady-places.ts";
 import type { Project } from "../project.ts";
 import { ProjectRegistry } from "../project-registry.ts";
 import { RemoteCompiler } from "../remote/remote-compiler.ts";
@@ -114,6 +115,7 @@ class Daemon {
   readonly #names: FolderNamesCache;
   readonly #images = new ImageScans();
   readonly #imageHeaders = new ImageHeaders();
+  readonly #folders: FolderIdentities;
   readonly #ownPaths = new Remembered<true>(REMEMBERED_MAX);
   readonly #refusedSources = new Remembered<Bypass>(REMEMBERED_MAX);
   readonly #counts = new CallCounts();
@@ -134,6 +136,7 @@ class Daemon {
     this.#options = options;
     this.#files = new FileCache(FILE_CACHE_BYTES, options.clock);
     this.#names = new FolderNamesCache(options.clock);
+    this.#folders = new FolderIdentities(options.clock);
     this.#slots = new Semaphore(options.config.jobsMax);
     this.#headers = new HeaderHints({ logger });
     this.#startedMs = options.clock.wallMs();
@@ -231,6 +234,7 @@ class Daemon {
       names: this.#names,
       images: this.#images,
       imageHeaders: this.#imageHeaders,
+      folders: this.#folders,
       ownPaths: this.#ownPaths,
       refusedSources: this.#refusedSources,
       textBytes: this.#textBytes,

@@ -1,6 +1,7 @@
 // Completes the tree of a call: what the compiler's list does not hold, and what forbids a guest. From the list come files; from their
 // texts come names that are only asked for, files that an assembler reads, and files that branches read which only the compile itself
 // takes. UNTRUSTED: texts and names are a checkout's.
+import { lstatSync } from "node:fs";
 import { ascii, type ByteString, bytesOf } from "../../base/byte-string.ts";
 import type { GuestFile } from "../../core/compile/view/guest-file.ts";
 import { lineNames } from "../../core/compile/view/line-names.ts";
@@ -15,12 +16,20 @@ import type { ImageHeaders } from "../inputs/image-headers.ts";
 import type { ImageScans } from "../inputs/image-scans.ts";
 import { escapingLookup, type LookupPlaces, precompiledHeader, type ReadText } from "../inputs/lookups.ts";
 import { type Followed, SourceTree } from "../inputs/source-tree.ts";
+import { CLOCK_TICK_MS, type FolderIdentities, type SteadyPlaces } from "../inputs/steady-places.ts";
 
 export interface InputCaches {
   readonly files: FileCache;
   readonly names: FolderNamesCache;
   readonly images: ImageScans;
   readonly imageHeaders: ImageHeaders;
+  readonly folders: FolderIdentities;
+}
+
+/** When the list was asked for, and what was known of folders before: what changed since is another one than was listed. */
+export interface BeforeList {
+  readonly startedMs: number;
+  readonly steady: SteadyPlaces;
 }
 
 export interface Gathered {
@@ -30,36 +39,35 @@ export interface Gathered {
   readonly aliases: readonly { readonly path: ByteString; readonly target: ByteString }[];
 }
 
-/** A file system's clock is this coarse: what changed so shortly before the call may have changed after it began. */
-const CLOCK_TICK_MS = 10;
 /** Compilers' own headers: they set back each pragma that they give. */
 const COMPILERS_OWN = /^\/usr\/(?:local\/)?lib\/(?:gcc|llvm-\d+\/lib\/clang|clang)\//;
 const READS_MAX = 16_000;
 
-/** `startedMs`: when the list was asked for; a file that changed since is another one than was listed. */
 export function gatherInputs(
   prepared: PreparedCall,
   names: readonly ByteString[],
-  startedMs: number,
+  before: BeforeList,
   caches: InputCaches,
 ): Stage<Gathered> {
-  return new Gathering(prepared, startedMs, caches).run(names);
+  return new Gathering(prepared, before, caches).run(names);
 }
 
 class Gathering {
   readonly #prepared: PreparedCall;
-  readonly #startedMs: number;
+  readonly #before: BeforeList;
   readonly #caches: InputCaches;
   readonly #tree: SourceTree;
   readonly #places: LookupPlaces;
   readonly #read = new Map<ByteString, ReadFile>();
   readonly #texts: ReadText[] = [];
   readonly #imagePaths = new Set<ByteString>();
+  /** Names that texts ask for and that are not there, by folder of the host. */
+  readonly #absent: (readonly [folder: ByteString, name: ByteString])[] = [];
 
-  constructor(prepared: PreparedCall, startedMs: number, caches: InputCaches) {
+  constructor(prepared: PreparedCall, before: BeforeList, caches: InputCaches) {
     const { project, place, request } = prepared;
     this.#prepared = prepared;
-    this.#startedMs = startedMs;
+    this.#before = before;
     this.#caches = caches;
     const { imageRoot, imageEntries } = project;
     this.#tree = new SourceTree({ view: place.view, cwd: request.cwd, imageRoot, imageEntries });
@@ -69,7 +77,22 @@ class Gathering {
 
   run(names: readonly ByteString[]): Stage<Gathered> {
     for (const folder of [...this.#places.folders, this.#prepared.request.pwd]) this.#tree.add(folder);
-    return this.#listed(names) ?? this.#further() ?? this.#forbidden() ?? next(this.#gathered());
+    const refused = this.#listed(names) ?? this.#further() ?? this.#forbidden();
+    // The last thing of all: whatever was read before was read on these ways.
+    return this.#moved() ?? refused ?? next(this.#gathered());
+  }
+
+  #moved(): Stage<never> | null {
+    const { place, request } = this.#prepared;
+    const host = (guest: ByteString) => toHostPath(place.view, guest) ?? [];
+    const { steady, startedMs } = this.#before;
+    const way = {
+      folders: [...this.#tree.folders.flatMap(host), request.hostCwd, ...place.view.roots.map((root) => root.host)],
+      links: this.#tree.links.flatMap(({ path }) => host(path)),
+      absent: this.#absent,
+    };
+    const moved = steady.moved(way, startedMs);
+    return moved === null ? null : bypass("modified_input_file", moved);
   }
 
   #gathered(): Gathered {
@@ -81,9 +104,11 @@ class Gathering {
 
   /** Takes what the compiler listed, and inputs that options name. */
   #listed(names: readonly ByteString[]): Stage<never> | null {
+    const listed = new Set(names);
     for (const name of [...names, ...optionInputs(this.#prepared)]) {
       const found = this.#tree.add(name);
-      if (found.kind === "absent") return bypass("modified_input_file", name);
+      if (found.kind === "absent" || (found.kind === "folder" && listed.has(name)))
+        return bypass("modified_input_file", name);
       if (found.kind === "outside" || found.kind === "folder") return bypass("outside_view", name);
       const refused = this.#take(found);
       if (refused !== null) return refused;
@@ -103,8 +128,8 @@ class Gathering {
     if (found.kind !== "file" || this.#read.has(found.guest)) return null;
     if (this.#read.size >= READS_MAX) return bypass("source_too_large", found.guest);
     const read = this.#caches.files.readFile(found.host);
-    if (read === null) return bypass("source_too_large", found.host);
-    if (read.changedMs >= this.#startedMs - CLOCK_TICK_MS) return bypass("modified_input_file", found.host);
+    if (read === null) return bypass(isFile(found.host) ? "source_too_large" : "modified_input_file", found.host);
+    if (read.changedMs >= this.#before.startedMs - CLOCK_TICK_MS) return bypass("modified_input_file", found.host);
     this.#read.set(found.guest, read);
     if (isText) {
       const refused = this.#quoted(read.bytes);
@@ -153,6 +178,7 @@ class Gathering {
       for (const { name, quoted } of scan.tests) {
         const refused = this.#addSought(name, quoted ? folder : null);
         if (refused !== null) return refused;
+        this.#noteAbsent(name, quoted ? folder : null);
       }
       if (folder === null) continue;
       const reads = [
@@ -236,6 +262,19 @@ class Gathering {
       if (refused !== null) return refused;
     }
     return null;
+  }
+
+  #noteAbsent(name: ByteString, folder: ByteString | null): void {
+    const places = name.startsWith("/")
+      ? []
+      : folder === null
+        ? this.#places.folders
+        : [folder, ...this.#places.folders];
+    for (const place of places) {
+      const host = toHostPath(this.#prepared.place.view, place);
+      if (host !== null && this.#tree.look(`${place}/${name}` as ByteString).kind === "absent")
+        this.#absent.push([host, name]);
+    }
   }
 
   #addIn(folder: ByteString, name: ByteString, isText: boolean): Stage<never> | null {
@@ -326,6 +365,10 @@ function sameFiles(files: ReadonlyMap<ByteString, ReadFile>): Map<ByteString, By
 /** Whether a text may ask to be read once. */
 function readOnce(bytes: Buffer): boolean {
   return bytes.includes("once") || bytes.includes("import");
+}
+
+function isFile(path: ByteString): boolean {
+  return lstatSync(bytesOf(path), { throwIfNoEntry: false })?.isFile() === true;
 }
 
 function parentOf(path: ByteString): ByteString {

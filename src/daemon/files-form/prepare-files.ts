@@ -7,14 +7,16 @@ import { stepEnvironment } from "../../core/compile/grammar/environment.ts";
 import { oneStepArgv, oneStepInjected } from "../../core/compile/grammar/gnu-one-step.ts";
 import type { GnuInvocation } from "../../core/compile/grammar/invocation.ts";
 import { isPseudoFile, parseLinemarker } from "../../core/compile/text/linemarkers.ts";
-import { OUTPUT_FOLDER } from "../../core/compile/view/view.ts";
+import { OUTPUT_FOLDER, toHostPath } from "../../core/compile/view/view.ts";
 import { joinEnvironment } from "../call/environment-words.ts";
 import type { PreparedCall } from "../call/prepared-call.ts";
+import { includeSearch } from "../call/read-call.ts";
 import type { Delivery, PreparedJob } from "../call/remote-job.ts";
 import { collectSourceFiles } from "../call/source-files.ts";
 import { bypass, next, type Stage } from "../call/stage.ts";
 import type { FileCache } from "../inputs/file-cache.ts";
 import type { HeaderHints } from "../inputs/header-hints.ts";
+import { SteadyPlaces } from "../inputs/steady-places.ts";
 import { PINNED_EPOCH } from "../tiers/local-answer.ts";
 import { type Gathered, gatherInputs, type InputCaches } from "./gather-inputs.ts";
 import { type Listing, listFiles } from "./list-files.ts";
@@ -37,15 +39,25 @@ const RESTART_AFTER_MS = 15;
 
 /** Makes the job of a call from its files. */
 export async function prepareFiles(prepared: PreparedCall, options: FilesFormOptions): Promise<Stage<PreparedJob>> {
+  const steady = new SteadyPlaces(options.folders, options.names);
   for (let restarts = 0; ; restarts++) {
+    if (restarts === 0) steady.note(knownFolders(prepared));
     const startedMs = options.clock.wallMs();
     const listing = await listed(prepared, restarts, options);
     if (listing.kind === "bypass") return listing;
-    const gathered = gatherInputs(prepared, listing.value.names, startedMs, options);
+    const gathered = gatherInputs(prepared, listing.value.names, { startedMs, steady }, options);
     if (gathered.kind === "next") return jobOf(prepared, listing.value, gathered.value);
     if (gathered.reason !== "modified_input_file" || restarts >= RESTARTS_MAX) return gathered;
     await new Promise<void>((resolve) => void options.clock.after(RESTART_AFTER_MS, resolve));
   }
+}
+
+/** Folders of the host that a call names. */
+function knownFolders({ request, place }: PreparedCall): ByteString[] {
+  const { hostCwd, mapped, cwd } = request;
+  const source = mapped.source.startsWith("/") ? mapped.source : (`${cwd}/${mapped.source}` as ByteString);
+  const named = [...includeSearch(request).folders, source.slice(0, source.lastIndexOf("/")) as ByteString];
+  return [hostCwd, ...named.flatMap((folder) => toHostPath(place.view, folder) ?? [])];
 }
 
 /** A source that is not preprocessed reads itself, and whatever its line markers name is quoted. */

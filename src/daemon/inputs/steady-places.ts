@@ -1,0 +1,130 @@
+// Whether the folders and links that lead to a call's files, and the names that it found absent, are those of before its list. A file
+// keeps its times when a folder above it is moved, so what a path led to can be another file that looks old. UNTRUSTED: a checkout's names.
+import { type BigIntStats, lstatSync, statSync } from "node:fs";
+import { type ByteString, bytesOf } from "../../base/byte-string.ts";
+import type { Clock } from "../../base/clock.ts";
+import { Remembered } from "../call/remembered.ts";
+import type { FolderNamesCache } from "./folder-names.ts";
+
+/** What a call's files depend on beside their bytes; paths of the host. */
+export interface Way {
+  /** Without links on the way; those above them count as well. */
+  readonly folders: Iterable<ByteString>;
+  readonly links: Iterable<ByteString>;
+  /** Names that were asked for and are not there: the folder that was searched, and the name in it. */
+  readonly absent: Iterable<readonly [folder: ByteString, name: ByteString]>;
+}
+
+interface Seen {
+  readonly identity: string;
+  readonly sinceMs: number;
+}
+
+/** A file system's clock is this coarse: what changed so shortly before the call may have changed after it began. */
+export const CLOCK_TICK_MS = 10;
+const FOLDERS_MAX = 20_000;
+
+/** What is known of folders from before; kept by the daemon. */
+export class FolderIdentities {
+  readonly #seen = new Remembered<Seen>(FOLDERS_MAX);
+  readonly #clock: Pick<Clock, "wallMs">;
+
+  constructor(clock: Pick<Clock, "wallMs">) {
+    this.#clock = clock;
+  }
+
+  /** Since when a path has been this folder, as far as is known, in milliseconds since 1970: now, where nothing was. */
+  sinceMs(path: ByteString, { dev, ino }: BigIntStats): number {
+    const identity = `${dev}:${ino}`;
+    const known = this.#seen.get(path);
+    if (known?.identity === identity) return known.sinceMs;
+    const seen = { identity, sinceMs: this.#clock.wallMs() };
+    this.#seen.set(path, seen);
+    return seen.sinceMs;
+  }
+}
+
+/** One call's. */
+export class SteadyPlaces {
+  readonly #identities: FolderIdentities;
+  readonly #names: FolderNamesCache;
+  readonly #namesBefore = new Map<ByteString, ReadonlyMap<string, unknown>>();
+  /** What an earlier list of the call found absent. */
+  readonly #absent = new Set<string>();
+
+  constructor(identities: FolderIdentities, names: FolderNamesCache) {
+    this.#identities = identities;
+    this.#names = names;
+  }
+
+  /** Notes folders, and those above them, before a list, so that files may come and go in them while it runs. */
+  note(folders: readonly ByteString[]): void {
+    for (const folder of withThoseAbove(folders)) {
+      const stat = statOf(folder, lstatSync);
+      if (stat !== null) this.#identities.sinceMs(folder, stat);
+    }
+    for (const folder of folders) {
+      const names = this.#names.read(folder);
+      if (names !== null) this.#namesBefore.set(folder, names.kinds);
+    }
+  }
+
+  /** A path that may be another one than before the list; null when there is none. */
+  moved({ folders, links, absent }: Way, startedMs: number): ByteString | null {
+    const recent = (ns: bigint) => Number(ns) / 1e6 >= startedMs - CLOCK_TICK_MS;
+    let found: ByteString | null = null;
+    for (const folder of withThoseAbove(folders)) {
+      const stat = statOf(folder, lstatSync);
+      if (stat?.isDirectory() !== true) return folder;
+      const sinceMs = this.#identities.sinceMs(folder, stat);
+      // Names that come and go change both times alike; a move changes but one.
+      if (recent(stat.ctimeNs) && (stat.ctimeNs !== stat.mtimeNs || sinceMs > startedMs)) found = folder;
+    }
+    for (const link of links) {
+      const stat = statOf(link, lstatSync);
+      if (stat?.isSymbolicLink() !== true || recent(stat.ctimeNs)) found = link;
+    }
+    return found ?? this.#vanished(absent, recent);
+  }
+
+  /** A name that is absent and may have been there when the list was made. All are seen, for the next time. */
+  #vanished(absent: Way["absent"], recent: (ns: bigint) => boolean): ByteString | null {
+    const stats = new Map<ByteString, BigIntStats | null>();
+    const changed = (folder: ByteString) => {
+      let stat = stats.get(folder);
+      if (stat === undefined) stats.set(folder, (stat = statOf(folder, statSync)));
+      return stat === null ? null : recent(stat.mtimeNs);
+    };
+    let found: ByteString | null = null;
+    for (const [folder, name] of absent) {
+      const path = `${folder}/${name}` as ByteString;
+      const known = this.#absent.has(path);
+      this.#absent.add(path);
+      const before = this.#namesBefore.get(folder);
+      if (known || (before !== undefined && !before.has(name.split("/", 1)[0]!))) continue;
+      let place = path;
+      do place = place.slice(0, Math.max(0, place.lastIndexOf("/"))) as ByteString;
+      while (place !== "" && changed(place) === null);
+      if (place !== "" && changed(place) === true) found = path;
+    }
+    return found;
+  }
+}
+
+function withThoseAbove(folders: Iterable<ByteString>): Set<ByteString> {
+  const all = new Set<ByteString>();
+  for (const folder of folders)
+    for (let path = folder as string; path !== "" && !all.has(path as ByteString); ) {
+      all.add(path as ByteString);
+      path = path.slice(0, path.lastIndexOf("/"));
+    }
+  return all;
+}
+
+function statOf(path: ByteString, read: typeof lstatSync): BigIntStats | null {
+  try {
+    return read(bytesOf(path), { bigint: true, throwIfNoEntry: false }) ?? null;
+  } catch {
+    return null;
+  }
+}
