@@ -29,6 +29,7 @@ import { FileCache } from "../../src/daemon/inputs/file-cache.ts";
 import { FolderNamesCache } from "../../src/daemon/inputs/folder-names.ts";
 import { ImageHeaders } from "../../src/daemon/inputs/image-headers.ts";
 import { ImageScans } from "../../src/daemon/inputs/image-scans.ts";
+import { FolderIdentities } from "../../src/daemon/inputs/steady-places.ts";
 import type { ImageCompiler, Project, ProjectPlace } from "../../src/daemon/project.ts";
 import type { NamespaceRef, RunMessage } from "../../src/wire/launcher/messages.ts";
 
@@ -59,6 +60,7 @@ export class HostProject implements Disposable {
     names: new FolderNamesCache(SYSTEM_CLOCK),
     images: new ImageScans(),
     imageHeaders: new ImageHeaders(),
+    folders: new FolderIdentities(SYSTEM_CLOCK),
   };
 
   constructor({ config = {}, family = "gcc", extraRoots = [] }: HostProjectOptions = {}) {

@@ -16,6 +16,7 @@ import { prepareFiles } from "../../src/daemon/files-form/prepare-files.ts";
 import { FileCache } from "../../src/daemon/inputs/file-cache.ts";
 import { FolderNamesCache } from "../../src/daemon/inputs/folder-names.ts";
 import { HeaderHints } from "../../src/daemon/inputs/header-hints.ts";
+import { ImageHeaders } from "../../src/daemon/inputs/image-headers.ts";
 import { ImageScans } from "../../src/daemon/inputs/image-scans.ts";
 import { FolderIdentities } from "../../src/daemon/inputs/steady-places.ts";
 import type { ImageCompiler, Project, ProjectPlace } from "../../src/daemon/project.ts";
@@ -83,7 +84,7 @@ export class PreparedRace implements Disposable {
     const call = this.#call(argv, at);
     const parsed = parseCall(call.message, compiler);
     if (parsed.kind === "bypass") return { local: parsed.reason };
-    const request = readCall(call.message, parsed.value, project, place);
+    const request = readCall(call.message, parsed.value[0]!, project, place);
     if (request.kind === "bypass") return { local: request.reason };
     const folder = join(this.folder, `call-${this.#calls++}`);
     mkdirSync(folder);
@@ -93,6 +94,7 @@ export class PreparedRace implements Disposable {
         files: this.#files,
         names: this.#names,
         images: this.#images,
+        imageHeaders: new ImageHeaders(),
         folders: this.#folders,
         headers: new HeaderHints({ logger: SILENT_LOGGER }),
         clock: SYSTEM_CLOCK,

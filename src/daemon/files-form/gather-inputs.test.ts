@@ -29,7 +29,8 @@ async function gather(family: CompilerFamily, asked: Case): Promise<Stage<Gather
   const listed = await listFiles(prepared.value, 0, new HeaderHints({ logger: SILENT_LOGGER }));
   if (listed.kind === "bypass") return { ...listed, root: made.root };
   const startedMs = Date.now() + (asked.startedInMs ?? 60_000);
-  return { ...gatherInputs(prepared.value, listed.value.names, startedMs, made.caches), root: made.root };
+  const before = { startedMs, steady: new SteadyPlaces(made.caches.folders, made.caches.names) };
+  return { ...gatherInputs(prepared.value, listed.value.names, before, made.caches), root: made.root };
 }
 
 /** Names of the files and links of the tree, or the reason and what it is about. */

@@ -1,10 +1,21 @@
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { linkSync, mkdtempSync, rmSync, truncateSync, utimesSync, writeFileSync } from "node:fs";
+import {
+  linkSync,
+  mkdtempSync,
+  readFileSync,
+  readSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  utimesSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, test } from "node:test";
 import { byteStringOfText } from "../../base/byte-string.ts";
+import { SYSTEM_CLOCK } from "../../base/system/clock.ts";
 import { FileCache } from "./file-cache.ts";
 
 let folder = "";
@@ -68,4 +79,29 @@ test("what is no regular file, or larger than is sent, is not read", () => {
   write("huge", "");
   truncateSync(join(folder, "huge"), 32 * 1024 * 1024 + 1);
   for (const name of ["fifo", "huge", ".", "missing"]) assert.equal(cache.read(path(name)), null, name);
+});
+
+/** Long enough after its last change for a cache to keep it. */
+async function settled(file: string): Promise<void> {
+  while (Date.now() - statSync(file).ctimeMs <= 80) await new Promise((resolve) => void setTimeout(resolve, 10));
+}
+
+test("a file that changes while it is read has the times of after the reading, and is not kept", async () => {
+  const torn = join(folder, "torn.h");
+  writeFileSync(torn, "old old ");
+  await settled(torn);
+  let writes = 0;
+  const half = (descriptor: number) => {
+    const start = Buffer.alloc(4);
+    readSync(descriptor, start, 0, 4, null);
+    if (writes++ === 0) writeFileSync(torn, "new new ");
+    return Buffer.concat([start, readFileSync(descriptor)]);
+  };
+  const files = new FileCache(1 << 20, SYSTEM_CLOCK, half);
+  const startedMs = Date.now() - 10;
+  const read = files.readFile(byteStringOfText(torn));
+  assert.equal(String(read?.bytes), "old new ");
+  assert.ok(read !== null && read.changedMs >= startedMs, "what was torn looks old");
+  await settled(torn);
+  assert.equal(String(files.read(byteStringOfText(torn))), "new new ");
 });

@@ -1,6 +1,6 @@
 // Keeps the bytes of files that preprocessing reads again and again (headers), as long as they have not changed. Handing back the
 // same object for an unchanged file lets users of it keep what they derived. Bounded by bytes. UNTRUSTED: the files are a checkout's.
-import { closeSync, constants, fstatSync, openSync, readFileSync, statSync } from "node:fs";
+import { type BigIntStats, closeSync, constants, fstatSync, openSync, readFileSync, statSync } from "node:fs";
 import { type ByteString, bytesOf } from "../../base/byte-string.ts";
 import type { Clock } from "../../base/clock.ts";
 
@@ -29,11 +29,18 @@ export class FileCache {
   readonly #entries = new Map<ByteString, Entry>();
   readonly #bytesMax: number;
   readonly #clock: Pick<Clock, "wallMs">;
+  readonly #readAll: (descriptor: number) => Buffer;
   #bytes = 0;
 
-  constructor(bytesMax: number, clock: Pick<Clock, "wallMs">) {
+  /** `readAll` reads a file to its end. */
+  constructor(
+    bytesMax: number,
+    clock: Pick<Clock, "wallMs">,
+    readAll: (descriptor: number) => Buffer = (descriptor) => readFileSync(descriptor),
+  ) {
     this.#bytesMax = bytesMax;
     this.#clock = clock;
+    this.#readAll = readAll;
   }
 
   /** The bytes of a regular file; null when it cannot be read, or is larger than 32 MiB. */
@@ -48,12 +55,15 @@ export class FileCache {
       // A fifo is not even opened: its writer would take that for its reader.
       if (statSync(bytesOf(path), { throwIfNoEntry: false })?.isFile() !== true) return null;
       fd = openSync(bytesOf(path), constants.O_RDONLY | constants.O_NONBLOCK);
-      const stat = fstatSync(fd, { bigint: true });
-      if (!stat.isFile() || stat.size > FILE_BYTES_MAX) return null;
-      const stamp = `${stat.dev}:${stat.ino}:${stat.size}:${stat.mtimeNs}:${stat.ctimeNs}`;
+      const opened = fstatSync(fd, { bigint: true });
+      if (!opened.isFile() || opened.size > FILE_BYTES_MAX) return null;
       const known = this.#entries.get(path);
       this.#forget(path);
-      const entry = known?.stamp === stamp ? known : { bytes: readFileSync(fd), stamp };
+      const isKnown = known?.stamp === stampOf(opened);
+      const bytes = isKnown ? known.bytes : this.#readAll(fd);
+      // Its times before the reading would hide a change during it.
+      const stat = isKnown ? opened : fstatSync(fd, { bigint: true });
+      const entry = isKnown ? known : { bytes, stamp: stampOf(stat) };
       if (this.#clock.wallMs() - Number(stat.ctimeMs) > SETTLED_MS) this.#keep(path, entry);
       return {
         bytes: entry.bytes,
@@ -85,4 +95,8 @@ export class FileCache {
       this.#forget(oldest);
     }
   }
+}
+
+function stampOf(stat: BigIntStats): string {
+  return `${stat.dev}:${stat.ino}:${stat.size}:${stat.mtimeNs}:${stat.ctimeNs}`;
 }
