@@ -142,26 +142,7 @@ export class Differential {
 
   /** What was counted since the last time. */
   stats(): Promise<CallStats> {
-    const socket = connect(join(this.#farm.folder, "run/daemon.sock"));
-    const reader = new FrameReader();
-    return new Promise((resolve, reject) => {
-      socket.on("error", reject);
-      socket.on("data", (chunk) => {
-        for (const frame of reader.push(chunk)) {
-          const message = decodeMessage(frame);
-          if (message.type !== "reply") continue;
-          socket.destroy();
-          resolve(message.reply as CallStats);
-        }
-      });
-      socket.write(
-        encodeMessage({
-          type: "control",
-          protocolVersion: PROTOCOL_VERSION,
-          request: { command: "stats", zero: true },
-        }),
-      );
-    });
+    return quickStats(this.#farm);
   }
 
   #cwd({ cwd }: Scenario): string {
@@ -195,6 +176,30 @@ export class Differential {
     }
     mkdirSync(this.#cwd(scenario), { recursive: true });
   }
+}
+
+/** What a farm's first user's daemon counted since the last time. */
+export function quickStats(farm: QuickFarm): Promise<CallStats> {
+  const socket = connect(join(farm.folder, "run/daemon.sock"));
+  const reader = new FrameReader();
+  return new Promise((resolve, reject) => {
+    socket.on("error", reject);
+    socket.on("data", (chunk) => {
+      for (const frame of reader.push(chunk)) {
+        const message = decodeMessage(frame);
+        if (message.type !== "reply") continue;
+        socket.destroy();
+        resolve(message.reply as CallStats);
+      }
+    });
+    socket.write(
+      encodeMessage({
+        type: "control",
+        protocolVersion: PROTOCOL_VERSION,
+        request: { command: "stats", zero: true },
+      }),
+    );
+  });
 }
 
 interface InjectedWords {

@@ -91,6 +91,14 @@ export class QuickFarm {
     return userEnv(home, this.#options.imageFolder);
   }
 
+  /** A further user whose daemon the launcher starts; gives the environment of his calls. */
+  async addAccount(name: string): Promise<Readonly<Record<string, string>>> {
+    const home = join(this.folder, `user-${name}`);
+    mkdirSync(home);
+    await this.#writeUser(name, home);
+    return userEnv(home, this.#options.imageFolder);
+  }
+
   async close(): Promise<void> {
     for (const end of this.#ends.toReversed()) await end();
     rmSync(this.folder, { recursive: true, force: true });
@@ -187,7 +195,22 @@ export class QuickFarm {
 
   /** The user's identity, configuration and daemon, all in one folder. */
   async #startUser(name: string, home: string): Promise<void> {
-    const { imageFolder, images, fallback = "image", logger = SILENT_LOGGER } = this.#options;
+    const { imageFolder, logger = SILENT_LOGGER } = this.#options;
+    await this.#writeUser(name, home);
+    const directories: Directories = {
+      runtime: join(home, "run"),
+      state: join(home, "state"),
+      images: imageFolder,
+      userConfig: join(home, "config.toml"),
+      systemConfig: join(home, "none.toml"),
+    };
+    const { config } = loadClientConfig({ env: {}, projectRoot: null, directories });
+    const daemon = await startDaemon({ config, directories, logger, clock: SYSTEM_CLOCK, version: "0.1.0" });
+    this.#ends.push(() => daemon.close());
+  }
+
+  async #writeUser(name: string, home: string): Promise<void> {
+    const { images, fallback = "image" } = this.#options;
     if (this.#joining === null) throw new Error("bug: the farm has not started");
     const user = await this.#joining.authority.issue(`tenant/acme/user/${name}`);
     for (const [part, bytes] of Object.entries(user))
@@ -208,16 +231,6 @@ idle_ms = 0
 `,
     );
     mkdirSync(join(home, "run"), { mode: 0o700 });
-    const directories: Directories = {
-      runtime: join(home, "run"),
-      state: join(home, "state"),
-      images: imageFolder,
-      userConfig: join(home, "config.toml"),
-      systemConfig: join(home, "none.toml"),
-    };
-    const { config } = loadClientConfig({ env: {}, projectRoot: null, directories });
-    const daemon = await startDaemon({ config, directories, logger, clock: SYSTEM_CLOCK, version: "0.1.0" });
-    this.#ends.push(() => daemon.close());
   }
 }
 
