@@ -7,6 +7,7 @@ import { SILENT_LOGGER } from "../../base/log.ts";
 import type { CompilerFamily } from "../../core/compile/grammar/invocation.ts";
 import type { Stage } from "../call/stage.ts";
 import { HeaderHints } from "../inputs/header-hints.ts";
+import { SteadyPlaces } from "../inputs/steady-places.ts";
 import { type Gathered, gatherInputs } from "./gather-inputs.ts";
 import { listFiles } from "./list-files.ts";
 
