@@ -56,7 +56,8 @@ export const BYPASS_REASONS = {
   // The preprocessing step.
   date_time_macro: "The source uses `__DATE__`, `__TIME__` or `__TIMESTAMP__`.",
   modified_input_file: "A file changed while it was read.",
-  preprocessor_error: "Preprocessing failed.",
+  preprocessor_error:
+    "Preprocessing failed: over a missing file, in a call with a dependency file or forced includes, or in the text form in any way.",
   preprocessor_output: "Text form only: preprocessing had something to say, which a one-step compile would say once.",
   unfaithful_preprocessing:
     "Text form only: the text uses what only a one-step compile keeps (`__INCLUDE_LEVEL__`, `__BASE_FILE__` ...).",

@@ -3,9 +3,16 @@
 import { readFile, stat } from "node:fs/promises";
 import { ascii, type ByteString, byteStringOf, bytesOf } from "../../base/byte-string.ts";
 import { stepEnvironment } from "../../core/compile/grammar/environment.ts";
-import { enteredHeaders, listingArgv, listsBoth, oneStepInjected } from "../../core/compile/grammar/gnu-one-step.ts";
+import {
+  enteredHeaders,
+  hasForcedIncludes,
+  listingArgv,
+  listsBoth,
+  oneStepInjected,
+} from "../../core/compile/grammar/gnu-one-step.ts";
 import type { DependencyRequest } from "../../core/compile/grammar/invocation.ts";
 import { readDependencies } from "../../core/compile/view/dependency-file.ts";
+import { failureOf } from "../../core/compile/view/failure.ts";
 import { joinEnvironment } from "../call/environment-words.ts";
 import type { PreparedCall } from "../call/prepared-call.ts";
 import { bypass, next, type Stage } from "../call/stage.ts";
@@ -38,7 +45,8 @@ export async function listFiles(
   const own = mapped.dependencies?.kind === "MMD";
   const twice = own && !listsBoth(mapped);
   const first = await list({ headers: own ? "own" : "all", tree: own && !twice }, "listing");
-  if (first.kind === "bypass") return first;
+  if (first.kind === "bypass")
+    return first.reason === "preprocessor_error" ? listFailing(prepared, attempt, first) : first;
   const names = new Set([...first.value.names, ...first.value.entered]);
   if (twice) {
     const all = await list({ headers: "all", tree: false }, "listing-all");
@@ -61,12 +69,44 @@ interface Wanted {
 }
 
 async function runListing(prepared: PreparedCall, wanted: Wanted, headers: HeaderHints): Promise<Stage<Ran>> {
+  const { mapped } = prepared.request;
+  const files = { list: onHost(prepared, wanted.file), said: onHost(prepared, `${wanted.file}.stderr`) };
+  if ((await runCompiler(prepared, wanted)) !== 0)
+    return bypass("preprocessor_error", null, await headers.look(files.said));
+  const text = await readBounded(files.list);
+  const said = wanted.tree ? await readBounded(files.said) : ascii("");
+  if (text === null || said === null) return bypass("source_too_large");
+  const listed = readDependencies(text, mapped.dependencies ?? UNASKED, mapped.family);
+  if (listed === null) return bypass("unsupported_dependency_file");
+  return next({ text, names: listed.names, entered: enteredHeaders(said) });
+}
+
+/**
+ * Lists a call whose preprocessing fails: GCC then writes no list, but both compilers name what they enter. A compile of these files
+ * fails alike. `otherwise`: what becomes of a call of which this does not tell.
+ */
+async function listFailing(prepared: PreparedCall, attempt: number, otherwise: Stage<never>): Promise<Stage<Listing>> {
+  const { mapped } = prepared.request;
+  if (mapped.dependencies !== null || hasForcedIncludes(mapped)) return otherwise;
+  const file = `listing-failing-${prepared.place.paths}-${attempt}`;
+  const code = await runCompiler(prepared, { file, headers: "all", tree: true });
+  const said = await readBounded(onHost(prepared, `${file}.stderr`));
+  // Where there is no space, a compiler says nothing.
+  const spoke = said?.includes("error: ") === true;
+  if (code === null || said === null || !spoke || failureOf(code, said) !== "ordinary") return otherwise;
+  return next({ names: [mapped.source, ...enteredHeaders(said)], dependencyText: null });
+}
+
+function onHost({ folder }: PreparedCall, name: string): ByteString {
+  return `${folder}/${name}` as ByteString;
+}
+
+/** The exit code of a listing; null when a signal ended it. */
+async function runCompiler(prepared: PreparedCall, wanted: Wanted): Promise<number | null> {
   const { call, compiler, request, place, folder, project } = prepared;
-  const { mapped } = request;
-  const onHost = (name: string) => `${folder}/${name}` as ByteString;
   const ran = await call.run({
     program: compiler.path,
-    argv: listingArgv(mapped, {
+    argv: listingArgv(request.mapped, {
       compiler: compiler.path,
       file: `${place.callFiles(folder)}/${wanted.file}` as ByteString,
       headers: wanted.headers,
@@ -81,18 +121,11 @@ async function runListing(prepared: PreparedCall, wanted: Wanted, headers: Heade
     namespace: await place.namespace(),
     stdin: "null",
     stdout: { kind: "discard" },
-    stderr: { kind: "file", path: onHost(`${wanted.file}.stderr`) },
+    stderr: { kind: "file", path: onHost(prepared, `${wanted.file}.stderr`) },
     timeLimitMs: project.config.deadlineMs,
   });
   if (ran.outcome.kind === "failed") throw new Error(`the launcher could not list files: ${ran.outcome.failure}`);
-  if (ran.outcome.kind === "signaled" || ran.outcome.code !== 0)
-    return bypass("preprocessor_error", null, await headers.look(onHost(`${wanted.file}.stderr`)));
-  const text = await readBounded(onHost(wanted.file));
-  const said = wanted.tree ? await readBounded(onHost(`${wanted.file}.stderr`)) : ascii("");
-  if (text === null || said === null) return bypass("source_too_large");
-  const listed = readDependencies(text, mapped.dependencies ?? UNASKED, mapped.family);
-  if (listed === null) return bypass("unsupported_dependency_file");
-  return next({ text, names: listed.names, entered: enteredHeaders(said) });
+  return ran.outcome.kind === "signaled" ? null : ran.outcome.code;
 }
 
 async function readBounded(path: ByteString): Promise<ByteString | null> {

@@ -100,8 +100,13 @@ function withFlags(words: readonly ByteString[], flags: readonly ByteString[]): 
  * Whether one list tells both all headers and those that are not the system's. GCC names what it enters (`-H`), but not what the command
  * line includes; under `-H` Clang also lists the system's.
  */
-export function listsBoth({ family, arguments: words }: GnuInvocation): boolean {
-  return family === "gcc" && !words.some(({ option }) => /^--?(?:include|imacros)$/.test(option));
+export function listsBoth(invocation: GnuInvocation): boolean {
+  return invocation.family === "gcc" && !hasForcedIncludes(invocation);
+}
+
+/** Whether the command line itself includes files (`-include`, `-imacros`). */
+export function hasForcedIncludes({ arguments: words }: GnuInvocation): boolean {
+  return words.some(({ option }) => /^--?(?:include|imacros)$/.test(option));
 }
 
 /** Headers that GCC's `-H` named: a line of dots, a space, the name. Other lines are its words. UNTRUSTED: a checkout's names. */
