@@ -44,7 +44,16 @@ const TRAPS: readonly Trap[] = [
     hint: word,
     pattern: new RegExp(`\\(\\s*(?:L?"\\s*|L\\b\\s*)?${word}\\b`),
   })),
-  ...["poison", "system_header", "dependency"].map((word) => ({
+  ...[
+    "poison",
+    "system_header",
+    "dependency",
+    "target",
+    "optimize",
+    "push_options",
+    "pop_options",
+    "reset_options",
+  ].map((word) => ({
     ...pragma,
     what: `_Pragma GCC ${word}`,
     hint: word,
@@ -97,6 +106,10 @@ const PARTS: ReadonlySet<string> = new Set(
 const PART =
   /\b(?:__(?:BA|IN|TI|DA)\w{0,15}|_{0,2}(?:BASE_FILE|INCLUDE_LEVEL|TIMESTAMP|DATE|TIME|ASE_FILE|NCLUDE_LEVEL|IMESTAMP|ATE|IME)__)\b/g;
 
+/** Underscores in an argument of their own, and a word without them. */
+const UNDERSCORES = /[(,]\s*__?\s*,/;
+const MIDDLE = /\b(?:BASE_FILE|INCLUDE_LEVEL|TIMESTAMP|DATE|TIME)\b/g;
+
 /** A part is an operand of `##`, or an argument of a macro. */
 const OPERAND_BEFORE = /[(,#]\s*$/;
 const OPERAND_AFTER = /^\s*(?:[),]|##)/;
@@ -110,6 +123,15 @@ function pastedPart(text: string): ByteString | null {
       PARTS.has(match[0]) &&
       (OPERAND_BEFORE.test(text.slice(Math.max(0, match.index - 16), match.index)) ||
         OPERAND_AFTER.test(text.slice(end, end + 16)))
+    )
+      return match[0] as ByteString;
+  }
+  if (!UNDERSCORES.test(text)) return null;
+  for (const match of text.matchAll(MIDDLE)) {
+    const end = match.index + match[0].length;
+    if (
+      OPERAND_BEFORE.test(text.slice(Math.max(0, match.index - 16), match.index)) &&
+      OPERAND_AFTER.test(text.slice(end, end + 16))
     )
       return match[0] as ByteString;
   }
