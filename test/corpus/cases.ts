@@ -3,20 +3,18 @@
 import { globSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { type ByteString, byteStringOfText } from "../../src/base/byte-string.ts";
-import type { BypassReason } from "../../src/core/compile/bypass-reasons.ts";
 import type { CompilerFamily } from "../../src/core/compile/grammar/invocation.ts";
+import { LAYOUTS } from "./layout.ts";
+import type { FilesExpectation, Row, TextExpectation } from "./rows.ts";
+import { SURROUNDINGS } from "./surroundings.ts";
+import { TEXT_FORM } from "./text-form.ts";
+import { WARNINGS } from "./warnings.ts";
 
 export interface CorpusFile {
   /** Relative to the project's root. */
   readonly path: ByteString;
   readonly bytes: Uint8Array;
 }
-
-/**
- * `equal`: compiled in the guest, all as in one step. `listed`: compiled in the guest, and its words differ as docs/fidelity.md
- * lists. Otherwise the reason for which it is compiled locally.
- */
-export type Expectation = "equal" | "listed" | BypassReason;
 
 /** Stands in argv for the absolute path of the project's root. */
 export const ROOT = "@ROOT@";
@@ -30,25 +28,14 @@ export interface CorpusCase {
   readonly argv: readonly ByteString[];
   /** Working directory, relative to the project's root; empty for the root itself. */
   readonly cwd: string;
-  readonly expected: Expectation;
+  /** Of a call in the default form. */
+  readonly comesTo: FilesExpectation;
+  /** Of a call in the text form. */
+  readonly text: TextExpectation;
   /** False for the few cases of which the compiler says nothing. */
   readonly speaks: boolean;
   /** True for a case that differs from another in its options only. */
   readonly variant: boolean;
-}
-
-interface Row {
-  /** Folder below `sources/`, or null when `files` says all. */
-  readonly folder: string;
-  readonly files?: Readonly<Record<string, string>>;
-  readonly flags?: string;
-  readonly gcc?: Expectation | null;
-  readonly clang?: Expectation | null;
-  readonly clangQuiet?: boolean;
-  /** The source as it is named, when it is not the `main.c` or `main.cc` that the folder holds. */
-  readonly source?: string;
-  readonly cwd?: string;
-  readonly variant?: boolean;
 }
 
 const SOURCES = join(import.meta.dirname, "sources");
@@ -56,13 +43,14 @@ const USUAL: Readonly<Record<CompilerFamily, string>> = {
   gcc: "-O2 -g -Wall -Wextra -Wconversion",
   clang: "-O2 -gdwarf-4 -Wall -Wextra -Wconversion",
 };
-const COMPILERS: Readonly<Record<CompilerFamily, readonly [string, string]>> = {
-  gcc: ["gcc", "g++"],
-  clang: ["clang", "clang++"],
+const COMPILERS: Readonly<Record<"c" | "c++", readonly [gcc: string, clang: string]>> = {
+  c: ["gcc", "clang"],
+  "c++": ["g++", "clang++"],
 };
 
 /** What the folders of `sources/` come to with the usual flags, where that is not `equal`. */
 const FOLDERS: Readonly<Record<string, Omit<Row, "folder">>> = {
+  "inline-asm": { local: { gcc: "compile_failed" } },
   absolute: { flags: `-I${ROOT}/inc`, source: `${ROOT}/src/main.c` },
   "assert-directive": { gcc: "preprocessor_output", clang: "preprocessor_error" },
   "base-file": { gcc: "unfaithful_preprocessing", clang: "unfaithful_preprocessing" },
@@ -73,19 +61,19 @@ const FOLDERS: Readonly<Record<string, Omit<Row, "folder">>> = {
   "counter-in-condition": { gcc: "preprocessor_error", clang: "unfaithful_preprocessing" },
   "cxx-operators": { clang: "preprocessor_output" },
   "cxx-raw-strings": { clang: "preprocessor_error" },
-  date: { gcc: "date_time_macro", clang: "date_time_macro" },
+  date: { gcc: "date_time_macro", clang: "date_time_macro", local: "date_time_macro" },
   "defined-in-expansion": { gcc: "preprocessor_output", clang: "preprocessor_output" },
   digraphs: { gcc: "unfaithful_preprocessing" },
   "directive-after-comment": { gcc: "unfaithful_preprocessing" },
   "error-directive": { gcc: "preprocessor_error", clang: "preprocessor_error" },
-  "fall-through": { clangQuiet: true },
+  "fall-through": { quiet: "clang" },
   "forced-include": { flags: "-include forced.h" },
   format: { gcc: "unfaithful_diagnostics" },
   "format-overflow": { gcc: "unfaithful_diagnostics" },
   "generated-parser": { clang: "unfaithful_preprocessing" },
   imacros: { flags: "-imacros taken.h", clang: "unfaithful_preprocessing" },
   "include-level": { gcc: "unfaithful_preprocessing", clang: "unfaithful_preprocessing" },
-  "include-missing": { gcc: "preprocessor_error", clang: "preprocessor_error" },
+  "include-missing": { gcc: "preprocessor_error", clang: "preprocessor_error", local: "preprocessor_error" },
   "include-next": { flags: "-I inc", gcc: "unfaithful_diagnostics" },
   "include-order": { flags: "-Iinc" },
   "inline-asm-incbin": { gcc: "unsupported_code_directive", clang: "unsupported_code_directive" },
@@ -94,7 +82,7 @@ const FOLDERS: Readonly<Record<string, Omit<Row, "folder">>> = {
   "line-in-step": { clang: "unfaithful_preprocessing" },
   "line-macro": { clang: "unfaithful_preprocessing" },
   "out-of-tree": { flags: "-I../inc -I .", source: "../src/main.c", cwd: "build" },
-  "pragma-dependency": { clang: "unfaithful_preprocessing" },
+  "pragma-dependency": { clang: "unfaithful_preprocessing", local: "unsupported_code_directive" },
   "pragma-message": { gcc: "preprocessor_error", clang: "preprocessor_output" },
   "pragma-message-last": { gcc: "unfaithful_preprocessing", clang: "preprocessor_output" },
   "pragma-once-main": { gcc: "preprocessor_output", clang: "preprocessor_output" },
@@ -105,7 +93,7 @@ const FOLDERS: Readonly<Record<string, Omit<Row, "folder">>> = {
   "raw-strings-c": { clang: "preprocessor_output" },
   "redefined-macro": { gcc: "preprocessor_output", clang: "preprocessor_output" },
   "system-include-dir": { flags: "-isystem vendor" },
-  timestamp: { gcc: "date_time_macro", clang: "date_time_macro" },
+  timestamp: { gcc: "date_time_macro", clang: "date_time_macro", local: "date_time_macro" },
   trigraphs: { gcc: "unfaithful_preprocessing", clang: "preprocessor_output" },
   unterminated: { gcc: "preprocessor_error", clang: "preprocessor_output" },
   "unused-macros": { flags: "-Wunused-macros", gcc: "unused_macros_warning", clang: "unused_macros_warning" },
@@ -175,7 +163,7 @@ const VARIANTS: readonly Row[] = [
     { flags: "-ftabstop=3" },
   ]),
   ...over("optimizer-warnings file-macro cxx-counter-static", [
-    { flags: "-flto" },
+    { flags: "-flto -frandom-seed=abc" },
     { flags: "-fsanitize=address" },
     { flags: "-fsanitize=undefined" },
     { flags: "-S" },
@@ -186,8 +174,8 @@ const VARIANTS: readonly Row[] = [
     { flags: "-gdwarf-3" },
     { flags: "-gz" },
     { flags: "-finstrument-functions" },
-    { flags: "-ffile-prefix-map=/hpcc=/x" },
-    { flags: "-fmacro-prefix-map=/hpcc/project=/y" },
+    { flags: "-ffile-prefix-map=/hpcc=/x", local: "outside_view" },
+    { flags: "-fmacro-prefix-map=/hpcc/project=/y", local: "outside_view" },
     { flags: "-frandom-seed=abc" },
     { flags: "-fno-working-directory", clang: null },
     { flags: "-D_FORTIFY_SOURCE=2" },
@@ -232,6 +220,7 @@ const ROWS: readonly Row[] = [
     .sort()
     .map((folder) => ({ folder, ...FOLDERS[folder] })),
   ...BYTES,
+  ...[...WARNINGS, ...SURROUNDINGS, ...LAYOUTS].map((row) => ({ ...TEXT_FORM[row.folder], ...row })),
   ...VARIANTS.map((row) => ({ ...row, variant: true })),
 ];
 
@@ -239,35 +228,46 @@ function over(folders: string, rows: readonly Omit<Row, "folder">[]): Row[] {
   return rows.flatMap((row) => folders.split(" ").map((folder) => ({ folder, ...row })));
 }
 
+/** Whether a source names a path of the view itself, which the shared place gives back as the project's. */
+export function namesTheView({ files }: CorpusCase): boolean {
+  return files.some(({ bytes }) => Buffer.from(bytes).includes("/hpcc/"));
+}
+
 /** Every case of the corpus. */
 export function corpusCases(): CorpusCase[] {
   return ROWS.flatMap((row) => [...casesOf(row, "gcc"), ...casesOf(row, "clang")]);
 }
 
+const MAIN_FILE = /(?:^|\/)main\.(?:c|cc|i|s|S)$/;
+
 function casesOf(row: Row, family: CompilerFamily): CorpusCase[] {
-  const expected = row[family] === undefined ? "equal" : row[family];
-  if (expected === null) return [];
+  const text = row[family] === undefined ? "equal" : row[family];
+  if (text === null) return [];
   const files = row.files === undefined ? readFolder(row.folder) : inlineFiles(row.files);
-  const found = files.map(({ path }) => path as string).find((path) => /(^|\/)main\.(c|cc)$/.test(path));
-  const source = row.source ?? found;
-  if (source === undefined) throw new Error(`corpus case ${row.folder} has no main.c or main.cc`);
+  const source = row.source ?? files.map(({ path }) => path as string).find((path) => MAIN_FILE.test(path));
+  if (source === undefined) throw new Error(`corpus case ${row.folder} has no main file`);
   const flags = row.flags ?? "";
   const words = flags.split(" ").filter((word) => word !== "");
   const output = words.includes("-S") ? [source, "-o", "main.s"] : ["-c", source, "-o", "main.o"];
-  const argv = [COMPILERS[family][source.endsWith(".cc") ? 1 : 0], ...USUAL[family].split(" "), ...words, ...output];
-  const silent = words.includes("-w") && expected !== "date_time_macro";
+  const local = typeof row.local === "string" ? row.local : row.local?.[family];
   return [
     {
       name: `${row.folder} ${family}${flags === "" ? "" : ` ${flags}`}`,
       family,
       files,
-      argv: argv.map(byteStringOfText),
+      argv: [driverOf(row, family, source), ...USUAL[family].split(" "), ...words, ...output].map(byteStringOfText),
       cwd: row.cwd ?? "",
-      expected,
-      speaks: !silent && !(family === "clang" && row.clangQuiet === true),
+      comesTo: local ?? "remote",
+      text,
+      speaks: row.quiet !== family && row.quiet !== "both",
       variant: row.variant === true,
     },
   ];
+}
+
+function driverOf({ drivers }: Row, family: CompilerFamily, source: string): string {
+  const [gcc, clang] = drivers ?? COMPILERS[source.endsWith(".cc") ? "c++" : "c"];
+  return family === "gcc" ? gcc : clang;
 }
 
 function readFolder(folder: string): CorpusFile[] {

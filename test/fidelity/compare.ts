@@ -4,6 +4,7 @@ import { existsSync, mkdirSync, readFileSync, rmSync, utimesSync, writeFileSync 
 import { type ByteString, byteStringOf, bytesOf } from "../../src/base/byte-string.ts";
 import { parseGnu } from "../../src/core/compile/grammar/gnu-parse.ts";
 import type { Argument, CompilerFamily, GnuInvocation } from "../../src/core/compile/grammar/invocation.ts";
+import { mentionsIncbin } from "../../src/core/compile/text/code-directives.ts";
 import { diagnosticsRefusal } from "../../src/core/compile/text/diagnostics-refusal.ts";
 import { rebuildTranslationUnit } from "../../src/core/compile/text/rebuild.ts";
 import { compileArgv, injectedFlags, preprocessArgv, twoStepRefusal } from "../../src/core/compile/text/two-step.ts";
@@ -43,20 +44,25 @@ const SEED_END = 23;
 export function compareSteps(call: Call, client: Sandbox, guest: Sandbox): Compared {
   const compiler = b(`/usr/bin/${call.argv[0]}`);
   const family: CompilerFamily = call.argv[0]?.startsWith("clang") ? "clang" : "gcc";
-  const parsed = parseGnu(call.argv, { family, readResponseFile: () => null });
+  const readResponseFile = (name: ByteString) => readIfThere(client.hostPath(absolute(call.cwd, name)));
+  const parsed = parseGnu(call.argv, { family, readResponseFile });
   if (parsed.kind === "bypass") {
-    const argv = [compiler, ...call.argv.slice(1), ...injectedFlags(family)];
-    const oneStep = outcomeOf(client, argv, call, outputOf(call));
+    const oneStep = outcomeOf(client, [compiler, ...call.argv.slice(1)], call, outputOf(call));
     return { kind: "refused", reason: parsed.reason, detail: parsed.detail ?? "", oneStep };
   }
   if (parsed.kind === "several") throw new Error("bug: a call of the corpus has one source");
   const { invocation } = parsed;
   const output = absolute(call.cwd, invocation.output);
   const injected = injectedFlags(family);
-  const oneStepOf = (seed: string): Outcome =>
+  const seeded = call.argv.some((word) => word.startsWith("-frandom-seed="));
+  const oneStepOf = (seed: string | null): Outcome =>
     outcomeOf(
       client,
-      [compiler, ...oneStepArgv(oneStepWords(invocation), injected), b(`-frandom-seed=${seed}`)],
+      [
+        compiler,
+        ...oneStepArgv(oneStepWords(invocation), injected),
+        ...(seeded || seed === null ? [] : [b(`-frandom-seed=${seed}`)]),
+      ],
       call,
       output,
     );
@@ -64,7 +70,7 @@ export function compareSteps(call: Call, client: Sandbox, guest: Sandbox): Compa
     kind: "refused",
     reason,
     detail,
-    oneStep: oneStepOf("0"),
+    oneStep: oneStepOf(null),
   });
 
   const early = twoStepRefusal(invocation);
@@ -88,6 +94,8 @@ export function compareSteps(call: Call, client: Sandbox, guest: Sandbox): Compa
     readFile: (path) => readIfThere(client.hostPath(path)),
   });
   if (rebuilt.kind === "refused") return refused(rebuilt.reason, rebuilt.detail ?? "");
+  if (mentionsIncbin(byteStringOf(readFileSync(client.hostPath(text)))))
+    return refused("unsupported_code_directive", "");
 
   for (const folder of [guest.project, guest.outputs, guest.callFiles]) {
     rmSync(folder, { recursive: true, force: true });

@@ -24,7 +24,8 @@ export function runCase(entry: CorpusCase, client: Sandbox, guest: Sandbox): Com
 export function verdict(compared: Compared): string {
   if (compared.kind === "refused") return compared.reason;
   if (compared.kind === "equal") return "equal";
-  return compared.what.join("+") === "stderr" ? "listed" : `different ${compared.what.join("+")}`;
+  const exits = compared.what.includes("exit");
+  return exits || !compared.what.includes("object") ? "listed" : "object";
 }
 
 if (import.meta.main) {
@@ -37,7 +38,7 @@ if (import.meta.main) {
     counts.set(compared.kind, (counts.get(compared.kind) ?? 0) + 1);
     const outcome = compared.kind === "equal" ? compared.outcome : compared.oneStep;
     const detail = compared.kind === "refused" ? `: ${compared.detail.slice(0, 200)}` : "";
-    const wrong = verdict(compared) === entry.expected ? "  " : "!!";
+    const wrong = verdict(compared) === entry.text ? "  " : "!!";
     const silent = outcome.stderr.length > 0 === entry.speaks ? "" : " SPEECH";
     console.log(`${wrong} ${entry.name}: ${verdict(compared)}${detail} (exit ${outcome.exit})${silent}`);
     if (process.argv[2] === undefined || compared.kind !== "different") continue;

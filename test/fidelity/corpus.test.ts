@@ -4,12 +4,15 @@ import { corpusCases } from "../corpus/cases.ts";
 import { runCase, verdict } from "./corpus-run.ts";
 import { Sandbox } from "./sandbox.ts";
 
-const cases = corpusCases();
+/** All but those that a client judges before there is a first step. */
+const cases = corpusCases().filter(({ text }) => text !== "could_not_use_precompiled_header");
+/** Cases in which the text form does not come to what one step does. */
+const DIFFERENT_MIN = 3;
 
 describe("two steps come to what one step does, or to a counted reason", () => {
   const client = new Sandbox();
   const guest = new Sandbox();
-  const counts = { equal: 0, listed: 0, refused: 0 };
+  const counts = { equal: 0, different: 0, refused: 0 };
   after(() => {
     client[Symbol.dispose]();
     guest[Symbol.dispose]();
@@ -25,10 +28,10 @@ describe("two steps come to what one step does, or to a counted reason", () => {
           : compared.kind === "refused"
             ? `: ${compared.detail}`
             : "";
-      assert.equal(came, entry.expected, `${came}${words}`);
+      assert.equal(came, entry.text, `${came}${words}`);
       const outcome = compared.kind === "equal" ? compared.outcome : compared.oneStep;
       assert.equal(outcome.stderr.length > 0, entry.speaks, "the compiler speaks");
-      counts[came === "equal" || came === "listed" ? came : "refused"] += 1;
+      counts[came === "equal" ? "equal" : compared.kind === "different" ? "different" : "refused"] += 1;
     });
 
   it("saw enough of both compilers, and refused few", () => {
@@ -37,7 +40,7 @@ describe("two steps come to what one step does, or to a counted reason", () => {
       assert.ok(own.length >= 80, `${own.length} sources for ${family}`);
     }
     assert.ok(counts.equal >= 300, `${counts.equal} equal`);
-    assert.equal(counts.listed, 1);
-    assert.equal(counts.equal + counts.listed + counts.refused, cases.length);
+    assert.ok(counts.different >= DIFFERENT_MIN, `${counts.different} different`);
+    assert.equal(counts.equal + counts.different + counts.refused, cases.length);
   });
 });

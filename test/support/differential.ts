@@ -40,6 +40,8 @@ export interface Scenario {
   readonly umask?: string;
   /** Kinds of prefix maps that hpcc adds to a call with maps of its own; they stand before these. */
   readonly maps?: readonly ("debug" | "macro")[];
+  /** True when no other scenario makes the same call, so that it needs no macro of its own. */
+  readonly distinct?: boolean;
 }
 
 export interface CallEnd {
@@ -91,6 +93,17 @@ export class Differential {
         : []),
     ];
     return { outcomes: [first, second], what, plain, miss };
+  }
+
+  /** One call through hpcc, as a miss, and the image's compiler: without any flag of hpcc's if the project stands at its own path. */
+  async compareMiss(scenario: Scenario, paths: "own" | "shared"): Promise<Difference> {
+    const before = this.#farm.pool?.executed.length ?? 0;
+    const own = { "hpcc.toml": `image = "${this.#image}"\npaths = "${paths}"\n` };
+    const placed = { ...scenario, files: { ...scenario.files, ...own } };
+    const [miss, outcome] = await this.#through(placed);
+    const executed = injectedWords(this.#farm.pool?.executed.at(before)?.argv);
+    const plain = await this.plain(placed, paths === "own" ? { seed: [], ownPaths: true } : executed);
+    return { outcomes: [outcome, outcome], what: differences("miss", plain, miss), plain, miss };
   }
 
   /** Compiles through hpcc, runs a script in the project, and compiles again: that must be what a plain compile then makes. */
@@ -150,8 +163,9 @@ export class Differential {
   }
 
   /** With a macro of its own, so that no other scenario's result is a hit. */
-  #words({ argv, name }: Scenario): string[] {
+  #words({ argv, name, distinct }: Scenario): string[] {
     const [compiler = "", ...rest] = argv.map((word) => word.replaceAll("@ROOT@", this.root));
+    if (distinct === true) return [compiler, ...rest];
     return [compiler, `-DHPCC_CASE_${sha256(Buffer.from(name)).slice(-12)}`, ...rest];
   }
 
