@@ -175,7 +175,7 @@ const HEADERS: readonly Row[] = [
     files: { "main.c": "#include <assert.h>\nint x;\n", "pch/assert.h.gch": "not one\n" },
     flags: "-Ipch -Winvalid-pch",
     local: "could_not_use_precompiled_header",
-    quiet: "clang",
+    clang: null,
   },
   {
     folder: "quote-only-path",
@@ -199,8 +199,7 @@ const HEADERS: readonly Row[] = [
   },
   {
     folder: "time-as-a-word",
-    local: { clang: "date_time_macro" },
-    files: { "main.c": '#define S(x) #x\nconst char *t = S(__TIME__);\n/* __DATE__ */ int x = "__DATE__";\n' },
+    files: { "main.c": 'const char *t = "__TIME__"; /* __DATE__ */\nint x = "__DATE__";\n' },
   },
   {
     folder: "absolute-words",

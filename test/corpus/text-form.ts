@@ -70,5 +70,5 @@ export const TEXT_FORM: Readonly<Record<string, Pick<Row, "gcc" | "clang">>> = {
   "pasted-date": { gcc: "unfaithful_preprocessing", clang: "unfaithful_preprocessing" },
   "stringised-target": { gcc: "unfaithful_preprocessing" },
   "stringised-optimize": { gcc: "unfaithful_preprocessing" },
-  "precompiled-header": { gcc: "could_not_use_precompiled_header", clang: "could_not_use_precompiled_header" },
+  "precompiled-header": { gcc: "could_not_use_precompiled_header" },
 };

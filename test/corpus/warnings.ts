@@ -4,6 +4,14 @@ import type { Row } from "./rows.ts";
 type Line = readonly [folder: string, source: string, flags?: string, more?: Omit<Partial<Row>, "folder" | "files">];
 
 const C: readonly Line[] = [
+  ["generic-selection", "char f(long l) { return _Generic(l, int: 1, default: l); }\n"],
+  ["flexible-array", 'struct s { int n; char d[]; };\nstruct s x = { 1, "ab" };\nint y = sizeof x.d;\n'],
+  ["bit-fields", "struct s { unsigned a : 3; int b : 1; };\nstruct s x = { 9, 1 };\n"],
+  [
+    "computed-goto",
+    "int f(int a) { static void *t[] = { &&x, &&y }; goto *t[a]; x: return 1; y: return 2; }\n",
+    "-pedantic",
+  ],
   ["misleading-indentation", "int g(void);\nint f(int a){\n  if (a)\n    g();\n    g();\n  return a;}\n", "-Werror"],
   ["empty-body", "int f(int a) { if (a == 3); return a; }\n", "-Werror"],
   ["dangling-else", "int f(int a, int b) { if (a) if (b) return 1; else return 2; return 3; }\n"],
@@ -213,6 +221,13 @@ const C: readonly Line[] = [
 ];
 
 const CXX: readonly Line[] = [
+  [
+    "cxx-spaceship",
+    "#include <compare>\nstruct s { int a; auto operator<=>(const s &) const = default; };\nbool f(s a, s b) { return a < b; }\nint g(int u) { return 1; }\n",
+    "-std=c++20",
+  ],
+  ["cxx-designated", "struct s { int a, b; };\ns x{.b = 1, .a = 2};\n", "-std=c++20"],
+  ["cxx-digit-separators", "int x = 1'000'000'000'000;\n", "-std=c++14"],
   ["cxx-reorder", "struct s { int a, b; s() : b(1), a(b) {} };\n"],
   [
     "cxx-virtual-destructor",
