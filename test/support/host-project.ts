@@ -47,6 +47,8 @@ export interface HostProjectOptions {
 /** A call in hand, with what was run for it. */
 export interface HeldCall extends LauncherCall {
   readonly ran: RunMessage["argv"][];
+  /** The launcher has all that it needs. */
+  finish(): Promise<void>;
 }
 
 export class HostProject implements Disposable {
@@ -93,6 +95,7 @@ export class HostProject implements Disposable {
   call(argv: readonly string[], environment: readonly string[] = [], below = ""): HeldCall {
     const { ino, dev } = statSync("/proc/self/ns/mnt", { bigint: true });
     const ran: RunMessage["argv"][] = [];
+    const releases: (() => Promise<void>)[] = [];
     return {
       ran,
       message: {
@@ -113,7 +116,10 @@ export class HostProject implements Disposable {
         ran.push(request.argv);
         return runHere(request);
       },
-      whenDone: () => undefined,
+      whenDone: (release) => void releases.push(release),
+      finish: async () => {
+        for (const release of releases.splice(0)) await release();
+      },
     };
   }
 
@@ -178,12 +184,14 @@ export class HostProject implements Disposable {
   }
 }
 
-function runHere({ argv, environment, cwd, stderr }: Omit<RunMessage, "type" | "id">) {
+function runHere({ argv, environment, cwd, stdout, stderr }: Omit<RunMessage, "type" | "id">) {
   const [program = "", ...words] = argv;
-  const said = stderr.kind === "file" ? openSync(bytesOf(stderr.path), "wx", 0o600) : null;
+  const streams = [stdout, stderr].map((stream) =>
+    stream.kind === "file" ? openSync(bytesOf(stream.path), "wx", 0o600) : "ignore",
+  );
   const env = Object.fromEntries(environment.map((entry) => entry.split(/=(.*)/s).slice(0, 2)));
-  const ran = spawnSync(program, words, { cwd, env, stdio: ["ignore", "ignore", said ?? "ignore"], timeout: 60_000 });
-  if (said !== null) closeSync(said);
+  const ran = spawnSync(program, words, { cwd, env, stdio: ["ignore", ...streams], timeout: 60_000 });
+  for (const stream of streams) if (typeof stream === "number") closeSync(stream);
   if (ran.error !== undefined) throw ran.error;
   const outcome = { kind: "exited", code: ran.status ?? 255 } as const;
   return { type: "ran", id: 1, outcome, usage: { userUs: 0, systemUs: 0, maxRssKiB: 0, wallUs: 0 } } as const;
