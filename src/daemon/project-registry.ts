@@ -1,7 +1,7 @@
 // Finds the project of a call, reads its configuration, binds it to its image, and writes the plan from which the launcher can go
 // on without us. UNTRUSTED: the call's environment and folders; a checkout's hpcc.toml (the configuration layer checks it).
 import { createHash, randomUUID } from "node:crypto";
-import { existsSync, readdirSync, readFileSync, realpathSync, statSync } from "node:fs";
+import { existsSync, readFileSync, realpathSync, statSync } from "node:fs";
 import { mkdir, rename, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { ascii, type ByteString, byteStringOf, byteStringOfText, bytesOf, displayText } from "../base/byte-string.ts";
@@ -16,21 +16,15 @@ import type { Digest } from "../core/digest/digest.ts";
 import { resolveInImage } from "../image/image-path.ts";
 import type { ImageStore } from "../image/image-store.ts";
 import { ImageLocaleFiles } from "../image/locales.ts";
-import { familyOfProgram, ImageToolchain } from "../image/toolchain.ts";
+import { ImageToolchain } from "../image/toolchain.ts";
 import { listFolder } from "../vm/namespace/folder-listing.ts";
 import type { HeldNamespace } from "../vm/namespace/holder.ts";
 import { imageOwnedNames } from "../vm/namespace/mount-plan.ts";
 import type { NamespaceKeeper } from "../vm/namespace/namespace-keeper.ts";
 import type { CallMessage, NamespaceRef } from "../wire/launcher/messages.ts";
-import {
-  encodePlan,
-  type Plan,
-  type PlanCompiler,
-  type PlannedConfiguration,
-  planFileName,
-} from "../wire/launcher/plan-file.ts";
+import { encodePlan, type Plan, type PlannedConfiguration, planFileName } from "../wire/launcher/plan-file.ts";
+import { plannedCompilers } from "./planned-compilers.ts";
 import type { Project, ProjectPlace } from "./project.ts";
-import { localInjectedFlags } from "./tiers/local-answer.ts";
 
 /** What is known of the folder in which a call was made. */
 export type ProjectState =
@@ -53,7 +47,6 @@ interface Known {
 }
 
 const PROJECTS_MAX = 256;
-const PLAN_COMPILERS_LISTED_MAX = 256;
 /** A word that is an absolute path, or an include folder's. */
 const ABSOLUTE_PATH = /^(?:-I|-iquote|-isystem)?(\/.*)$/s;
 const EMPTY_FILE = "/dev/null";
@@ -375,27 +368,6 @@ function namespaceRef(held: HeldNamespace): NamespaceRef {
   };
 }
 
-function plannedCompilers(
-  config: ClientConfig,
-  imageRoot: ByteString,
-  toolchain: ImageToolchain,
-  view: View,
-): PlanCompiler[] {
-  const compilers = new Map<string, PlanCompiler>();
-  for (const folder of toolchain.folders)
-    for (const name of listNames(`${imageRoot}${folder}` as ByteString)) {
-      if (compilers.size >= PLAN_COMPILERS_LISTED_MAX || compilers.has(name)) continue;
-      const compiler = familyOfProgram(name) === null ? null : toolchain.find(ascii(name));
-      if (compiler === null) continue;
-      const injected = localInjectedFlags(
-        { view, paths: config.paths, determinism: config.determinism },
-        compiler.family,
-      );
-      compilers.set(name, { name: ascii(name), path: compiler.path, arguments: injected });
-    }
-  return [...compilers.values()];
-}
-
 /** The image's root file system, or why it cannot be had and the way out. */
 async function unpack(images: ImageStore, digest: Digest): Promise<{ rootfs: string } | { message: string }> {
   try {
@@ -404,13 +376,5 @@ async function unpack(images: ImageStore, digest: Digest): Promise<{ rootfs: str
     if (!(error instanceof HpccError)) throw error;
     const missing = error.code === "image.missing";
     return { message: missing ? `${error.message}. ${error.hint}` : `${error.message} (image ${digest})` };
-  }
-}
-
-function listNames(folder: ByteString): string[] {
-  try {
-    return readdirSync(bytesOf(folder), "latin1").sort();
-  } catch {
-    return [];
   }
 }
