@@ -43,7 +43,7 @@ test("the digest and the seed come of the content alone", () => {
 });
 
 test("blobs are opened by their digest, and no other file is", async () => {
-  const { openBlob } = collectSourceFiles("files", PARTS);
-  assert.equal(zstdDecompressSync(await openBlob(sha256(Buffer.from("same")))).toString(), "same");
-  await assert.rejects(openBlob(sha256(Buffer.from("other"))), { code: "peer.protocol" });
+  const source = collectSourceFiles("files", PARTS);
+  assert.equal(zstdDecompressSync(await source.openBlob(sha256(Buffer.from("same")))).toString(), "same");
+  await assert.rejects(source.openBlob(sha256(Buffer.from("other"))), { code: "peer.protocol" });
 });

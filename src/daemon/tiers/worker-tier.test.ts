@@ -147,10 +147,10 @@ test("of other failures the local compiler has the last word", async () => {
 });
 
 test("an output that nobody asked for is a fault", async () => {
-  const { compile } = answering({});
+  const worker = answering({});
   const stray: RemoteWorker = {
     async compile(job, options) {
-      const result = await compile(job, options);
+      const result = await worker.compile(job, options);
       return { ...result, outputs: result.outputs.map((output) => ({ ...output, index: 7 })) };
     },
   };
