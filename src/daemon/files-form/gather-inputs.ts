@@ -76,10 +76,22 @@ class Gathering {
   }
 
   run(names: readonly ByteString[]): Stage<Gathered> {
-    for (const folder of [...this.#places.folders, this.#prepared.request.pwd]) this.#tree.add(folder);
-    const refused = this.#listed(names) ?? this.#further() ?? this.#forbidden();
+    const refused = this.#searched() ?? this.#listed(names) ?? this.#further() ?? this.#forbidden();
     // The last thing of all: whatever was read before was read on these ways.
     return this.#moved() ?? refused ?? next(this.#gathered());
+  }
+
+  /** Takes the folders that are searched. One that is no folder goes along, too: compilers say so. */
+  #searched(): Stage<never> | null {
+    this.#tree.add(this.#prepared.request.pwd);
+    for (const folder of this.#places.folders) {
+      const found = this.#tree.add(folder);
+      const here = toHostPath(this.#prepared.place.view, folder);
+      if (found.kind === "outside" && here !== null) return bypass("outside_view", here);
+      const refused = found.kind === "file" ? this.#take(found, false) : null;
+      if (refused !== null) return refused;
+    }
+    return null;
   }
 
   #moved(): Stage<never> | null {
