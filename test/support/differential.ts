@@ -265,7 +265,7 @@ function treeOf(root: string): Map<string, string> {
   return tree;
 }
 
-function differences(name: string, plain: CallEnd, other: CallEnd): string[] {
+export function differences(name: string, plain: CallEnd, other: CallEnd): string[] {
   const what: string[] = [];
   for (const key of ["code", "signal", "stdout", "stderr"] as const)
     if (plain[key] !== other[key]) what.push(`${name} ${key}: plain ${plain[key]}, hpcc ${other[key]}`);
@@ -275,7 +275,7 @@ function differences(name: string, plain: CallEnd, other: CallEnd): string[] {
   return what;
 }
 
-function outcomeOf({ outcomes, reasons, launcher_fallbacks: fallbacks }: CallStats): string {
+export function outcomeOf({ outcomes, reasons, launcher_fallbacks: fallbacks }: CallStats): string {
   const names = Object.entries(outcomes).flatMap(([name, count]) =>
     count === 0 ? [] : [count === 1 ? name : `${count} ${name}`],
   );
