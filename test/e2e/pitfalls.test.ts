@@ -160,6 +160,16 @@ const TEXTS: readonly Row[] = [
     { only: "gcc" },
   ],
   [
+    "a macro that stands for __has_include",
+    "-c a.c -Iinc",
+    {
+      "a.c": '#include "has.h"\n#if HAS("inc/a.h") && HAS(<b.h>) && !HAS(<none.h>)\nint asked;\n#endif\n',
+      "has.h": "#ifdef __has_include\n#define HAS(x) __has_include(x)\n#else\n#define HAS(x) 0\n#endif\n",
+      "inc/a.h": "",
+      "inc/b.h": "",
+    },
+  ],
+  [
     "a source that is a link",
     "-c l/a.c -MD",
     {

@@ -6,6 +6,7 @@ import { ascii, type ByteString, bytesOf } from "../../base/byte-string.ts";
 import type { GuestFile } from "../../core/compile/view/guest-file.ts";
 import { lineNames } from "../../core/compile/view/line-names.ts";
 import { type SourceScan, scanSource } from "../../core/compile/view/source-scan.ts";
+import { testsBy } from "../../core/compile/view/test-macros.ts";
 import { toHostPath } from "../../core/compile/view/view.ts";
 import type { PreparedCall } from "../call/prepared-call.ts";
 import { includeSearch } from "../call/read-call.ts";
@@ -42,6 +43,7 @@ export interface Gathered {
 /** Compilers' own headers: they set back each pragma that they give. */
 const COMPILERS_OWN = /^\/usr\/(?:local\/)?lib\/(?:gcc|llvm-\d+\/lib\/clang|clang)\//;
 const READS_MAX = 16_000;
+const NOTHING = scanSource(new Uint8Array(), "c");
 
 export function gatherInputs(
   prepared: PreparedCall,
@@ -63,6 +65,8 @@ class Gathering {
   readonly #imagePaths = new Set<ByteString>();
   /** Names that texts ask for and that are not there, by folder of the host. */
   readonly #absent: (readonly [folder: ByteString, name: ByteString])[] = [];
+  /** Pairs of a macro and a file of whose uses of it the names are known. */
+  readonly #macrosRead = new Set<string>();
 
   constructor(prepared: PreparedCall, before: BeforeList, caches: InputCaches) {
     const { project, place, request } = prepared;
@@ -177,7 +181,7 @@ class Gathering {
   #further(): Stage<never> | null {
     for (let known = -1; known < this.#texts.length; ) {
       known = this.#texts.length;
-      const refused = this.#asked() ?? this.#branches() ?? this.#copies();
+      const refused = this.#askedByMacros() ?? this.#asked() ?? this.#branches() ?? this.#copies();
       if (refused !== null) return refused;
     }
     return null;
@@ -200,6 +204,24 @@ class Gathering {
       for (const { name, text } of reads) {
         const refused = this.#addSought(name, folder, text) ?? this.#addIn(this.#places.cwd, name, text);
         if (refused !== null) return refused;
+      }
+    }
+    return null;
+  }
+
+  /** What macros that stand for `__has_include` ask for, in any text of the project. */
+  #askedByMacros(): Stage<never> | null {
+    const { project } = this.#prepared;
+    for (const macro of new Set(this.#texts.flatMap(({ scan }) => scan.testMacros))) {
+      const computed = bypass("unsupported_code_directive", ascii(`${macro}(NAME)`));
+      for (const path of this.#imagePaths) if (this.#caches.images.holds(project, path, macro)) return computed;
+      for (const [guest, { bytes }] of this.#read) {
+        const key = `${macro} ${guest}`;
+        if (this.#macrosRead.has(key)) continue;
+        this.#macrosRead.add(key);
+        const tests = testsBy(macro, bytes);
+        if (tests === null) return computed;
+        if (tests.length > 0) this.#texts.push({ folder: parentOf(guest), scan: { ...NOTHING, tests } });
       }
     }
     return null;

@@ -4,26 +4,45 @@ import { type ByteString, bytesOf } from "../../base/byte-string.ts";
 import { type SourceScan, scanSource } from "../../core/compile/view/source-scan.ts";
 import type { Project } from "../project.ts";
 
+type Image = Pick<Project, "imageDigest" | "imageFile">;
+
 const SCANS_MAX = 50_000;
 
 export class ImageScans {
   readonly #known = new Map<string, SourceScan | null>();
+  readonly #words = new Map<string, boolean>();
 
   /** The scan of a file by its path in the image; null when it cannot be read. */
-  scan(project: Pick<Project, "imageDigest" | "imageFile">, path: ByteString): SourceScan | null {
+  scan(project: Image, path: ByteString): SourceScan | null {
     const key = `${project.imageDigest}${path}`;
     const known = this.#known.get(key);
     if (known !== undefined) return known;
-    const host = project.imageFile(path);
-    let scan: SourceScan | null = null;
-    try {
-      if (host !== null) scan = scanImageHeader(readFileSync(bytesOf(host)));
-    } catch {
-      // What cannot be read here cannot be read by the compiler.
-    }
+    const text = textOf(project, path);
+    const scan = text === null ? null : scanImageHeader(text);
     if (this.#known.size >= SCANS_MAX) this.#known.clear();
     this.#known.set(key, scan);
     return scan;
+  }
+
+  /** Whether a file of the image holds a word. */
+  holds(project: Image, path: ByteString, word: string): boolean {
+    const key = `${project.imageDigest}${path} ${word}`;
+    const known = this.#words.get(key);
+    if (known !== undefined) return known;
+    const holds = textOf(project, path)?.includes(word) === true;
+    if (this.#words.size >= SCANS_MAX) this.#words.clear();
+    this.#words.set(key, holds);
+    return holds;
+  }
+}
+
+/** Null for what cannot be read here: the compiler cannot read it either. */
+function textOf(project: Image, path: ByteString): Buffer | null {
+  const host = project.imageFile(path);
+  try {
+    return host === null ? null : readFileSync(bytesOf(host));
+  } catch {
+    return null;
   }
 }
 
@@ -40,7 +59,10 @@ function scanImageHeader(text: Buffer): SourceScan {
     ...scan,
     dates: scan.dates && DATES.some((word) => text.includes(word)),
     timestamp: scan.timestamp && text.includes("__TIMESTAMP__"),
-    computedTest: scan.computedTest && (text.includes("__has_include") || text.includes("__has_embed")),
+    testMacros: [],
+    computedTest:
+      scan.testMacros.length > 0 ||
+      (scan.computedTest && (text.includes("__has_include") || text.includes("__has_embed"))),
     macroPragma: scan.macroPragma && namesOptionPragma(text),
   };
 }

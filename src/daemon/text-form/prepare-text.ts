@@ -133,7 +133,7 @@ function checkReads(
     if (scan.macroPragma) return bypass("unfaithful_preprocessing", name);
     texts.push({ folder: null, scan });
   }
-  const computed = texts.find(({ scan }) => scan.computedTest);
+  const computed = texts.find(({ scan }) => scan.computedTest || scan.testMacros.length > 0);
   if (computed !== undefined) return bypass("outside_view", ascii("__has_include(NAME)"));
   const { imageRoot, imageEntries } = project;
   const tree = new SourceTree({ view: place.view, cwd: request.cwd, imageRoot, imageEntries });

@@ -15,6 +15,7 @@ import {
 } from "./source-bytes.ts";
 import type { Findings } from "./source-findings.ts";
 import { Seeker, skipSpace } from "./source-seek.ts";
+import { testMacroAt } from "./test-macros.ts";
 
 /** What a directive still waits for when a comment reaches over its line's end; a set of bits. */
 export const PENDING = { none: 0, directive: 1, include: 2, embed: 4, definition: 8 } as const;
@@ -144,7 +145,9 @@ export class DirectiveReader {
     const at = skipSpace(text, open + 1, this.#closes, false);
     const quoted = at >= 0 && text[at] === QUOTE;
     const close = quoted ? this.#quotes.next(at + 1) : at >= 0 && text[at] === LESS ? this.#angles.next(at + 1) : -1;
-    if (close < 0 || close >= end) this.#findings.flag("computedTest");
+    const macro = close < 0 ? testMacroAt(text, name) : null;
+    if (macro !== null) this.#findings.testMacro(macro);
+    else if (close < 0 || close >= end) this.#findings.flag("computedTest");
     else this.#findings.test(text, at + 1, close, quoted);
     return from;
   }

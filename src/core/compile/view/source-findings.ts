@@ -22,6 +22,8 @@ export interface SourceScan {
   readonly assemblerReads: readonly AssemblerRead[];
   /** Names in macro definitions that a computed include may mean: each `"..."` and `<...>` in the replacement list. */
   readonly definitions: readonly ByteString[];
+  /** Macros that stand for `__has_include`. */
+  readonly testMacros: readonly string[];
   /** Whether macros make the operand of an `#include`, of a `__has_include` or its like, or of an `#embed`. */
   readonly computedInclude: boolean;
   readonly computedTest: boolean;
@@ -51,6 +53,7 @@ export class Findings {
   readonly #embeds = new Set<ByteString>();
   readonly #reads = new Map<string, AssemblerRead>();
   readonly #definitions = new Set<ByteString>();
+  readonly #testMacros = new Set<string>();
   readonly #flags: Record<Flag, boolean> = {
     computedInclude: false,
     computedTest: false,
@@ -100,6 +103,10 @@ export class Findings {
     if (name !== null) this.#definitions.add(name);
   }
 
+  testMacro(name: string): void {
+    this.#testMacros.add(name);
+  }
+
   result(): SourceScan {
     return {
       includes: [...this.#includes.values()],
@@ -107,6 +114,7 @@ export class Findings {
       embeds: [...this.#embeds],
       assemblerReads: [...this.#reads.values()],
       definitions: [...this.#definitions],
+      testMacros: [...this.#testMacros],
       ...this.#flags,
     };
   }
