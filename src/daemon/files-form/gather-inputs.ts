@@ -65,6 +65,8 @@ class Gathering {
   readonly #imagePaths = new Set<ByteString>();
   /** Names that texts ask for and that are not there, by folder of the host. */
   readonly #absent: (readonly [folder: ByteString, name: ByteString])[] = [];
+  /** Names that were asked for on the include path: headers of an image ask for the same ones again and again. */
+  readonly #sought = new Set<ByteString>();
   /** Pairs of a macro and a file of whose uses of it the names are known. */
   readonly #macrosRead = new Set<string>();
 
@@ -192,7 +194,10 @@ class Gathering {
     for (let at = 0; at < this.#texts.length; at++) {
       const { folder, scan } = this.#texts[at]!;
       for (const { name, quoted } of scan.tests) {
-        const refused = this.#addSought(name, quoted ? folder : null);
+        const place = quoted ? folder : null;
+        if (place === null && this.#sought.has(name)) continue;
+        if (place === null) this.#sought.add(name);
+        const refused = this.#addSought(name, place);
         if (refused !== null) return refused;
         this.#noteAbsent(name, quoted ? folder : null);
       }

@@ -54,7 +54,7 @@ const OPTION_PRAGMAS = ["target", "optimize", "push_options", "pop_options", "re
  * parts in a text of his own.
  */
 function scanImageHeader(text: Buffer): SourceScan {
-  const scan = scanSource(text, "c");
+  const scan = scanSource(text, "names");
   return {
     ...scan,
     dates: scan.dates && DATES.some((word) => text.includes(word)),

@@ -10,9 +10,14 @@ import { SourceWalk } from "./source-walk.ts";
 
 export type { SourceScan } from "./source-findings.ts";
 
-export type SourceKind = "c" | "assembler";
+/** `names`: of C, what its directives and operators say, and neither what an assembler reads nor what pasting may make. */
+export type SourceKind = "c" | "assembler" | "names";
 
-const known = { c: new WeakMap<Uint8Array, SourceScan>(), assembler: new WeakMap<Uint8Array, SourceScan>() };
+const known: Record<SourceKind, WeakMap<Uint8Array, SourceScan>> = {
+  c: new WeakMap(),
+  assembler: new WeakMap(),
+  names: new WeakMap(),
+};
 
 /** Names of a text may be told this many times over, for lines that are read in more than one way. */
 const NAME_BYTES_FACTOR = 8;
@@ -29,6 +34,7 @@ export function scanSource(bytes: Uint8Array, kind: SourceKind): SourceScan {
     const literals = kind === "c" ? new LiteralText(reading) : null;
     const walk = new SourceWalk(reading, findings, { literals });
     walk.run();
+    if (kind === "names") continue;
     if (literals !== null) new AssemblerSearch(literals.finish(), "literals", findings).run();
     new AssemblerSearch(reading, kind === "c" ? "source" : "assembler", findings).run();
     findPasted(reading, walk.inert, findings);
