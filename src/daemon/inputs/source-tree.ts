@@ -39,6 +39,9 @@ export class SourceTree {
   readonly #files = new Set<ByteString>();
   readonly #links = new Map<ByteString, ByteString>();
   readonly #folders = new Set<ByteString>();
+  /** Where folders lead that were taken, or looked at, through no link. */
+  readonly #taken = new Map<string, Walk>();
+  readonly #looked = new Map<string, Walk>();
   readonly #kinds = new Map<string, Stats | null>();
 
   constructor(places: TreePlaces) {
@@ -82,9 +85,25 @@ export class SourceTree {
   }
 
   #follow(name: ByteString, take: boolean): Walk {
-    const walk: Walk = { position: name.startsWith("/") ? "" : this.#places.cwd, links: 0, end: null, last: "folder" };
-    this.#steps(walk, name, take);
+    const slash = name.lastIndexOf("/");
+    const walk = slash <= 0 ? this.#start(name) : this.#toFolder(name.slice(0, slash), take);
+    this.#steps(walk, name.slice(slash + 1), take);
     return walk;
+  }
+
+  /** Many names are sought in the same few folders. */
+  #toFolder(path: string, take: boolean): Walk {
+    const known = take ? this.#taken : this.#looked;
+    const before = known.get(path);
+    if (before !== undefined) return { ...before };
+    const walk = this.#start(path);
+    this.#steps(walk, path, take);
+    if (walk.links === 0) known.set(path, { ...walk });
+    return walk;
+  }
+
+  #start(name: string): Walk {
+    return { position: name.startsWith("/") ? "" : this.#places.cwd, links: 0, end: null, last: "folder" };
   }
 
   #steps(walk: Walk, path: string, take: boolean): void {
