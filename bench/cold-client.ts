@@ -41,7 +41,7 @@ function processSeconds(pid: number): number {
 }
 
 async function cold(farm: QuickFarm, root: string, calls: readonly Call[], form: "files" | "text") {
-  const env = { ...(await farm.addAccount(form)), HPCC_SOURCE_FORM: form, ...profile(form) };
+  const env = { ...(await farm.addAccount(form)), HPCC_SOURCE_FORM: form };
   // The daemon, the image's namespaces and the worker are there.
   await must([HPCC, "gcc", "-c", "first.c", "-o", "first.o"], { cwd: root, env });
   const status = JSON.parse(await must([HPCC, "daemon", "status", "--json"], { cwd: root, env })) as { pid: number };
@@ -57,12 +57,6 @@ async function cold(farm: QuickFarm, root: string, calls: readonly Call[], form:
   await must([HPCC, "daemon", "stop"], { cwd: root, env });
   assert.equal(stats.outcomes.remote_compiled, calls.length, JSON.stringify(stats.reasons));
   return { wire: stats.source_wire_bytes as number, sources: stats.source_bytes as number, children, daemon };
-}
-
-/** With HPCC_BENCH_PROFILE, a folder, the daemon writes a profile of its processor time there. */
-function profile(form: string): Record<string, string> {
-  const folder = process.env["HPCC_BENCH_PROFILE"];
-  return folder === undefined ? {} : { HPCC_NODE_OPTIONS: `--cpu-prof --cpu-prof-dir=${folder}/${form}` };
 }
 
 await must([join(CHECKOUT, "scripts/fetch-debian-source.sh"), "leveldb", SOURCES]);
