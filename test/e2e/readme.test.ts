@@ -75,8 +75,8 @@ test("the five-minute start works, command by command", { timeout: START_MS + 30
     assert.match(stdout, /^set substitute-path \. \S+\/hpcc-start\/hello$/m);
     assert.match(stdout, /^row +\d+, hit$/m);
     assert.match(stdout, /^row +\d+, compile$/m);
-    assert.match(stdout, /^command +\/usr\/bin\/gcc -O2 -Wall -c /m);
-    assert.match(stdout, /^injected .*-ffile-prefix-map=\/hpcc\/project=\. .*-frandom-seed=[0-9a-f]{16} /m);
+    assert.match(stdout, /^command +\/usr\/bin\/gcc -O2 -Wall -c hello\.c /m);
+    assert.match(stdout, /^injected .*-ffile-prefix-map=\/hpcc\/project=\. .*-frandom-seed=[0-9a-f]{16}$/m);
     assert.match(stdout, /^principal +spiffe:\/\/hpcc\.local\/tenant\/acme\/user\/ann$/m);
     const rows = stdout.split("\n").filter((line) => line.split("\t").length === 9);
     // The worker's host, the VM, the compile, the hit.
