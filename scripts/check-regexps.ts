@@ -19,6 +19,7 @@ const REVIEWED: readonly (readonly [file: string, start: string, reason: string]
   ["vm/qemu/host-tsc.ts", "/^model name", SHORT],
   ["vm/qemu/host-tsc.ts", "/^flags", SHORT],
   ["vm/host/firecracker-releases.ts", "/^(?:Firecracker|Jailer) v", SHORT],
+  ["core/compile/view/test-macros.ts", "/(?:#[ \\t]*(?:define|undef", SHORT],
   ["core/identity/host-port.ts", "/^(?=.{1,253}$)", SHORT],
   ["core/compile/text/directives-only.ts", "/_Pragma\\s*", DISJOINT],
   ["core/compile/text/directives-only.ts", "/^\\s*#\\s*pragma", "anchored at the start of the text"],

@@ -43,7 +43,7 @@ test("what leads to a file is taken with each of its names, a folder that was on
   const one = tree();
   one.look(ascii("../l/y.h"));
   one.look(ascii("b/y.h"));
-  assert.deepEqual(one.links, []);
+  assert.equal(one.links.length, 0);
   one.add(ascii("../l/y.h"));
   one.add(ascii("b/y.h"));
   assert.deepEqual(
