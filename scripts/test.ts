@@ -110,9 +110,19 @@ const FIRECRACKER = findFirecracker() !== null;
 const LAB_PARK_CYCLES = FIRECRACKER ? 5 : PARK_CYCLES;
 
 /** End-to-end tests whose work is compiling, and which ask for results alone. */
-const BUILD_TESTS = ["corpus", "other-images", "pitfalls", "real-project", "users", "views"].map(
-  (name) => `test/e2e/${name}.test.ts`,
-);
+const BUILD_TESTS = [
+  "changed-while-listed",
+  "corpus",
+  "corpus-files",
+  "hostile-checkouts",
+  "other-images",
+  "pitfalls",
+  "projects",
+  "random-steps",
+  "real-project",
+  "users",
+  "views",
+].map((name) => `test/e2e/${name}.test.ts`);
 
 const LAB_SKIP = process.getuid?.() === 0 ? {} : { skip: "the KVM lab needs root" };
 
@@ -184,7 +194,7 @@ const groups: readonly Group[] = [
       ]),
   // A machine under TCG keeps one core busy: two of these files share two cores. The others look at times, memory or processes
   // in mid-build, and have the machine to themselves.
-  nodeTests("builds", BUILD_TESTS, { concurrency: 2, deadlineMinutes: 30, testMsMax: EMULATED_TEST_MS_MAX }),
+  nodeTests("builds", BUILD_TESTS, { concurrency: 2, deadlineMinutes: 40, testMsMax: EMULATED_TEST_MS_MAX }),
   nodeTests("end to end", ["test/e2e/**/*.test.ts"], {
     concurrency: 1,
     deadlineMinutes: 30,
