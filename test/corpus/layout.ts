@@ -195,7 +195,7 @@ const OUTPUTS: readonly Row[] = [
   {
     folder: "assembler-macro",
     files: { "main.s": '.macro load f\n.inc\\()bin "\\f"\n.endm\n.data\nload d.bin\n', "d.bin": "abc" },
-    local: "unsupported_code_directive",
+    local: "compile_failed",
     quiet: "both",
     clang: null,
   },

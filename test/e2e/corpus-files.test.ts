@@ -43,7 +43,12 @@ class Track {
 
   async #try(entry: CorpusCase, place: "own" | "shared"): Promise<void> {
     const { outcomes, what, plain } = await this.#differential.compareMiss(scenarioOf(entry), place);
-    assert.deepEqual(what, []);
+    // Both compile here, a second apart perhaps: the time itself differs.
+    const isTimed = (line: string) => entry.comesTo === "date_time_macro" && line.startsWith("miss main.o:");
+    assert.deepEqual(
+      what.filter((line) => !isTimed(line)),
+      [],
+    );
     assert.equal(outcomes[0], entry.comesTo === "remote" ? "remote_compiled" : `local: ${entry.comesTo}`);
     assert.equal(plain.stderr !== "", entry.speaks, "the compiler speaks");
     if (place === "own") this.equal[entry.comesTo === "remote" ? "remote" : "local"] += 1;

@@ -140,7 +140,7 @@ describe("exit code, stderr and object are those of a one-step compile", { concu
 test("a header that is edited all the while is compiled in one step, here", async () => {
   const track = tracks.get("gcc")!;
   const versions = ["a", "b"].map((name) => `static int h(int ${name}) { char c = ${name}; return c; }\n`);
-  const [entry] = cases.filter(({ name }) => name.startsWith("include-chain gcc"));
+  const [entry] = corpusCases().filter(({ name }) => name.startsWith("include-chain gcc"));
   await track.try({ ...entry!, files: [{ path: ascii("main.c"), bytes: Buffer.from('#include "h.h"\n') }] });
   const header = join(track.project, "h.h");
   let edits = 0;

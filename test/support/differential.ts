@@ -226,7 +226,7 @@ interface InjectedWords {
 function injectedWords(executed: readonly string[] = []): InjectedWords {
   return {
     seed: executed.filter((word) => word.startsWith("-frandom-seed=")),
-    ownPaths: executed.length > 0 && !executed.some((word) => word.includes("/hpcc/")),
+    ownPaths: executed.length > 0 && !executed.some((word) => word.includes("=/hpcc/project")),
   };
 }
 
