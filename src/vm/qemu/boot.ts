@@ -27,11 +27,40 @@ export interface QemuBootSpec {
   readonly vcpus: number;
 }
 
-/** Boots a machine; throws `vm.boot`, or the signal's reason when it aborts. */
+/**
+ * Boots a machine; throws `vm.boot`, or the signal's reason when it aborts. QEMU before 8.1, emulating, can leave both processors of a
+ * guest in one breakpoint for ever while the guest's kernel patches its code: a machine that is silent for half of the deadline is
+ * followed by a second one.
+ */
 export async function bootQemu(
   context: QemuBootContext,
   spec: QemuBootSpec,
   signal: AbortSignal,
+): Promise<QemuMachine> {
+  const { bootDeadlineMs } = context;
+  if (context.accelerator !== "tcg") return bootOnce(context, spec, { signal, deadlineMs: bootDeadlineMs });
+  const deadlines = [bootDeadlineMs / 2, bootDeadlineMs];
+  return trySecond(() => bootOnce(context, spec, { signal, deadlineMs: deadlines.shift()! }), isSilent);
+}
+
+/** Tries once more after a failure of one kind. */
+export async function trySecond<T>(attempt: () => Promise<T>, again: (error: unknown) => boolean): Promise<T> {
+  try {
+    return await attempt();
+  } catch (error) {
+    if (!again(error)) throw error;
+    return attempt();
+  }
+}
+
+function isSilent(error: unknown): boolean {
+  return error instanceof HpccError && error.code === "vm.boot" && error.details["silent"] === true;
+}
+
+async function bootOnce(
+  context: QemuBootContext,
+  spec: QemuBootSpec,
+  { signal, deadlineMs }: { readonly signal: AbortSignal; readonly deadlineMs: number },
 ): Promise<QemuMachine> {
   signal.throwIfAborted();
   const startedMs = context.clock.monotonicMs();
@@ -39,7 +68,7 @@ export async function bootQemu(
   const uid = process.getuid?.() === 0 ? UID_FIRST + (randomBytes(4).readUInt32LE() % UID_COUNT) : null;
   const hull = new Hull(context, id, await makeVmFolder(context.vmsFolder, id, uid));
   const deadline = new AbortController();
-  const timer = context.clock.after(context.bootDeadlineMs, () => deadline.abort());
+  const timer = context.clock.after(deadlineMs, () => deadline.abort());
   try {
     const failed = new AbortController();
     void hull.lost.then((detail) => failed.abort(new HpccError("vm.boot", detail)));
@@ -73,11 +102,15 @@ export async function bootQemu(
     const tail = await hull.dismantle();
     if (signal.aborted) throw signal.reason;
     const why = deadline.signal.aborted
-      ? `its agent did not answer within ${context.bootDeadlineMs} ms`
+      ? `its agent did not answer within ${deadlineMs} ms`
       : cause instanceof Error
         ? cause.message
         : String(cause);
-    throw new HpccError("vm.boot", `a microVM did not boot: ${why}${tail === "" ? "" : `\n${tail}`}`, { cause });
+    const details = { silent: deadline.signal.aborted };
+    throw new HpccError("vm.boot", `a microVM did not boot: ${why}${tail === "" ? "" : `\n${tail}`}`, {
+      cause,
+      details,
+    });
   } finally {
     timer.cancel();
   }
