@@ -117,7 +117,10 @@ export async function runInSandbox(
     const names = new Set(await readdir(base));
     const own = [...names].flatMap((name) => ["--bind", `${base}/${name}`, `/${name}`]);
     const mounts = [...(await imageMounts(rootfs, names)), ...own];
-    const script = `cd ${shellWord(request.cwd)} && exec ${request.argv.map(shellWord).join(" ")}`;
+    // The shell's own word for the folder is not the request's.
+    const pwd = request.environment.find((entry) => entry.startsWith("PWD="))?.slice("PWD=".length);
+    const place = pwd === undefined ? "unset PWD" : `export PWD=${shellWord(pwd)}`;
+    const script = `cd ${shellWord(request.cwd)} && ${place} && exec ${request.argv.map(shellWord).join(" ")}`;
     const env = Object.fromEntries(request.environment.map((entry) => entry.split(/=(.*)/s).slice(0, 2)));
     const child = spawn("bwrap", [...mounts, "--", "/bin/sh", "-c", script], {
       env,
