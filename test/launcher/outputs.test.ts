@@ -264,3 +264,16 @@ test("access lists of the destination's folder count as for any new file", async
   assert.equal(statSync(join(folder.work, "group/a.o")).gid, statSync(join(folder.work, "group")).gid);
   rmSync(join(folder.work, "group"), { recursive: true });
 });
+
+test("of two files the later is never the older, whatever was there", async () => {
+  const text = (destination: string, manner: OutputManner) => inlineFile(destination, "new", { manner });
+  for (const before of [":", "echo old > a.d", "echo old > a.d; echo old > a.o", "echo old > a.o"]) {
+    await using folder = new LauncherFolder();
+    const files = [text("a.d", "text"), text("a.o", "assembler")];
+    assert.equal((await write(folder, files, before)).code, 0);
+    const [dependencies, object] = files.map(
+      ({ destination }) => statSync(join(folder.work, destination), { bigint: true }).mtimeNs,
+    );
+    assert.ok(object! >= dependencies!, before);
+  }
+});

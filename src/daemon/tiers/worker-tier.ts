@@ -85,18 +85,19 @@ async function outputsOf(
 ): Promise<Stage<OutputsMessage>> {
   const { request, project, place } = prepared;
   const { invocation } = request;
+  // The object last: make takes it for newer than its dependency file, as the compiler leaves it.
   const files: OutputFile[] = [];
-  for (const { index, file, size, executable } of result.exitCode === 0 ? result.outputs : []) {
-    const delivery = job.deliveries[index];
-    if (delivery === undefined) throw new HpccError("job.failed", "the worker gave an output that nobody asked for");
-    const content = await contentOf(file, size);
-    files.push({ destination: delivery.destination, content, executable, manner: delivery.manner });
-  }
   if (invocation.dependencies !== null && job.dependencyText !== null) {
     const text = hostDependencies(job.dependencyText, project, place, request);
     if (text.kind === "bypass") return text;
     const content = { kind: "inline", bytes: bytesOf(text.value) } as const;
     files.push({ destination: invocation.dependencies.file, content, executable: false, manner: "text" });
+  }
+  for (const { index, file, size, executable } of result.exitCode === 0 ? result.outputs.toReversed() : []) {
+    const delivery = job.deliveries[index];
+    if (delivery === undefined) throw new HpccError("job.failed", "the worker gave an output that nobody asked for");
+    const content = await contentOf(file, size);
+    files.push({ destination: delivery.destination, content, executable, manner: delivery.manner });
   }
   const shown = (text: ByteString) =>
     text === "" ? null : ({ kind: "inline", bytes: bytesOf(mapDiagnostics(text, request.spelled)) } as const);

@@ -39,7 +39,7 @@ fn fault_of(destination: &[u8]) -> impl Fn(io::Error) -> Fault + '_ {
     move |error| Fault::io("write", destination, &error)
 }
 
-/// Writes all files, or none under their names. `interrupted` is asked between files; `before_waiting` is called before
+/// Writes all files, or none under their names; of two the later one is never the older. `interrupted` is asked between files; `before_waiting` is called before
 /// anything that may wait for somebody else (a fifo).
 pub fn write_files(
     files: &[OutputFile],
@@ -68,10 +68,27 @@ pub fn write_files(
     if !in_place.is_empty() {
         before_waiting();
     }
-    for file in in_place {
+    for file in &in_place {
         write_in_place(file)?;
     }
+    if !in_place.is_empty() {
+        make_newest(files, &in_place);
+    }
     Ok(None)
+}
+
+/// Files that were renamed are older than those written in place after them: make would take an object for older than its
+/// dependency file.
+fn make_newest(files: &[OutputFile], in_place: &[&OutputFile]) {
+    let flags = libc::O_RDONLY | libc::O_NOCTTY | libc::O_NONBLOCK | libc::O_NOFOLLOW;
+    for file in files {
+        if in_place.iter().any(|other| std::ptr::eq(*other, file)) {
+            continue;
+        }
+        if let Ok(renamed) = sys::open(&file.destination, flags, 0) {
+            let _ = sys::touch(renamed.as_fd());
+        }
+    }
 }
 
 /// Decides by what is there. Errors are those that the compiler would have met.
