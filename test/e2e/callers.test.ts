@@ -150,7 +150,7 @@ describe("a launcher of another version", () => {
       const log = join(user.env["HPCC_STATE_DIR"]!, "fallbacks.log");
       rmSync(log, { force: true });
       try {
-        const env = { HPCC_RUNTIME_DIR: runtime };
+        const env = { HPCC_RUNTIME_DIR: runtime, HPCC_FALLBACK: "image" };
         const called = await user.run([HPCC, ...argv], { cwd: project, env });
         assert.equal(calls(), 1);
         assert.equal(called.code, 0, called.stderr);
