@@ -210,7 +210,7 @@ const VARIANTS: readonly Row[] = [
     clang: "traditional_preprocessing",
   },
   { folder: "macro-expansion", flags: "-C", gcc: "preprocessing_control", clang: "preprocessing_control" },
-  { folder: "date", flags: "-w", gcc: "date_time_macro", clang: "date_time_macro" },
+  { folder: "date", flags: "-w", gcc: "date_time_macro", clang: "date_time_macro", local: "date_time_macro" },
   { folder: "fix-its", flags: "-fdiagnostics-format=json", gcc: "diagnostics_format", clang: "diagnostics_format" },
   { folder: "format", flags: "-fno-diagnostics-show-option", gcc: "unfaithful_diagnostics" },
 ];

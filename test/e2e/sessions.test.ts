@@ -131,7 +131,10 @@ test("what a tenant sends is in no log of any program, at the level that says mo
   assert.ok(logs.length >= 3, `only ${logs.join(" ")}`);
   for (const name of logs) {
     const text = readFileSync(join(farm.folder, name), "latin1");
-    for (const [what, canary] of Object.entries(sent)) assert.ok(!text.includes(canary), `${what} is in ${name}`);
+    // A row's command makes the object again: it holds the call's own words and include paths.
+    const command = name.includes("/audit/") ? ["macro", "environment"] : [];
+    for (const [what, canary] of Object.entries(sent))
+      assert.equal(text.includes(canary), command.includes(what), `${what} in ${name}`);
   }
 });
 
