@@ -68,7 +68,7 @@ const FLAGS: Readonly<Record<string, string>> = {
   sanitizers: "-O1 -g -fsanitize=address,undefined",
 };
 /** What runs by default. */
-const SPREAD = ["lua gcc -O2 -g shared", "zstd gcc -O2 -g own", "json-c clang -O2 -g shared", "fmt gcc -O2 -g own"];
+const SPREAD = ["lua gcc -O2 -g shared", "json-c clang -O2 -g shared", "fmt gcc -O2 -g own"];
 const wanted = process.env["HPCC_TEST_PROJECTS"] ?? "";
 const report = process.env["HPCC_TEST_PROJECTS_REPORT"];
 
