@@ -9,7 +9,7 @@ import { zstdDecompressSync } from "node:zlib";
 import { decodeSourceManifest } from "../../src/core/action/source-manifest.ts";
 import type { Digest } from "../../src/core/digest/digest.ts";
 import type { PreparedJob } from "../../src/daemon/call/remote-job.ts";
-import { rootfsPath } from "../../src/image/rootfs.ts";
+import { ImageStore } from "../../src/image/image-store.ts";
 import { HPCC, IMAGE_FOLDER, runCommand } from "../support/farm.ts";
 import { type Point, PreparedRace } from "../support/prepared-race.ts";
 
@@ -81,7 +81,7 @@ before(async () => {
   const argv = [HPCC, "image", "build", "--from-host", "--tag", "e2e-both", "--quiet"];
   const built = await runCommand([...argv, "--compiler", "gcc", "--compiler", "clang"], { env });
   assert.equal(built.code, 0, built.stderr);
-  race = new PreparedRace(rootfsPath(IMAGE_FOLDER, { digest: built.stdout.trim() as Digest }));
+  race = new PreparedRace(await new ImageStore(IMAGE_FOLDER).rootfs(built.stdout.trim() as Digest));
 });
 
 after(() => race?.[Symbol.dispose]());

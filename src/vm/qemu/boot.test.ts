@@ -1,24 +1,75 @@
+// Boots that end before there is a machine. Those that work are the VM tests'.
 import assert from "node:assert/strict";
-import { test } from "node:test";
-import { trySecond } from "./boot.ts";
+import { mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, describe, it } from "node:test";
+import { ManualClock } from "../../base/clock.ts";
+import { HpccError } from "../../base/errors.ts";
+import { type LogFields, SILENT_LOGGER } from "../../base/log.ts";
+import { sha256 } from "../../core/digest/digest.ts";
+import { DEFAULT_AGENT_DEADLINES } from "../agent/limits.ts";
+import { bootQemu } from "./boot.ts";
+import type { QemuBootContext } from "./context.ts";
+import { Hull } from "./hull.ts";
 
-test("a failure of the kind is tried once more, any other and the second one are thrown", async () => {
-  const failing = (errors: (string | null)[]) => {
-    let calls = 0;
-    const attempt = async () => {
-      const error = errors[calls++] ?? null;
-      if (error !== null) throw new Error(error);
-      return calls;
-    };
-    return { attempt, calls: () => calls };
+const folder = mkdtempSync(join(tmpdir(), "hpcc-qemu-boot-"));
+after(() => rmSync(folder, { recursive: true }));
+const { signal } = new AbortController();
+const SPEC = { rootfs: null, memoryBytes: 2 ** 28, vcpus: 1 };
+
+function setUp(vmsFolder: string) {
+  const clock = new ManualClock();
+  const errors: (readonly [string, LogFields | undefined])[] = [];
+  const context: QemuBootContext = {
+    programs: { qemu: "/bin/false", vsockDevice: "/bin/false", qemuVersion: "none" },
+    openStream: () => assert.fail("nothing is dialled"),
+    guest: {
+      kernel: "/dev/null",
+      initramfs: "/dev/null",
+      kernelDigest: sha256(Buffer.from("none")),
+      initramfsDigest: sha256(Buffer.from("none")),
+      agentDigest: sha256(Buffer.from("none")),
+      kernelPackage: null,
+      locked: false,
+    },
+    accelerator: "tcg",
+    vcpusMax: 1,
+    tscKhz: 1,
+    vmsFolder,
+    outputsFolder: folder,
+    bootDeadlineMs: 60_000,
+    deadlines: DEFAULT_AGENT_DEADLINES,
+    clock,
+    logger: { ...SILENT_LOGGER, error: (event, fields) => void errors.push([event, fields]) },
   };
-  const silent = (error: unknown) => error instanceof Error && error.message === "silent";
-  assert.equal(await trySecond(failing([]).attempt, silent), 1);
-  assert.equal(await trySecond(failing(["silent"]).attempt, silent), 2);
-  const twice = failing(["silent", "silent", null]);
-  await assert.rejects(trySecond(twice.attempt, silent), { message: "silent" });
-  assert.equal(twice.calls(), 2);
-  const other = failing(["lost", null]);
-  await assert.rejects(trySecond(other.attempt, silent), { message: "lost" });
-  assert.equal(other.calls(), 1);
+  return { clock, context, errors };
+}
+
+describe("a QEMU boot", () => {
+  it("whose folder cannot be made leaves no timer", async () => {
+    const { clock, context } = setUp(join(folder, "absent"));
+    await assert.rejects(bootQemu(context, SPEC, signal), { code: "ENOENT" });
+    assert.equal(clock.pendingTimers, 0);
+  });
+
+  it("whose first process ends says so, and leaves neither folder nor timer", async () => {
+    const { clock, context } = setUp(folder);
+    await assert.rejects(
+      bootQemu(context, SPEC, signal),
+      (error) => error instanceof HpccError && error.code === "vm.boot" && /exited with code 1/.test(error.message),
+    );
+    assert.deepEqual(readdirSync(folder), []);
+    assert.equal(clock.pendingTimers, 0);
+  });
+});
+
+describe("what a machine is made of", () => {
+  it("is dismantled also when its folder stays, which is logged and hides no reason", async () => {
+    const { context, errors } = setUp(folder);
+    const remove = () => Promise.reject(new Error("EBUSY"));
+    const stuck = { path: "/vms/1", shared: "/vms/1/shared", takePrivate: remove, removeShared: remove, remove };
+    assert.equal(await new Hull(context, "vm-1", stuck).dismantle(), "");
+    assert.deepEqual(errors, [["vm.leaked", { vm: "vm-1", folder: "/vms/1", error: "Error: EBUSY" }]]);
+  });
 });

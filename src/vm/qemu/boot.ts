@@ -27,40 +27,11 @@ export interface QemuBootSpec {
   readonly vcpus: number;
 }
 
-/**
- * Boots a machine; throws `vm.boot`, or the signal's reason when it aborts. QEMU before 8.1, emulating, can leave both processors of a
- * guest in one breakpoint for ever while the guest's kernel patches its code: a machine that is silent for half of the deadline is
- * followed by a second one.
- */
+/** Boots a machine; throws `vm.boot`, or the signal's reason when it aborts. */
 export async function bootQemu(
   context: QemuBootContext,
   spec: QemuBootSpec,
   signal: AbortSignal,
-): Promise<QemuMachine> {
-  const { bootDeadlineMs } = context;
-  if (context.accelerator !== "tcg") return bootOnce(context, spec, { signal, deadlineMs: bootDeadlineMs });
-  const deadlines = [bootDeadlineMs / 2, bootDeadlineMs];
-  return trySecond(() => bootOnce(context, spec, { signal, deadlineMs: deadlines.shift()! }), isSilent);
-}
-
-/** Tries once more after a failure of one kind. */
-export async function trySecond<T>(attempt: () => Promise<T>, again: (error: unknown) => boolean): Promise<T> {
-  try {
-    return await attempt();
-  } catch (error) {
-    if (!again(error)) throw error;
-    return attempt();
-  }
-}
-
-function isSilent(error: unknown): boolean {
-  return error instanceof HpccError && error.code === "vm.boot" && error.details["silent"] === true;
-}
-
-async function bootOnce(
-  context: QemuBootContext,
-  spec: QemuBootSpec,
-  { signal, deadlineMs }: { readonly signal: AbortSignal; readonly deadlineMs: number },
 ): Promise<QemuMachine> {
   signal.throwIfAborted();
   const startedMs = context.clock.monotonicMs();
@@ -68,7 +39,7 @@ async function bootOnce(
   const uid = process.getuid?.() === 0 ? UID_FIRST + (randomBytes(4).readUInt32LE() % UID_COUNT) : null;
   const hull = new Hull(context, id, await makeVmFolder(context.vmsFolder, id, uid));
   const deadline = new AbortController();
-  const timer = context.clock.after(deadlineMs, () => deadline.abort());
+  const timer = context.clock.after(context.bootDeadlineMs, () => deadline.abort());
   try {
     const failed = new AbortController();
     void hull.lost.then((detail) => failed.abort(new HpccError("vm.boot", detail)));
@@ -102,15 +73,11 @@ async function bootOnce(
     const tail = await hull.dismantle();
     if (signal.aborted) throw signal.reason;
     const why = deadline.signal.aborted
-      ? `its agent did not answer within ${deadlineMs} ms`
+      ? `its agent did not answer within ${context.bootDeadlineMs} ms`
       : cause instanceof Error
         ? cause.message
         : String(cause);
-    const details = { silent: deadline.signal.aborted };
-    throw new HpccError("vm.boot", `a microVM did not boot: ${why}${tail === "" ? "" : `\n${tail}`}`, {
-      cause,
-      details,
-    });
+    throw new HpccError("vm.boot", `a microVM did not boot: ${why}${tail === "" ? "" : `\n${tail}`}`, { cause });
   } finally {
     timer.cancel();
   }
@@ -147,7 +114,8 @@ async function startProcesses(
     for (const path of [context.guest.kernel, context.guest.initramfs, ...(spec.rootfs === null ? [] : [spec.rootfs])])
       files.push(await open(path, "r"));
     const { accelerator, tscKhz } = context;
-    const { memoryBytes, vcpus } = spec;
+    const { memoryBytes } = spec;
+    const vcpus = Math.min(spec.vcpus, context.vcpusMax);
     hull.add(
       await startChild({
         ...common,

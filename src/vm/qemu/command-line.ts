@@ -10,6 +10,8 @@ export const QEMU_FILES = { kernel: 3, initramfs: 4, rootfs: 5 } as const;
 export const DEVICE_SOCKET = "device";
 export const VSOCK_SOCKET = "vsock";
 
+/** What QEMU's q35 machine takes. */
+const VCPUS_MAX = 255;
 /** Code that TCG keeps translated; a compile of C++ needs more than the default of a small machine. */
 const TRANSLATION_BUFFER_MIB = 256;
 
@@ -35,6 +37,16 @@ const KERNEL_COMMAND_LINE = [
 /** A busy host disturbs what a kernel measures of an emulated machine, so it is told; KVM has a clock of its own for guests. */
 function emulatedClock(tscKhz: number): string[] {
   return [`tsc_early_khz=${tscKhz}`, "tsc=reliable", "no_timer_check"];
+}
+
+/**
+ * Processors of a machine. QEMU before 8.1, emulating, can leave two processors of a guest in one breakpoint for ever while the guest's
+ * kernel patches its code (mended by QEMU's commit deba78709ae8), so a machine has one there. A version that is not understood counts as old.
+ */
+export function vcpusMaxOf(accelerator: Accelerator, qemuVersion: string): number {
+  if (accelerator === "kvm") return VCPUS_MAX;
+  const [, major = "0", minor = "0"] = /version (\d{1,4})\.(\d{1,4})/.exec(qemuVersion) ?? [];
+  return Number(major) * 100 + Number(minor) >= 801 ? VCPUS_MAX : 1;
 }
 
 export interface QemuMachineSpec {

@@ -18,6 +18,8 @@ export interface QemuBootContext {
   readonly openStream: OpenStream;
   readonly guest: GuestFiles;
   readonly accelerator: Accelerator;
+  /** A machine that is asked for with more gets as many; see `vcpusMaxOf`. */
+  readonly vcpusMax: number;
   /** Rate of the host's time stamp counter. */
   readonly tscKhz: number;
   /** Folder of the machines' folders. */

@@ -14,7 +14,7 @@ import { loadGuestFiles } from "../guest-files.ts";
 import type { BootSpec, Machine, Runtime } from "../runtime.ts";
 import { sweepVmFolders } from "../vm-folder.ts";
 import { bootQemu } from "./boot.ts";
-import type { Accelerator } from "./command-line.ts";
+import { type Accelerator, vcpusMaxOf } from "./command-line.ts";
 import type { QemuBootContext, QemuPrograms } from "./context.ts";
 import { hostTscKhz } from "./host-tsc.ts";
 import { kvmIsUsable } from "./probe-kvm.ts";
@@ -64,6 +64,7 @@ export async function openQemuRuntime(options: QemuRuntimeOptions, signal: Abort
     openStream: limitFlood(streamThroughChannel(options.channelProgram)),
     guest,
     accelerator,
+    vcpusMax: vcpusMaxOf(accelerator, programs.qemuVersion),
     tscKhz,
     vmsFolder: options.vmsFolder,
     outputsFolder: options.outputsFolder,
