@@ -8,7 +8,7 @@ ifneq ($(RUSTUP_HOME),)
 export RUSTUP_HOME
 endif
 endif
-.PHONY: help setup build native bundle guest tools demo test test-kvm check clean
+.PHONY: help setup build native bundle guest tools demo test test-kvm bench check clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "%-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ test: setup ## Run every check and test
 
 test-kvm: setup ## Run the tests of VMs under KVM, in an emulated machine that has it
 	@$(NODE) scripts/test.ts lab "kvm lab" firecracker
+
+bench: setup ## Time local use against the newest ccache, sccache and zccache
+	@$(NODE) bench/local.ts
 
 check: ## Format, types, lint, layers, dead code, drift
 	@$(NODE) scripts/check.ts

@@ -1,0 +1,257 @@
+// Local use of hpcc against the newest ccache, sccache and zccache, on the rows of docs/performance.md: interleaved, in one run, with the floor
+// (starting /bin/true) taken off. Each has a cache of its own in a folder that goes afterwards. With --write the table of the page is renewed.
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { availableParallelism, loadavg, tmpdir } from "node:os";
+import { join } from "node:path";
+import { CHECKOUT, HPCC, runCommand } from "../test/support/farm.ts";
+
+/** A call is repeated this often in a turn, and each tool has this many turns. */
+const CALLS_PER_TURN = 20;
+const TURNS = 15;
+const BUILD_TURNS = 3;
+const PROJECT = "fmtlib";
+const PEERS = ["ccache", "sccache", "zccache"] as const;
+type Tool = "plain" | "hpcc" | (typeof PEERS)[number];
+const CACHES: readonly Exclude<Tool, "plain">[] = ["hpcc", ...PEERS];
+
+const work = mkdtempSync(join(tmpdir(), "hpcc-bench-"));
+const peers = join(CHECKOUT, ".cache/peers");
+const spawnLoop = join(work, "spawn-loop");
+
+/** What a launcher of that tool is, and its surroundings: caches, sockets and configuration of its own. */
+function launcherOf(tool: Tool): string[] {
+  if (tool === "plain") return [];
+  return [tool === "hpcc" ? HPCC : join(peers, "bin", tool)];
+}
+
+function environmentOf(tool: Tool): Record<string, string> {
+  const home = join(work, "home", tool);
+  mkdirSync(home, { recursive: true });
+  const own: Record<string, string> =
+    tool === "sccache"
+      ? { SCCACHE_DIR: join(home, "cache"), SCCACHE_SERVER_UDS: join(home, "socket") }
+      : tool === "ccache"
+        ? { CCACHE_DIR: join(home, "cache") }
+        : tool === "zccache"
+          ? { ZCCACHE_CACHE_DIR: join(home, "cache") }
+          : { HPCC_RUNTIME_DIR: join(home, "run"), HPCC_STATE_DIR: join(home, "state") };
+  return { PATH: process.env["PATH"] ?? "/usr/bin:/bin", HOME: home, LC_ALL: "C.UTF-8", ...own };
+}
+
+async function must(argv: readonly string[], options: { cwd?: string; env?: Record<string, string> }): Promise<string> {
+  const ran = await runCommand(argv, options);
+  assert.equal(ran.code, 0, `${argv.join(" ")}: ${ran.stdout}${ran.stderr}`);
+  return ran.stdout;
+}
+
+/** Times of calls in milliseconds. */
+async function times(argv: readonly string[], cwd: string, tool: Tool): Promise<number[]> {
+  const out = await must([spawnLoop, String(CALLS_PER_TURN), ...argv], { cwd, env: environmentOf(tool) });
+  return out
+    .trim()
+    .split("\n")
+    .map((line) => Number(line) / 1e6);
+}
+
+function median(values: readonly number[]): number {
+  const sorted = values.toSorted((a, b) => a - b);
+  return sorted[Math.floor(sorted.length / 2)] ?? Number.NaN;
+}
+
+/** Half of the values lie in this range. */
+function spread(values: readonly number[]): string {
+  const sorted = values.toSorted((a, b) => a - b);
+  const at = (share: number) => sorted[Math.floor((sorted.length - 1) * share)]!.toFixed(2);
+  return `${at(0.25)}-${at(0.75)}`;
+}
+
+interface Row {
+  readonly work: string;
+  readonly bar: string;
+  /** What is compared, by tool. */
+  readonly figures: ReadonlyMap<string, string>;
+  readonly ratio: string;
+}
+
+/** Hits of one call: medians less the floor. */
+async function hits(name: string, bar: string, argv: readonly string[], cwd: string): Promise<Row> {
+  const all = new Map<Tool | "floor", number[]>();
+  for (const tool of CACHES)
+    for (let i = 0; i < 3; i += 1) await must([...launcherOf(tool), ...argv], { cwd, env: environmentOf(tool) });
+  for (let turn = 0; turn < TURNS; turn += 1) {
+    all.set("floor", [...(all.get("floor") ?? []), ...(await times(["/bin/true"], cwd, "plain"))]);
+    for (const tool of CACHES) {
+      const found = await times([...launcherOf(tool), ...argv], cwd, tool);
+      all.set(tool, [...(all.get(tool) ?? []), ...found]);
+    }
+  }
+  const floor = median(all.get("floor")!);
+  const above = (tool: Tool) => Math.max(0, median(all.get(tool)!) - floor);
+  const fastest = PEERS.toSorted((a, b) => above(a) - above(b))[0]!;
+  const figures = new Map(
+    CACHES.map((tool) => [tool as string, `${above(tool).toFixed(2)} (${spread(all.get(tool)!)})`]),
+  );
+  figures.set("floor", floor.toFixed(2));
+  return { work: name, bar, figures, ratio: `${(above("hpcc") / above(fastest)).toFixed(2)} of ${fastest}` };
+}
+
+/** Hits a second from one process and from one for each core. */
+async function throughput(argv: readonly string[], cwd: string): Promise<Row> {
+  const cores = availableParallelism();
+  const run = async (tool: Tool, processes: number) => {
+    const from = performance.now();
+    const loops = Array.from({ length: processes }, (_, i) => {
+      const own = join(cwd, `process-${i}`);
+      mkdirSync(own, { recursive: true });
+      cpSync(join(cwd, "two.c"), join(own, "two.c"));
+      const loop = [spawnLoop, "100", ...launcherOf(tool), ...argv];
+      return must(loop, { cwd: own, env: environmentOf(tool) });
+    });
+    await Promise.all(loops);
+    return (processes * 100_000) / (performance.now() - from);
+  };
+  const figures = new Map<string, string>();
+  const growth = new Map<Tool, number>();
+  for (const tool of CACHES) {
+    await run(tool, cores);
+    const [one, many] = [await run(tool, 1), await run(tool, cores)];
+    growth.set(tool, many / one);
+    figures.set(tool, `${one.toFixed(0)}/s, ${many.toFixed(0)}/s`);
+  }
+  const ratio = `grows ${growth.get("hpcc")!.toFixed(2)} times, ccache's ${growth.get("ccache")!.toFixed(2)}`;
+  return { work: `local hits a second, 1 process and ${cores}`, bar: "grows as ccache's", figures, ratio };
+}
+
+/** Builds of a real project. */
+async function builds(): Promise<Row[]> {
+  execFileSync(join(CHECKOUT, "scripts/fetch-debian-source.sh"), [PROJECT, join(CHECKOUT, ".cache/sources")]);
+  const seconds = new Map<string, number[]>();
+  const note = (key: string, value: number) => seconds.set(key, [...(seconds.get(key) ?? []), value]);
+  const tools: readonly Tool[] = ["plain", ...CACHES];
+  const source = join(work, "project");
+  cpSync(join(CHECKOUT, ".cache/sources", PROJECT), source, { recursive: true });
+  for (let turn = 0; turn < BUILD_TURNS; turn += 1)
+    for (const tool of tools) {
+      const build = join(work, `build-${tool}-${turn}`);
+      const env = environmentOf(tool);
+      const launcher = tool === "plain" ? [] : [`-DCMAKE_CXX_COMPILER_LAUNCHER=${launcherOf(tool).join(";")}`];
+      await must(["cmake", "-S", source, "-B", build, "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Release", ...launcher], {
+        env,
+      });
+      const ninja = async (key: string) => {
+        const from = performance.now();
+        await must(["ninja", "-C", build, "-j2"], { env });
+        note(`${key} ${tool}`, (performance.now() - from) / 1000);
+      };
+      await forget(tool);
+      await ninja("cold");
+      for (let warm = 0; warm < 2; warm += 1) {
+        await must(["ninja", "-C", build, "-t", "clean"], { env });
+        await ninja("warm");
+      }
+      rmSync(build, { recursive: true });
+    }
+  const of = (key: string, tool: Tool) => median(seconds.get(`${key} ${tool}`)!);
+  const row = (key: string, name: string, bar: string, ratio: string): Row => {
+    const cell = (tool: Tool) => `${of(key, tool).toFixed(2)} s (${spread(seconds.get(`${key} ${tool}`)!)})`;
+    return { work: name, bar, figures: new Map(tools.map((tool) => [tool, cell(tool)])), ratio };
+  };
+  const share = (key: string, tool: Tool) => `${(of(key, "hpcc") / of(key, tool)).toFixed(2)} of ${tool}`;
+  return [
+    row(
+      "warm",
+      `warm rebuild of ${PROJECT}, ninja -j2`,
+      "0.7 of ccache, 0.3 of sccache",
+      `${share("warm", "ccache")}, ${share("warm", "sccache")}`,
+    ),
+    row(
+      "cold",
+      `cold build of ${PROJECT}, ninja -j2`,
+      "1.03 of plain, no more than the best peer",
+      `${share("cold", "plain")}, ${share("cold", "ccache")}`,
+    ),
+  ];
+}
+
+/** Empties a tool's cache. */
+async function forget(tool: Tool): Promise<void> {
+  const env = environmentOf(tool);
+  if (tool === "hpcc") await must([HPCC, "clean"], { env });
+  if (tool === "ccache") await must([...launcherOf(tool), "--clear"], { env });
+  if (tool === "zccache") await must([...launcherOf(tool), "clear"], { env });
+  if (tool !== "sccache") return;
+  await runCommand([...launcherOf(tool), "--stop-server"], { env });
+  rmSync(join(work, "home/sccache/cache"), { recursive: true, force: true });
+}
+
+/** Ends the daemons that the calls started. */
+async function end(): Promise<void> {
+  await runCommand([HPCC, "daemon", "stop"], { env: environmentOf("hpcc") });
+  await runCommand([...launcherOf("sccache"), "--stop-server"], { env: environmentOf("sccache") });
+  await runCommand([...launcherOf("zccache"), "stop"], { env: environmentOf("zccache") });
+  rmSync(work, { recursive: true, force: true });
+}
+
+function table(rows: readonly Row[]): string {
+  const columns = ["hpcc", ...PEERS, "plain"];
+  const lines = rows.map(
+    ({ work: name, bar, figures, ratio }) =>
+      `| ${[name, bar, ratio, ...columns.map((column) => figures.get(column) ?? "")].join(" | ")} |`,
+  );
+  return [`| work | bar | hpcc | ${columns.join(" | ")} |`, `|${"---|".repeat(columns.length + 3)}`, ...lines].join(
+    "\n",
+  );
+}
+
+async function versionsOf(): Promise<string> {
+  const versions = await Promise.all(
+    PEERS.map((tool) => must([...launcherOf(tool), "--version"], { env: environmentOf(tool) })),
+  );
+  return versions.map((text) => text.split("\n")[0]).join(", ");
+}
+
+try {
+  execFileSync(join(CHECKOUT, "bench/fetch-peers.sh"), [peers], { stdio: "inherit" });
+  execFileSync("cc", ["-O2", "-o", spawnLoop, join(import.meta.dirname, "spawn-loop.c")]);
+  const folder = join(work, "calls");
+  mkdirSync(folder);
+  writeFileSync(join(folder, "two.c"), "int two(int x) {\n  return x + 2; }\n");
+  const headers =
+    "algorithm chrono filesystem functional future iostream map memory random regex sstream thread unordered_map vector variant".split(
+      " ",
+    );
+  writeFileSync(
+    join(folder, "many.cpp"),
+    `${headers.map((name) => `#include <${name}>`).join("\n")}\nint many() { return 1; }\n`,
+  );
+  const rows = [
+    await hits(
+      "local hit, two-line C file, ms above the floor",
+      "0.25",
+      ["gcc", "-c", "-O2", "two.c", "-o", "two.o"],
+      folder,
+    ),
+    await hits(
+      "local hit, C++ file with 400 headers, ms above the floor",
+      "0.35",
+      ["g++", "-c", "-O2", "many.cpp", "-o", "many.o"],
+      folder,
+    ),
+    await throughput(["gcc", "-c", "-O2", "two.c", "-o", "two.o"], folder),
+    ...(process.argv.includes("--no-builds") ? [] : await builds()),
+  ];
+  const head = `${new Date().toISOString().slice(0, 10)}, ${availableParallelism()} cores, load ${loadavg()[0]!.toFixed(1)}; ${await versionsOf()}. Medians; half of the values lie in the range in brackets.`;
+  const text = `${head}\n\n${table(rows)}`;
+  console.log(text);
+  if (process.argv.includes("--write")) {
+    const page = join(CHECKOUT, "docs/performance.md");
+    const [from, to] = ["<!-- bench/local.ts -->", "<!-- end -->"];
+    const old = readFileSync(page, "utf8");
+    assert.ok(old.includes(from) && old.includes(to), "docs/performance.md has the marks of the table");
+    writeFileSync(page, `${old.slice(0, old.indexOf(from) + from.length)}\n${text}\n${old.slice(old.indexOf(to))}`);
+  }
+} finally {
+  await end();
+}
