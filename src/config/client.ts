@@ -8,7 +8,7 @@ import { type HostPort, parseHostPort } from "../core/identity/host-port.ts";
 import { ISOLATIONS, type Isolation } from "../core/isolation.ts";
 import { type Directories, type Environment, resolveDirectories } from "./directories.ts";
 import { type Loaded, loadConfig } from "./load.ts";
-import { BOOLEAN, integer, listOf, oneOf, optional, PATH, tableOf, text } from "./value.ts";
+import { BOOLEAN, byteSize, integer, listOf, oneOf, optional, PATH, tableOf, text } from "./value.ts";
 
 /** The project's configuration file, in its root. */
 export const PROJECT_CONFIG = "hpcc.toml";
@@ -61,11 +61,14 @@ export interface ClientConfig {
   readonly deadlineMs: number;
   /** Remote jobs that the daemon keeps open at the same time. */
   readonly jobsMax: number;
+  /** The user's own store of results on this machine. */
+  readonly local: { readonly enabled: boolean; readonly sizeBytesMax: number };
   /** After how long without a call the daemon ends; 0 never. */
   readonly daemonIdleMs: number;
   readonly logLevel: "debug" | "info" | "warn" | "error";
 }
 
+const MEBIBYTE = 1024 ** 2;
 const EXTRA_ROOT_NAME = /^[a-z0-9][a-z0-9_-]{0,31}$/;
 const DIGEST = text('a digest, "sha256:" and 64 hex digits', (value) => parseDigest(value, "image"));
 const NO_ROOTS: ReadonlyMap<string, string> = new Map();
@@ -111,6 +114,8 @@ export const CLIENT_SCHEMA = {
     project: true,
   },
   "limits.jobs_max": { kind: integer(1, 1_000), fallback: 256, variable: "HPCC_JOBS_MAX", project: true },
+  "local.enabled": { kind: BOOLEAN, fallback: true, variable: "HPCC_LOCAL" },
+  "local.size_max": { kind: byteSize(MEBIBYTE, 1024 ** 5), fallback: 5 * 1024 ** 3, variable: "HPCC_LOCAL_SIZE_MAX" },
   "daemon.idle_ms": { kind: integer(0, 86_400_000), fallback: 3_600_000, variable: "HPCC_DAEMON_IDLE_MS" },
   "daemon.log_level": {
     kind: oneOf(["debug", "info", "warn", "error"]),
@@ -178,6 +183,7 @@ function toConfig(loaded: Loaded<typeof CLIENT_SCHEMA>): ClientConfig {
     extraRoots: [...values.extra_roots].map(([name, path]) => ({ name, host: byteStringOfText(path) })),
     deadlineMs: values["limits.deadline_ms"],
     jobsMax: values["limits.jobs_max"],
+    local: { enabled: values["local.enabled"], sizeBytesMax: values["local.size_max"] },
     daemonIdleMs: values["daemon.idle_ms"],
     logLevel: values["daemon.log_level"],
   };

@@ -46,6 +46,7 @@ describe("configuration", () => {
       directories: {
         runtime: "/r",
         state: "/s",
+        cache: "/c",
         images: "/i",
         userConfig: join(folder, "user.toml"),
         systemConfig: join(folder, "system.toml"),
@@ -212,6 +213,7 @@ describe("configuration", () => {
       directories: {
         runtime: "",
         state: "",
+        cache: "",
         images: "",
         userConfig: join(folder, "none"),
         systemConfig: join(folder, "none"),
@@ -323,10 +325,15 @@ test("directories follow HPCC_*, then XDG, then the home folder", () => {
   assert.deepEqual(home, {
     runtime: "/tmp/hpcc-7",
     state: "/home/ann/.local/state/hpcc",
+    cache: "/home/ann/.cache/hpcc",
     images: "/home/ann/.local/share/hpcc/images",
     userConfig: "/home/ann/.config/hpcc/config.toml",
     systemConfig: "/etc/hpcc/config.toml",
   });
+  assert.equal(resolveDirectories({ HOME: "/h", XDG_CACHE_HOME: "/x/cache" }, 7).cache, "/x/cache/hpcc");
+  assert.equal(resolveDirectories({ HOME: "/h", HPCC_CACHE_DIR: "/big" }, 7).cache, "/big");
+  const noHome = { HPCC_STATE_DIR: "/s", HPCC_IMAGE_DIR: "/i", HPCC_CONFIG: "/c.toml" };
+  assert.equal(resolveDirectories(noHome, 7).cache, "/s/cache");
   const xdg = { XDG_RUNTIME_DIR: "/run/u", XDG_STATE_HOME: "/xs", XDG_DATA_HOME: "/xd/", XDG_CONFIG_HOME: "/xc" };
   const fromXdg = resolveDirectories(xdg, 7);
   assert.deepEqual(

@@ -10,6 +10,8 @@ export interface Directories {
   readonly runtime: string;
   /** Plans, records, caches. */
   readonly state: string;
+  /** The local store. */
+  readonly cache: string;
   /** Images: `oci/`, `rootfs/<hex>`, `squashfs/<hex>.sqfs`. */
   readonly images: string;
   /** The user's configuration file, which need not exist. */
@@ -30,10 +32,17 @@ export function resolveDirectories(env: Environment, uid: number): Directories {
   };
   const under = (variable: string, folder: string, leaf: string) =>
     `${absolute(env, variable) ?? `${home()}/${folder}`}/${leaf}`;
+  const state = absolute(env, "HPCC_STATE_DIR") ?? under("XDG_STATE_HOME", ".local/state", "hpcc");
   const xdgRuntime = absolute(env, "XDG_RUNTIME_DIR");
   return {
     runtime: absolute(env, "HPCC_RUNTIME_DIR") ?? (xdgRuntime === null ? `/tmp/hpcc-${uid}` : `${xdgRuntime}/hpcc`),
-    state: absolute(env, "HPCC_STATE_DIR") ?? under("XDG_STATE_HOME", ".local/state", "hpcc"),
+    state,
+    // Nobody has to name it who has named the others.
+    cache:
+      absolute(env, "HPCC_CACHE_DIR") ??
+      (absolute(env, "XDG_CACHE_HOME") === null && absolute(env, "HOME") === null
+        ? `${state}/cache`
+        : under("XDG_CACHE_HOME", ".cache", "hpcc")),
     images: absolute(env, "HPCC_IMAGE_DIR") ?? under("XDG_DATA_HOME", ".local/share", "hpcc/images"),
     userConfig: absolute(env, "HPCC_CONFIG") ?? under("XDG_CONFIG_HOME", ".config", "hpcc/config.toml"),
     systemConfig: SYSTEM_CONFIG,

@@ -37,6 +37,40 @@ function within(value: number, min: number, max: number): boolean {
   return value >= min && value <= max;
 }
 
+const UNIT_BYTES: Readonly<Record<string, number>> = {
+  "": 1,
+  B: 1,
+  K: 1024,
+  KB: 1e3,
+  KIB: 1024,
+  M: 1024 ** 2,
+  MB: 1e6,
+  MIB: 1024 ** 2,
+  G: 1024 ** 3,
+  GB: 1e9,
+  GIB: 1024 ** 3,
+  T: 1024 ** 4,
+  TB: 1e12,
+  TIB: 1024 ** 4,
+};
+
+/** A size in bytes; as text with a unit too, "5GiB" or "1.5 GB". */
+export function byteSize(min: number, max: number): ValueKind<number> {
+  const { parse } = integer(min, max);
+  return {
+    expected: `a size from ${min} to ${max} bytes, such as "5GiB"`,
+    parse: (value, folder) => parse(typeof value === "string" ? bytesOfText(value) : value, folder),
+    fromText: asIs,
+  };
+}
+
+/** Null for what is no size. */
+function bytesOfText(text: string): number | null {
+  const [, amount = "", unit = ""] = /^([0-9]{1,15}(?:\.[0-9]{1,6})?) ?([A-Za-z]{0,3})$/.exec(text.trim()) ?? [];
+  const unitBytes = Object.hasOwn(UNIT_BYTES, unit.toUpperCase()) ? UNIT_BYTES[unit.toUpperCase()] : undefined;
+  return amount === "" || unitBytes === undefined ? null : Math.round(Number(amount) * unitBytes);
+}
+
 export const BOOLEAN: ValueKind<boolean> = {
   expected: "true or false",
   parse: (value) => (typeof value === "boolean" ? value : undefined),

@@ -147,6 +147,7 @@ export class HostProject implements Disposable {
     const directories = {
       runtime: this.base,
       state: this.base,
+      cache: this.base,
       images: this.base,
       userConfig: none,
       systemConfig: none,

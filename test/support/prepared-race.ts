@@ -154,7 +154,7 @@ export class PreparedRace implements Disposable {
   #bound(name: string): { project: Project; place: ProjectPlace; compiler: ImageCompiler } {
     const imageRoot = byteStringOfText(this.#rootfs);
     const root = byteStringOfText(this.root);
-    const directories = { runtime: "/x", state: "/x", images: "/x", userConfig: "/x", systemConfig: "/x" };
+    const directories = { runtime: "/x", state: "/x", cache: "/x", images: "/x", userConfig: "/x", systemConfig: "/x" };
     const place: ProjectPlace = {
       paths: "own",
       view: { roots: [{ host: root, guest: root }] },

@@ -73,6 +73,7 @@ export class QuickFarm {
     return {
       runtime: join(folder, "run"),
       state: join(folder, "state"),
+      cache: join(folder, "cache"),
       images: this.#options.imageFolder,
       userConfig: join(folder, "config.toml"),
       systemConfig: join(folder, "none.toml"),
@@ -200,6 +201,7 @@ export class QuickFarm {
     const directories: Directories = {
       runtime: join(home, "run"),
       state: join(home, "state"),
+      cache: join(home, "cache"),
       images: imageFolder,
       userConfig: join(home, "config.toml"),
       systemConfig: join(home, "none.toml"),

@@ -1,7 +1,8 @@
 // Files of a store: written to a random name, renamed into place, durable when asked; corrupt ones set aside. The one
 // place where a store touches the file system.
 import { randomBytes } from "node:crypto";
-import { type FileHandle, mkdir, open, readdir, rename, rm, stat, unlink, utimes } from "node:fs/promises";
+import { constants } from "node:fs";
+import { copyFile, type FileHandle, mkdir, open, readdir, rename, rm, stat, unlink, utimes } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { HpccError } from "../../base/errors.ts";
 
@@ -74,6 +75,11 @@ export interface DiskFilesOptions {
   readonly write?: WriteAt;
 }
 
+/** Called with a new file once it stands in its place. */
+export type Placed = (handle: FileHandle) => Promise<void>;
+
+const NOTHING_MORE: Placed = async () => {};
+
 /** Files of one tenant below `root`. */
 export class DiskFiles {
   readonly root: string;
@@ -119,19 +125,47 @@ export class DiskFiles {
    * Makes a file from what `fill` writes through its argument, and renames it to the path that `fill` returns. When
    * `fill` throws, nothing is left.
    */
-  async create(durable: boolean, fill: (file: NewFile) => Promise<string>): Promise<void> {
-    const temporary = join(this.root, "tmp", randomBytes(12).toString("hex"));
-    const handle = await this.#openNew(temporary);
-    try {
+  async create(
+    durable: boolean,
+    fill: (file: NewFile) => Promise<string>,
+    placed: Placed = NOTHING_MORE,
+  ): Promise<void> {
+    const temporary = this.#temporaryPath();
+    const handle = await withFolder(temporary, () => open(temporary, "wx", FILE_MODE));
+    await this.#finish(temporary, handle, async () => {
       const target = await fill(new NewFile(handle, this.#write, durable));
       if (durable) await handle.datasync();
       await this.#renameTo(temporary, target, durable);
+      await placed(handle);
+    });
+  }
+
+  /**
+   * Like `create`, of a copy of an open file: a clone where the file system can. `examine` reads the copy and names
+   * its place; null when the copy is not wanted. The copy is no more durable than its source.
+   */
+  async createCopy(
+    source: FileHandle,
+    examine: (copy: FileHandle) => Promise<string | null>,
+    placed: Placed,
+  ): Promise<void> {
+    const temporary = this.#temporaryPath();
+    const flags = constants.COPYFILE_EXCL | constants.COPYFILE_FICLONE;
+    let handle: FileHandle;
+    try {
+      await withFolder(temporary, () => copyFile(`/proc/self/fd/${source.fd}`, temporary, flags));
+      handle = await open(temporary, "r");
     } catch (error) {
       await unlink(temporary).catch(() => {});
       throw error;
-    } finally {
-      await handle.close();
     }
+    await this.#finish(temporary, handle, async () => {
+      await handle.chmod(FILE_MODE);
+      const target = await examine(handle);
+      if (target === null) return unlink(temporary);
+      await this.#renameTo(temporary, target, false);
+      await placed(handle);
+    });
   }
 
   /** Sets an entry aside, so that it is missed from now on and can be looked at. */
@@ -156,13 +190,18 @@ export class DiskFiles {
     await utimes(path, nowMs / 1000, nowMs / 1000).catch(() => {});
   }
 
-  async #openNew(path: string): Promise<FileHandle> {
+  #temporaryPath(): string {
+    return join(this.root, "tmp", randomBytes(12).toString("hex"));
+  }
+
+  async #finish(temporary: string, handle: FileHandle, run: () => Promise<void>): Promise<void> {
     try {
-      return await open(path, "wx", FILE_MODE);
+      await run();
     } catch (error) {
-      if (!isMissing(error)) throw error;
-      await mkdir(dirname(path), { recursive: true, mode: FOLDER_MODE });
-      return open(path, "wx", FILE_MODE);
+      await unlink(temporary).catch(() => {});
+      throw error;
+    } finally {
+      await handle.close();
     }
   }
 
@@ -183,6 +222,17 @@ export class DiskFiles {
   async #syncMade(topmost: string, lowest: string): Promise<void> {
     for (let made = lowest; made.length >= topmost.length; made = dirname(made))
       await this.#folders.sync(dirname(made));
+  }
+}
+
+/** Opens or makes a file; its folder is made when it is missing. */
+async function withFolder<T>(path: string, make: () => Promise<T>): Promise<T> {
+  try {
+    return await make();
+  } catch (error) {
+    if (!isMissing(error)) throw error;
+    await mkdir(dirname(path), { recursive: true, mode: FOLDER_MODE });
+    return make();
   }
 }
 
@@ -216,5 +266,10 @@ export class NewFile {
 
   async header(bytes: Uint8Array): Promise<void> {
     await this.#write(this.#handle, bytes, 0);
+  }
+
+  /** Sets its times of last use and change; to be called last. */
+  async times(usedMs: number, changedMs: number): Promise<void> {
+    await this.#handle.utimes(usedMs / 1000, changedMs / 1000);
   }
 }
