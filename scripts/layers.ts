@@ -17,7 +17,7 @@ export const LAYERS: Readonly<Record<string, readonly string[]>> = {
   daemon: ["base", "core", "wire", "gen", "store", "image", "vm/namespace", "config"],
   scheduler: ["base", "core", "wire", "gen", "config"],
   worker: ["base", "core", "wire", "gen", "store", "image", "vm", "audit"],
-  cli: ["base", "core", "wire", "gen", "config", "audit", "image"],
+  cli: ["base", "core", "wire", "gen", "config", "audit", "image", "store/local"],
   programs: ["*"],
 };
 

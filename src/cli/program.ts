@@ -72,6 +72,7 @@ function buildProgram(host: CliHost, setExitCode: (code: number) => void): Comma
     .description("print the version")
     .action(() => output.out(`hpcc ${VERSION}\n`));
   addStats(program, host);
+  addClean(program, host);
   addDaemon(program, host);
   addDoctor(program, host, setExitCode);
   addInspect(program, host);
@@ -100,6 +101,20 @@ function addStats(program: Command, host: CliHost): void {
       const { printStats, stats } = await import("./stats.ts");
       const counts = await stats(directoriesOf(host), options.zero === true);
       host.output.out(options.json ? json(counts) : printStats(counts));
+    });
+}
+
+function addClean(program: Command, host: CliHost): void {
+  program
+    .command("clean")
+    .description("empty the local store, or remove a part of what lies there")
+    .option("--older-than <age>", "only what was not used for so long: 90m, 36h, 7d, 4w")
+    .option("--project <path>", "only what projects at or below this folder have")
+    .option("--json", "print JSON")
+    .action(async (options: { olderThan?: string; project?: string; json?: true }) => {
+      const { clean, printCleaned } = await import("./clean.ts");
+      const cleaned = await clean(directoriesOf(host), options, host.clock);
+      host.output.out(options.json ? json(cleaned) : printCleaned(cleaned));
     });
 }
 

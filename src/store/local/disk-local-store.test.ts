@@ -34,18 +34,21 @@ const PROJECT = byteStringOfText("/home/ann/projekt-ä");
 
 interface Bench {
   readonly folder: string;
+  readonly cache: string;
+  /** What this version of the layout has of it. */
   readonly root: string;
   readonly clock: ManualClock;
-  open(sizeBytesMax?: number): DiskLocalStore;
+  readonly open: (sizeBytesMax?: number) => DiskLocalStore;
 }
 
 async function onDisk(run: (bench: Bench) => Promise<void>): Promise<void> {
   const folder = await mkdtemp(join(tmpdir(), "hpcc-local-"));
-  const root = join(folder, "cache");
+  const cache = join(folder, "cache");
   const clock = new ManualClock(Date.now());
-  const open = (sizeBytesMax = GIBIBYTE) => new DiskLocalStore({ root, sizeBytesMax, clock, logger: SILENT_LOGGER });
+  const open = (sizeBytesMax = GIBIBYTE) =>
+    new DiskLocalStore({ root: cache, sizeBytesMax, clock, logger: SILENT_LOGGER });
   try {
-    await run({ folder, root, clock, open });
+    await run({ folder, cache, root: join(cache, "v1"), clock, open });
   } finally {
     await rm(folder, { recursive: true });
   }
@@ -241,21 +244,24 @@ describe("a record", () => {
 });
 
 test("a folder that is others', or open to them, is not used", () =>
-  onDisk(async ({ root, open }) => {
-    mkdirSync(root, { mode: 0o700 });
+  onDisk(async ({ cache, root, open }) => {
+    mkdirSync(root, { recursive: true, mode: 0o700 });
     const store = open();
-    chmodSync(root, 0o777);
-    await assert.rejects(store.keepBytes(BYTES), { code: "store.io" });
-    chmodSync(root, 0o755);
+    for (const folder of [cache, root]) {
+      chmodSync(folder, 0o777);
+      await assert.rejects(store.keepBytes(BYTES), { code: "store.io" });
+      chmodSync(folder, 0o755);
+    }
     assert.notEqual(await store.keepBytes(BYTES), null);
   }));
 
-test("a full disk fails the write, leaves nothing behind, and passes", () =>
-  onDisk(async ({ folder, root, open }) => {
-    if (process.getuid?.() !== 0) return;
+const NEEDS_ROOT = process.getuid?.() === 0 ? {} : { skip: "only root can mount a small disk" };
+
+test("a full disk fails the write, leaves nothing behind, and passes", NEEDS_ROOT, () =>
+  onDisk(async ({ folder, cache, root, open }) => {
     const source = join(folder, "source");
     writeFileSync(source, randomBytes(200_000));
-    using disk = new SmallDisk(root, { mebibytes: 2 });
+    using disk = new SmallDisk(cache, { mebibytes: 2 });
     const store = open();
     const before = await store.keepBytes(BYTES);
     await store.writeRecord(KEY, Buffer.from("before"), null, [before.digest]);
@@ -273,7 +279,8 @@ test("a full disk fails the write, leaves nothing behind, and passes", () =>
     }
     const kept = await store.keepFile(byteStringOfText(source));
     assert.deepEqual(await open().find(kept.digest), kept);
-  }));
+  }),
+);
 
 test("what a killed process left is swept when it is old, and not before", () =>
   onDisk(async ({ root, clock, open }) => {

@@ -1,14 +1,14 @@
 // The local store on disk: whole files by digest, records by key, below a size. Any number of processes may write, read and evict at once;
 // nothing is locked, everything is renamed into place. Its folder is the user's alone, and is not used when it is not.
 import { constants } from "node:fs";
-import { lstat, mkdir, open, rm, stat } from "node:fs/promises";
+import { lstat, open, rm } from "node:fs/promises";
 import type { ByteString } from "../../base/byte-string.ts";
 import type { Clock } from "../../base/clock.ts";
-import { HpccError } from "../../base/errors.ts";
 import type { Logger } from "../../base/log.ts";
 import { type Digest, digestHex } from "../../core/digest/digest.ts";
-import { DiskFiles, isMissing, storeError, type WriteAt } from "../disk/disk-files.ts";
+import { type DiskFiles, isMissing, storeError, type WriteAt } from "../disk/disk-files.ts";
 import { KeptFiles } from "./kept-files.ts";
+import { localFiles, prepareFolders } from "./layout.ts";
 import type { KeptFile, LocalStore } from "./local-store.ts";
 import { decodeRecord, encodeRecord, RECORD_BYTES_MAX } from "./record-codec.ts";
 import { UsageLog } from "./usage-log.ts";
@@ -52,7 +52,7 @@ export class DiskLocalStore implements LocalStore {
   /** Touches nothing yet: a folder that cannot be used fails each use, and is tried again with the next one. */
   constructor(options: DiskLocalStoreOptions) {
     this.#options = options;
-    this.#files = new DiskFiles(options.root, options.write === undefined ? {} : { write: options.write });
+    this.#files = localFiles(options.root, options.write);
     this.#usage = new UsageLog(this.#files, options.clock, options.sizeBytesMax);
     this.#kept = new KeptFiles({
       files: this.#files,
@@ -114,7 +114,7 @@ export class DiskLocalStore implements LocalStore {
 
   async #prepare(): Promise<void> {
     try {
-      await prepareFolder(this.#options.root);
+      await prepareFolders(this.#options.root);
     } catch (error) {
       this.#ready = null;
       throw error;
@@ -193,16 +193,6 @@ export class DiskLocalStore implements LocalStore {
     if (removal.paths.length > 0)
       logger.info("local.evicted", { records: removal.records, files: removal.files, bytes: removal.bytes });
   }
-}
-
-/** Others' files must not be there to be handed out, nor may others write. */
-export async function prepareFolder(root: string): Promise<void> {
-  await mkdir(root, { recursive: true, mode: 0o700 });
-  const info = await stat(root);
-  if (info.uid !== process.geteuid?.() || (info.mode & 0o022) !== 0)
-    throw new HpccError("store.io", `${root} belongs to another user, or others may write to it`, {
-      hint: "Give it to this user alone (chmod 700), or set HPCC_CACHE_DIR.",
-    });
 }
 
 /** A string tells what is wrong with it. */
