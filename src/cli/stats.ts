@@ -18,6 +18,8 @@ const OUTCOMES = {
   remote_hit: "from a worker's cache",
   remote_compiled: "compiled by a worker",
   remote_joined: "joined to an equal compile",
+  local_hit: "from the local store",
+  local_compiled: "compiled here, kept",
   local: "local, in the image",
   host: "by the host's compiler",
   refused: "refused",

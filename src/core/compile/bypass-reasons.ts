@@ -53,6 +53,11 @@ export const BYPASS_REASONS = {
   unknown_driver:
     "The image's program of that name is a script or a driver that hpcc does not know (`c99`, `cpp`); it runs as it is.",
   mount_namespace: "The call comes from another mount namespace than the daemon's, where paths may mean other files.",
+  unknown_compiler:
+    "Without an image: the compiler is neither GCC nor Clang itself (a script, another cache's link), or what it is made of cannot be told.",
+  terminal_diagnostics:
+    "Without an image: the compiler speaks to a terminal, in colours and widths that are only right when it does so itself.",
+  overlapping_outputs: "Without an image: another call wrote the same file at the same time, or just before.",
   // The preprocessing step.
   date_time_macro: "The source uses `__DATE__`, `__TIME__` or `__TIMESTAMP__`.",
   modified_input_file: "A file changed while it was read.",
@@ -69,7 +74,7 @@ export const BYPASS_REASONS = {
   unfaithful_diagnostics:
     "Text form only: the remote compile's words would differ from a one-step compile's (docs/fidelity.md).",
   compile_failed:
-    "The remote compile ended by a signal, a crash, a missing file or in the text form in any error; the local one has the last word.",
+    "The remote compile ended by a signal, a crash, a missing file or in the text form in any error; the local one has the last word. Without an image: the compile failed, and failures are not kept.",
   remote_failed: "The worker could not carry out the compile: it is over a limit, or the worker has a fault.",
   remote_unavailable: "No worker could be reached in time.",
   internal_error: "A fault of hpcc itself; its log says which.",

@@ -201,7 +201,7 @@ function readLink(path: ByteString): ByteString | null {
 }
 
 /** Entries in the caller's order; of a name that is set twice the first counts, as for getenv. */
-function environmentOf(entries: readonly ByteString[]): Environment {
+export function environmentOf(entries: readonly ByteString[]): Environment {
   const map = new Map<string, ByteString>();
   for (const entry of entries) {
     const equals = entry.indexOf("=");

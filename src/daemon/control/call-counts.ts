@@ -2,8 +2,13 @@
 // it should have gone.
 import type { BypassReason } from "../../core/compile/bypass-reasons.ts";
 
-/** Outcomes of a call: `remote_*` ones crossed a worker, `local` ones ran the image's compiler here with a reason. */
+/**
+ * Outcomes of a call: `remote_*` ones crossed a worker, `local_hit` came out of the local store, `local_compiled` went into it, `local`
+ * ones ran the image's compiler here with a reason, `host` ones the host's.
+ */
 export type CallOutcome =
+  | "local_hit"
+  | "local_compiled"
   | "remote_compiled"
   | "remote_hit"
   | "remote_joined"
@@ -80,6 +85,8 @@ export class CallCounts {
     const outcome = (name: CallOutcome) => this.#outcomes.get(name) ?? 0;
     const number = (name: ByteCounter) => this.#numbers.get(name) ?? 0;
     const outcomes = {
+      local_hit: outcome("local_hit"),
+      local_compiled: outcome("local_compiled"),
       remote_compiled: outcome("remote_compiled"),
       remote_hit: outcome("remote_hit"),
       remote_joined: outcome("remote_joined"),

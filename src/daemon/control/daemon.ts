@@ -2,7 +2,7 @@
 // no compiler itself. UNTRUSTED: any process of this user may connect.
 import { mkdirSync, readFileSync, rmSync, statSync } from "node:fs";
 import { join } from "node:path";
-import type { ByteString } from "../../base/byte-string.ts";
+import { type ByteString, byteStringOfText } from "../../base/byte-string.ts";
 import type { Clock } from "../../base/clock.ts";
 import { HpccError } from "../../base/errors.ts";
 import type { Logger } from "../../base/log.ts";
@@ -14,9 +14,11 @@ import { parseGnu } from "../../core/compile/grammar/gnu-parse.ts";
 import type { CompilerFamily, GnuInvocation } from "../../core/compile/grammar/invocation.ts";
 import { sameTrustDomain, spiffeId } from "../../core/identity/spiffe.ts";
 import { ImageStore } from "../../image/image-store.ts";
+import { DiskLocalStore } from "../../store/local/disk-local-store.ts";
 import { NamespaceKeeper } from "../../vm/namespace/namespace-keeper.ts";
 import { readTlsFiles } from "../../wire/grpc/tls-files.ts";
 import type { CallMessage } from "../../wire/launcher/messages.ts";
+import type { CallObserver } from "../call/answered-call.ts";
 import { answerCompileCall, type PipelineParts } from "../call/pipeline.ts";
 import { Remembered } from "../call/remembered.ts";
 import type { Bypass } from "../call/stage.ts";
@@ -26,6 +28,7 @@ import { HeaderHints } from "../inputs/header-hints.ts";
 import { ImageHeaders } from "../inputs/image-headers.ts";
 import { ImageScans } from "../inputs/image-scans.ts";
 import { FolderIdentities } from "../inputs/steady-places.ts";
+import { LocalUse } from "../local-use/local-use.ts";
 import type { Project } from "../project.ts";
 import { ProjectRegistry } from "../project-registry.ts";
 import { RemoteCompiler } from "../remote/remote-compiler.ts";
@@ -52,6 +55,8 @@ export interface DaemonOptions {
   readonly clock: Clock;
   /** Version of hpcc, for workers. */
   readonly version: string;
+  /** Told of each answered call. */
+  readonly observers?: readonly CallObserver[];
 }
 
 export interface RunningDaemon {
@@ -124,6 +129,9 @@ class Daemon {
   /** The streams to workers, by the identity that they are made with. */
   readonly #workers = new Map<string, WorkerConnections>();
   readonly #slots: Semaphore;
+  readonly #observers: readonly CallObserver[];
+  /** Null when local results are not kept. */
+  readonly #local: { readonly store: DiskLocalStore; readonly use: LocalUse } | null;
   readonly #textBytes = new Semaphore(TEXT_BYTES_AT_ONCE_MAX);
   readonly #mountNamespace = statSync("/proc/self/ns/mnt", { bigint: true });
   readonly #startedMs: number;
@@ -149,6 +157,8 @@ class Daemon {
     });
     // What an earlier daemon left of its calls is nobody's.
     rmSync(join(directories.runtime, "calls"), { recursive: true, force: true });
+    this.#observers = options.observers ?? [];
+    this.#local = this.#localUse();
     // Made now, so that a runtime folder that fills up later costs a local compile and not the project's binding.
     mkdirSync(join(directories.runtime, "calls"), { recursive: true, mode: 0o700 });
     this.#rest();
@@ -170,7 +180,10 @@ class Daemon {
   async #answer(call: LauncherCall): Promise<CallAnswer> {
     const { message } = call;
     const state = await this.#projects.find(message);
-    if (state.kind === "unbound") return this.#host("no_image", null);
+    if (state.kind === "unbound") {
+      if (this.#local === null) return this.#host("no_image", null);
+      return this.#sameMounts(message) ? this.#local.use.answer(call) : this.#host("mount_namespace", null);
+    }
     if (state.kind === "unusable") {
       if (state.fallback === "host") return this.#host("image_unusable", `${state.message}; the host's compiler runs`);
       this.#counts.count("refused", "image_unusable");
@@ -220,6 +233,28 @@ class Daemon {
   #host(reason: BypassReason, warning: string | null): CallAnswer {
     this.#counts.count("host", reason);
     return hostAnswer(warning);
+  }
+
+  #localUse() {
+    const { config, directories, clock, logger } = this.#options;
+    if (!config.local.enabled) return null;
+    const store = new DiskLocalStore({
+      root: directories.cache,
+      sizeBytesMax: config.local.sizeBytesMax,
+      clock,
+      logger,
+    });
+    const use = new LocalUse({
+      store,
+      names: this.#names,
+      folders: this.#folders,
+      counts: this.#counts,
+      observers: this.#observers,
+      callFolder: byteStringOfText(join(directories.runtime, "calls")),
+      clock,
+      logger,
+    });
+    return { store, use };
   }
 
   #sameMounts({ mountNamespace }: CallMessage): boolean {
@@ -371,6 +406,7 @@ class Daemon {
 
   async close(): Promise<void> {
     this.#idleTimer?.cancel();
+    await this.#local?.store.close();
     await Promise.all([...this.#remotes.values(), ...this.#workers.values()].map((remote) => remote.close()));
     await this.#namespaces.close();
     rmSync(join(this.#options.directories.runtime, "calls"), { recursive: true, force: true });

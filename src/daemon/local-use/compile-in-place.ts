@@ -1,0 +1,73 @@
+// Runs the caller's own command as the launcher's child, where and as the caller would: the compiler writes its outputs itself. Asks it for the
+// list of files that it reads, where the call does not. UNTRUSTED: the lists name a checkout's files.
+import { readFile } from "node:fs/promises";
+import { ascii, type ByteString, byteStringOf, bytesOf } from "../../base/byte-string.ts";
+import type { DependencyRequest, GnuInvocation } from "../../core/compile/grammar/invocation.ts";
+import { readDependencies } from "../../core/compile/view/dependency-file.ts";
+import { bypass, next, type Stage } from "../call/stage.ts";
+import type { LauncherCall } from "../control/launcher-connection.ts";
+
+export interface CompiledInPlace {
+  readonly exitCode: number;
+  readonly stdout: Uint8Array;
+  readonly stderr: Uint8Array;
+}
+
+const LIST_BYTES_MAX = 16 * 1024 * 1024;
+const LISTED = ascii("listed");
+const UNASKED: DependencyRequest = {
+  kind: "MD",
+  file: LISTED,
+  targets: [{ text: LISTED, quoted: false }],
+  phony: false,
+};
+
+/** Whether the compiler can list what it reads: it does so as it preprocesses. */
+function lists({ language }: GnuInvocation): boolean {
+  return language === "c" || language === "c++" || language === "assembler-with-cpp";
+}
+
+function ownList(folder: ByteString): ByteString {
+  return `${folder}/listed.d` as ByteString;
+}
+
+/** Compiles; null when the compiler did not end by itself, so that nothing can be told of it. */
+export async function compileInPlace(
+  call: LauncherCall,
+  invocation: GnuInvocation,
+  folder: ByteString,
+): Promise<CompiledInPlace | null> {
+  const { argv, environment, cwd, hostCompiler } = call.message;
+  const asks = lists(invocation) && invocation.dependencies === null;
+  const added = asks ? [ascii("-MD"), ascii("-MF"), ownList(folder), ascii("-MT"), LISTED] : [];
+  const words = { stdout: `${folder}/stdout` as ByteString, stderr: `${folder}/stderr` as ByteString };
+  const { outcome } = await call.run({
+    program: hostCompiler!,
+    argv: [argv[0]!, ...added, ...argv.slice(1)],
+    environment,
+    cwd,
+    namespace: null,
+    stdin: "inherit",
+    stdout: { kind: "file", path: words.stdout },
+    stderr: { kind: "file", path: words.stderr },
+    timeLimitMs: null,
+  });
+  if (outcome.kind !== "exited") return null;
+  const [stdout, stderr] = await Promise.all([words.stdout, words.stderr].map((file) => readFile(bytesOf(file))));
+  return { exitCode: outcome.code, stdout: stdout!, stderr: stderr! };
+}
+
+/** Names of the files that a compile in place has read, the source first. */
+export async function listedNames(
+  { cwd }: { readonly cwd: ByteString },
+  invocation: GnuInvocation,
+  folder: ByteString,
+): Promise<Stage<readonly ByteString[]>> {
+  if (!lists(invocation)) return next([invocation.source]);
+  const asked = invocation.dependencies;
+  const file = asked === null ? ownList(folder) : asked.file.startsWith("/") ? asked.file : `${cwd}/${asked.file}`;
+  const bytes = await readFile(bytesOf(file as ByteString));
+  const listed =
+    bytes.length > LIST_BYTES_MAX ? null : readDependencies(byteStringOf(bytes), asked ?? UNASKED, invocation.family);
+  return listed === null ? bypass("unsupported_dependency_file") : next([invocation.source, ...listed.names]);
+}

@@ -1,0 +1,365 @@
+// What a compile that has run depends on: the files that it listed, those that no list holds, and the names that it sought in vain. It
+// errs towards more: what is missing here makes a stale object. UNTRUSTED: texts and names are a checkout's.
+import { ascii, type ByteString, bytesOf } from "../../base/byte-string.ts";
+import type { GnuInvocation } from "../../core/compile/grammar/invocation.ts";
+import { lineNames } from "../../core/compile/view/line-names.ts";
+import { type SourceScan, scanSource } from "../../core/compile/view/source-scan.ts";
+import { testsBy } from "../../core/compile/view/test-macros.ts";
+import type { Digest } from "../../core/digest/digest.ts";
+import { Remembered } from "../call/remembered.ts";
+import { type Bypass, bypass, next, type Stage } from "../call/stage.ts";
+import { CLOCK_TICK_MS } from "../inputs/steady-places.ts";
+import { changedMs, type DigestedFile, type FileDigests } from "./file-digests.ts";
+import type { RecordedNames } from "./local-record.ts";
+import type { SearchedFolder } from "./search-path.ts";
+import type { SeenNames } from "./seen-names.ts";
+
+export interface InputsQuestion {
+  readonly invocation: GnuInvocation;
+  /** Names as the compiler listed them, the source first. */
+  readonly listed: readonly ByteString[];
+  /** Whether the list holds system headers. */
+  readonly listsAll: boolean;
+  readonly folders: readonly SearchedFolder[];
+  readonly seen: SeenNames;
+  /** When the compile began, in milliseconds since 1970. */
+  readonly startedMs: number;
+  /** Whether SOURCE_DATE_EPOCH, which is in the key, says what the date is. */
+  readonly datesAreKnown: boolean;
+}
+
+/** A file that the call depends on, by its path as the call means it. */
+export interface FoundInput extends DigestedFile {
+  readonly path: ByteString;
+}
+
+export interface FoundInputs {
+  readonly inputs: readonly FoundInput[];
+  readonly absent: readonly RecordedNames[];
+}
+
+/** What a text says, kept by its digest. */
+interface TextFindings {
+  readonly scan: SourceScan;
+  readonly lines: readonly ByteString[];
+  /** Whether it makes what it includes the system's. */
+  readonly system: boolean;
+  /** Whether it may ask to be read once. */
+  readonly once: boolean;
+}
+
+interface Text {
+  /** Folder of the file, as spelled. */
+  readonly folder: ByteString;
+  readonly path: ByteString;
+  readonly findings: TextFindings;
+  /** Whether what it includes may be missing in the list. */
+  readonly unlisted: boolean;
+}
+
+const INPUTS_MAX = 16_000;
+const NAMES_MAX = 400_000;
+const SCANS_MAX = 4000;
+const HERE = ascii(".");
+
+/** Kept by the daemon. */
+export class TextScans {
+  readonly #known = new Remembered<TextFindings>(SCANS_MAX);
+
+  of(digest: Digest, kind: "c" | "assembler", read: () => Uint8Array | null): TextFindings | null {
+    const key = `${kind}${digest}`;
+    const known = this.#known.get(key);
+    if (known !== undefined) return known;
+    const bytes = read();
+    if (bytes === null) return null;
+    const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    const findings: TextFindings = {
+      scan: scanSource(bytes, kind),
+      lines: lineNames(bytes),
+      system: text.includes("system_header"),
+      once: text.includes("once") || text.includes("import"),
+    };
+    this.#known.set(key, findings);
+    return findings;
+  }
+}
+
+export function findInputs(question: InputsQuestion, files: FileDigests, scans: TextScans): Stage<FoundInputs> {
+  return new Finding(question, files, scans).run();
+}
+
+class Finding {
+  readonly #question: InputsQuestion;
+  readonly #files: FileDigests;
+  readonly #scans: TextScans;
+  readonly #inputs = new Map<ByteString, FoundInput>();
+  readonly #identities = new Set<string>();
+  readonly #onceSizes = new Set<bigint>();
+  readonly #texts: Text[] = [];
+  readonly #absent = new Map<ByteString, Set<ByteString>>();
+  readonly #sought = new Set<string>();
+  #names = 0;
+
+  constructor(question: InputsQuestion, files: FileDigests, scans: TextScans) {
+    this.#question = question;
+    this.#files = files;
+    this.#scans = scans;
+  }
+
+  run(): Stage<FoundInputs> {
+    const refused = this.#listed() ?? this.#named() ?? this.#followed() ?? this.#forbidden() ?? this.#precompiled();
+    if (refused !== null) return refused;
+    const absent = [...this.#absent].map(([folder, names]) => ({ folder, names: [...names].sort() }));
+    return next({ inputs: [...this.#inputs.values()], absent });
+  }
+
+  #listed(): Bypass | null {
+    const { listed, listsAll } = this.#question;
+    for (const name of listed) {
+      // A header of a list without the system's is none of them, whatever folder it is in.
+      const refused = this.#take(plainPath(name), { text: true, unlisted: !listsAll && this.#isSystem(name) });
+      if (refused !== null) return refused;
+    }
+    return null;
+  }
+
+  /** What the command line itself names: lists, profiles, and headers that are included first. */
+  #named(): Bypass | null {
+    const { invocation } = this.#question;
+    for (const { role, valueKind, value, option } of invocation.arguments) {
+      if (value === null) continue;
+      if (valueKind === "file" && (role === "both" || role === "compile")) {
+        const refused = this.#take(plainPath(value), { text: false, unlisted: false });
+        if (refused !== null) return refused;
+      }
+      if (valueKind === "include") this.#include(value, HERE, true);
+      if (option === "-F" || option === "-iframework") return bypass("unsupported_compiler_option", option);
+    }
+    if (invocation.family === "gcc" && !/assembler$|output$/.test(invocation.language))
+      return this.#include(ascii("stdc-predef.h"), null, true);
+    return null;
+  }
+
+  #isSystem(name: ByteString): boolean {
+    return this.#question.folders.some(({ path, system }) => system && name.startsWith(`${path}/`));
+  }
+
+  /** Reads and scans a file that was found. */
+  #take(path: ByteString, { text, unlisted }: { readonly text: boolean; readonly unlisted: boolean }): Bypass | null {
+    if (this.#inputs.has(path)) return null;
+    if (this.#inputs.size >= INPUTS_MAX) return bypass("source_too_large", path);
+    const host = this.#question.seen.absolute(path);
+    const file = this.#files.digest(host);
+    if (file === null || changedMs(file.stamp) >= this.#question.startedMs - CLOCK_TICK_MS)
+      return bypass("modified_input_file", path);
+    this.#inputs.set(path, { path, ...file });
+    this.#identities.add(`${file.stamp.dev}:${file.stamp.ino}`);
+    if (!text) return null;
+    const findings = this.#scans.of(file.digest, this.#kindOf(path), () => {
+      const read = this.#files.read(host);
+      return read?.digest === file.digest ? read.bytes : null;
+    });
+    if (findings === null) return bypass("modified_input_file", path);
+    if (findings.once) this.#onceSizes.add(file.stamp.size);
+    this.#texts.push({ folder: folderOf(path), path, findings, unlisted: unlisted || findings.system });
+    return null;
+  }
+
+  #kindOf(path: ByteString): "c" | "assembler" {
+    const { language } = this.#question.invocation;
+    return language.startsWith("assembler") || /\.(?:s|S|sx|inc|asm)$/.test(path) ? "assembler" : "c";
+  }
+
+  /** Follows what texts name, until none names anything new. */
+  #followed(): Bypass | null {
+    for (let known = -1; known < this.#texts.length; ) {
+      known = this.#texts.length;
+      for (let at = 0; at < this.#texts.length; at++) {
+        const refused = this.#followText(this.#texts[at]!);
+        if (refused !== null) return refused;
+      }
+      const refused = this.#askedByMacros() ?? this.#computed();
+      if (refused !== null) return refused;
+    }
+    return null;
+  }
+
+  #followText({ folder, path, findings: { scan, lines }, unlisted }: Text): Bypass | null {
+    if (this.#sought.has(`text ${path}`)) return null;
+    this.#sought.add(`text ${path}`);
+    for (const { name, quoted } of scan.includes) {
+      const refused = this.#include(name, quoted ? folder : null, unlisted);
+      if (refused !== null) return refused;
+    }
+    for (const { name, quoted } of scan.tests) {
+      const refused = this.#ask(name, quoted ? folder : null);
+      if (refused !== null) return refused;
+    }
+    const reads = [
+      ...scan.assemblerReads.map(({ name, directive }) => ({ name, text: directive === "include" })),
+      ...scan.embeds.map((name) => ({ name, text: false })),
+    ];
+    for (const { name, text } of reads) {
+      const refused = this.#all(name, [folder, HERE, ...this.#searched()], (at) =>
+        this.#take(at, { text, unlisted: false }),
+      );
+      if (refused !== null) return refused;
+    }
+    // GCC quotes from files that line directives name.
+    for (const name of lines) {
+      const refused = this.#all(name, [HERE], (at) => this.#take(at, { text: false, unlisted: false }));
+      if (refused !== null) return refused;
+    }
+    return null;
+  }
+
+  #searched(): ByteString[] {
+    return this.#question.folders.map(({ path }) => path);
+  }
+
+  /** A name of an `#include`, taken or not: what answers it was listed, unless the list lacks such files. */
+  #include(name: ByteString, beside: ByteString | null, unlisted: boolean): Bypass | null {
+    const { folders, listsAll } = this.#question;
+    const key = `include ${unlisted} ${beside ?? ""} ${name}`;
+    if (this.#sought.has(key)) return null;
+    this.#sought.add(key);
+    const isSystem = new Set(folders.flatMap(({ path, system }) => (system ? [path] : [])));
+    const places = [...(beside === null ? [] : [beside]), ...this.#searched()];
+    let isFirst = true;
+    return this.#all(name, places, (at, place) => {
+      const first = isFirst;
+      isFirst = false;
+      if (this.#inputs.has(at)) return null;
+      const lacks = !listsAll && (unlisted || isSystem.has(place));
+      if (lacks) return this.#take(at, { text: true, unlisted: true });
+      return first && this.#isTwin(at) ? this.#take(at, { text: true, unlisted: false }) : null;
+    });
+  }
+
+  /** Whether a compiler may take a file for one that it has read, and skip it unlisted. */
+  #isTwin(path: ByteString): boolean {
+    const stamp = this.#files.digest(this.#question.seen.absolute(path))?.stamp;
+    if (stamp === undefined) return false;
+    return this.#identities.has(`${stamp.dev}:${stamp.ino}`) || this.#onceSizes.has(stamp.size);
+  }
+
+  /** A name that is only asked for. */
+  #ask(name: ByteString, beside: ByteString | null): Bypass | null {
+    const key = `ask ${beside ?? ""} ${name}`;
+    if (this.#sought.has(key)) return null;
+    this.#sought.add(key);
+    const places = [...(beside === null ? [] : [beside]), ...this.#searched()];
+    return this.#all(name, places, (at) => this.#take(at, { text: false, unlisted: false }));
+  }
+
+  /** Notes where a name is not, and hands on where it is. */
+  #all(
+    name: ByteString,
+    places: readonly ByteString[],
+    found: (path: ByteString, place: ByteString) => Bypass | null,
+  ): Bypass | null {
+    const { seen } = this.#question;
+    for (const place of name.startsWith("/") ? [ascii("")] : places) {
+      const below = (place === "" ? name.replace(/^\/+/, "") : name) as ByteString;
+      if (seen.kind(place, below) === "absent") {
+        const names = this.#absent.get(place) ?? new Set();
+        if (!names.has(below) && (this.#names += 1) > NAMES_MAX) return bypass("source_too_large", name);
+        this.#absent.set(place, names.add(below));
+        continue;
+      }
+      const refused = found(joined(place, below), place);
+      if (refused !== null) return refused;
+    }
+    return null;
+  }
+
+  /** What macros that stand for `__has_include` ask for, in any text. */
+  #askedByMacros(): Bypass | null {
+    for (const macro of new Set(this.#texts.flatMap(({ findings }) => findings.scan.testMacros)))
+      for (const { path, folder } of this.#texts) {
+        const key = `macro ${macro} ${path}`;
+        if (this.#sought.has(key)) continue;
+        this.#sought.add(key);
+        const bytes = this.#files.read(this.#question.seen.absolute(path))?.bytes;
+        const tests = bytes === undefined ? null : testsBy(macro, bytes);
+        if (tests === null) return bypass("unsupported_code_directive", ascii(`${macro}(NAME)`));
+        for (const { name, quoted } of tests) {
+          const refused = this.#ask(name, quoted ? folder : null);
+          if (refused !== null) return refused;
+        }
+      }
+    return null;
+  }
+
+  /** Names that macros may make, where one makes the name of an include. What was read tells how it was found. */
+  #computed(): Bypass | null {
+    const makers = this.#texts.filter(({ findings }) => findings.scan.computedInclude);
+    if (makers.length === 0) return null;
+    // A list without system headers does not tell which of them such a name has led to.
+    if (makers.some(({ unlisted }) => unlisted && !this.#question.listsAll))
+      return bypass("unsupported_code_directive", ascii("#include NAME"));
+    const places = [...makers.map(({ folder }) => folder), ...this.#searched()];
+    const names = new Set(this.#texts.flatMap(({ findings }) => findings.scan.definitions));
+    for (const path of this.#inputs.keys())
+      for (const place of places) {
+        if (place === HERE && !path.startsWith("/")) names.add(path);
+        if (path.startsWith(`${place}/`)) names.add(path.slice(place.length + 1) as ByteString);
+      }
+    for (const name of names)
+      for (const { folder, unlisted } of makers) {
+        const refused = this.#include(name, folder, unlisted);
+        if (refused !== null) return refused;
+      }
+    return null;
+  }
+
+  #forbidden(): Bypass | null {
+    const { invocation, datesAreKnown } = this.#question;
+    const macros = invocation.arguments.flatMap(({ option, words }) =>
+      /^-(?:D|Wp,|Xpreprocessor)$/.test(option) ? words : [],
+    );
+    const defined = scanSource(bytesOf(`#define ${macros.join("\n#define ")}` as ByteString), "c");
+    const known = datesAreKnown && invocation.family === "gcc";
+    for (const scan of [defined, ...this.#texts.map(({ findings }) => findings.scan)]) {
+      if (scan.timestamp || (scan.dates && !known)) return bypass("date_time_macro");
+      if (scan.computedTest) return bypass("unsupported_code_directive", ascii("__has_include(NAME)"));
+      if (scan.computedEmbed) return bypass("unsupported_code_directive", ascii("#embed NAME"));
+      if (scan.computedAssemblerRead) return bypass("unsupported_code_directive", ascii(".incbin NAME"));
+      if (scan.pragmaDependency) return bypass("unsupported_code_directive", ascii("#pragma GCC dependency"));
+      if (scan.modules && invocation.language.startsWith("c++")) return bypass("could_not_use_modules");
+    }
+    return null;
+  }
+
+  /** The first header that a compile includes may be taken from a precompiled one, wherever the header is sought. */
+  #precompiled(): Bypass | null {
+    const source = this.#texts[0];
+    const forced = this.#question.invocation.arguments.flatMap(({ valueKind, value }) =>
+      valueKind === "include" && value !== null ? [{ name: value, quoted: true }] : [],
+    );
+    const beside = source?.folder ?? HERE;
+    const taken = (path: ByteString) => bypass("could_not_use_precompiled_header", path);
+    for (const { name, quoted } of [...forced, ...(source?.findings.scan.includes ?? [])]) {
+      const places = [...(quoted ? [beside, HERE] : []), ...this.#searched()];
+      for (const suffix of [".gch", ".pch"]) {
+        const refused = this.#all(`${name}${suffix}` as ByteString, places, taken);
+        if (refused !== null) return refused;
+      }
+    }
+    return null;
+  }
+}
+
+function folderOf(path: ByteString): ByteString {
+  const slash = path.lastIndexOf("/");
+  return slash < 0 ? HERE : (path.slice(0, slash) as ByteString);
+}
+
+function joined(place: ByteString, name: ByteString): ByteString {
+  return plainPath((place === HERE ? name : `${place}/${name}`) as ByteString);
+}
+
+/** Without `./` at its beginning, as compilers list names. */
+export function plainPath(path: ByteString): ByteString {
+  return path.replace(/^(?:\.\/+)+/, "") as ByteString;
+}

@@ -1,0 +1,365 @@
+// The caller's own compilers, known by content: driver, compiler proper, assembler, the libraries that these load, and the files that set
+// them up. Asked once for each way to call them, and again when a stamp differs. UNTRUSTED: the caller's PATH and what is on it.
+
+import { createHash } from "node:crypto";
+import { closeSync, openSync, readSync, realpathSync, statSync } from "node:fs";
+import { open, readFile } from "node:fs/promises";
+import { ascii, type ByteString, byteStringOf, bytesOf } from "../../base/byte-string.ts";
+import { HpccError } from "../../base/errors.ts";
+import { FieldWriter } from "../../core/action/fields.ts";
+import type { Environment } from "../../core/compile/grammar/environment.ts";
+import type { CompilerFamily, GnuInvocation, Language } from "../../core/compile/grammar/invocation.ts";
+import { type Digest, sha256 } from "../../core/digest/digest.ts";
+import type { CallInput, FileStamp } from "../call/answered-call.ts";
+import { Remembered } from "../call/remembered.ts";
+import { bypass, next, type Stage } from "../call/stage.ts";
+import type { LauncherCall } from "../control/launcher-connection.ts";
+import { sameStamp, stampOf } from "./file-digests.ts";
+import { readLoaded, readReport } from "./read-probe.ts";
+
+export interface HostCompiler {
+  readonly family: CompilerFamily;
+  readonly identity: Digest;
+  /** All that it is made of, and what says where its libraries are. */
+  readonly files: readonly CallInput[];
+  /** Folders of `#include` beside those that a call names, in their order, as the compiler spells them. */
+  readonly folders: readonly ByteString[];
+}
+
+interface Known {
+  readonly compiler: HostCompiler;
+  /** What must not be there: it would be taken instead. */
+  readonly absent: readonly ByteString[];
+  /** Programs that were found on PATH, by name. */
+  readonly found: ReadonlyMap<ByteString, ByteString>;
+}
+
+/** What a call asks of a compiler. */
+export interface CompilerQuestion {
+  readonly call: LauncherCall;
+  readonly invocation: Pick<GnuInvocation, "arguments" | "language">;
+  readonly environment: Environment;
+  /** An empty folder of the call's own. */
+  readonly folder: ByteString;
+}
+
+const COMPILERS_MAX = 256;
+const PROGRAMS_MAX = 1000;
+const ASK_MS = 60_000;
+const WORDS_BYTES_MAX = 4 * 1024 * 1024;
+const CHUNK_BYTES = 1024 * 1024;
+const LOADER_CACHE = ascii("/etc/ld.so.cache");
+/** What no other program holds: specs of GCC's driver, a mode of Clang's. */
+const MARKS: Readonly<Record<CompilerFamily, string>> = { gcc: "%(cc1_options)", clang: "cc1as" };
+/** Options that change neither which programs run nor where they look. */
+const NO_MATTER =
+  /^-(?:[DUAIO]|iquote|isystem|idirafter|include|imacros|M|W|g(?!split)|std=|-std=|f(?!(?:no-)?integrated|openmp|sanitize|offload|lto)|w$|pedantic|ansi|pipe|save-temps|-save-temps|l|L|u$|z$|T|e$|Xlinker|r$|s$|rdynamic|pie|no-pie|static|shared|-param|x|-language|c$|S$|o$|-output|-compile|-assemble|-$|trigraphs|undef)/;
+
+export class HostCompilers {
+  readonly #known = new Remembered<Known>(COMPILERS_MAX);
+  readonly #asked = new Map<string, Promise<Stage<Known>>>();
+  readonly #digests = new Remembered<{ readonly stamp: FileStamp; readonly digest: Digest; readonly marks: string }>(
+    PROGRAMS_MAX,
+  );
+
+  /** Libraries that a program loads, by its stamp and what else decides that. */
+  readonly #loads = new Remembered<readonly ByteString[]>(PROGRAMS_MAX);
+
+  /** The compiler that answers a call; a bypass when it cannot be known. */
+  async find(question: CompilerQuestion): Promise<Stage<HostCompiler>> {
+    const { call } = question;
+    const path = call.message.hostCompiler;
+    if (path === null) return bypass("unknown_compiler", call.message.argv[0]!);
+    const key = keyOf(path, question);
+    const known = this.#known.get(key);
+    if (known !== undefined && holds(known, question)) return next(known.compiler);
+    for (;;) {
+      const asked = this.#asked.get(key);
+      const answer = asked ?? this.#ask(path, question);
+      if (asked === undefined) this.#asked.set(key, answer);
+      try {
+        const stage = await answer;
+        if (stage.kind === "bypass") return stage;
+        this.#known.set(key, stage.value);
+        return next(stage.value.compiler);
+      } catch (error) {
+        // The launcher that another call was asked through has left: this call asks itself.
+        const othersEnd = asked !== undefined && error instanceof HpccError && error.code === "job.cancelled";
+        if (!othersEnd) throw error;
+      } finally {
+        if (this.#asked.get(key) === answer) this.#asked.delete(key);
+      }
+    }
+  }
+
+  async #ask(path: ByteString, question: CompilerQuestion): Promise<Stage<Known>> {
+    const { call, folder, invocation } = question;
+    const unknown = bypass("unknown_compiler", path);
+    if (isScript(path)) return bypass("unknown_compiler", path, "a script may do anything before it compiles");
+    const said = await runQuietly(question, path, [
+      call.message.argv[0]!,
+      ...relevantWords(invocation),
+      ascii("-v"),
+      ascii("-c"),
+      ascii("-x"),
+      ascii(LANGUAGES[invocation.language]),
+      ascii("/dev/null"),
+      ascii("-o"),
+      `${folder}/asked.o` as ByteString,
+    ]);
+    const report = said === null ? null : readReport(said.stderr);
+    if (report === null) return unknown;
+    if (report.family === "gcc" && report.calledAs !== call.message.argv[0]) return unknown;
+    const found = new Map<ByteString, ByteString>();
+    const programs = new Set<ByteString>([path]);
+    for (const name of report.programs) {
+      const program = name.includes("/") ? absolute(name, call) : onPath(name, question);
+      if (program === null) return unknown;
+      if (!name.includes("/")) found.set(name, program);
+      programs.add(program);
+    }
+    if (report.family === "clang" && !sameFile(path, [...programs][1] ?? path)) return unknown;
+    const libraries = await this.#libraries(question, [...programs]);
+    if (libraries === null) return unknown;
+    const files: CallInput[] = [];
+    const parts = [...programs, ...libraries, ...report.setUpBy.map((file) => absolute(file, call))];
+    for (const part of new Set(parts)) {
+      const file = await this.#digest(part);
+      if (file === null) return unknown;
+      if (part === path && !file.marks.includes(report.family)) return unknown;
+      files.push({ path: part, digest: file.digest, stamp: file.stamp });
+    }
+    const compiler: HostCompiler = {
+      family: report.family,
+      identity: identityOf(report.folders, files),
+      files: [...files, ...(await this.#loaderCache())],
+      folders: report.folders,
+    };
+    return next({ compiler, found, absent: tookInstead(report.family, [...programs], [...found.keys()]) });
+  }
+
+  async #loaderCache(): Promise<CallInput[]> {
+    const cache = await this.#digest(LOADER_CACHE);
+    return cache === null ? [] : [{ path: LOADER_CACHE, digest: cache.digest, stamp: cache.stamp }];
+  }
+
+  /** Libraries of all programs; null when the loader does not tell. */
+  async #libraries(question: CompilerQuestion, programs: readonly ByteString[]): Promise<Set<ByteString> | null> {
+    const all = new Set<ByteString>();
+    for (const program of programs) {
+      const key = [program, stampKey(program), stampKey(LOADER_CACHE), ...loaderVariables(question)].join("\0");
+      let loaded = this.#loads.get(key);
+      if (loaded === undefined) {
+        const trace = hasInterpreter(program) ? [ascii("LD_TRACE_LOADED_OBJECTS=1")] : null;
+        const traced = trace === null ? { stdout: ascii("") } : await runQuietly(question, program, [program], trace);
+        if (traced === null) return null;
+        loaded = readLoaded(traced.stdout);
+        this.#loads.set(key, loaded);
+      }
+      for (const library of loaded) all.add(library);
+    }
+    return all;
+  }
+
+  async #digest(path: ByteString) {
+    const before = stampOf(path);
+    if (before === null) return null;
+    const known = this.#digests.get(path);
+    if (known !== undefined && sameStamp(known.stamp, before)) return known;
+    const { digest, marks } = await digestInParts(path);
+    const stamp = stampOf(path);
+    if (stamp === null || !sameStamp(before, stamp)) return null;
+    const read = { stamp, digest, marks };
+    this.#digests.set(path, read);
+    return read;
+  }
+}
+
+const LANGUAGES: Readonly<Record<Language, string>> = {
+  c: "c",
+  "c++": "c++",
+  "cpp-output": "c",
+  "c++-cpp-output": "c++",
+  assembler: "assembler-with-cpp",
+  "assembler-with-cpp": "assembler-with-cpp",
+};
+
+/** Words of a call that decide which programs run and where they look. */
+export function relevantWords({ arguments: words }: Pick<GnuInvocation, "arguments">): ByteString[] {
+  return words.flatMap(({ role, words: own }) =>
+    role === "input" || role === "output" || role === "dependency" || NO_MATTER.test(own[0] ?? "") ? [] : own,
+  );
+}
+
+function keyOf(path: ByteString, { call, invocation, environment }: CompilerQuestion): string {
+  const { argv, cwd } = call.message;
+  const words = relevantWords(invocation);
+  const variables = [environment.get("PATH"), ...loaderVariables({ environment })];
+  const named = invocation.arguments.some(
+    ({ isPath, value, words: [word = ""] }) =>
+      isPath && value?.startsWith("/") !== true && words.includes(word as ByteString),
+  );
+  const place = named || isRelative(environment.get("PATH")) || !path.startsWith("/") ? cwd : "";
+  return JSON.stringify([path, argv[0], words, LANGUAGES[invocation.language], place, variables]);
+}
+
+function loaderVariables({ environment }: Pick<CompilerQuestion, "environment">): string[] {
+  return [...environment].flatMap(([name, value]) => (name.startsWith("LD_") ? [`${name}=${value}`] : [])).sort();
+}
+
+function stampKey(path: ByteString): string {
+  const stamp = stampOf(path);
+  return stamp === null ? "-" : `${stamp.dev}:${stamp.ino}:${stamp.size}:${stamp.mtimeNs}:${stamp.ctimeNs}`;
+}
+
+function isRelative(path: ByteString | undefined): boolean {
+  return (path ?? "").split(":").some((folder) => !folder.startsWith("/"));
+}
+
+function holds({ compiler, absent, found }: Known, question: CompilerQuestion): boolean {
+  for (const { path, stamp } of compiler.files) {
+    const now = stampOf(path);
+    if (now === null || !sameStamp(now, stamp)) return false;
+  }
+  for (const [name, path] of found) if (onPath(name, question) !== path) return false;
+  return absent.every((path) => statSync(bytesOf(path), { throwIfNoEntry: false }) === undefined);
+}
+
+/** Files that a driver would take before those that it took. */
+function tookInstead(
+  family: CompilerFamily,
+  programs: readonly ByteString[],
+  names: readonly ByteString[],
+): ByteString[] {
+  const [driver, proper] = programs;
+  if (family === "clang") {
+    const folder = folderOf(realPath(driver!));
+    return ["clang.cfg", "clang++.cfg"].map((name) => `${folder}/${name}` as ByteString);
+  }
+  const folder = folderOf(proper ?? driver!);
+  return [ascii("specs"), ...names].map((name) => `${folder}/${name}` as ByteString);
+}
+
+function identityOf(folders: readonly ByteString[], files: readonly CallInput[]): Digest {
+  const fields = new FieldWriter().ascii(1, "hpcc.host-compiler.v1");
+  for (const { path, digest } of files) fields.byteString(2, path).digest(3, digest);
+  for (const folder of folders) fields.byteString(4, folder);
+  return sha256(fields.finish());
+}
+
+function absolute(path: ByteString, { message }: LauncherCall): ByteString {
+  return path.startsWith("/") ? path : (`${message.cwd}/${path}` as ByteString);
+}
+
+/** The program that execvp would run; null when there is none. */
+function onPath(name: ByteString, { call, environment }: CompilerQuestion): ByteString | null {
+  for (const folder of (environment.get("PATH") ?? "").split(":")) {
+    const path = absolute(`${folder === "" ? "." : folder}/${name}` as ByteString, call);
+    const stat = statSync(bytesOf(path), { throwIfNoEntry: false });
+    if (stat?.isFile() === true && (stat.mode & 0o111) !== 0) return path;
+  }
+  return null;
+}
+
+function sameFile(a: ByteString, b: ByteString): boolean {
+  const [one, other] = [stampOf(a), stampOf(b)];
+  return one !== null && other !== null && one.ino === other.ino && one.dev === other.dev;
+}
+
+export function realPath(path: ByteString): ByteString {
+  try {
+    return byteStringOf(realpathSync.native(bytesOf(path), { encoding: "buffer" }));
+  } catch {
+    return path;
+  }
+}
+
+function folderOf(path: ByteString): ByteString {
+  return path.slice(0, path.lastIndexOf("/")) as ByteString;
+}
+
+function firstBytes(path: ByteString, count: number): Buffer {
+  const bytes = Buffer.alloc(count);
+  let fd = -1;
+  try {
+    fd = openSync(bytesOf(path), "r");
+    return bytes.subarray(0, readSync(fd, bytes, 0, count, 0));
+  } catch {
+    return bytes.subarray(0, 0);
+  } finally {
+    if (fd >= 0) closeSync(fd);
+  }
+}
+
+function isScript(path: ByteString): boolean {
+  return !firstBytes(path, 4).equals(Buffer.from("\x7fELF", "latin1"));
+}
+
+const ELF_HEADERS_BYTES = 64 * 1024;
+const PT_INTERP = 3;
+
+/** Whether a program of this machine's kind is started through the loader, which can say what it loads. */
+function hasInterpreter(path: ByteString): boolean {
+  const bytes = firstBytes(path, ELF_HEADERS_BYTES);
+  const is64 = bytes[4] === 2;
+  if (bytes.length < 64 || bytes.toString("latin1", 1, 4) !== "ELF" || bytes[5] !== 1) return false;
+  const start = is64 ? Number(bytes.readBigUInt64LE(32)) : bytes.readUInt32LE(28);
+  const size = bytes.readUInt16LE(is64 ? 54 : 42);
+  const count = bytes.readUInt16LE(is64 ? 56 : 44);
+  for (let at = start, left = count; left > 0 && at + 4 <= bytes.length; at += size, left -= 1)
+    if (bytes.readUInt32LE(at) === PT_INTERP) return true;
+  return false;
+}
+
+/** Reads in parts, so that the daemon goes on meanwhile: a compiler has a hundred megabytes. */
+async function digestInParts(path: ByteString): Promise<{ digest: Digest; marks: string }> {
+  await using handle = await open(bytesOf(path), "r");
+  const hash = createHash("sha256");
+  const marks = new Set<string>();
+  const buffer = Buffer.alloc(CHUNK_BYTES + 64);
+  for (let kept = 0; ; ) {
+    const { bytesRead } = await handle.read(buffer, kept, CHUNK_BYTES);
+    if (bytesRead === 0) break;
+    hash.update(buffer.subarray(kept, kept + bytesRead));
+    const end = kept + bytesRead;
+    for (const [family, mark] of Object.entries(MARKS)) if (buffer.subarray(0, end).includes(mark)) marks.add(family);
+    const rest = Math.min(end, 32);
+    buffer.copyWithin(0, end - rest, end);
+    kept = rest;
+  }
+  return { digest: `sha256:${hash.digest("hex")}` as Digest, marks: [...marks].join(" ") };
+}
+
+/** Variables that change the language of a report, or the folders in it that a call's own key holds. */
+const UNTOLD = /^(?:LC_ALL|LANGUAGE|LANG|CPATH|[A-Z_]*INCLUDE_PATH|LD_TRACE_LOADED_OBJECTS)=/;
+
+/** Runs a program as the launcher's child; null when it does not end well. */
+async function runQuietly(
+  { call, folder }: CompilerQuestion,
+  program: ByteString,
+  argv: readonly ByteString[],
+  variables: readonly ByteString[] = [],
+): Promise<{ stdout: ByteString; stderr: ByteString } | null> {
+  runs += 1;
+  const files = {
+    stdout: `${folder}/asked-${runs}.out` as ByteString,
+    stderr: `${folder}/asked-${runs}.err` as ByteString,
+  };
+  const ran = await call.run({
+    program,
+    argv,
+    environment: [...call.message.environment.filter((entry) => !UNTOLD.test(entry)), ascii("LC_ALL=C"), ...variables],
+    cwd: call.message.cwd,
+    namespace: null,
+    stdin: "null",
+    stdout: { kind: "file", path: files.stdout },
+    stderr: { kind: "file", path: files.stderr },
+    timeLimitMs: ASK_MS,
+  });
+  if (ran.outcome.kind !== "exited" || ran.outcome.code !== 0) return null;
+  const [stdout, stderr] = await Promise.all([files.stdout, files.stderr].map((file) => readFile(bytesOf(file))));
+  if (stdout!.length > WORDS_BYTES_MAX || stderr!.length > WORDS_BYTES_MAX) return null;
+  return { stdout: byteStringOf(stdout!), stderr: byteStringOf(stderr!) };
+}
+
+let runs = 0;

@@ -1,0 +1,128 @@
+// Keeps what a compile in place has left, with all that it depended on; or says why it may not be kept. UNTRUSTED: files of a checkout, which
+// may change at any time.
+
+import { readFile } from "node:fs/promises";
+import type { ByteString } from "../../base/byte-string.ts";
+import { bytesOf } from "../../base/byte-string.ts";
+import type { Logger } from "../../base/log.ts";
+import type { LocalStore } from "../../store/local/local-store.ts";
+import type { AnsweredCall, KeptOutput } from "../call/answered-call.ts";
+import { type Bypass, bypass, next, type Stage } from "../call/stage.ts";
+import type { FolderNamesCache } from "../inputs/folder-names.ts";
+import type { SteadyPlaces } from "../inputs/steady-places.ts";
+import { type CompiledInPlace, listedNames } from "./compile-in-place.ts";
+import { type FileDigests, sameStamp, stampOf } from "./file-digests.ts";
+import { type FoundInputs, findInputs, type TextScans } from "./find-inputs.ts";
+import { type KeyedCall, seenNames } from "./keyed-call.ts";
+import { encodeRecord, VARIANTS_MAX } from "./local-record.ts";
+import { readVariants } from "./look-up.ts";
+import { namesPlace } from "./moved-checkouts.ts";
+import { waysTo } from "./ways.ts";
+import type { OutputsBefore, WrittenOutput } from "./written-outputs.ts";
+
+export interface Finished {
+  readonly keyed: KeyedCall;
+  readonly compiled: CompiledInPlace;
+  readonly before: OutputsBefore;
+  readonly steady: SteadyPlaces;
+  readonly startedMs: number;
+  readonly flight: { readonly disturbed: boolean };
+}
+
+export interface KeepParts {
+  readonly store: LocalStore;
+  readonly files: FileDigests;
+  readonly scans: TextScans;
+  readonly names: FolderNamesCache;
+  readonly logger: Logger;
+}
+
+/** What is then known of the call. */
+export type KeptCall = Pick<AnsweredCall, "callDigest" | "inputs" | "absent" | "result">;
+
+/** More words than these make no record. */
+const WORDS_BYTES_MAX = 1024 * 1024;
+
+export async function keepResult(finished: Finished, parts: KeepParts): Promise<Stage<KeptCall>> {
+  const { keyed, compiled, flight } = finished;
+  if (compiled.exitCode !== 0) return bypass("compile_failed");
+  if (compiled.stdout.length + compiled.stderr.length > WORDS_BYTES_MAX) return bypass("source_too_large");
+  const written = finished.before.written();
+  if ("kind" in written) return written;
+  // First of all: whoever called may change its outputs once it has its answer.
+  const outputs: KeptOutput[] = [];
+  for (const output of written) {
+    const kept = await keepOutput(output, parts.store);
+    if (kept === null) return bypass("overlapping_outputs", output.destination);
+    outputs.push(kept);
+  }
+  const found = await inputsOf(finished, parts);
+  if (found.kind === "bypass") return found;
+  if (flight.disturbed) return bypass("overlapping_outputs", keyed.invocation.output);
+  const key = keyed.keys.length > 1 && !(await showsPlace(finished, outputs)) ? keyed.keys[0]! : keyed.keys.at(-1)!;
+  const { inputs, absent } = found.value;
+  const variant = {
+    files: inputs.map(({ path, digest }) => ({ path, digest })),
+    absent,
+    stdout: compiled.stdout,
+    stderr: compiled.stderr,
+    outputs: outputs.map(({ destination, digest, manner }) => ({ destination, digest, manner })),
+  };
+  const before = await readVariants(key, parts);
+  const record = [variant, ...before].slice(0, VARIANTS_MAX);
+  const digests = new Set(record.flatMap((one) => one.outputs.map(({ digest }) => digest)));
+  await parts.store.writeRecord(key, encodeRecord(record), keyed.project, [...digests]);
+  return next({
+    callDigest: key,
+    ...keyed.placed(inputs, absent),
+    result: { stdout: compiled.stdout, stderr: compiled.stderr, outputs },
+  });
+}
+
+async function inputsOf({ keyed, steady, startedMs }: Finished, parts: KeepParts): Promise<Stage<FoundInputs>> {
+  const { invocation, folder, searched, hasEpoch } = keyed;
+  const listed = await listedNames(keyed, invocation, folder);
+  if (listed.kind === "bypass") return listed;
+  const seen = seenNames(keyed, parts.names);
+  const question = {
+    invocation,
+    listed: listed.value,
+    listsAll: invocation.dependencies?.kind !== "MMD",
+    folders: searched,
+    seen,
+    startedMs,
+    datesAreKnown: hasEpoch,
+  };
+  const found = findInputs(question, parts.files, parts.scans);
+  if (found.kind === "bypass") return found;
+  const moved = movedMeanwhile(found.value, seen.absolute.bind(seen), { steady, startedMs });
+  return moved ?? found;
+}
+
+/** Whether a folder or link on the way to an input, or the lack of a name, may be newer than the compile. */
+function movedMeanwhile(
+  { inputs, absent }: FoundInputs,
+  absolute: (path: ByteString) => ByteString,
+  { steady, startedMs }: Pick<Finished, "steady" | "startedMs">,
+): Bypass | null {
+  const { folders, links } = waysTo(inputs.map(({ path }) => absolute(path)));
+  const missing = absent.flatMap(({ folder, names }) => names.map((name) => [absolute(folder), name] as const));
+  const moved = steady.moved({ folders, links, absent: missing }, startedMs);
+  return moved === null ? null : bypass("modified_input_file", moved);
+}
+
+/** Keeps a file that stays as it is meanwhile; null when it does not. */
+async function keepOutput(output: WrittenOutput, store: LocalStore): Promise<KeptOutput | null> {
+  const { destination, path, manner, stamp } = output;
+  const kept = await store.keepFile(path);
+  const now = stampOf(path);
+  if (now === null || !sameStamp(now, stamp)) return null;
+  return { destination, digest: kept.digest, path: kept.path, executable: false, manner };
+}
+
+async function showsPlace({ keyed, compiled }: Finished, outputs: readonly KeptOutput[]): Promise<boolean> {
+  if (namesPlace(compiled.stdout, keyed.placeNames) || namesPlace(compiled.stderr, keyed.placeNames)) return true;
+  for (const { path } of outputs)
+    if (path === null || namesPlace(await readFile(bytesOf(path)), keyed.placeNames)) return true;
+  return false;
+}

@@ -1,0 +1,96 @@
+// A call of a known compiler with the keys under which its results may lie: one that checkouts at any place share, where nothing of the
+// place is in the call, and one of its own place.
+import type { ByteString } from "../../base/byte-string.ts";
+import type { GnuInvocation } from "../../core/compile/grammar/invocation.ts";
+import type { Digest } from "../../core/digest/digest.ts";
+import type { CallMessage } from "../../wire/launcher/messages.ts";
+import type { AbsentName, AnsweredCall, CallInput } from "../call/answered-call.ts";
+import type { FolderNamesCache } from "../inputs/folder-names.ts";
+import { type FolderIdentities, SteadyPlaces } from "../inputs/steady-places.ts";
+import type { FoundInput } from "./find-inputs.ts";
+import type { HostCompiler } from "./host-compilers.ts";
+import type { RecordedNames } from "./local-record.ts";
+import { isMovable, placeNames } from "./moved-checkouts.ts";
+import { callDigest, comparedWords, type LocalCall } from "./read-local-call.ts";
+import { type SearchedFolder, searchPath } from "./search-path.ts";
+import { SeenNames } from "./seen-names.ts";
+
+export interface KeyedCall {
+  readonly invocation: GnuInvocation;
+  readonly cwd: ByteString;
+  readonly project: ByteString | null;
+  /** An empty folder of the call's own. */
+  readonly folder: ByteString;
+  /** Where `#include` is answered from. */
+  readonly searched: readonly SearchedFolder[];
+  readonly hasEpoch: boolean;
+  /** In the order of looking up; the last one is the call's own place. */
+  readonly keys: readonly Digest[];
+  /** Spellings of the place, which a shared result must not hold. */
+  readonly placeNames: readonly ByteString[];
+  readonly known: Pick<AnsweredCall, "compiler" | "source" | "output" | "words" | "environment" | "callDigest">;
+  /** What is known of the folders that the call names, before it is compiled. */
+  placesBefore(identities: FolderIdentities, names: FolderNamesCache): SteadyPlaces;
+  /** Inputs and absent names by their absolute paths. */
+  placed(
+    inputs: readonly FoundInput[],
+    absent: readonly RecordedNames[],
+  ): { readonly inputs: readonly CallInput[]; readonly absent: readonly AbsentName[] };
+}
+
+export interface KeyedCallParts {
+  readonly message: CallMessage;
+  readonly call: LocalCall;
+  readonly compiler: HostCompiler;
+  readonly project: ByteString | null;
+  readonly folder: ByteString;
+}
+
+export function keyedCall({ message, call, compiler, project, folder }: KeyedCallParts): KeyedCall {
+  const { invocation, environment } = call;
+  const { cwd } = message;
+  const pwd = environment.get("PWD");
+  const names = placeNames(cwd, pwd, project);
+  const own = callDigest(call, compiler.identity, [cwd, pwd ?? ("" as ByteString)]);
+  const shared = isMovable(call, names) ? [callDigest(call, compiler.identity, null)] : [];
+  const searched = searchPath(invocation, environment, compiler.folders);
+  const absolute = (path: ByteString) => (path.startsWith("/") ? path : (`${cwd}/${path}` as ByteString));
+  const place = (path: ByteString) => (path === "." ? cwd : path === "" ? path : absolute(path));
+  return {
+    invocation,
+    cwd,
+    project,
+    folder,
+    searched,
+    hasEpoch: environment.has("SOURCE_DATE_EPOCH"),
+    keys: [...shared, own],
+    placeNames: names,
+    known: {
+      compiler: { identity: compiler.identity, image: null, files: compiler.files },
+      source: absolute(invocation.source),
+      output: absolute(invocation.output),
+      words: comparedWords(invocation),
+      environment: call.variables,
+      callDigest: own,
+    },
+    placesBefore: (identities, names) => {
+      const steady = new SteadyPlaces(identities, names);
+      steady.note([cwd, ...searched.map(({ path }) => place(path)).filter((path) => path !== "")]);
+      return steady;
+    },
+    placed: (inputs, absent) => ({
+      inputs: inputs.map(({ path, digest, stamp }) => ({ path: absolute(path), digest, stamp })),
+      absent: absent.flatMap((group) =>
+        group.names.map((name) => ({
+          folder: place(group.folder) === "" ? ("/" as ByteString) : place(group.folder),
+          name,
+        })),
+      ),
+    }),
+  };
+}
+
+/** The names that a call sees, fresh. */
+export function seenNames({ cwd }: KeyedCall, names: FolderNamesCache): SeenNames {
+  return new SeenNames(names, cwd);
+}

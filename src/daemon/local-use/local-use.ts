@@ -1,0 +1,238 @@
+// The road of a call that no image is bound to: look it up in the local store, else compile in place with the caller's own compiler and keep
+// what came of it. What cannot be kept runs as it is. UNTRUSTED: the caller's argv and environment, the checkout's files.
+import { randomUUID } from "node:crypto";
+import { existsSync } from "node:fs";
+import { mkdir, rm } from "node:fs/promises";
+import { type ByteString, byteStringOfText, bytesOf, displayText } from "../../base/byte-string.ts";
+import type { Clock } from "../../base/clock.ts";
+import { HpccError } from "../../base/errors.ts";
+import type { Logger } from "../../base/log.ts";
+import { findProjectRoot } from "../../config/project-root.ts";
+import type { CompilerFamily } from "../../core/compile/grammar/invocation.ts";
+import type { LocalStore } from "../../store/local/local-store.ts";
+import type { Content } from "../../wire/launcher/messages.ts";
+import type { AnsweredCall, CallObserver } from "../call/answered-call.ts";
+import { Remembered } from "../call/remembered.ts";
+import { type Bypass, bypass, next, type Stage } from "../call/stage.ts";
+import type { CallCounts } from "../control/call-counts.ts";
+import type { CallAnswer, LauncherCall } from "../control/launcher-connection.ts";
+import type { FolderNamesCache } from "../inputs/folder-names.ts";
+import type { FolderIdentities } from "../inputs/steady-places.ts";
+import { hostAnswer } from "../tiers/local-answer.ts";
+import { compileInPlace } from "./compile-in-place.ts";
+import { describedCall } from "./described-call.ts";
+import { FileDigests } from "./file-digests.ts";
+import { TextScans } from "./find-inputs.ts";
+import { HostCompilers, realPath } from "./host-compilers.ts";
+import { FlightsOfOutputs } from "./in-flight.ts";
+import { type KeptCall, keepResult } from "./keep-result.ts";
+import { type KeyedCall, keyedCall } from "./keyed-call.ts";
+import { type LocalHit, lookUp, readVariants } from "./look-up.ts";
+import { guessFamily, readLocalCall } from "./read-local-call.ts";
+import { SeenNames } from "./seen-names.ts";
+import { OutputsBefore, possibleOutputs } from "./written-outputs.ts";
+
+export interface LocalUseParts {
+  readonly store: LocalStore;
+  readonly names: FolderNamesCache;
+  readonly folders: FolderIdentities;
+  readonly counts: CallCounts;
+  readonly observers: readonly CallObserver[];
+  /** Host path of the folder with the folders of calls. */
+  readonly callFolder: ByteString;
+  readonly clock: Clock;
+  readonly logger: Logger;
+}
+
+/** What became of a call, and what is known of it. */
+interface End {
+  readonly answer: CallAnswer;
+  readonly known: Pick<AnsweredCall, "outcome" | "reason" | "detail"> & Partial<AnsweredCall>;
+}
+
+const INLINE_BYTES_MAX = 256 * 1024;
+const FAMILIES_MAX = 256;
+const SPEAKING_MAX = 10_000;
+
+export class LocalUse {
+  readonly #parts: LocalUseParts;
+  readonly #files: FileDigests;
+  readonly #scans = new TextScans();
+  readonly #compilers = new HostCompilers();
+  readonly #flights = new FlightsOfOutputs();
+  /** Families of compilers by path, where a name says something else. */
+  readonly #families = new Remembered<CompilerFamily>(FAMILIES_MAX);
+  /** Calls that have something to say, which a terminal must hear from the compiler itself. */
+  readonly #speaking = new Remembered<true>(SPEAKING_MAX);
+
+  constructor(parts: LocalUseParts) {
+    this.#parts = parts;
+    this.#files = new FileDigests(parts.clock);
+  }
+
+  async answer(call: LauncherCall): Promise<CallAnswer> {
+    const { clock, counts, observers } = this.#parts;
+    const startedMs = clock.wallMs();
+    const began = clock.monotonicMs();
+    const project = projectOf(call.message.cwd);
+    const { answer, known } = await this.#end(call, project);
+    if (call.signal.aborted) {
+      counts.count("cancelled");
+      throw new HpccError("job.cancelled", "the launcher left");
+    }
+    counts.count(known.outcome, known.reason);
+    this.#parts.logger.debug("call.ended", {
+      outcome: known.outcome,
+      reason: known.reason ?? undefined,
+      detail: known.detail === null ? undefined : displayText(known.detail),
+      duration_ms: Math.round(clock.monotonicMs() - began),
+    });
+    const durationMs = clock.monotonicMs() - began;
+    const answered = describedCall({ message: call.message, project, startedMs, durationMs }, known);
+    for (const observer of observers) observer.answered(answered);
+    return answer;
+  }
+
+  async #end(call: LauncherCall, project: ByteString | null): Promise<End> {
+    let keyed: KeyedCall | null = null;
+    try {
+      const read = await this.#keyed(call, project);
+      if (read.kind === "bypass") return byItself(read);
+      keyed = read.value;
+      return await this.#answerKeyed(call, keyed);
+    } catch (error) {
+      if (call.signal.aborted) return byItself(bypass("internal_error"));
+      const { logger } = this.#parts;
+      const message = error instanceof Error ? error.message : String(error);
+      logger.error("local.failed", { message, stack: error instanceof Error ? error.stack : undefined });
+      return byItself(bypass("internal_error", byteStringOfText(message)), keyed);
+    }
+  }
+
+  /** Reads a call and asks its compiler who it is. */
+  async #keyed(call: LauncherCall, project: ByteString | null): Promise<Stage<KeyedCall>> {
+    const { message } = call;
+    const { hostCompiler } = message;
+    if (hostCompiler === null) return bypass("unknown_compiler", message.argv[0]!);
+    const family = this.#families.get(hostCompiler) ?? guessFamily(hostCompiler);
+    const read = readLocalCall(message, family);
+    if (read.kind === "bypass") return read;
+    const folder = await this.#folder(call);
+    const { invocation, environment } = read.value;
+    const compiler = await this.#compilers.find({ call, invocation, environment, folder });
+    if (compiler.kind === "bypass") return compiler;
+    if (compiler.value.family !== family) {
+      this.#families.set(hostCompiler, compiler.value.family);
+      return this.#keyed(call, project);
+    }
+    return next(keyedCall({ message, call: read.value, compiler: compiler.value, project, folder }));
+  }
+
+  async #folder(call: LauncherCall): Promise<ByteString> {
+    const folder = `${this.#parts.callFolder}/${randomUUID()}` as ByteString;
+    call.whenDone(() => rm(bytesOf(folder), { recursive: true, force: true }));
+    await mkdir(bytesOf(folder), { recursive: true, mode: 0o700 });
+    return folder;
+  }
+
+  async #answerKeyed(call: LauncherCall, keyed: KeyedCall): Promise<End> {
+    const { message } = call;
+    const flight = this.#flights.begin(possibleOutputs(keyed).map(({ path }) => path));
+    call.whenDone(async () => flight.end());
+    for (const key of keyed.keys) {
+      const seen = new SeenNames(this.#parts.names, message.cwd);
+      const hit = await lookUp(await readVariants(key, this.#lookUpParts), seen, this.#lookUpParts);
+      if (hit === null) continue;
+      if (message.terminal.stderr && hit.variant.stderr.length > 0)
+        return byItself(bypass("terminal_diagnostics"), keyed);
+      return { answer: hitAnswer(hit), known: { ...keyed.known, ...hitKnown(hit, key, keyed) } };
+    }
+    const [first] = keyed.keys;
+    if (message.terminal.stderr && this.#speaking.get(first!) === true)
+      return byItself(bypass("terminal_diagnostics"), keyed);
+    return this.#compile(call, keyed, flight);
+  }
+
+  get #lookUpParts() {
+    return { store: this.#parts.store, files: this.#files, logger: this.#parts.logger };
+  }
+
+  async #compile(call: LauncherCall, keyed: KeyedCall, flight: { readonly disturbed: boolean }): Promise<End> {
+    const { names, folders, clock, store, logger } = this.#parts;
+    const steady = keyed.placesBefore(folders, names);
+    const startedMs = clock.wallMs();
+    const before = new OutputsBefore(possibleOutputs(keyed), startedMs);
+    const compiled = await compileInPlace(call, keyed.invocation, keyed.folder);
+    if (compiled === null) return byItself(bypass("compile_failed"), keyed);
+    if (call.message.terminal.stderr && compiled.stderr.length > 0) {
+      this.#speaking.set(keyed.keys[0]!, true);
+      return byItself(bypass("terminal_diagnostics"), keyed);
+    }
+    const answer: CallAnswer = {
+      type: "outputs",
+      exitCode: compiled.exitCode,
+      stdout: said(compiled.stdout, `${keyed.folder}/stdout` as ByteString),
+      stderr: said(compiled.stderr, `${keyed.folder}/stderr` as ByteString),
+      files: [],
+    };
+    const parts = { store, files: this.#files, scans: this.#scans, names, logger };
+    const kept = await this.#kept(() => keepResult({ keyed, compiled, before, steady, startedMs, flight }, parts));
+    return { answer, known: { ...keyed.known, ...keptKnown(kept) } };
+  }
+
+  /** A store that fails costs a compile later and nothing now. */
+  async #kept(keep: () => Promise<Stage<KeptCall>>): Promise<Stage<KeptCall>> {
+    try {
+      return await keep();
+    } catch (error) {
+      const message = error instanceof Error ? error.message : String(error);
+      this.#parts.logger.warn("local.not_kept", { message, stack: error instanceof Error ? error.stack : undefined });
+      return bypass("internal_error", byteStringOfText(message));
+    }
+  }
+}
+
+/** The caller's compiler runs as it is called. */
+function byItself({ reason, detail }: Bypass, keyed: KeyedCall | null = null): End {
+  return { answer: hostAnswer(null), known: { ...keyed?.known, outcome: "host", reason, detail } };
+}
+
+function hitAnswer({ variant, outputs }: LocalHit): CallAnswer {
+  return {
+    type: "outputs",
+    exitCode: 0,
+    stdout: variant.stdout.length === 0 ? null : { kind: "inline", bytes: variant.stdout },
+    stderr: variant.stderr.length === 0 ? null : { kind: "inline", bytes: variant.stderr },
+    files: outputs.map(({ destination, path, executable, manner }) => ({
+      destination,
+      content: { kind: "file", path: path! },
+      executable,
+      manner,
+    })),
+  };
+}
+
+function hitKnown({ variant, inputs, outputs }: LocalHit, key: KeyedCall["keys"][number], keyed: KeyedCall) {
+  return {
+    outcome: "local_hit",
+    reason: null,
+    detail: null,
+    callDigest: key,
+    ...keyed.placed(inputs, variant.absent),
+    result: { stdout: variant.stdout, stderr: variant.stderr, outputs },
+  } as const;
+}
+
+function keptKnown(kept: Stage<KeptCall>): End["known"] {
+  if (kept.kind === "bypass") return { outcome: "host", reason: kept.reason, detail: kept.detail };
+  return { outcome: "local_compiled", reason: null, detail: null, ...kept.value };
+}
+
+function said(bytes: Uint8Array, path: ByteString): Content | null {
+  if (bytes.length === 0) return null;
+  return bytes.length > INLINE_BYTES_MAX ? { kind: "file", path } : { kind: "inline", bytes };
+}
+
+function projectOf(cwd: ByteString): ByteString | null {
+  return findProjectRoot(realPath(cwd), (path) => existsSync(bytesOf(path)));
+}

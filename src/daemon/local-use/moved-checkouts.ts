@@ -1,0 +1,25 @@
+// Whether a result may answer the same call in a checkout at another place: nothing of the place may be in what is asked or in what came
+// of it. Pure.
+import type { ByteString } from "../../base/byte-string.ts";
+import type { LocalCall } from "./read-local-call.ts";
+
+/** Options that put the working folder into outputs, or take it from them. */
+const NAMES_FOLDER = /^(?:-g(?!0$|no-)|--?coverage$|-fprofile|-ftest-coverage|-fcoverage-mapping|-fdebug-)/;
+
+/** Spellings of the place that a result must not hold. */
+export function placeNames(cwd: ByteString, pwd: ByteString | undefined, project: ByteString | null): ByteString[] {
+  const names = [cwd, ...(pwd === undefined ? [] : [pwd]), ...(project === null ? [] : [project])];
+  return [...new Set(names)].filter((name) => name !== "");
+}
+
+/** Whether a call asks for what would be the same elsewhere. */
+export function isMovable({ invocation, words, variables }: LocalCall, names: readonly ByteString[]): boolean {
+  if (invocation.ownPaths || words.some((word) => NAMES_FOLDER.test(word))) return false;
+  return ![...words, ...variables.values()].some((text) => names.some((name) => text.includes(name)));
+}
+
+/** Whether bytes name the place. */
+export function namesPlace(bytes: Uint8Array, names: readonly ByteString[]): boolean {
+  const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  return names.some((name) => buffer.includes(name, 0, "latin1"));
+}

@@ -1,0 +1,80 @@
+// Reads a call of the caller's own compiler: its command line by grammar, and what of its environment the result depends on. UNTRUSTED:
+// the caller's argv and environment.
+import { ascii, type ByteString } from "../../base/byte-string.ts";
+import { FieldWriter } from "../../core/action/fields.ts";
+import { type Environment, readEnvironment } from "../../core/compile/grammar/environment.ts";
+import type { CompilerFamily, GnuInvocation } from "../../core/compile/grammar/invocation.ts";
+import { type Digest, sha256 } from "../../core/digest/digest.ts";
+import type { CallMessage } from "../../wire/launcher/messages.ts";
+import { environmentOf, parseCall } from "../call/read-call.ts";
+import { bypass, next, type Stage } from "../call/stage.ts";
+import { realPath } from "./host-compilers.ts";
+
+export interface LocalCall {
+  readonly invocation: GnuInvocation;
+  /** argv with response files as what they say. */
+  readonly words: readonly ByteString[];
+  readonly environment: Environment;
+  /** Variables that the result depends on. */
+  readonly variables: ReadonlyMap<string, ByteString>;
+}
+
+/** Compilers run where they are called, so the locale need not be one of the image's. */
+const ANY_LOCALE = { hasLocale: () => false, translates: () => false };
+const MATTERS = /^(?:LANG|LANGUAGE|LC_[A-Z]+|CPATH|(?:C|CPLUS)_INCLUDE_PATH|SOURCE_DATE_EPOCH)$/;
+
+/** The family that a compiler seems to be of by its name, or by that of what it is a link to. */
+export function guessFamily(path: ByteString): CompilerFamily {
+  const base = (name: ByteString) => name.slice(name.lastIndexOf("/") + 1);
+  const names = [base(path), base(realPath(path))];
+  return names.some((name) => name.includes("clang")) ? "clang" : "gcc";
+}
+
+export function readLocalCall(message: CallMessage, family: CompilerFamily): Stage<LocalCall> {
+  const parsed = parseCall(message, { path: message.argv[0]!, family });
+  if (parsed.kind === "bypass") return parsed;
+  const [invocation, another] = parsed.value;
+  if (another !== undefined) return bypass("multiple_source_files", another.source);
+  // The compiler's options would stand in the text.
+  const verbose = invocation!.arguments.some(({ words: [word] }) => word === "-fverbose-asm");
+  if (verbose && invocation!.sideOutputs.length > 0) return bypass("recorded_switches", ascii("-fverbose-asm"));
+  const environment = environmentOf(message.environment);
+  const decision = readEnvironment({
+    invocation: invocation!,
+    environment,
+    terminal: false,
+    inputColumns: null,
+    image: ANY_LOCALE,
+  });
+  if (decision.kind === "bypass") return bypass(decision.reason, decision.detail);
+  const variables = new Map([...environment].filter(([name]) => MATTERS.test(name)));
+  for (const [name, value] of decision.plan.appearance) variables.set(name, value);
+  return next({
+    invocation: invocation!,
+    words: [message.argv[0]!, ...invocation!.arguments.flatMap(({ words }) => words)],
+    environment,
+    variables,
+  });
+}
+
+/** Digest of all that a result depends on beside files. `place`: the working folder and its spelling, where the result may show them. */
+export function callDigest(
+  { words, variables, invocation }: LocalCall,
+  compiler: Digest,
+  place: readonly [cwd: ByteString, pwd: ByteString] | null,
+): Digest {
+  const fields = new FieldWriter().ascii(1, "hpcc.local-call.v1").digest(2, compiler).ascii(3, invocation.family);
+  for (const word of words) fields.byteString(4, word);
+  for (const [name, value] of [...variables].sort(([a], [b]) => (a < b ? -1 : 1)))
+    fields.record(5, (entry) => entry.byteString(1, name as ByteString).byteString(2, value));
+  if (place !== null) fields.byteString(6, place[0]).byteString(7, place[1]);
+  return sha256(fields.finish());
+}
+
+/** The words of a call without the names of source and outputs. */
+export function comparedWords({ arguments: words }: GnuInvocation): ByteString[] {
+  const isName = /^-M[FTQ]$/;
+  return words.flatMap(({ role, option, words: own }) =>
+    role === "input" || role === "output" || isName.test(option) ? [] : own,
+  );
+}

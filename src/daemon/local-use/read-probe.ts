@@ -1,0 +1,70 @@
+// Reads what a GNU-style driver says of itself under `-v`: which programs it runs, which folders it searches, which files set it up. Pure.
+// UNTRUSTED: any program may have written it; what is not understood is missing, and never guessed.
+import type { ByteString } from "../../base/byte-string.ts";
+import type { CompilerFamily } from "../../core/compile/grammar/invocation.ts";
+
+export interface CompilerReport {
+  readonly family: CompilerFamily;
+  /** Programs that it runs for a compile, by path or by a name on PATH, each once. */
+  readonly programs: readonly ByteString[];
+  /** Folders of `#include`, those that do not exist too; as spelled, in the order of the report. */
+  readonly folders: readonly ByteString[];
+  /** Spec and configuration files that it read. */
+  readonly setUpBy: readonly ByteString[];
+  /** GCC's own word for how it was called; null for Clang. */
+  readonly calledAs: ByteString | null;
+}
+
+const LINES_MAX = 10_000;
+const IGNORED = /^ignoring nonexistent directory "(.*)"$/;
+const READS = /^(?:Reading specs from |Configuration file: )(.*)$/;
+const CALLED = /^COLLECT_GCC=(.*)$/;
+const LIST_BEGINS = /^#include [<"]\.\.\.[>"] search starts here:$/;
+const LIST_ENDS = "End of search list.";
+/** Clang says so where it needs no further process. */
+const IN_PROCESS = "(in-process)";
+
+/** Null when the words are those of neither GCC nor Clang. */
+export function readReport(text: ByteString): CompilerReport | null {
+  const programs = new Set<ByteString>();
+  const folders = new Set<ByteString>();
+  const setUpBy = new Set<ByteString>();
+  let calledAs: ByteString | null = null;
+  let family: CompilerFamily | null = null;
+  let inList = false;
+  for (const line of text.split("\n", LINES_MAX)) {
+    if (LIST_BEGINS.test(line)) inList = true;
+    else if (line === LIST_ENDS) inList = false;
+    else if (inList && line.startsWith(" ")) folders.add(line.slice(1) as ByteString);
+    else if (line.startsWith(" ")) {
+      const program = programOf(line.slice(1));
+      if (program !== null) programs.add(program);
+    } else if (line.startsWith("gcc version ")) family ??= "gcc";
+    else if (/^(?:[A-Za-z]+ )?clang version /.test(line)) family ??= "clang";
+    else {
+      const ignored = IGNORED.exec(line)?.[1];
+      const reads = READS.exec(line)?.[1];
+      if (ignored !== undefined) folders.add(ignored as ByteString);
+      if (reads !== undefined) setUpBy.add(reads as ByteString);
+      calledAs ??= (CALLED.exec(line)?.[1] as ByteString | undefined) ?? null;
+    }
+  }
+  if (family === null || programs.size === 0) return null;
+  return { family, programs: [...programs], folders: [...folders], setUpBy: [...setUpBy], calledAs };
+}
+
+/** The first word of a command, with its quotes undone. */
+function programOf(command: string): ByteString | null {
+  if (command === IN_PROCESS || command === "") return null;
+  const quoted = /^"((?:[^"\\]|\\.)*)"(?: |$)/.exec(command)?.[1];
+  if (quoted !== undefined) return quoted.replace(/\\(.)/g, "$1") as ByteString;
+  const plain = /^[^ "]+/.exec(command)?.[0];
+  return plain === undefined ? null : (plain as ByteString);
+}
+
+const LOADED = /^\t(?:[^ ]+ => )?(\/[^ ]+(?: [^ (][^ ]*)*) \(0x[0-9a-f]+\)$/;
+
+/** Libraries that the system's loader says it loads for a program. */
+export function readLoaded(text: ByteString): ByteString[] {
+  return text.split("\n", LINES_MAX).flatMap((line) => (LOADED.exec(line)?.[1] as ByteString | undefined) ?? []);
+}

@@ -1,0 +1,54 @@
+// Folders and links on the way to files: what was moved there meanwhile leads to other files that look old. UNTRUSTED: a checkout's links.
+import { lstatSync, readlinkSync } from "node:fs";
+import { type ByteString, byteStringOf, bytesOf } from "../../base/byte-string.ts";
+
+export interface Ways {
+  /** Without links on the way. */
+  readonly folders: ReadonlySet<ByteString>;
+  readonly links: ReadonlySet<ByteString>;
+}
+
+const LINKS_MAX = 40;
+
+/** Paths are absolute. */
+export function waysTo(paths: readonly ByteString[]): Ways {
+  const folders = new Set<ByteString>();
+  const links = new Set<ByteString>();
+  const known = new Map<string, string>();
+  const follow = (path: string, linksLeft: number): string => {
+    if (path === "" || linksLeft === 0) return path;
+    const before = known.get(path);
+    if (before !== undefined) return before;
+    const slash = path.lastIndexOf("/");
+    const parent = follow(path.slice(0, slash), linksLeft);
+    const name = path.slice(slash + 1);
+    let real =
+      name === "" || name === "."
+        ? parent
+        : name === ".."
+          ? parent.slice(0, parent.lastIndexOf("/"))
+          : `${parent}/${name}`;
+    const target = real === parent ? null : linkTarget(real as ByteString);
+    if (target !== null) {
+      links.add(real as ByteString);
+      real = follow(target.startsWith("/") ? target : `${parent}/${target}`, linksLeft - 1);
+    }
+    known.set(path, real);
+    return real;
+  };
+  for (const path of paths) {
+    const real = follow(path, LINKS_MAX);
+    const folder = real.slice(0, real.lastIndexOf("/"));
+    if (folder !== "") folders.add(folder as ByteString);
+  }
+  return { folders, links };
+}
+
+function linkTarget(path: ByteString): ByteString | null {
+  try {
+    if (lstatSync(bytesOf(path), { throwIfNoEntry: false })?.isSymbolicLink() !== true) return null;
+    return byteStringOf(readlinkSync(bytesOf(path), { encoding: "buffer" }));
+  } catch {
+    return null;
+  }
+}
