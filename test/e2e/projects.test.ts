@@ -57,7 +57,7 @@ const PROJECTS: readonly ProjectRecipe[] = [
     source: "hello",
     language: "c",
     configure: "./configure --disable-nls",
-    build: "make -j2 -C lib all && make -j2 hello",
+    build: "make -j2 all MAKEINFO=true HELP2MAN=true",
     nothing: /Nothing to be done|is up to date/,
     callsMin: 20,
   },

@@ -3,6 +3,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { createHash } from "node:crypto";
 import {
   chownSync,
+  copyFileSync,
   existsSync,
   mkdirSync,
   readFileSync,
@@ -219,6 +220,18 @@ for (const { name, plain, skip } of USERS) {
       assert.match(hostPath.stdout, /^image -injected -c a\.c\n/);
       const wrapper = await call('mkdir -p tools && cp /bin/echo tools/gcc && exec "$HPCC" ./tools/gcc wrapper');
       assert.equal(wrapper.stdout, "wrapper\n");
+      // A shell tells how it was called.
+      copyFileSync("/bin/dash", join(imageOf(folder), "image/bin/cc"));
+      writePlan(folder, {
+        ...plan,
+        compilers: [...plan.compilers, { name: ascii("cc"), path: ascii("/opt/image/bin/cc"), arguments: [] }],
+      });
+      const called = async (path: string, word = "cc") =>
+        (await call(`PATH=${path}:$PATH; export PATH; exec "$HPCC" ${word} -c 'echo $0'`)).stdout;
+      assert.equal(await called("/opt/image/bin:/usr/bin"), "cc\n", "the caller's word, where PATH has the program");
+      assert.equal(await called("/usr/bin:/opt/image/bin"), "/opt/image/bin/cc\n", "another one stands before it");
+      assert.equal(await called("/opt/image/bin", "/usr/bin/cc"), "/opt/image/bin/cc\n");
+      writePlan(folder, plan);
       writeFileSync(join(imageOf(folder), "image/bin/c99"), '#!/bin/sh\necho "script $0 $*"\n', { mode: 0o755 });
       writeFileSync(join(imageOf(folder), "image/bin/cpp"), "no program", { mode: 0o644 });
       symlinkSync("/opt/image/bin/c99", join(imageOf(folder), "image/bin/c89"));

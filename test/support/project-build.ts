@@ -146,8 +146,12 @@ async function copyFolder(from: string, to: string): Promise<void> {
   if (ran.code !== 0) throw new Error(ran.stderr);
 }
 
+/** A linker names the compiler's temporary files. */
+const TEMPORARY = /\/tmp\/cc\w{6}\b/g;
+
 function saidIn(folder: string): Map<string, string> {
-  return new Map(readdirSync(folder).map((name) => [name, readFileSync(join(folder, name), "latin1")]));
+  const said = (name: string) => readFileSync(join(folder, name), "latin1").replaceAll(TEMPORARY, "/tmp/ccXXXXXX");
+  return new Map(readdirSync(folder).map((name) => [name, said(name)]));
 }
 
 function allOf(folder: string): string {

@@ -9,6 +9,7 @@ import { placeInjected } from "../../core/compile/view/prefix-maps.ts";
 import { PROJECT_ROOT, type View } from "../../core/compile/view/view.ts";
 import type { CallMessage, ExecMessage, OutputsMessage } from "../../wire/launcher/messages.ts";
 import type { ImageCompiler, Project, ProjectPlace } from "../project.ts";
+import { calledName } from "./called-name.ts";
 
 /** SOURCE_DATE_EPOCH under the policy `pin`, unless the caller sets it. */
 export const PINNED_EPOCH = ascii("0");
@@ -64,8 +65,7 @@ export async function imageAnswer(call: CallMessage, compile: LocalCompile, inje
     type: "exec",
     namespace: await project.localNamespace(),
     program: { kind: "path", path: compiler.path },
-    // GCC seeks its own files beside argv[0]: a link named after it, by its path or on PATH, would lead it astray.
-    argv: [compiler.path, ...(inject ? withInjected(compile, rest) : rest)],
+    argv: [calledName(call, compiler, project), ...(inject ? withInjected(compile, rest) : rest)],
     environment: inject ? pinnedEnvironment(call, project) : null,
     cwd: null,
     warning: null,

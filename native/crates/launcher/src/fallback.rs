@@ -107,9 +107,16 @@ fn run_image_compiler(caller: &Caller, image: &PlanImage, policy: Fallback) -> !
         ));
         sys::exit(EXIT_NOT_FOUND);
     };
-    let mut argv = vec![program.clone()];
+    let mut argv = vec![called_name(caller, image, &program)];
     argv.extend_from_slice(arguments);
     argv.extend_from_slice(caller.argv.get(1..).unwrap_or_default());
+    // The maker of a sandbox seeks the program by its first word.
+    let sandbox_argv = [
+        image.sandbox_argv.as_slice(),
+        std::slice::from_ref(&program),
+        argv.get(1..).unwrap_or_default(),
+    ]
+    .concat();
     let mut faults = Vec::new();
     let inside = Target {
         program: &program,
@@ -126,7 +133,7 @@ fn run_image_compiler(caller: &Caller, image: &PlanImage, policy: Fallback) -> !
         faults.push(become_program(
             &Target {
                 program: sandbox,
-                argv: &[image.sandbox_argv.as_slice(), &argv].concat(),
+                argv: &sandbox_argv,
                 environment: &sandbox_environment(caller, image),
                 namespace: None,
                 ..inside
@@ -201,6 +208,24 @@ fn image_program<'a>(caller: &Caller, image: &'a PlanImage) -> Option<(Vec<u8>, 
         };
         Some((paths.find(is_program)?, [].as_slice()))
     })
+}
+
+/// argv[0]: the caller's word where PATH has the program for it, else the program's path, as GCC seeks its own files beside what PATH
+/// has. So it is to the daemon.
+fn called_name(caller: &Caller, image: &PlanImage, program: &[u8]) -> Vec<u8> {
+    let name = caller.name();
+    let path = caller.environment.get("PATH").unwrap_or_default();
+    for folder in path.split(|byte| *byte == b':') {
+        let candidate = join(folder, name);
+        if candidate == program {
+            return name.to_vec();
+        }
+        let is_taken = sys::stat(&candidate).is_ok() || stat_in_image(image, &candidate).is_some();
+        if folder.first() != Some(&b'/') || name.contains(&b'/') || is_taken {
+            break;
+        }
+    }
+    program.to_vec()
 }
 
 /// The program that the call names by a path, unless it is the launcher itself.
