@@ -138,7 +138,7 @@ describe("a launcher of another version", () => {
 
   for (const [name, version] of [
     ["older", 0],
-    ["newer", 2],
+    ["newer", 3],
   ] as const)
     test(`one ${name} than the daemon gets the image's compiler, and is counted`, async () => {
       const makes = [join(project, "a.o")];

@@ -19,6 +19,7 @@ type More = Omit<Partial<Scenario>, "name" | "argv" | "files"> & {
 type Row = readonly [name: string, argv: string | readonly string[], files?: Files, more?: More];
 
 const SIMPLE = { "a.c": "int f(int x){return x+1;}\n" };
+const FAILS = { "a.c": "int a=H;\n" };
 const WARNS = {
   "a.c": '#include "h.h"\nint f(int a){int u; return a;}\n',
   "h.h": "static int g(int x){int q;return 0;}\n",
@@ -263,12 +264,18 @@ const ONE_STEP: readonly Row[] = [
     { only: "clang", expect: "bad_compiler_arguments" },
   ],
   ["a failure with -MD", "-c a.c -MD", { "a.c": '#include "h.h"\nint a=H;\n', "h.h": "" }],
-  ["a failure over an object", "-c a.c", { "a.c": "int a=H;\n" }, { prepare: "echo old > a.o", only: "gcc" }],
+  ["a failure over an object", "-c a.c", FAILS, { prepare: "echo old > a.o" }],
+  ["a failure over an object, with a pipe", "-c a.c -pipe", FAILS, { prepare: "echo old > a.o" }],
+  ["a failure over a text", "-S a.c", FAILS, { prepare: "echo old > a.s" }],
+  ["a failure over a link", "-S a.c", FAILS, { prepare: "echo t > t; ln -s t a.s", expect: "compile_failed" }],
+  ["a failure over a second name", "-S a.c", FAILS, { prepare: "echo t > t; ln t a.s", expect: "compile_failed" }],
+  ["a failure without the folder", "-S a.c -o no/a.s", FAILS, { expect: "compile_failed" }],
+  ["a failure with -save-temps", "-c a.c -save-temps", FAILS, { expect: "compile_failed" }],
   [
-    "a failure over an object, which Clang removes",
-    "-c a.c",
-    { "a.c": "int a=H;\n" },
-    { prepare: "echo old > a.o", only: "clang", expect: "compile_failed" },
+    "a failure over coverage notes",
+    "-c a.c --coverage",
+    FAILS,
+    { prepare: "echo old > a.o; echo old > a.gcno", expect: "compile_failed" },
   ],
   ["address sanitizer", "-c src/a.c -fsanitize=address -O1", COVERED],
   [

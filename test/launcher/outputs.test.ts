@@ -33,6 +33,24 @@ async function write(folder: LauncherFolder, files: readonly OutputFile[], befor
   return await folder.run('exec "$HPCC" gcc -c a.c', { before, plain });
 }
 
+test("OUTPUTS of a failing compile removes what is named, if it is a plain file", async () => {
+  await using folder = new LauncherFolder();
+  const work = (name: string) => join(folder.work, name);
+  let removals = [ascii("a.o"), ascii("gone.o"), ascii(work("b.o"))];
+  await folder.serve(async (peer) => {
+    await peer.call();
+    peer.send(outputsOf([inlineFile("a.d", "a.o: a.c\n")], { exitCode: 1, removals }));
+  });
+  for (const name of ["a.o", "b.o", "c.o"]) writeFileSync(work(name), "old");
+  const end = await folder.run('exec "$HPCC" gcc -c a.c');
+  assert.deepEqual([end.code, readdirSync(folder.work).sort()], [1, ["a.d", "c.o"]], end.stderr);
+  mkdirSync(work("folder"));
+  removals = [ascii("folder")];
+  const fell = await folder.run('exec "$HPCC" gcc -c a.c');
+  assert.deepEqual([fell.stderr, existsSync(work("folder"))], ["real\n", true]);
+  assert.deepEqual(folder.fallbacks(), ["write"]);
+});
+
 const leftovers = (folder: string) => readdirSync(folder).filter((name) => name.startsWith(".hpcc-"));
 
 /** Linux's, which Node does not name. */

@@ -31,6 +31,7 @@ import { ImageHeaders } from "../../src/daemon/inputs/image-headers.ts";
 import { ImageScans } from "../../src/daemon/inputs/image-scans.ts";
 import { FolderIdentities } from "../../src/daemon/inputs/steady-places.ts";
 import type { ImageCompiler, Project, ProjectPlace } from "../../src/daemon/project.ts";
+import { PROTOCOL_VERSION } from "../../src/wire/launcher/limits.ts";
 import type { NamespaceRef, RunMessage } from "../../src/wire/launcher/messages.ts";
 
 const NAMESPACE: NamespaceRef = { holderPid: 1, userNamespaceIno: null, mountNamespaceIno: 1n };
@@ -100,7 +101,7 @@ export class HostProject implements Disposable {
       ran,
       message: {
         type: "call",
-        protocolVersion: 1,
+        protocolVersion: PROTOCOL_VERSION,
         launcherVersion: "test",
         mountNamespace: { ino, dev },
         argv: argv.map(byteStringOfText),

@@ -24,6 +24,7 @@ import { resolveInImage } from "../../src/image/image-path.ts";
 import { ImageLocaleFiles } from "../../src/image/locales.ts";
 import { listFolder } from "../../src/vm/namespace/folder-listing.ts";
 import { imageOwnedNames } from "../../src/vm/namespace/mount-plan.ts";
+import { PROTOCOL_VERSION } from "../../src/wire/launcher/limits.ts";
 import { imageMounts } from "./sandbox-pool.ts";
 
 /** Points at which a file may change: `list`, `listed`, `read 0`, `read 1`, ... */
@@ -107,7 +108,7 @@ export class PreparedRace implements Disposable {
     return {
       message: {
         type: "call",
-        protocolVersion: 1,
+        protocolVersion: PROTOCOL_VERSION,
         launcherVersion: "0",
         mountNamespace: { dev: 0n, ino: 0n },
         argv: argv.map(byteStringOfText),

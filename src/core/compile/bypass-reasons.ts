@@ -74,7 +74,7 @@ export const BYPASS_REASONS = {
   unfaithful_diagnostics:
     "Text form only: the remote compile's words would differ from a one-step compile's (docs/fidelity.md).",
   compile_failed:
-    "The remote compile ended by a signal, a crash, a missing file or in the text form in any error; the local one has the last word. Without an image: the compile failed, and failures are not kept.",
+    "The remote compile ended by a signal, a crash or a missing file, in an error that leaves files behind, or in the text form in any error; the local one has the last word. Without an image: the compile failed, and failures are not kept.",
   remote_failed: "The worker could not carry out the compile: it is over a limit, or the worker has a fault.",
   remote_unavailable: "No worker could be reached in time.",
   internal_error: "A fault of hpcc itself; its log says which.",

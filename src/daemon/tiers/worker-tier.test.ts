@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
-import { writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { linkSync, mkdirSync, symlinkSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
 import { test } from "node:test";
 import { HostProject, type HostProjectOptions } from "../../../test/support/host-project.ts";
 import { SILENT_LOGGER } from "../../base/log.ts";
@@ -53,6 +53,8 @@ interface Asked extends HostProjectOptions {
   readonly paths?: "own" | "shared";
   /** Files that stand in the project besides the source. */
   readonly files?: Readonly<Record<string, string>>;
+  /** Lays out what is no plain file. */
+  readonly lay?: (root: string) => void;
 }
 
 function end(answer: Answer, asked: Asked = {}): Promise<TierEnd> {
@@ -60,10 +62,11 @@ function end(answer: Answer, asked: Asked = {}): Promise<TierEnd> {
 }
 
 async function endWith(worker: RemoteWorker, asked: Asked = {}): Promise<TierEnd> {
-  const { argv = "-c a.s", paths = "shared", files = {}, ...options } = asked;
+  const { argv = "-c a.s", paths = "shared", files = {}, lay, ...options } = asked;
   using made = new HostProject(options);
   // Assembler is not listed, so that no compiler runs for it.
   made.write({ "a.s": ".text\n", "a.c": "int x;\n", ...files });
+  lay?.(made.root);
   const prepared = made.prepare(made.call([made.compiler.family, ...argv.split(" ")]), paths);
   assert.ok(prepared.kind === "next");
   // The clock is ahead, so that all files are older than the call.
@@ -138,12 +141,40 @@ test("of other failures the local compiler has the last word", async () => {
     "compile_failed",
   );
   assert.equal(await reason({ exitCode: 1, stderr: "SOURCE_DATE_EPOCH must expand to a number\n" }), "date_time_macro");
-  // Clang, and GCC's -S, remove what stood at the output.
+  // Without a place in a source it is not known how far the compiler came.
   const old = { files: { "a.o": "old", "x.s": "old" } };
   assert.equal(await reason({ exitCode: 1 }, { ...old, family: "clang" }), "compile_failed");
   assert.equal(await reason({ exitCode: 1 }, { ...old, paths: "own", argv: "-S a.c -o x.s" }), "compile_failed");
   assert.equal(await reason({ exitCode: 1 }, old), "answer");
   assert.equal(await reason({ exitCode: 1 }, { family: "clang" }), "answer");
+  // Some side outputs are left, and some removed.
+  const kept = { paths: "own", argv: "-c a.c -save-temps" } as const;
+  assert.equal(await reason({ exitCode: 1, stderr: "a.c:1:1: error: no\n" }, kept), "compile_failed");
+});
+
+test("a failing compile removes the output that the compiler would remove, where that is a plain file", async () => {
+  const failing: Answer = { exitCode: 1, object: null, stderr: "a.c:1:1: error: no\n" };
+  const removed = async (asked: Asked) => {
+    const ended = await end(failing, { paths: "own", ...asked });
+    return ended.kind === "answer" ? ended.answer.removals : ended.kind;
+  };
+  const files = { "out/a.o": "old" };
+  const pipe = "-pipe -c a.c -o out/a.o";
+  assert.deepEqual(await removed({ files, argv: pipe }), ["out/a.o"]);
+  assert.deepEqual(await removed({ files, argv: "-S a.c -o out/a.o" }), ["out/a.o"]);
+  assert.deepEqual(await removed({ files, family: "clang", argv: "-c a.s -o out/a.o" }), ["out/a.o"]);
+  assert.equal(await removed({ files, argv: "-c a.c -o out/a.o" }), undefined);
+  assert.equal(await removed({ argv: pipe, files: { "out/b.o": "" } }), undefined, "nothing is there");
+  assert.equal(await removed({ argv: pipe }), "bypass", "nor its folder");
+  for (const lay of [
+    (path: string) => symlinkSync("b", path),
+    (path: string) => linkSync(join(dirname(path), "b"), path),
+    (path: string) => mkdirSync(path),
+  ])
+    assert.equal(
+      await removed({ argv: "-pipe -c a.c -o x.o", files: { b: "" }, lay: (root) => lay(join(root, "x.o")) }),
+      "bypass",
+    );
 });
 
 test("an output that nobody asked for is a fault", async () => {

@@ -1,5 +1,4 @@
 // The tier that compiles on a worker: sends the job, checks what comes back, makes the launcher's files of it. UNTRUSTED: the worker's result.
-import { existsSync } from "node:fs";
 import { mkdir, open, readFile } from "node:fs/promises";
 import { type ByteString, byteStringOf, byteStringOfText, bytesOf, displayText } from "../../base/byte-string.ts";
 import { HpccError } from "../../base/errors.ts";
@@ -10,6 +9,7 @@ import type { OutputFile, OutputsMessage } from "../../wire/launcher/messages.ts
 import { hostDependencies } from "../call/read-call.ts";
 import { type Bypass, bypass, next, type Stage } from "../call/stage.ts";
 import type { RemoteResult, RemoteWorker } from "../remote/remote-job.ts";
+import { removalsOf } from "./failed-output.ts";
 import type { Tier, TierCall, TierEnd } from "./tier.ts";
 
 /** Outputs up to this size travel in the answer's frame, larger ones as files. */
@@ -47,8 +47,11 @@ export class WorkerTier implements Tier {
     if (refused !== null) return refused;
     const outputs = await outputsOf(result, { prepared, job });
     if (outputs.kind === "bypass") return outputs;
+    const removals = result.exitCode === 0 ? [] : removalsOf(prepared, byteStringOf(result.stderr));
+    if (removals === null) return bypass("compile_failed", prepared.request.invocation.output);
     const end = { outcome: `remote_${result.outcome}`, reason: null, detail: null } as const;
-    return { kind: "answer", answer: outputs.value, end };
+    const answer = removals.length === 0 ? outputs.value : { ...outputs.value, removals };
+    return { kind: "answer", answer, end };
   }
 }
 
@@ -67,16 +70,8 @@ function refusalOf(result: RemoteResult, { project, request }: TierCall["prepare
     case "fault":
       return bypass("compile_failed");
     case "ordinary":
-      // Of what stood at the output, a failing compiler proper removes some and the assembler's driver nothing.
-      return replaces(request) ? bypass("compile_failed") : null;
+      return null;
   }
-}
-
-/** Whether a failing compile would remove an output that is there. */
-function replaces({ invocation, hostCwd }: TierCall["prepared"]["request"]): boolean {
-  const { family, produce, output } = invocation;
-  if (family === "gcc" && produce === "object") return false;
-  return existsSync(bytesOf(output.startsWith("/") ? output : (`${hostCwd}/${output}` as ByteString)));
 }
 
 async function outputsOf(

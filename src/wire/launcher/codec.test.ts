@@ -7,6 +7,7 @@ import { HpccError } from "../../base/errors.ts";
 import { decodeMessage, parseFrame } from "./decode.ts";
 import { encodeMessage } from "./encode.ts";
 import { FrameReader } from "./frame-reader.ts";
+import { PROTOCOL_VERSION } from "./limits.ts";
 import {
   type Content,
   FRAME_TYPES,
@@ -49,7 +50,7 @@ const json = fc.jsonValue().map((value) => JSON.parse(JSON.stringify(value)) as 
 const messages: fc.Arbitrary<Message> = fc.oneof(
   record({
     type: fc.constant("call" as const),
-    protocolVersion: fc.constant(1),
+    protocolVersion: fc.constant(PROTOCOL_VERSION),
     launcherVersion: text,
     mountNamespace: record({ dev: u64, ino: u64 }),
     argv,
@@ -109,6 +110,14 @@ const messages: fc.Arbitrary<Message> = fc.oneof(
     ),
   }),
   record({
+    type: fc.constant("outputs" as const),
+    exitCode: fc.nat({ max: 255 }),
+    stdout: fc.option(content),
+    stderr: fc.option(content),
+    files: fc.constant([]),
+    removals: fc.array(path, { minLength: 1, maxLength: 4 }),
+  }),
+  record({
     type: fc.constant("exec" as const),
     namespace: fc.option(namespace),
     program: fc.oneof(
@@ -120,7 +129,7 @@ const messages: fc.Arbitrary<Message> = fc.oneof(
     cwd: fc.option(path),
     warning: fc.option(text),
   }),
-  record({ type: fc.constant("control" as const), protocolVersion: fc.constant(1), request: json }),
+  record({ type: fc.constant("control" as const), protocolVersion: fc.constant(PROTOCOL_VERSION), request: json }),
   record({ type: fc.constant("reply" as const), reply: json }),
   record({ type: fc.constant("refuse" as const), protocolVersion: u32, reason: text }),
   record({

@@ -241,12 +241,16 @@ function decodeOutputs(fields: FieldReader): OutputsMessage {
   const stdout = fields.optionalGroup(2);
   const stderr = fields.optionalGroup(3);
   const files = fields.list(4, OUTPUT_FILES_MAX, FRAME_BYTES_MAX);
+  const removals = fields.optionalStrings(5, PATH_BYTES_MAX);
+  if (removals !== null && removals.length > OUTPUT_FILES_MAX) throw codingError("value-limit", "removals");
+  if (removals?.length === 0 || removals?.includes("" as ByteString)) throw codingError("value-range", "removals");
   return {
     type: "outputs",
     exitCode,
     stdout: stdout === null ? null : decodeContent(stdout),
     stderr: stderr === null ? null : decodeContent(stderr),
     files: files.map((file) => decodeOutputFile(new FieldReader(file, "OUTPUTS, file"))),
+    ...(removals === null ? {} : { removals }),
   };
 }
 

@@ -1,4 +1,5 @@
 // Messages to frames.
+import type { ByteString } from "../../base/byte-string.ts";
 import { codingError, FieldWriter } from "./fields.ts";
 import {
   FRAME_BYTES_MAX,
@@ -145,11 +146,16 @@ function outputsFields(outputs: OutputsMessage): FieldWriter {
   const fields = new FieldWriter().u32(1, outputs.exitCode);
   if (outputs.stdout !== null) fields.group(2, contentFields(outputs.stdout));
   if (outputs.stderr !== null) fields.group(3, contentFields(outputs.stderr));
-  return fields.list(
+  fields.list(
     4,
     outputs.files.map((file) => outputFileFields(file).finish()),
     FRAME_BYTES_MAX,
   );
+  const { removals } = outputs;
+  if (removals === undefined) return fields;
+  if (removals.length > OUTPUT_FILES_MAX) throw codingError("value-limit", "removals");
+  if (removals.length === 0 || removals.includes("" as ByteString)) throw codingError("value-range", "removals");
+  return fields.strings(5, removals, PATH_BYTES_MAX);
 }
 
 function outputFileFields(file: OutputFile): FieldWriter {

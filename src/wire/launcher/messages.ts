@@ -115,6 +115,8 @@ export interface OutputsMessage {
   readonly stdout: Content | null;
   readonly stderr: Content | null;
   readonly files: readonly OutputFile[];
+  /** Files that a failing compile removes, as the caller spelled them; never empty. */
+  readonly removals?: readonly ByteString[];
 }
 
 /** Daemon to launcher, final: become this program. */

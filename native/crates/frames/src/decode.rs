@@ -1,5 +1,6 @@
 //! Frames to messages. UNTRUSTED: daemon, and whoever else sits on the socket.
 
+use crate::encode::check_removals;
 use crate::fields::{Fault, FieldReader};
 use crate::limits::*;
 use crate::message::*;
@@ -194,11 +195,16 @@ fn decode_outputs(fields: &mut FieldReader) -> Result<Outputs, Fault> {
     for item in fields.list(4, OUTPUT_FILES_MAX, FRAME_BYTES_MAX)? {
         files.push(decode_output_file(FieldReader::new(item)?)?);
     }
+    let removals = fields.optional_strings(5, PATH_BYTES_MAX)?;
+    if let Some(removals) = &removals {
+        check_removals(removals)?;
+    }
     Ok(Outputs {
         exit_code,
         stdout,
         stderr,
         files,
+        removals: removals.unwrap_or_default(),
     })
 }
 

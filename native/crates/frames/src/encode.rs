@@ -182,7 +182,22 @@ fn outputs_fields(fields: &mut FieldWriter, outputs: &Outputs) -> Result<(), Fau
     if files.len() > OUTPUT_FILES_MAX {
         return Err(Fault::ValueLimit);
     }
-    fields.list(4, &files, FRAME_BYTES_MAX)
+    fields.list(4, &files, FRAME_BYTES_MAX)?;
+    if outputs.removals.is_empty() {
+        return Ok(());
+    }
+    check_removals(&outputs.removals)?;
+    fields.strings(5, &outputs.removals, PATH_BYTES_MAX)
+}
+
+pub(crate) fn check_removals(removals: &[Vec<u8>]) -> Result<(), Fault> {
+    if removals.len() > OUTPUT_FILES_MAX {
+        return Err(Fault::ValueLimit);
+    }
+    if removals.is_empty() || removals.iter().any(Vec::is_empty) {
+        return Err(Fault::ValueRange);
+    }
+    Ok(())
 }
 
 fn exec_fields(fields: &mut FieldWriter, exec: &Exec) -> Result<(), Fault> {

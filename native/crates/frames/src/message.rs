@@ -144,6 +144,8 @@ pub struct Outputs {
     pub stdout: Option<Content>,
     pub stderr: Option<Content>,
     pub files: Vec<OutputFile>,
+    /// Files that a failing compile removes.
+    pub removals: Vec<Vec<u8>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

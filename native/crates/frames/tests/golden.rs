@@ -72,7 +72,7 @@ fn describe(message: &Message) -> Value {
     match message {
         Message::Call(call) => json!({
             "type": "call",
-            "protocolVersion": 1,
+            "protocolVersion": 2,
             "launcherVersion": call.launcher_version,
             "mountNamespace": {
                 "dev": call.mount_namespace_dev.to_string(),
@@ -116,7 +116,8 @@ fn describe(message: &Message) -> Value {
             },
         }),
         Message::Wait => json!({"type": "wait"}),
-        Message::Outputs(outputs) => json!({
+        Message::Outputs(outputs) => {
+            let mut described = json!({
             "type": "outputs",
             "exitCode": outputs.exit_code,
             "stdout": optional(&outputs.stdout, content),
@@ -127,7 +128,12 @@ fn describe(message: &Message) -> Value {
                 "executable": file.executable,
                 "manner": (["assembler", "text", "clang"][file.manner as usize]),
             })).collect::<Value>(),
-        }),
+            });
+            if !outputs.removals.is_empty() {
+                described["removals"] = list(&outputs.removals);
+            }
+            described
+        }
         Message::Exec(exec) => json!({
             "type": "exec",
             "namespace": optional(&exec.namespace, namespace),

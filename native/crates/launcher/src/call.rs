@@ -154,11 +154,7 @@ fn follow_outputs(outputs: &Outputs, caller: &Caller, connection: &Connection) -
         Ok(streams) => streams,
         Err(fault) => return fault,
     };
-    match outputs::write_files(
-        &outputs.files,
-        || signals.pending_end(),
-        || signals.unblock(),
-    ) {
+    match outputs::write_files(outputs, || signals.pending_end(), || signals.unblock()) {
         Ok(None) => {}
         Ok(Some(signal)) => signals.die_of(signal),
         Err(fault) => return fault,

@@ -3,7 +3,7 @@
 
 use crate::fault::{Fault, display};
 use crate::sys;
-use hpcc_frames::{Content, Manner, OutputFile};
+use hpcc_frames::{Content, Manner, OutputFile, Outputs};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -39,10 +39,12 @@ fn fault_of(destination: &[u8]) -> impl Fn(io::Error) -> Fault + '_ {
     move |error| Fault::io("write", destination, &error)
 }
 
-/// Writes all files, or none under their names; of two the later one is never the older. `interrupted` is asked between files; `before_waiting` is called before
+/// Writes all files, or none under their names, and removes what a failing compile removes; of two the later one is never the older. `interrupted` is asked between files; `before_waiting` is called before
 /// anything that may wait for somebody else (a fifo).
 pub fn write_files(
-    files: &[OutputFile],
+    Outputs {
+        files, removals, ..
+    }: &Outputs,
     interrupted: impl Fn() -> Option<i32>,
     before_waiting: impl Fn(),
 ) -> Result<Option<i32>, Fault> {
@@ -74,7 +76,21 @@ pub fn write_files(
     if !in_place.is_empty() {
         make_newest(files, &in_place);
     }
+    for path in removals {
+        remove(path).map_err(fault_of(path))?;
+    }
     Ok(None)
+}
+
+/// Removes a plain file; one that has gone by itself is no fault.
+fn remove(path: &[u8]) -> io::Result<()> {
+    let is_absent = |error: &io::Error| error.raw_os_error() == Some(libc::ENOENT);
+    match sys::lstat(path) {
+        Ok(stat) if !stat.is_regular() => Err(io::Error::from_raw_os_error(libc::EINVAL)),
+        Ok(_) => sys::unlink(path),
+        Err(error) if is_absent(&error) => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 /// Files that were renamed are older than those written in place after them: make would take an object for older than its
