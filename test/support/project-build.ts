@@ -20,6 +20,8 @@ export const RECORDER = join(import.meta.dirname, "recorded-build.sh");
 /** Files of build tools that hold times. */
 const TIMED = new Set([".ninja_log", ".ninja_deps"]);
 const BUILD_MS = 1_200_000;
+/** More than a tick of a file system's clock. */
+const SETTLED_MS = 60;
 
 export interface ProjectRecipe {
   readonly name: string;
@@ -84,6 +86,7 @@ export class ProjectBuild {
     if (from === "configured") {
       rmSync(this.root, { recursive: true, force: true });
       await copyFolder(this.#pristine, this.root);
+      await settled(this.root);
     }
     const said = join(this.#options.folder, "said");
     rmSync(said, { recursive: true, force: true });
@@ -144,6 +147,15 @@ export class ProjectBuild {
 async function copyFolder(from: string, to: string): Promise<void> {
   const ran = await runCommand(["cp", "-a", from, to]);
   if (ran.code !== 0) throw new Error(ran.stderr);
+}
+
+/** Waits until nothing in a folder looks as if it had just changed. */
+async function settled(folder: string): Promise<void> {
+  const marker = join(folder, ".settled");
+  writeFileSync(marker, "");
+  const { ctimeMs } = lstatSync(marker);
+  rmSync(marker);
+  while (Date.now() - ctimeMs < SETTLED_MS) await new Promise((resolve) => void setTimeout(resolve, 5));
 }
 
 /** A linker names the compiler's temporary files. */

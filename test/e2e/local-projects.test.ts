@@ -1,0 +1,180 @@
+// Real projects without an image, plainly and through hpcc: every file that a build leaves and every word that a compiler says are equal, compiled,
+// out of the local store, and replayed. A spread runs by default; HPCC_TEST_LOCAL_PROJECTS=all runs all, a text what has it in its name.
+import assert from "node:assert/strict";
+import { mkdirSync, mkdtempSync, realpathSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+import { type CallStats, CHECKOUT, HPCC, runCommand } from "../support/farm.ts";
+import { differing, ProjectBuild, type ProjectRecipe } from "../support/project-build.ts";
+
+const SOURCES = join(CHECKOUT, ".cache/sources");
+const cmake = (options: string) =>
+  `cmake -S . -B build -G Ninja -DCMAKE_BUILD_TYPE= -DCMAKE_C_COMPILER=$COMPILER -DCMAKE_CXX_COMPILER=$COMPILER_CXX \
+-DCMAKE_C_COMPILER_LAUNCHER=$RECORDER -DCMAKE_CXX_COMPILER_LAUNCHER=$RECORDER ${options}`;
+const NINJA = { build: "ninja -C build -j2", nothing: /^ninja: no work to do\.$/m };
+const MAKE_NOTHING = /Nothing to be done|is up to date/;
+
+const PROJECTS: readonly ProjectRecipe[] = [
+  {
+    name: "lua",
+    source: "lua5.4",
+    language: "c",
+    build: 'make -C src -j2 CC="$CC -std=gnu99" "MYCFLAGS=$CFLAGS -MD" o liblua.a',
+    nothing: MAKE_NOTHING,
+    callsMin: 33,
+  },
+  {
+    name: "fribidi",
+    source: "fribidi",
+    language: "c",
+    configure: "meson setup build -Ddocs=false",
+    ...NINJA,
+    callsMin: 18,
+  },
+  {
+    name: "fmt",
+    source: "fmtlib",
+    language: "c++",
+    configure: cmake("-DFMT_TEST=OFF -DFMT_DOC=OFF"),
+    ...NINJA,
+    callsMin: 2,
+  },
+  { name: "json-c", source: "json-c", language: "c", configure: cmake(""), ...NINJA, callsMin: 30 },
+  { name: "re2", source: "re2", language: "c++", configure: cmake("-DRE2_BUILD_TESTING=OFF"), ...NINJA, callsMin: 20 },
+  {
+    name: "jansson",
+    source: "jansson",
+    language: "c",
+    configure: "./configure --disable-shared",
+    build: "make -C src -j2",
+    nothing: MAKE_NOTHING,
+    callsMin: 8,
+  },
+  {
+    name: "curl",
+    source: "curl",
+    language: "c",
+    configure:
+      "./configure --disable-shared --without-ssl --without-libpsl --without-zlib --without-brotli --without-zstd --disable-ldap",
+    build: "make -C lib -j2 libcurl.la",
+    nothing: MAKE_NOTHING,
+    callsMin: 100,
+  },
+  {
+    name: "zstd",
+    source: "libzstd",
+    language: "c",
+    build: "make -C lib -j2 libzstd.a V=1",
+    // It copies its archive each time.
+    nothing: /^(?![^]*\nCC obj)/,
+    callsMin: 30,
+  },
+  {
+    name: "redis",
+    source: "redis",
+    language: "c",
+    build: "SOURCE_DATE_EPOCH=1 make -C src -j2 redis-server MALLOC=libc V=1 OPTIMIZATION=-O1",
+    nothing: MAKE_NOTHING,
+    callsMin: 100,
+  },
+  {
+    name: "git",
+    source: "git",
+    language: "c",
+    build:
+      'make -j2 libgit.a CFLAGS="$CFLAGS" NO_OPENSSL=1 NO_CURL=1 NO_EXPAT=1 NO_GETTEXT=1 NO_TCLTK=1 NO_PERL=1 NO_PYTHON=1 V=1',
+    nothing: MAKE_NOTHING,
+    callsMin: 200,
+  },
+];
+/** What runs by default. */
+const SPREAD = ["lua gcc", "fribidi clang"];
+const FLAGS = "-O1 -g -Wall";
+const wanted = process.env["HPCC_TEST_LOCAL_PROJECTS"] ?? "";
+
+/** Calls that compile no source of a project: links, questions, and what build files ask of a compiler through its standard input. */
+const NO_COMPILES = [
+  "called_for_link",
+  "called_for_preprocessing",
+  "compiler_query",
+  "standard_input",
+  "no_input_file",
+];
+
+const folder = realpathSync(mkdtempSync(join(tmpdir(), "hpcc-projects-")));
+const env = {
+  PATH: process.env["PATH"],
+  HOME: folder,
+  LC_ALL: "C.UTF-8",
+  HPCC_RUNTIME_DIR: join(folder, "run"),
+  HPCC_STATE_DIR: join(folder, "state"),
+  HPCC_CACHE_DIR: join(folder, "cache"),
+};
+
+before(async () => {
+  const started = await runCommand([HPCC, "daemon", "start"], { env });
+  assert.equal(started.code, 0, started.stderr);
+});
+
+after(async () => {
+  await runCommand([HPCC, "daemon", "stop"], { env });
+  rmSync(folder, { recursive: true, force: true });
+});
+
+async function takeStats(): Promise<CallStats> {
+  const ran = await runCommand([HPCC, "stats", "--json", "--zero"], { env });
+  assert.equal(ran.code, 0, ran.stderr);
+  return JSON.parse(ran.stdout) as CallStats;
+}
+
+interface Compiles {
+  readonly calls: number;
+  readonly hits: number;
+  readonly kept: number;
+}
+
+function compilesOf(stats: CallStats): Compiles {
+  const others = NO_COMPILES.reduce((sum, reason) => sum + (stats.reasons[reason] ?? 0), 0);
+  const { local_hit: hit = 0, replayed = 0, local_compiled: kept = 0 } = stats.outcomes;
+  return { calls: stats.calls - others, hits: hit + replayed, kept };
+}
+
+async function compareBuilds(recipe: ProjectRecipe, compiler: "gcc" | "clang"): Promise<Compiles> {
+  const place = join(folder, `${recipe.name}-${compiler}`);
+  mkdirSync(place);
+  const project = new ProjectBuild(recipe, { folder: place, sources: SOURCES, env, compiler, flags: FLAGS });
+  await project.configure("");
+  await takeStats();
+  const plain = await project.build("plain");
+  const builds = new Map([["cold", await project.build("hpcc")]]);
+  const cold = compilesOf(await takeStats());
+  assert.ok(cold.calls >= recipe.callsMin, `${cold.calls} compile calls`);
+  const idle = await project.build("hpcc", "standing");
+  assert.match(idle.ran.stdout, recipe.nothing);
+  await takeStats();
+  builds.set("warm", await project.build("hpcc"));
+  const stats = await takeStats();
+  builds.set("second warm", await project.build("hpcc"));
+  for (const [name, built] of builds) {
+    assert.deepEqual(differing(plain.tree, built.tree), [], `files of the ${name} build`);
+    assert.deepEqual(differing(plain.said, built.said), [], `words of the ${name} build`);
+  }
+  const warm = compilesOf(stats);
+  assert.ok(warm.hits >= warm.calls * 0.99, `${warm.hits} of ${warm.calls} hits: ${JSON.stringify(stats)}`);
+  rmSync(place, { recursive: true, force: true });
+  return warm;
+}
+
+for (const recipe of PROJECTS)
+  for (const compiler of ["gcc", "clang"] as const) {
+    const name = `${recipe.name} ${compiler}`;
+    const runs = wanted === "all" || (wanted === "" ? SPREAD.includes(name) : name.includes(wanted));
+    if (!runs) continue;
+    test(name, async (t) => {
+      const fetched = await runCommand([join(CHECKOUT, "scripts/fetch-debian-source.sh"), recipe.source, SOURCES]);
+      assert.equal(fetched.code, 0, fetched.stderr);
+      const { calls, hits } = await compareBuilds(recipe, compiler);
+      t.diagnostic(`${hits} of ${calls} compiles of a warm build are hits`);
+    });
+  }
