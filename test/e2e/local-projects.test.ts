@@ -46,10 +46,9 @@ const PROJECTS: readonly ProjectRecipe[] = [
     name: "jansson",
     source: "jansson",
     language: "c",
-    configure: "./configure --disable-shared",
-    build: "make -C src -j2",
-    nothing: MAKE_NOTHING,
-    callsMin: 8,
+    configure: cmake("-DJANSSON_BUILD_DOCS=OFF -DJANSSON_WITHOUT_TESTS=ON"),
+    ...NINJA,
+    callsMin: 10,
   },
   {
     name: "curl",
