@@ -13,9 +13,9 @@ import {
 import { type ByteString, byteStringOf, bytesOf } from "../../base/byte-string.ts";
 import { withoutTrailingSlashes } from "../../base/trailing-slashes.ts";
 import { type Environment, type EnvironmentPlan, readEnvironment } from "../../core/compile/grammar/environment.ts";
-import { parseGnu } from "../../core/compile/grammar/gnu-parse.ts";
+import { grammarOf } from "../../core/compile/grammar/gnu-grammar.ts";
 import type { Argument, GnuInvocation } from "../../core/compile/grammar/invocation.ts";
-import { dependencyName, rewriteDependencies } from "../../core/compile/view/dependency-file.ts";
+import { dependencyName } from "../../core/compile/view/dependency-file.ts";
 import {
   type IncludePaths,
   mapInvocation,
@@ -55,11 +55,9 @@ const TERMINAL_COLUMNS_FALLBACK = 80;
 
 /** What a call's command line says, before anything is known of paths: one compile, or several of one source each. */
 export function parseCall(message: CallMessage, compiler: ImageCompiler): Stage<readonly GnuInvocation[]> {
-  const parsed = parseGnu(message.argv, {
-    family: compiler.family,
-    readResponseFile: (path) =>
-      readResponseFile(path.startsWith("/") ? path : (`${message.cwd}/${path}` as ByteString)),
-  });
+  const parsed = grammarOf(compiler).parse(message.argv, (path) =>
+    readResponseFile(path.startsWith("/") ? path : (`${message.cwd}/${path}` as ByteString)),
+  );
   switch (parsed.kind) {
     case "bypass":
       return bypass(parsed.reason, parsed.detail);
@@ -142,7 +140,7 @@ export function hostDependencies(
   };
   const asked = invocation.dependencies;
   const rewritten =
-    asked === null ? null : rewriteDependencies(text, asked, mapped.family, (name) => dependencyName(name, names));
+    asked === null ? null : grammarOf(mapped).listing.rewrite(text, asked, (name) => dependencyName(name, names));
   return rewritten === null ? bypass("unsupported_dependency_file") : next(rewritten);
 }
 

@@ -10,7 +10,7 @@ import { Semaphore } from "../../base/semaphore.ts";
 import type { ClientConfig } from "../../config/client.ts";
 import type { Directories } from "../../config/directories.ts";
 import type { BypassReason } from "../../core/compile/bypass-reasons.ts";
-import { parseGnu } from "../../core/compile/grammar/gnu-parse.ts";
+import { grammarOf } from "../../core/compile/grammar/gnu-grammar.ts";
 import type { CompilerFamily, GnuInvocation } from "../../core/compile/grammar/invocation.ts";
 import { sameTrustDomain, spiffeId } from "../../core/identity/spiffe.ts";
 import { ImageStore } from "../../image/image-store.ts";
@@ -107,7 +107,7 @@ export async function startDaemon(options: DaemonOptions): Promise<RunningDaemon
 
 /** Compiles that a call asks for, which a worker could do; none for any other call. */
 function compilesOf({ argv }: CallMessage, family: CompilerFamily): readonly GnuInvocation[] {
-  const parsed = parseGnu(argv, { family, readResponseFile: () => null });
+  const parsed = grammarOf({ family }).parse(argv, () => null);
   if (parsed.kind === "several") return parsed.invocations;
   return parsed.kind === "compile" ? [parsed.invocation] : [];
 }

@@ -3,6 +3,8 @@
 // takes. UNTRUSTED: texts and names are a checkout's.
 import { lstatSync } from "node:fs";
 import { ascii, type ByteString, bytesOf } from "../../base/byte-string.ts";
+import { grammarOf } from "../../core/compile/grammar/gnu-grammar.ts";
+import type { Habits } from "../../core/compile/grammar/grammar.ts";
 import type { GuestFile } from "../../core/compile/view/guest-file.ts";
 import { lineNames } from "../../core/compile/view/line-names.ts";
 import { type SourceScan, scanSource } from "../../core/compile/view/source-scan.ts";
@@ -69,10 +71,12 @@ class Gathering {
   readonly #sought = new Set<ByteString>();
   /** Pairs of a macro and a file of whose uses of it the names are known. */
   readonly #macrosRead = new Set<string>();
+  readonly #habits: Habits;
 
   constructor(prepared: PreparedCall, before: BeforeList, caches: InputCaches) {
     const { project, place, request } = prepared;
     this.#prepared = prepared;
+    this.#habits = grammarOf(prepared.compiler).habits;
     this.#before = before;
     this.#caches = caches;
     const { imageRoot, imageEntries } = project;
@@ -114,7 +118,7 @@ class Gathering {
   }
 
   #gathered(): Gathered {
-    const same = this.#prepared.compiler.family === "gcc" ? sameFiles(this.#read) : new Map<ByteString, ByteString>();
+    const same = this.#habits.readsEqualFilesOnce ? sameFiles(this.#read) : new Map<ByteString, ByteString>();
     const aliases = [...same].map(([path, target]) => ({ path, target }));
     const files = [...this.#read].filter(([guest]) => !same.has(guest)).map(([path, { bytes }]) => ({ path, bytes }));
     return { tree: this.#tree, files, aliases };
@@ -160,14 +164,14 @@ class Gathering {
 
   /** Files that line directives name: GCC quotes from them. */
   #quoted(bytes: Buffer): Stage<never> | null {
-    const { mapped, cwd } = this.#prepared.request;
+    const { cwd } = this.#prepared.request;
     for (const name of lineNames(bytes)) {
       const found = this.#tree.look(name);
       const elsewhere = name.startsWith("/") && found.kind !== "file" && found.kind !== "image";
       // The name of a file of this machine, to which no map of the view's paths applies.
       if (elsewhere && this.#prepared.place.view.roots.some(({ host }) => name.startsWith(`${host}/`)))
         return bypass("outside_view", name);
-      const refused = mapped.family === "gcc" ? this.#addIn(cwd, name, false) : null;
+      const refused = this.#habits.quotesNamedFiles ? this.#addIn(cwd, name, false) : null;
       if (refused !== null) return refused;
     }
     return null;
@@ -237,8 +241,7 @@ class Gathering {
    * in any text can mean go into the tree, and headers of the image that it can mean are texts whose names count, too.
    */
   #branches(): Stage<never> | null {
-    if (this.#prepared.request.mapped.family !== "gcc" || !this.#texts.some(({ scan }) => scan.macroPragma))
-      return null;
+    if (!this.#habits.pragmasChangeMacros || !this.#texts.some(({ scan }) => scan.macroPragma)) return null;
     for (let at = 0; at < this.#texts.length; at++) {
       const { folder, scan } = this.#texts[at]!;
       if (scan.computedInclude && folder !== null) return bypass("unsupported_code_directive", ascii("#include NAME"));
@@ -259,7 +262,7 @@ class Gathering {
 
   /** Copies of files that GCC reads once: it finds one, sees that it knows it, and lists it no more. */
   #copies(): Stage<never> | null {
-    if (this.#prepared.compiler.family !== "gcc") return null;
+    if (!this.#habits.readsEqualFilesOnce) return null;
     const once = [...this.#read.values()].filter(({ bytes }) => readOnce(bytes));
     if (once.length === 0) return null;
     for (let at = 0; at < this.#texts.length; at++) {
@@ -328,12 +331,12 @@ class Gathering {
       /^-(?:D|Wp,|Xpreprocessor)$/.test(option) ? words : [],
     );
     const defined = scanSource(bytesOf(`#define ${macros.join("\n#define ")}` as ByteString), "c");
-    if (defined.timestamp || (mapped.family === "clang" && defined.dates)) return bypass("date_time_macro");
+    if (defined.timestamp || (!this.#habits.datesByEnvironment && defined.dates)) return bypass("date_time_macro");
     for (const { folder, scan } of this.#texts) {
       const refused = refusalOf(scan, folder !== null, this.#prepared);
       if (refused !== null) return refused;
     }
-    if (this.#prepared.compiler.family === "clang") {
+    if (this.#habits.readsHardLinksOnce) {
       const twice = hardLinkedTwice(this.#read);
       if (twice !== null) return bypass("hard_linked_input", twice);
     }
@@ -348,7 +351,7 @@ class Gathering {
 function refusalOf(scan: SourceScan, own: boolean, { compiler, request }: PreparedCall): Stage<never> | null {
   if (scan.computedTest) return bypass("unsupported_code_directive", ascii("__has_include(NAME)"));
   // Clang says nothing of dates in system headers or under `-w`; GCC is given a date that it refuses.
-  const dates = scan.timestamp || (compiler.family === "clang" && scan.dates);
+  const dates = scan.timestamp || (!grammarOf(compiler).habits.datesByEnvironment && scan.dates);
   if (dates) return bypass("date_time_macro");
   if (!own) return null;
   if (scan.computedEmbed) return bypass("unsupported_code_directive", ascii("#embed NAME"));

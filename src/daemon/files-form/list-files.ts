@@ -3,15 +3,8 @@
 import { readFile, stat } from "node:fs/promises";
 import { ascii, type ByteString, byteStringOf, bytesOf } from "../../base/byte-string.ts";
 import { stepEnvironment } from "../../core/compile/grammar/environment.ts";
-import {
-  enteredHeaders,
-  hasForcedIncludes,
-  listingArgv,
-  listsBoth,
-  oneStepInjected,
-} from "../../core/compile/grammar/gnu-one-step.ts";
+import { grammarOf } from "../../core/compile/grammar/gnu-grammar.ts";
 import type { DependencyRequest } from "../../core/compile/grammar/invocation.ts";
-import { readDependencies } from "../../core/compile/view/dependency-file.ts";
 import { failureOf } from "../../core/compile/view/failure.ts";
 import { joinEnvironment } from "../call/environment-words.ts";
 import type { PreparedCall } from "../call/prepared-call.ts";
@@ -43,7 +36,7 @@ export async function listFiles(
     runListing(prepared, { ...wanted, file: `${name}-${prepared.place.paths}-${attempt}` }, headers);
   const { mapped } = prepared.request;
   const own = mapped.dependencies?.kind === "MMD";
-  const twice = own && !listsBoth(mapped);
+  const twice = own && !grammarOf(mapped).listing.listsBoth(mapped);
   const first = await list({ headers: own ? "own" : "all", tree: own && !twice }, "listing");
   if (first.kind === "bypass")
     return first.reason === "preprocessor_error" ? listFailing(prepared, attempt, first) : first;
@@ -76,9 +69,9 @@ async function runListing(prepared: PreparedCall, wanted: Wanted, headers: Heade
   const text = await readBounded(files.list);
   const said = wanted.tree ? await readBounded(files.said) : ascii("");
   if (text === null || said === null) return bypass("source_too_large");
-  const listed = readDependencies(text, mapped.dependencies ?? UNASKED, mapped.family);
+  const listed = grammarOf(mapped).listing.read(text, mapped.dependencies ?? UNASKED);
   if (listed === null) return bypass("unsupported_dependency_file");
-  return next({ text, names: listed.names, entered: enteredHeaders(said) });
+  return next({ text, names: listed.names, entered: grammarOf(mapped).listing.entered(said) });
 }
 
 /**
@@ -87,14 +80,14 @@ async function runListing(prepared: PreparedCall, wanted: Wanted, headers: Heade
  */
 async function listFailing(prepared: PreparedCall, attempt: number, otherwise: Stage<never>): Promise<Stage<Listing>> {
   const { mapped } = prepared.request;
-  if (mapped.dependencies !== null || hasForcedIncludes(mapped)) return otherwise;
+  if (mapped.dependencies !== null || grammarOf(mapped).listing.hasForcedIncludes(mapped)) return otherwise;
   const file = `listing-failing-${prepared.place.paths}-${attempt}`;
   const code = await runCompiler(prepared, { file, headers: "all", tree: true });
   const said = await readBounded(onHost(prepared, `${file}.stderr`));
   // Where there is no space, a compiler says nothing.
   const spoke = said?.includes("error: ") === true;
   if (code === null || said === null || !spoke || failureOf(code, said) !== "ordinary") return otherwise;
-  return next({ names: [mapped.source, ...enteredHeaders(said)], dependencyText: null });
+  return next({ names: [mapped.source, ...grammarOf(mapped).listing.entered(said)], dependencyText: null });
 }
 
 function onHost({ folder }: PreparedCall, name: string): ByteString {
@@ -104,14 +97,15 @@ function onHost({ folder }: PreparedCall, name: string): ByteString {
 /** The exit code of a listing; null when a signal ended it. */
 async function runCompiler(prepared: PreparedCall, wanted: Wanted): Promise<number | null> {
   const { call, compiler, request, place, folder, project } = prepared;
+  const grammar = grammarOf(compiler);
   const ran = await call.run({
     program: compiler.path,
-    argv: listingArgv(request.mapped, {
+    argv: grammar.listing.argv(request.mapped, {
       compiler: compiler.path,
       file: `${place.callFiles(folder)}/${wanted.file}` as ByteString,
       headers: wanted.headers,
       tree: wanted.tree,
-      injected: oneStepInjected({ family: compiler.family, ownPaths: place.paths === "own", pinned: true }),
+      injected: grammar.oneStepInjected({ ownPaths: place.paths === "own", pinned: true }),
     }),
     environment: joinEnvironment([
       ...stepEnvironment(request.plan, { includePaths: request.includePaths }),

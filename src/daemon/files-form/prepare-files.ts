@@ -2,10 +2,9 @@
 import { statSync } from "node:fs";
 import { ascii, type ByteString, byteStringOf, bytesOf } from "../../base/byte-string.ts";
 import type { Clock } from "../../base/clock.ts";
-import type { Action, OutputFile } from "../../core/action/action.ts";
+import type { Action, OutputFile, OutputKind } from "../../core/action/action.ts";
 import { stepEnvironment } from "../../core/compile/grammar/environment.ts";
-import { oneStepArgv, oneStepInjected } from "../../core/compile/grammar/gnu-one-step.ts";
-import type { GnuInvocation } from "../../core/compile/grammar/invocation.ts";
+import { grammarOf } from "../../core/compile/grammar/gnu-grammar.ts";
 import { isPseudoFile, parseLinemarker } from "../../core/compile/text/linemarkers.ts";
 import { OUTPUT_FOLDER, toHostPath } from "../../core/compile/view/view.ts";
 import { joinEnvironment } from "../call/environment-words.ts";
@@ -118,13 +117,14 @@ function jobOf(prepared: PreparedCall, listing: Listing, { tree, files, aliases 
     includePaths: request.includePaths,
     ...(epoch !== null && { pinnedEpoch: epoch }),
   });
+  const grammar = grammarOf(compiler);
   const action: Action = {
     imageDigest: project.imageDigest,
-    argv: oneStepArgv(mapped, {
+    argv: grammar.oneStepArgv(mapped, {
       compiler: compiler.path,
       outputPath,
       randomSeed: takesSeed(prepared) ? source.randomSeed : null,
-      injected: oneStepInjected({ family: compiler.family, ownPaths: place.paths === "own", pinned }),
+      injected: grammar.oneStepInjected({ ownPaths: place.paths === "own", pinned }),
     }),
     environment: joinEnvironment([
       ...environment,
@@ -146,7 +146,8 @@ function takesSeed({ request: { invocation }, place }: PreparedCall): boolean {
 /** SOURCE_DATE_EPOCH of the guest: the caller's, the policy's, or one that makes a date an error; null for a compiler without it. */
 function epochOf({ request, project, compiler }: PreparedCall): ByteString | null {
   const { determinism } = project.config;
-  if (compiler.family !== "gcc") return determinism === "pin" ? (request.plan.sourceDateEpoch ?? PINNED_EPOCH) : null;
+  if (!grammarOf(compiler).habits.datesByEnvironment)
+    return determinism === "pin" ? (request.plan.sourceDateEpoch ?? PINNED_EPOCH) : null;
   if (determinism === "strict") return NO_DATE;
   return request.plan.sourceDateEpoch ?? (determinism === "pin" ? PINNED_EPOCH : NO_DATE);
 }
@@ -160,8 +161,8 @@ interface Outputs {
 /** The outputs as the guest's compiler makes them, and where each goes. */
 function outputsOf({ request }: PreparedCall, tree: Gathered["tree"]): Stage<Outputs> {
   const { invocation, mapper } = request;
-  const manner = mannerOf(invocation);
-  const object: Delivery = { kind: "object", destination: invocation.output, manner };
+  const manner = (kind: OutputKind) => grammarOf(invocation).manner(invocation, kind);
+  const object: Delivery = { kind: "object", destination: invocation.output, manner: manner("object") };
   if (!invocation.keepsNames)
     return next({
       outputPath: OBJECT_PATH,
@@ -180,16 +181,7 @@ function outputsOf({ request }: PreparedCall, tree: Gathered["tree"]): Stage<Out
     const base = path.slice(slash + 1);
     if (kind === "object") outputPath = (slash < 0 ? base : `${mapped}/${base}`) as ByteString;
     declared.push({ path: `${found.guest}/${base}` as ByteString, required: kind === "object", kind });
-    deliveries.push({
-      kind,
-      destination: path,
-      manner: kind === "object" || invocation.family === "clang" ? manner : "text",
-    });
+    deliveries.push({ kind, destination: path, manner: manner(kind) });
   }
   return next({ outputPath: outputPath!, declared, deliveries });
-}
-
-function mannerOf({ family, produce }: GnuInvocation): Delivery["manner"] {
-  if (family === "clang") return "clang";
-  return produce === "object" ? "assembler" : "text";
 }

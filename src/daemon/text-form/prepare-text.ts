@@ -7,9 +7,10 @@ import type { Clock } from "../../base/clock.ts";
 import type { Semaphore } from "../../base/semaphore.ts";
 import type { Action } from "../../core/action/action.ts";
 import { stepEnvironment } from "../../core/compile/grammar/environment.ts";
+import { grammarOf } from "../../core/compile/grammar/gnu-grammar.ts";
 import { mentionsIncbin } from "../../core/compile/text/code-directives.ts";
 import { markedFiles, type Rebuilt, rebuildTranslationUnit } from "../../core/compile/text/rebuild.ts";
-import { compileArgv, injectedFlags, preprocessArgv, twoStepRefusal } from "../../core/compile/text/two-step.ts";
+import { compileArgv, preprocessArgv } from "../../core/compile/text/two-step.ts";
 import { scanSource } from "../../core/compile/view/source-scan.ts";
 import { OUTPUT_FOLDER, toHostPath } from "../../core/compile/view/view.ts";
 import { joinEnvironment } from "../call/environment-words.ts";
@@ -37,7 +38,7 @@ const OBJECT_PATH = `${OUTPUT_FOLDER}/object` as ByteString;
 
 /** Makes the job of a call from preprocessed text. */
 export async function prepareText(prepared: PreparedCall, options: TextFormOptions): Promise<Stage<PreparedJob>> {
-  const refusal = twoStepRefusal(prepared.request.invocation);
+  const refusal = grammarOf(prepared.compiler).text.refusal(prepared.request.invocation);
   if (refusal !== null) return bypass(refusal, prepared.request.invocation.textRefusal?.detail ?? null);
   const startedMs = options.clock.wallMs();
   const text = await preprocess(prepared, options);
@@ -63,7 +64,7 @@ async function preprocess(prepared: PreparedCall, { textBytes, headers }: TextFo
       compiler: compiler.path,
       output: inView("text"),
       dependencyFile: inView("dependencies"),
-      injected: injectedFlags(compiler.family, pinsDates({ project, compiler })),
+      injected: grammarOf(compiler).text.injected(pinsDates({ project, compiler })),
     }),
     environment: joinEnvironment([
       ...stepEnvironment(request.plan, { includePaths: request.includePaths, ...epoch({ project, request }) }),
@@ -154,7 +155,7 @@ async function jobOf({ project, compiler, request, folder }: PreparedCall, unit:
       sourcePath: unit.mainName,
       outputPath: OBJECT_PATH,
       randomSeed: source.randomSeed,
-      injected: injectedFlags(compiler.family, pinsDates({ project, compiler })),
+      injected: grammarOf(compiler).text.injected(pinsDates({ project, compiler })),
     }),
     environment: joinEnvironment(stepEnvironment(request.plan, epoch({ project, request }))),
     cwd: request.cwd,
@@ -162,8 +163,8 @@ async function jobOf({ project, compiler, request, folder }: PreparedCall, unit:
     terminalColumns: request.terminalColumns,
     determinism: project.config.determinism,
   };
-  const { output, family, produce, dependencies } = invocation;
-  const manner = family === "clang" ? "clang" : produce === "object" ? "assembler" : "text";
+  const { output, dependencies } = invocation;
+  const manner = grammarOf(invocation).manner(invocation, "object");
   const dependencyFile = bytesOf(`${folder}/dependencies` as ByteString);
   return {
     action,
@@ -175,7 +176,7 @@ async function jobOf({ project, compiler, request, folder }: PreparedCall, unit:
 
 /** Whether dates are pinned rather than refused: by the policy, with a compiler that takes SOURCE_DATE_EPOCH. */
 function pinsDates({ project, compiler }: Pick<PreparedCall, "project" | "compiler">): boolean {
-  return project.config.determinism === "pin" && compiler.family === "gcc";
+  return project.config.determinism === "pin" && grammarOf(compiler).habits.datesByEnvironment;
 }
 
 /** SOURCE_DATE_EPOCH of both steps under the policy that pins time. */

@@ -2,7 +2,7 @@
 // it. UNTRUSTED: the words are the worker's.
 import { accessSync, constants, lstatSync } from "node:fs";
 import { type ByteString, bytesOf } from "../../base/byte-string.ts";
-import { failedOutput } from "../../core/compile/grammar/gnu-failed-output.ts";
+import { grammarOf } from "../../core/compile/grammar/gnu-grammar.ts";
 import type { PreparedCall } from "../call/prepared-call.ts";
 
 /** Files that the failing compile removes; null when only the compiler can tell. */
@@ -14,7 +14,7 @@ export function removalsOf(
   const { output } = invocation;
   const path = output.startsWith("/") ? output : (`${hostCwd}/${output}` as ByteString);
   const stat = lstatSync(bytesOf(path), { throwIfNoEntry: false });
-  const what = failedOutput({ invocation, program: compiler.path, stderr });
+  const what = grammarOf(compiler).failedOutput({ invocation, program: compiler.path, stderr });
   if (what === "stays") return [];
   const folder = (path.slice(0, path.lastIndexOf("/")) || "/") as ByteString;
   if (stat === undefined) return invocation.sideOutputs.length === 0 && mayWrite(folder) ? [] : null;

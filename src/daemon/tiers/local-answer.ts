@@ -4,6 +4,7 @@ import { statSync } from "node:fs";
 import { ascii, type ByteString, bytesOf, displayText } from "../../base/byte-string.ts";
 import type { DeterminismPolicy } from "../../core/action/action.ts";
 import type { BypassReason } from "../../core/compile/bypass-reasons.ts";
+import { grammarOf } from "../../core/compile/grammar/gnu-grammar.ts";
 import type { CompilerFamily } from "../../core/compile/grammar/invocation.ts";
 import { placeInjected } from "../../core/compile/view/prefix-maps.ts";
 import { PROJECT_ROOT, type View } from "../../core/compile/view/view.ts";
@@ -31,7 +32,7 @@ export function localInjectedFlags({ view, paths, determinism }: LocalPolicy, fa
   const maps = view.roots.map(
     (root) => `-ffile-prefix-map=${root.host}=${root.guest === PROJECT_ROOT ? "." : root.guest}` as ByteString,
   );
-  return [...maps, ...(family === "gcc" ? [ascii("-gno-record-gcc-switches")] : []), ...dates];
+  return [...grammarOf({ family }).localInjected(maps), ...dates];
 }
 
 /** Who compiles what here. */

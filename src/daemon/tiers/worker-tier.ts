@@ -2,7 +2,7 @@
 import { mkdir, open, readFile } from "node:fs/promises";
 import { type ByteString, byteStringOf, byteStringOfText, bytesOf, displayText } from "../../base/byte-string.ts";
 import { HpccError } from "../../base/errors.ts";
-import { diagnosticsRefusal } from "../../core/compile/text/diagnostics-refusal.ts";
+import { grammarOf } from "../../core/compile/grammar/gnu-grammar.ts";
 import { mapDiagnostics } from "../../core/compile/view/diagnostics.ts";
 import { failureOf } from "../../core/compile/view/failure.ts";
 import type { OutputFile, OutputsMessage } from "../../wire/launcher/messages.ts";
@@ -60,7 +60,7 @@ function refusalOf(result: RemoteResult, { project, request }: TierCall["prepare
   const stderr = byteStringOf(result.stderr);
   if (project.config.sourceForm === "text") {
     if (result.exitCode !== 0 && project.config.fallback !== "none") return bypass("compile_failed");
-    const unfaithful = diagnosticsRefusal(request.mapped, stderr);
+    const unfaithful = grammarOf(request.mapped).text.diagnosticsRefusal(request.mapped, stderr);
     return unfaithful === null ? null : bypass(unfaithful);
   }
   if (result.exitCode === 0) return null;

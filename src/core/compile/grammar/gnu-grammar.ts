@@ -1,0 +1,75 @@
+// GCC's and Clang's command lines behind the port.
+import { ascii, type ByteString } from "../../../base/byte-string.ts";
+import { diagnosticsRefusal } from "../text/diagnostics-refusal.ts";
+import { injectedFlags, twoStepRefusal } from "../text/two-step.ts";
+import { readDependencies, rewriteDependencies } from "../view/dependency-file.ts";
+import { failedOutput } from "./gnu-failed-output.ts";
+import {
+  enteredHeaders,
+  hasForcedIncludes,
+  listingArgv,
+  listsBoth,
+  oneStepArgv,
+  oneStepInjected,
+} from "./gnu-one-step.ts";
+import { parseGnu } from "./gnu-parse.ts";
+import type { Grammar, Habits } from "./grammar.ts";
+import type { CompilerFamily } from "./invocation.ts";
+
+const HABITS: Readonly<Record<CompilerFamily, Habits>> = {
+  gcc: {
+    readsEqualFilesOnce: true,
+    readsHardLinksOnce: false,
+    quotesNamedFiles: true,
+    pragmasChangeMacros: true,
+    datesByEnvironment: true,
+  },
+  clang: {
+    readsEqualFilesOnce: false,
+    readsHardLinksOnce: true,
+    quotesNamedFiles: false,
+    pragmasChangeMacros: false,
+    datesByEnvironment: false,
+  },
+};
+
+/** GCC would record the maps as the producer's options. */
+const UNRECORDED: Readonly<Record<CompilerFamily, readonly ByteString[]>> = {
+  gcc: [ascii("-gno-record-gcc-switches")],
+  clang: [],
+};
+
+function gnuGrammar(family: CompilerFamily): Grammar {
+  return {
+    habits: HABITS[family],
+    parse: (argv, readResponseFile) => parseGnu(argv, { family, readResponseFile }),
+    listing: {
+      argv: listingArgv,
+      listsBoth,
+      hasForcedIncludes,
+      entered: enteredHeaders,
+      read: (text, request) => readDependencies(text, request, family),
+      rewrite: (text, request, map) => rewriteDependencies(text, request, family, map),
+    },
+    text: {
+      refusal: twoStepRefusal,
+      injected: (pinned) => injectedFlags(family, pinned),
+      diagnosticsRefusal,
+    },
+    oneStepArgv,
+    oneStepInjected: (options) => oneStepInjected({ family, ...options }),
+    localInjected: (maps) => [...maps, ...UNRECORDED[family]],
+    manner({ produce }, kind) {
+      if (family === "clang") return "clang";
+      return kind === "object" && produce === "object" ? "assembler" : "text";
+    },
+    failedOutput,
+  };
+}
+
+const GRAMMARS: Readonly<Record<CompilerFamily, Grammar>> = { gcc: gnuGrammar("gcc"), clang: gnuGrammar("clang") };
+
+/** The grammar of a compiler's family. */
+export function grammarOf({ family }: { readonly family: CompilerFamily }): Grammar {
+  return GRAMMARS[family];
+}

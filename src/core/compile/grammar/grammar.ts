@@ -1,0 +1,65 @@
+// The port behind which stands all that depends on a compiler's command line: what a call asks for, how its files are listed, what a
+// guest runs, what is written. Its users know no compiler family.
+import type { ByteString } from "../../../base/byte-string.ts";
+import type { OutputKind } from "../../action/action.ts";
+import type { BypassReason } from "../bypass-reasons.ts";
+import type { Dependencies } from "../view/dependency-file.ts";
+import type { FailedCompile, FailedOutput } from "./gnu-failed-output.ts";
+import type { InjectedOptions, ListingOptions, OneStepOptions } from "./gnu-one-step.ts";
+import type { DependencyRequest, GnuInvocation, ParseResult } from "./invocation.ts";
+import type { ReadResponseFile } from "./response-file.ts";
+
+/** What a compiler does that decides what a guest must be given. */
+export interface Habits {
+  /** Files of equal content and time are one under `#pragma once`, and are listed once. */
+  readonly readsEqualFilesOnce: boolean;
+  /** Hard links to one file are one file. */
+  readonly readsHardLinksOnce: boolean;
+  /** Lines are quoted from the files that line directives name. */
+  readonly quotesNamedFiles: boolean;
+  /** Pragmas change predefined macros in a compile, and not in a list. */
+  readonly pragmasChangeMacros: boolean;
+  /** SOURCE_DATE_EPOCH sets the date, and makes it an error where it holds none; else dates must be found in the texts. */
+  readonly datesByEnvironment: boolean;
+}
+
+/** Whose manner of writing an output has, by the names of the launcher protocol. */
+export type WritingManner = "assembler" | "text" | "clang";
+
+/** The list of the files that a call reads, as the compiler makes it. */
+export interface ListingGrammar {
+  argv(invocation: GnuInvocation, options: ListingOptions): ByteString[];
+  /** Whether one list tells both all headers and those that are not the system's. */
+  listsBoth(invocation: GnuInvocation): boolean;
+  /** Whether the command line itself includes files. */
+  hasForcedIncludes(invocation: GnuInvocation): boolean;
+  /** Headers that the compiler named while it entered them. */
+  entered(words: ByteString): ByteString[];
+  /** Null when the list cannot be understood. */
+  read(text: ByteString, request: DependencyRequest): Dependencies | null;
+  /** The dependency file with other names; null when it cannot be understood. */
+  rewrite(text: ByteString, request: DependencyRequest, map: (name: ByteString) => ByteString): ByteString | null;
+}
+
+/** Whether words of a text's compile must not be shown, and what its steps are given. */
+export interface TextGrammar {
+  refusal(invocation: GnuInvocation): BypassReason | null;
+  injected(pinned: boolean): ByteString[];
+  diagnosticsRefusal(invocation: GnuInvocation, stderr: ByteString): BypassReason | null;
+}
+
+export interface Grammar {
+  readonly habits: Habits;
+  readonly listing: ListingGrammar;
+  readonly text: TextGrammar;
+  /** Reads a whole command line, argv[0] included. */
+  parse(argv: readonly ByteString[], readResponseFile: ReadResponseFile): ParseResult;
+  /** The call's own command line, for a guest. */
+  oneStepArgv(invocation: GnuInvocation, options: OneStepOptions): ByteString[];
+  /** What is added to it, and shown. */
+  oneStepInjected(options: Omit<InjectedOptions, "family">): ByteString[];
+  /** What is added to a compile on this machine whose outputs are to show these maps of paths. */
+  localInjected(maps: readonly ByteString[]): ByteString[];
+  manner(invocation: Pick<GnuInvocation, "produce">, kind: OutputKind): WritingManner;
+  failedOutput(compile: FailedCompile): FailedOutput;
+}
