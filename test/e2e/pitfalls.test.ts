@@ -20,6 +20,10 @@ type Row = readonly [name: string, argv: string | readonly string[], files?: Fil
 
 const SIMPLE = { "a.c": "int f(int x){return x+1;}\n" };
 const FAILS = { "a.c": "int a=H;\n" };
+const VECTORS = {
+  "a.c":
+    "#ifdef __AVX2__\n#include <immintrin.h>\n#endif\nvoid f(float *a, int n) { while (n--) a[n] = a[n] * a[n] + a[n]; }\n",
+};
 const WARNS = {
   "a.c": '#include "h.h"\nint f(int a){int u; return a;}\n',
   "h.h": "static int g(int x){int q;return 0;}\n",
@@ -277,6 +281,8 @@ const ONE_STEP: readonly Row[] = [
     FAILS,
     { prepare: "echo old > a.o; echo old > a.gcno", expect: "compile_failed" },
   ],
+  ["this machine's processor", "-c a.c -O3 -march=native -mno-avx512f -MD", VECTORS],
+  ["this machine's processor, tuned for", "-c a.c -O3 -g -mtune=native", VECTORS],
   ["address sanitizer", "-c src/a.c -fsanitize=address -O1", COVERED],
   [
     "undefined behaviour sanitizer",

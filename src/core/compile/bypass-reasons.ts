@@ -33,7 +33,8 @@ export const BYPASS_REASONS = {
   diagnostics_format:
     "Diagnostics are asked for in a format that is written to a file, or, in the text form, in any machine format.",
   macro_debug_info: "Text form only: debug information holds macros (`-g3`), which preprocessed text no longer has.",
-  native_architecture: "The code depends on the processor it is compiled on (`-march=native`).",
+  native_architecture:
+    "What `-march=native` means cannot be told, or GCC's object would show its options in another order (`-g`, `-flto` at own paths).",
   preprocessing_control:
     "An option changes what preprocessing is (`-fpreprocessed`, `-remap`), or, in the text form, its text (`-C`).",
   recorded_switches: "The command line itself is recorded in the object.",

@@ -19,6 +19,7 @@ function partsOf({ caches }: HostProject, worker: RemoteWorkers | null = null): 
     slots: new Semaphore(1),
     textBytes: new Semaphore(1),
     ownPaths: new Remembered(10),
+    nativeWords: new Remembered(10),
     refusedSources: new Remembered(10),
     clock: SYSTEM_CLOCK,
     logger: SILENT_LOGGER,

@@ -20,6 +20,7 @@ import { answerLocally } from "../tiers/local-tier.ts";
 import type { Answered, TierEnd } from "../tiers/tier.ts";
 import { WorkerTier } from "../tiers/worker-tier.ts";
 import { CallRecord } from "./call-record.ts";
+import { expandNative } from "./expand-native.ts";
 import { joinAnswers } from "./join-answers.ts";
 import type { PreparedCall } from "./prepared-call.ts";
 import { parseCall, readCall } from "./read-call.ts";
@@ -38,6 +39,8 @@ export interface PipelineParts extends InputCaches {
   readonly textBytes: Semaphore;
   /** Calls whose outputs hold paths, by project, folder and words. */
   readonly ownPaths: Remembered<true>;
+  /** What compilers said of this machine's processor. */
+  readonly nativeWords: Remembered<ByteString>;
   /** Sources that a guest refused for a reason of their own, by digest. */
   readonly refusedSources: Remembered<Bypass>;
   readonly clock: Clock;
@@ -175,8 +178,10 @@ function namesExtraRoot({ call, project }: Running, invocation: GnuInvocation): 
 }
 
 async function inPlace(placed: Placed, place: ProjectPlace): Promise<TierEnd> {
-  const { call, project, compiler, invocation, folder, record, parts, worker } = placed;
-  const request = readCall(call.message, invocation, project, place);
+  const { call, project, compiler, folder, record, parts, worker } = placed;
+  const expanded = await expandNative({ ...placed, place }, parts.nativeWords);
+  if (expanded.kind === "bypass") return expanded;
+  const request = readCall(call.message, expanded.value, project, place);
   if (request.kind === "bypass") return request;
   const prepared: PreparedCall = { call, project, compiler, request: request.value, place, folder };
   const job = await prepareJob(prepared, parts);

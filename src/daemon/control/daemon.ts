@@ -122,6 +122,7 @@ class Daemon {
   readonly #imageHeaders = new ImageHeaders();
   readonly #folders: FolderIdentities;
   readonly #ownPaths = new Remembered<true>(REMEMBERED_MAX);
+  readonly #nativeWords = new Remembered<ByteString>(REMEMBERED_MAX);
   readonly #refusedSources = new Remembered<Bypass>(REMEMBERED_MAX);
   readonly #counts = new CallCounts();
   readonly #headers: HeaderHints;
@@ -271,6 +272,7 @@ class Daemon {
       imageHeaders: this.#imageHeaders,
       folders: this.#folders,
       ownPaths: this.#ownPaths,
+      nativeWords: this.#nativeWords,
       refusedSources: this.#refusedSources,
       textBytes: this.#textBytes,
       counts: this.#counts,

@@ -4,6 +4,7 @@ import { diagnosticsRefusal } from "../text/diagnostics-refusal.ts";
 import { injectedFlags, twoStepRefusal } from "../text/two-step.ts";
 import { readDependencies, rewriteDependencies } from "../view/dependency-file.ts";
 import { failedOutput } from "./gnu-failed-output.ts";
+import { nativeQuestion, withNative } from "./gnu-native.ts";
 import {
   enteredHeaders,
   hasForcedIncludes,
@@ -56,6 +57,7 @@ function gnuGrammar(family: CompilerFamily): Grammar {
       injected: (pinned) => injectedFlags(family, pinned),
       diagnosticsRefusal,
     },
+    native: { question: nativeQuestion, expand: withNative },
     oneStepArgv,
     oneStepInjected: (options) => oneStepInjected({ family, ...options }),
     localInjected: (maps) => [...maps, ...UNRECORDED[family]],

@@ -250,7 +250,7 @@ const INPUTS = [
   ),
   ...noText("switch", "diagnostics_format", "-fdiagnostics-print-source-range-info"),
   ...refused("joined", "diagnostics_format", "-fdiagnostics-format="),
-  ...refused("switch", "native_architecture", "-march=native -mtune=native -mcpu=native"),
+  ...noText("switch", "native_architecture", "-march=native -mtune=native -mcpu=native"),
   ...refused("joined", "recorded_switches", "-frecord-gcc-switches -grecord- -frecord-command-line"),
 ];
 

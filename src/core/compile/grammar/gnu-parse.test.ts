@@ -190,7 +190,6 @@ const BYPASSES: Readonly<Partial<Record<BypassReason, readonly string[]>>> = {
     "gcc -c -Wa,-a=../x a.c",
   ],
   diagnostics_format: ["gcc -c -fdiagnostics-format=sarif-file a.c"],
-  native_architecture: ["gcc -c -march=native a.c", "clang -c -mtune=native a.c", "gcc -mcpu=native -c a.c"],
   preprocessing_control: [
     "gcc -c -fdirectives-only a.c",
     "gcc -c -fpreprocessed a.c",
@@ -255,6 +254,7 @@ const BYPASSES: Readonly<Partial<Record<BypassReason, readonly string[]>>> = {
 /** Lines that preprocessed text cannot stand for, and files can. */
 const TEXT_REFUSALS: Readonly<Partial<Record<BypassReason, readonly string[]>>> = {
   compiler_report: ["clang -c -Rpass=inline a.c"],
+  native_architecture: ["gcc -c -march=native a.c", "clang -c -mtune=native a.c", "gcc -mcpu=native -c a.c"],
   assembler_source: [
     "gcc -c a.s",
     "gcc -c a.S",

@@ -5,6 +5,7 @@ import type { OutputKind } from "../../action/action.ts";
 import type { BypassReason } from "../bypass-reasons.ts";
 import type { Dependencies } from "../view/dependency-file.ts";
 import type { FailedCompile, FailedOutput } from "./gnu-failed-output.ts";
+import type { NativeAnswer } from "./gnu-native.ts";
 import type { InjectedOptions, ListingOptions, OneStepOptions } from "./gnu-one-step.ts";
 import type { DependencyRequest, GnuInvocation, ParseResult } from "./invocation.ts";
 import type { ReadResponseFile } from "./response-file.ts";
@@ -48,10 +49,19 @@ export interface TextGrammar {
   diagnosticsRefusal(invocation: GnuInvocation, stderr: ByteString): BypassReason | null;
 }
 
+/** Options that mean the processor which the compiler runs on. */
+export interface NativeGrammar {
+  /** The words that make the compiler say what they mean; null for a call without them. */
+  question(invocation: GnuInvocation): ByteString[] | null;
+  /** The call with the answer in their place; null where it cannot be told. */
+  expand(invocation: GnuInvocation, answer: NativeAnswer): GnuInvocation | null;
+}
+
 export interface Grammar {
   readonly habits: Habits;
   readonly listing: ListingGrammar;
   readonly text: TextGrammar;
+  readonly native: NativeGrammar;
   /** Reads a whole command line, argv[0] included. */
   parse(argv: readonly ByteString[], readResponseFile: ReadResponseFile): ParseResult;
   /** The call's own command line, for a guest. */
