@@ -24,6 +24,13 @@ const VECTORS = {
   "a.c":
     "#ifdef __AVX2__\n#include <immintrin.h>\n#endif\nvoid f(float *a, int n) { while (n--) a[n] = a[n] * a[n] + a[n]; }\n",
 };
+const PROFILED = {
+  "p.c":
+    "int f(int x) { int s = 0; for (int i = 0; i < x; i++) s += i % 3 ? 1 : 2; return s; }\nint main(int c, char **v) { return f(c * 1000) & 1 & !v; }\n",
+};
+/** Runs what is instrumented; its profile is called after the folder and the object. */
+const PROFILE =
+  "gcc -O2 -frandom-seed=1 -fprofile-generate=prof -c p.c && gcc -fprofile-generate p.o -o p && { ./p || :; } && rm p p.o";
 const WARNS = {
   "a.c": '#include "h.h"\nint f(int a){int u; return a;}\n',
   "h.h": "static int g(int x){int q;return 0;}\n",
@@ -283,6 +290,43 @@ const ONE_STEP: readonly Row[] = [
   ],
   ["this machine's processor", "-c a.c -O3 -march=native -mno-avx512f -MD", VECTORS],
   ["this machine's processor, tuned for", "-c a.c -O3 -g -mtune=native", VECTORS],
+  [
+    "dumps of single passes",
+    "-c src/a.c -O1 -fdump-tree-optimized=d.txt -fdump-rtl-expand-details=o/e.txt",
+    COVERED,
+    { prepare: "mkdir o", only: "gcc" },
+  ],
+  [
+    "two dumps in one file",
+    "-c src/a.c -fdump-tree-gimple=d -fdump-tree-cfg=d",
+    COVERED,
+    { expect: "bad_output_file", only: "gcc" },
+  ],
+  [
+    "a profile in a folder",
+    "-c p.c -O2 -g -fprofile-use=prof -Wmissing-profile -MD",
+    PROFILED,
+    { prepare: PROFILE, only: "gcc" },
+  ],
+  [
+    "a profile of another output",
+    "-c p.c -o o.o -O2 -fprofile-use=@ROOT@/prof -Wmissing-profile",
+    PROFILED,
+    { prepare: PROFILE, only: "gcc" },
+  ],
+  [
+    "a folder of profiles that is not there",
+    "-c p.c -O2 -fprofile-use=none -Wmissing-profile",
+    PROFILED,
+    { only: "gcc" },
+  ],
+  [
+    "a file in the place of a folder of profiles",
+    "-c p.c -O2 -fprofile-use=p.c -Wmissing-profile",
+    PROFILED,
+    { only: "gcc" },
+  ],
+  ["an automatic profile of another kind", "-c p.c -O2 -fauto-profile=p.c", PROFILED, { only: "gcc" }],
   ["address sanitizer", "-c src/a.c -fsanitize=address -O1", COVERED],
   [
     "undefined behaviour sanitizer",

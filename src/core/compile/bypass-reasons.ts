@@ -17,11 +17,13 @@ export const BYPASS_REASONS = {
   // Languages and inputs.
   assembler_source: "Text form only: the source is assembler; preprocessing does not see its `.include` and `.incbin`.",
   could_not_use_modules: "The call makes or uses C++ modules, header units or Clang modules.",
-  could_not_use_precompiled_header: "The call makes or uses a precompiled header.",
+  could_not_use_precompiled_header:
+    "The call makes or uses a precompiled header: GCC writes no two alike, and Clang checks the times of the headers, which a guest has not.",
   extra_input_file: "An option names a further input that is not followed (overlays, embedded files).",
   hard_linked_input: "Clang reads one file by two names that are hard links, which it takes for one file.",
   preprocessed_source: "Text form only: the source is preprocessed text already.",
-  profile_guided: "The call uses an execution profile whose file only the compiler can name.",
+  profile_guided:
+    "The call uses an execution profile that no option names (`-fprofile-use` alone), or, in the text form, any.",
   unsupported_code_directive:
     "A file is read whose name only the compiler can tell (a computed `.incbin` or `__has_include`, `#pragma GCC dependency`).",
   unsupported_response_file: "A response file that compilers read differently, or that is nested too deep.",
@@ -38,7 +40,8 @@ export const BYPASS_REASONS = {
   preprocessing_control:
     "An option changes what preprocessing is (`-fpreprocessed`, `-remap`), or, in the text form, its text (`-C`).",
   recorded_switches: "The command line itself is recorded in the object.",
-  side_outputs: "The call writes files whose names hpcc cannot tell, or, in the text form, any besides the object.",
+  side_outputs:
+    "The call writes files whose names hpcc cannot tell, or that hold the command line (`-MJ`), or, in the text form, any besides the object.",
   traditional_preprocessing: "Text form only: `-traditional-cpp` has no form of preprocessing that hides nothing.",
   unsupported_compiler_option: "An option that is not on the list of understood options.",
   unused_macros_warning: "Text form only: `-Wunused-macros` needs the definitions that preprocessing has consumed.",

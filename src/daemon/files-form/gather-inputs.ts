@@ -127,6 +127,8 @@ class Gathering {
   /** Takes what the compiler listed, and inputs that options name. */
   #listed(names: readonly ByteString[]): Stage<never> | null {
     const listed = new Set(names);
+    const profile = this.#profiles();
+    if (profile !== null) return profile;
     for (const name of [...names, ...optionInputs(this.#prepared)]) {
       const found = this.#tree.add(name);
       if (found.kind === "absent" || (found.kind === "folder" && listed.has(name)))
@@ -134,6 +136,26 @@ class Gathering {
       if (found.kind === "outside" || found.kind === "folder") return bypass("outside_view", name);
       const refused = this.#take(found);
       if (refused !== null) return refused;
+    }
+    return null;
+  }
+
+  /** Takes the profiles that a call may use; one that is not there is a matter of the compiler's words. */
+  #profiles(): Stage<never> | null {
+    const { mapped } = this.#prepared.request;
+    const ends = grammarOf(mapped).profileNames(mapped);
+    for (const { valueKind, value } of mapped.arguments) {
+      if (valueKind !== "profile" || value === null) continue;
+      const found = this.#tree.add(value);
+      if (found.kind === "outside") return bypass("outside_view", value);
+      const host = found.kind === "folder" ? toHostPath(this.#prepared.place.view, found.guest) : null;
+      const inFolder = host === null ? [] : [...(this.#places.names.read(host)?.kinds.keys() ?? [])];
+      const names = inFolder.filter((name) => ends.some((end) => name.endsWith(end)));
+      for (const one of [found, ...names.map((name) => this.#tree.add(`${value}/${name}` as ByteString))]) {
+        if (one.kind === "outside" || one.kind === "image") return bypass("outside_view", value);
+        const refused = one.kind === "file" ? this.#take(one, false) : null;
+        if (refused !== null) return refused;
+      }
     }
     return null;
   }

@@ -4,6 +4,7 @@ import { diagnosticsRefusal } from "../text/diagnostics-refusal.ts";
 import { injectedFlags, twoStepRefusal } from "../text/two-step.ts";
 import { readDependencies, rewriteDependencies } from "../view/dependency-file.ts";
 import { failedOutput } from "./gnu-failed-output.ts";
+import { baseName } from "./gnu-names.ts";
 import { nativeQuestion, withNative } from "./gnu-native.ts";
 import {
   enteredHeaders,
@@ -14,6 +15,7 @@ import {
   oneStepInjected,
 } from "./gnu-one-step.ts";
 import { parseGnu } from "./gnu-parse.ts";
+import { withoutSuffix } from "./gnu-side-outputs.ts";
 import type { Grammar, Habits } from "./grammar.ts";
 import type { CompilerFamily } from "./invocation.ts";
 
@@ -40,6 +42,12 @@ const UNRECORDED: Readonly<Record<CompilerFamily, readonly ByteString[]>> = {
   clang: [],
 };
 
+/** A profile is called after the output or the source, with or without its suffix; releases put more before that. */
+function profilesOf(path: ByteString): string[] {
+  const base = baseName(path);
+  return [base, ...withoutSuffix(base)].map((name) => `${name}.gcda`);
+}
+
 function gnuGrammar(family: CompilerFamily): Grammar {
   return {
     habits: HABITS[family],
@@ -58,6 +66,8 @@ function gnuGrammar(family: CompilerFamily): Grammar {
       diagnosticsRefusal,
     },
     native: { question: nativeQuestion, expand: withNative },
+    profileNames: ({ source, output }) =>
+      family === "clang" ? ["default.profdata"] : [source, output].flatMap(profilesOf),
     oneStepArgv,
     oneStepInjected: (options) => oneStepInjected({ family, ...options }),
     localInjected: (maps) => [...maps, ...UNRECORDED[family]],

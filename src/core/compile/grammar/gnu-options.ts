@@ -24,6 +24,8 @@ export interface OptionRule {
   readonly ownPaths: boolean;
   /** The compiler draws a random number unless it is given a seed. */
   readonly random: boolean;
+  /** Names of the output go into outputs or inputs, so that it must be called as the caller calls it. */
+  readonly keepsNames: boolean;
   /** The family that knows the option; null for both. */
   readonly family: CompilerFamily | null;
 }
@@ -53,6 +55,7 @@ const PLAIN_RULE = {
   makes: null,
   ownPaths: false,
   random: false,
+  keepsNames: false,
   family: null,
 } as const;
 
@@ -220,7 +223,16 @@ const LISTS = [
 ];
 
 const INPUTS = [
-  ...noText("joined", "profile_guided", "-fprofile-instr-use=", { valueKind: "file", ...clang }),
+  ...noText("joined", "profile_guided", "-fprofile-instr-use=", { valueKind: "profile", ...clang }),
+  ...noText("joined", "profile_guided", "-fprofile-use=", {
+    ...compiling,
+    valueKind: "profile",
+    ownPaths: true,
+    keepsNames: true,
+    ...gcc,
+  }),
+  ...noText("joined", "profile_guided", "-fprofile-use=", { valueKind: "profile", ...clang }),
+  ...noText("joined", "profile_guided", "-fauto-profile=", { ...compiling, valueKind: "file", ...gcc }),
   ...refused(
     "joined",
     "could_not_use_modules",

@@ -8,7 +8,7 @@ import { defaultDependencyFile, defaultOutput, defaultTarget, inputKindOf, isCxx
 import type { SideOutputRule } from "./gnu-options.ts";
 import { checkDistinct, checkOutputName } from "./gnu-output-checks.ts";
 import { assemblerWords, classifyAssemblerWords, PassThroughPreprocessor } from "./gnu-pass-through.ts";
-import { sideOutputs } from "./gnu-side-outputs.ts";
+import { dumpFile, sideOutputs } from "./gnu-side-outputs.ts";
 import type {
   Argument,
   ArgumentRole,
@@ -62,7 +62,8 @@ class Scan {
   dependencyOptions = false;
   readonly refusals: Bypass[] = [];
   readonly makes = new Set<SideOutputRule>();
-  readonly listings: ByteString[] = [];
+  readonly sideFiles: SideOutput[] = [];
+  keepsNames = false;
   textRefusal: Refusal | null = null;
   ownPaths = false;
   random = false;
@@ -130,6 +131,8 @@ class Scan {
       this.preprocessor([word], ascii("-Wp,"), word.slice(4).split(",") as ByteString[]);
       return 1;
     }
+    const dump = this.family === "gcc" ? dumpFile(word) : null;
+    if (dump !== null) return this.dump(word, dump);
     const match = matchOption(this.family, word);
     if (match.kind === "refused") this.refuse(match.reason, word);
     if (match.kind === "kept") this.refuseText(match.text, word);
@@ -143,6 +146,7 @@ class Scan {
     if (rule.makes !== null) this.makes.add(rule.makes);
     this.ownPaths ||= rule.ownPaths;
     this.random ||= rule.random;
+    this.keepsNames ||= rule.keepsNames;
     if (match.takesNext && next === undefined) {
       this.refuse("bad_compiler_arguments", word);
       return 1;
@@ -152,6 +156,15 @@ class Scan {
     this.effect(rule.name, value, word);
     this.add(rule.role, own, rule.name, value, rule.valueKind);
     return own.length;
+  }
+
+  /** One pass of GCC's, told on a file that the option names. */
+  dump(word: ByteString, file: ByteString): number {
+    this.sideFiles.push({ path: file, kind: "dump" });
+    this.ownPaths = true;
+    this.refuseText("side_outputs", word);
+    this.add("compile", [word], word, null, "text");
+    return 1;
   }
 
   effect(option: string, value: ByteString | null, word: ByteString): void {
@@ -233,7 +246,7 @@ class Scan {
     const { reason, lists, listings } = classifyAssemblerWords(values);
     if (reason !== null) this.refuse(reason, words[0] ?? null);
     if (lists) this.refuseText("side_outputs", words[0] ?? null);
-    this.listings.push(...listings);
+    for (const path of listings) this.sideFiles.push({ path, kind: "listing" });
     this.add("compile", words, option, words[words.length - 1]?.slice(option === "-Wa," ? 4 : 0) as ByteString, "text");
   }
 
@@ -320,7 +333,7 @@ function dependenciesOf(scan: Scan, source: ByteString): DependencyRequest | nul
 /** A call with several sources is one call for each, where no option names a file for all of them. */
 function parseSeveral(program: ByteString, scan: Scan): ParseResult {
   const several = (): never => bypass("multiple_source_files", scan.sources[1]?.path);
-  const forAll = scan.outputs + scan.targets.length + scan.listings.length;
+  const forAll = scan.outputs + scan.targets.length + scan.sideFiles.length;
   const through = scan.args.some(({ option }) => option === "-Wp," || option === "-Xpreprocessor");
   if (scan.sources.length > SOURCES_MAX || forAll > 0 || scan.dependencyFile !== null || through) return several();
   const inputs = scan.args.flatMap(({ role }, index) => (role === "input" ? [index] : []));
@@ -343,8 +356,7 @@ function parseSeveral(program: ByteString, scan: Scan): ParseResult {
 
 function sideOutputsOf(scan: Scan, source: ByteString, output: ByteString): SideOutput[] {
   const named = sideOutputs({ rules: scan.makes, source, output, isNamed: scan.output !== null });
-  const listings = scan.listings.map((path) => ({ path, kind: "listing" }) as const);
-  return [...named, ...listings];
+  return [...named, ...scan.sideFiles];
 }
 
 function parse(argv: readonly ByteString[], context: ParseContext): ParseResult {
@@ -373,6 +385,7 @@ function parseWords(program: ByteString, words: readonly ByteString[], family: C
   mergePassThrough(scan);
   const output = scan.output ?? defaultOutput(scan.family, source.path, produce);
   checkOutputName(output);
+  for (const { path } of scan.sideFiles) checkOutputName(path);
   const dependencies = dependenciesOf(scan, source.path);
   const isPreprocessed = source.language === "assembler" || source.language.endsWith("cpp-output");
   // It says of each such option that it is unused; GCC says nothing, and neither writes the file.
@@ -393,7 +406,7 @@ function parseWords(program: ByteString, words: readonly ByteString[], family: C
       arguments: scan.args,
       dependencies,
       sideOutputs: side,
-      keepsNames: side.length > 0 || scan.random,
+      keepsNames: side.length > 0 || scan.random || scan.keepsNames,
       ownPaths: scan.ownPaths,
       random: scan.random,
       textRefusal: scan.textRefusal,

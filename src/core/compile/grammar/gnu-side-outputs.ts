@@ -24,8 +24,18 @@ const SUFFIXES: Readonly<Record<Exclude<SideOutputRule, "temporaries">, readonly
   };
 const TEMPORARY_SUFFIXES = [".i", ".ii", ".s", ".bc"];
 
+/** A single pass: what several tell goes to one file, each from its beginning or from its end. */
+const DUMP = /^-fdump-(?:tree|rtl|ipa|lang)-([a-z0-9_]+)(?:-[a-z]+)*=(.+)$/s;
+const DUMP_STREAMS = new Set(["-", "stderr", "stdout"]);
+
+/** The file of `-fdump-tree-PASS=FILE`; null for other words, and for dumps whose names depend on the compiler. */
+export function dumpFile(word: ByteString): ByteString | null {
+  const [, pass, file] = DUMP.exec(word) ?? [];
+  return file === undefined || pass === "all" || DUMP_STREAMS.has(file) ? null : (file as ByteString);
+}
+
 /** A path without its suffix: to Clang a leading dot begins one, to GCC it is part of the name. */
-function withoutSuffix(path: string): string[] {
+export function withoutSuffix(path: string): string[] {
   const base = baseName(path as ByteString);
   const dot = base.lastIndexOf(".");
   const cut = path.slice(0, path.length - base.length + dot);

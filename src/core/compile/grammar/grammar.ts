@@ -58,6 +58,8 @@ export interface NativeGrammar {
 }
 
 export interface Grammar {
+  /** Ends of the names of profiles that a call may seek in a folder. */
+  profileNames(invocation: GnuInvocation): string[];
   readonly habits: Habits;
   readonly listing: ListingGrammar;
   readonly text: TextGrammar;

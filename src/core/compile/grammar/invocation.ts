@@ -21,9 +21,10 @@ export type ArgumentRole = "preprocess" | "compile" | "both" | "input" | "output
 
 /**
  * What a value is: `text`; the path of a `directory` or `file`; an `include` name, which the compiler seeks in the working
- * directory and then on the include path; a `prefix_map`, `old=new`, whose left side is a path prefix.
+ * directory and then on the include path; a `prefix_map`, `old=new`, whose left side is a path prefix; a `profile`, the path of a file or
+ * of a folder in which the compiler seeks one.
  */
-export type ValueKind = "text" | "directory" | "file" | "include" | "prefix_map";
+export type ValueKind = "text" | "directory" | "file" | "include" | "prefix_map" | "profile";
 
 export interface Argument {
   readonly role: ArgumentRole;
