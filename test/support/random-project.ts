@@ -72,7 +72,7 @@ export class RandomProject {
 
   /** The script that makes the project; run in its root, which is empty. */
   first(): string {
-    const folders = `mkdir -p ${FOLDERS.join(" ")} data @OUTSIDE@; ln -s inc2 lib; ln -s @OUTSIDE@ away`;
+    const folders = `mkdir -p ${FOLDERS.join(" ")} data @OUTSIDE@; ln -s inc2 lib; ln -s src within; ln -s @OUTSIDE@ away`;
     const headers = HEADERS.filter((name) => name !== "opt.h" && name !== "dir.h").flatMap((name) =>
       this.#dice.some(["inc1", "inc2", "inc3", "src", "gen", "sys"], 2).map((folder) => this.#write(folder, name)),
     );
@@ -172,7 +172,7 @@ export class RandomProject {
       case 2:
         return { env: this.#environment() };
       case 3:
-        return { cwd: dice.of([".", "src", "src/u", "inc1"]), absolute: true };
+        return { cwd: dice.of([".", "src", "within", "inc1"]), absolute: true };
       case 4:
         return { cwd: ".", absolute: dice.chance(30) };
       default:
