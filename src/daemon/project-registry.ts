@@ -22,7 +22,13 @@ import type { HeldNamespace } from "../vm/namespace/holder.ts";
 import { imageOwnedNames } from "../vm/namespace/mount-plan.ts";
 import type { NamespaceKeeper } from "../vm/namespace/namespace-keeper.ts";
 import type { CallMessage, NamespaceRef } from "../wire/launcher/messages.ts";
-import { encodePlan, type Plan, type PlannedConfiguration, planFileName } from "../wire/launcher/plan-file.ts";
+import {
+  encodePlan,
+  type Plan,
+  type PlanCompiler,
+  type PlannedConfiguration,
+  planFileName,
+} from "../wire/launcher/plan-file.ts";
 import { plannedCompilers } from "./planned-compilers.ts";
 import type { Project, ProjectPlace } from "./project.ts";
 
@@ -222,7 +228,7 @@ export class ProjectRegistry {
       ],
     };
     const toolchain = new ImageToolchain(rootfs, environment);
-    const compilers = plannedCompilers(config, imageRoot, toolchain, view);
+    let compilers = plannedCompilers(config, imageRoot, toolchain, view);
     let plan: Plan;
     const namespaces = async () => {
       const kept = await this.#options.namespaces.get({
@@ -275,6 +281,13 @@ export class ProjectRegistry {
         return inImage === null ? null : ((imageRoot + inImage) as ByteString);
       },
       localNamespace: async () => namespaceRef((await namespaces()).local),
+      planWithoutMaps: async ({ path }) => {
+        const own = plannedCompilers({ ...config, paths: "own" }, imageRoot, toolchain, view);
+        const at = (one: PlanCompiler) => toolchain.find(one.path)?.resolved;
+        const resolved = toolchain.find(path)?.resolved;
+        compilers = compilers.map((one, index) => (at(one) === resolved ? own[index]! : one));
+        await namespaces();
+      },
     };
     return { kind: "bound", project, plan: () => plan };
   }

@@ -50,6 +50,8 @@ export interface Project {
   program(name: ByteString): ByteString | null;
   /** The kept namespace for local compiles, made when there is none. */
   localNamespace(): Promise<NamespaceRef>;
+  /** Has launchers without a daemon give this compiler no prefix maps. */
+  planWithoutMaps(compiler: ImageCompiler): Promise<void>;
   /** Makes a `local` namespace without a holder: the program and its arguments are put behind it. */
   readonly sandboxArgv: readonly ByteString[];
 }

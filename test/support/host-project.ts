@@ -41,6 +41,8 @@ const CACHE_BYTES = 1024 * 1024;
 export interface HostProjectOptions {
   readonly config?: Partial<ClientConfig>;
   readonly family?: CompilerFamily;
+  /** Text of a script in the compiler's place. */
+  readonly script?: string;
   /** Names of folders beside the project that compiles may see. */
   readonly extraRoots?: readonly string[];
 }
@@ -57,6 +59,8 @@ export class HostProject implements Disposable {
   readonly base = realpathSync(mkdtempSync(join(tmpdir(), "hpcc-project-")));
   readonly root = join(this.base, "p");
   readonly project: Project;
+  /** Compilers that plans are to give no prefix maps. */
+  readonly withoutMaps: ByteString[] = [];
   readonly compiler: ImageCompiler;
   readonly caches: InputCaches = {
     files: new FileCache(CACHE_BYTES, SYSTEM_CLOCK),
@@ -66,11 +70,12 @@ export class HostProject implements Disposable {
     folders: new FolderIdentities(SYSTEM_CLOCK),
   };
 
-  constructor({ config = {}, family = "gcc", extraRoots = [] }: HostProjectOptions = {}) {
+  constructor({ config = {}, family = "gcc", script, extraRoots = [] }: HostProjectOptions = {}) {
     mkdirSync(this.root);
     mkdirSync(join(this.base, "calls"));
     for (const name of extraRoots) mkdirSync(join(this.base, name));
-    this.compiler = { path: ascii(`/usr/bin/${family}`), family };
+    if (script !== undefined) writeFileSync(join(this.base, family), script, { mode: 0o755 });
+    this.compiler = { path: ascii(script === undefined ? `/usr/bin/${family}` : join(this.base, family)), family };
     const shared: View = {
       roots: [
         { host: byteStringOfText(this.root), guest: PROJECT_ROOT },
@@ -181,6 +186,7 @@ export class HostProject implements Disposable {
       compiler: () => this.compiler,
       program: () => null,
       localNamespace: namespace,
+      planWithoutMaps: async ({ path }) => void this.withoutMaps.push(path),
       sandboxArgv: [],
     };
   }

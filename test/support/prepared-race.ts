@@ -179,6 +179,7 @@ export class PreparedRace implements Disposable {
       compiler: () => compiler,
       program: () => null,
       localNamespace: () => place.namespace(),
+      planWithoutMaps: async () => {},
       sandboxArgv: [],
     };
     return { project, place, compiler };

@@ -19,6 +19,7 @@ function partsOf({ caches }: HostProject, worker: RemoteWorkers | null = null): 
     slots: new Semaphore(1),
     textBytes: new Semaphore(1),
     ownPaths: new Remembered(10),
+    prefixMaps: new Remembered(10),
     nativeWords: new Remembered(10),
     refusedSources: new Remembered(10),
     clock: SYSTEM_CLOCK,
@@ -73,7 +74,11 @@ test("without a worker nothing is listed", async () => {
     const parts = partsOf(made, worker);
     const answer = await answerCompileCall(call, project, compiler, parts);
     assert.equal(answer.type, "exec");
-    assert.equal(call.ran.length, 0);
+    assert.deepEqual(
+      call.ran.map(([, word]) => word),
+      ["-ffile-prefix-map=/none=."],
+      "what a compiler takes is asked",
+    );
     assert.deepEqual(parts.counts.snapshot().reasons, { remote_unavailable: 1 });
   }
 });

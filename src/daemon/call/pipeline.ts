@@ -2,7 +2,7 @@
 // Every call leaves by the one exit of its record. UNTRUSTED: the caller's argv and environment, the checkout's files, the worker's results.
 import { randomUUID } from "node:crypto";
 import { mkdir, rm } from "node:fs/promises";
-import { type ByteString, byteStringOfText, bytesOf } from "../../base/byte-string.ts";
+import { ascii, type ByteString, byteStringOfText, bytesOf } from "../../base/byte-string.ts";
 import type { Clock } from "../../base/clock.ts";
 import { HpccError } from "../../base/errors.ts";
 import type { Logger } from "../../base/log.ts";
@@ -22,6 +22,7 @@ import { WorkerTier } from "../tiers/worker-tier.ts";
 import { CallRecord } from "./call-record.ts";
 import { expandNative } from "./expand-native.ts";
 import { joinAnswers } from "./join-answers.ts";
+import { takesPrefixMaps } from "./prefix-map-support.ts";
 import type { PreparedCall } from "./prepared-call.ts";
 import { parseCall, readCall } from "./read-call.ts";
 import type { Remembered } from "./remembered.ts";
@@ -39,6 +40,8 @@ export interface PipelineParts extends InputCaches {
   readonly textBytes: Semaphore;
   /** Calls whose outputs hold paths, by project, folder and words. */
   readonly ownPaths: Remembered<true>;
+  /** Compilers by whether they take prefix maps. */
+  readonly prefixMaps: Remembered<boolean>;
   /** What compilers said of this machine's processor. */
   readonly nativeWords: Remembered<ByteString>;
   /** Sources that a guest refused for a reason of their own, by digest. */
@@ -64,17 +67,17 @@ export async function answerCompileCall(
 ): Promise<CallAnswer> {
   const { counts, logger, clock } = parts;
   const record = new CallRecord({ counts, logger, startedMs: clock.monotonicMs() });
-  const end = await endOf({ call, project, compiler, record, parts });
+  const running: Running = { call, project, compiler, record, parts };
+  const end = await endOf(running);
   if (call.signal.aborted) {
     record.end({ outcome: "cancelled", reason: null, detail: null }, clock.monotonicMs());
     throw new HpccError("job.cancelled", "the launcher left");
   }
   record.tier = end.kind === "answer" ? "worker" : "local";
-  const { config } = project;
   const answered =
     end.kind === "answer"
       ? end
-      : await answerLocally(call, end, { project, compiler, paths: record.paths ?? config.paths });
+      : await answerLocally(call, end, { project, compiler, paths: await localPaths(running, end) });
   record.end(answered.end, clock.monotonicMs());
   return answered.answer;
 }
@@ -99,10 +102,12 @@ function faultOf(error: unknown, logger: Logger): Bypass {
 }
 
 async function remoteEnd(running: Running): Promise<Answered | Bypass> {
-  const { call, compiler, parts } = running;
+  const { call, project, compiler, parts } = running;
   const parsed = parseCall(call.message, compiler);
   if (parsed.kind === "bypass") return parsed;
-  running.record.paths = pathsOf(running, parsed.value);
+  running.record.paths = await knownPaths(running, pathsOf(running, parsed.value));
+  if (project.config.sourceForm === "text" && running.record.paths === "own")
+    return bypass("unsupported_compiler_option", ascii("-ffile-prefix-map="));
   if (parts.worker === null || !(await parts.worker.available(call.signal))) return bypass("remote_unavailable");
   const release = await parts.slots.take(call.signal);
   try {
@@ -145,6 +150,24 @@ function pathsOf(running: Running, invocations: readonly GnuInvocation[]): Proje
   const needsOwn = invocations.some((one) => one.ownPaths || namesExtraRoot(running, one));
   const isOwn = config.paths === "own" || needsOwn || running.parts.ownPaths.get(callKey(running)) === true;
   return isOwn ? "own" : "shared";
+}
+
+/** At its own path where the compiler takes no prefix map. */
+async function knownPaths(running: Running, paths: ProjectPlace["paths"]): Promise<ProjectPlace["paths"]> {
+  return paths === "own" || (await takesPrefixMaps(running, running.parts.prefixMaps)) ? paths : "own";
+}
+
+/** Where the project stands for a compile here, also of a call that was not understood. */
+async function localPaths(running: Running, { reason }: Bypass): Promise<ProjectPlace["paths"]> {
+  const { record, project, parts } = running;
+  const { paths } = project.config;
+  if (record.paths !== null || reason === "compiler_query") return record.paths ?? paths;
+  try {
+    return await knownPaths(running, paths);
+  } catch (error) {
+    parts.logger.warn("call.not_asked", { message: error instanceof Error ? error.message : String(error) });
+    return paths;
+  }
 }
 
 /** What tells a call of a project from others. */

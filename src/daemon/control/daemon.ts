@@ -20,6 +20,7 @@ import { readTlsFiles } from "../../wire/grpc/tls-files.ts";
 import type { CallMessage } from "../../wire/launcher/messages.ts";
 import type { CallObserver } from "../call/answered-call.ts";
 import { answerCompileCall, type PipelineParts } from "../call/pipeline.ts";
+import { prefixMapKey } from "../call/prefix-map-support.ts";
 import { Remembered } from "../call/remembered.ts";
 import type { Bypass } from "../call/stage.ts";
 import { FileCache } from "../inputs/file-cache.ts";
@@ -122,6 +123,7 @@ class Daemon {
   readonly #imageHeaders = new ImageHeaders();
   readonly #folders: FolderIdentities;
   readonly #ownPaths = new Remembered<true>(REMEMBERED_MAX);
+  readonly #prefixMaps = new Remembered<boolean>(REMEMBERED_MAX);
   readonly #nativeWords = new Remembered<ByteString>(REMEMBERED_MAX);
   readonly #refusedSources = new Remembered<Bypass>(REMEMBERED_MAX);
   readonly #counts = new CallCounts();
@@ -210,7 +212,8 @@ class Daemon {
         return forbiddenAnswer("mount_namespace", null);
       }
       this.#counts.count("local", "mount_namespace");
-      const paths = compiles.some(({ ownPaths }) => ownPaths) ? "own" : project.config.paths;
+      const maps = this.#prefixMaps.get(prefixMapKey({ project, compiler })) !== false;
+      const paths = compiles.some(({ ownPaths }) => ownPaths) || !maps ? "own" : project.config.paths;
       return sandboxAnswer(message, { project, compiler, paths });
     }
     return answerCompileCall(call, project, compiler, this.#parts(project));
@@ -272,6 +275,7 @@ class Daemon {
       imageHeaders: this.#imageHeaders,
       folders: this.#folders,
       ownPaths: this.#ownPaths,
+      prefixMaps: this.#prefixMaps,
       nativeWords: this.#nativeWords,
       refusedSources: this.#refusedSources,
       textBytes: this.#textBytes,
