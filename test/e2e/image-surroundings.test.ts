@@ -1,7 +1,17 @@
 // Calls that meet more than a compiler and its sources: programs of the image that are no compilers, loaders that are told to load
 // what the image lacks, projects within projects, and configuration that cannot be read. With a daemon, and without one from its plan.
 import assert from "node:assert/strict";
-import { chmodSync, existsSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { ascii, byteStringOfText } from "../../src/base/byte-string.ts";
@@ -11,6 +21,7 @@ import { ProjectRegistry } from "../../src/daemon/project-registry.ts";
 import { ImageStore } from "../../src/image/image-store.ts";
 import { doctorChecks } from "../../src/programs/doctor-checks.ts";
 import { NamespaceKeeper } from "../../src/vm/namespace/namespace-keeper.ts";
+import { extendImage } from "../support/extended-image.ts";
 import { type CommandResult, HPCC, IMAGE_FOLDER, runCommand } from "../support/farm.ts";
 import { QuickFarm } from "../support/quick-farm.ts";
 
@@ -18,6 +29,8 @@ const FOREIGN = `sha256:${"1".repeat(64)}`;
 
 let farm: QuickFarm;
 let image: string;
+/** The image with a gcc-7 that takes no prefix map of files. */
+let old: string;
 /** Variables with which a call finds no daemon and can start none. */
 let alone: Readonly<Record<string, string>>;
 
@@ -26,7 +39,8 @@ before(async () => {
   const built = await runCommand([HPCC, "image", "build", "--from-host", "--tag", "e2e", "--quiet"], { env });
   assert.equal(built.code, 0, built.stderr);
   image = built.stdout.trim();
-  farm = await QuickFarm.start({ imageFolder: IMAGE_FOLDER, images: [image] });
+  old = await imageOfAnOldCompiler();
+  farm = await QuickFarm.start({ imageFolder: IMAGE_FOLDER, images: [image, old] });
   const runtime = join(farm.folder, "run-alone");
   mkdirSync(runtime, { mode: 0o700 });
   alone = { HPCC_RUNTIME_DIR: runtime, HPCC_LIB_DIR: "/nowhere" };
@@ -35,6 +49,31 @@ before(async () => {
 after(async () => {
   await farm?.close();
 });
+
+const OLD_COMPILER = `#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+int main(int count, char **argv) {
+  for (int at = 1; at < count; at++)
+    if (strncmp(argv[at], "-ffile-prefix-map=", 18) == 0) {
+      fprintf(stderr, "gcc-7: error: unrecognized command line option '%s'\\n", argv[at]);
+      return 1;
+    }
+  argv[0] = "/usr/bin/gcc";
+  execv(argv[0], argv);
+  return 127;
+}
+`;
+
+async function imageOfAnOldCompiler(): Promise<string> {
+  const folder = mkdtempSync(join(tmpdir(), "hpcc-old-"));
+  writeFileSync(join(folder, "old.c"), OLD_COMPILER);
+  const made = await runCommand(["gcc", "-static", "-Os", "-s", "old.c", "-o", "gcc-7"], { cwd: folder });
+  assert.equal(made.code, 0, made.stderr);
+  const program = { name: "usr/bin/gcc-7", mode: 0o755, content: readFileSync(join(folder, "gcc-7")) };
+  rmSync(folder, { recursive: true });
+  return extendImage(image, [program]).digest;
+}
 
 function project(name: string, toml: string, files: Readonly<Record<string, string>> = {}): string {
   const root = join(farm.folder, name);
@@ -107,6 +146,27 @@ test("the image's c99, c89 and cpp run here, whoever calls them and however", as
     assert.equal(missing.code, 127);
     assert.match(missing.stderr, /^hpcc: '?gcc-99'?:? (?:is )?not in the project's image sha256:/);
   }
+});
+
+test("an image whose compiler takes no prefix map of files: remotely, here and without a daemon", async () => {
+  const root = project("old", `image = "${old}"\n`, { "bad.c": "int f(void) { return x; }\n" });
+  const compile = async (argv: readonly string[], env: Readonly<Record<string, string>> = {}) => {
+    rmSync(join(root, "a.o"), { force: true });
+    const ran = await call(root, [HPCC, "gcc-7", "-g", "-c", "a.c", "-o", "a.o", ...argv], env);
+    assert.deepEqual([ran.code, ran.stderr], [0, ""]);
+    return readFileSync(join(root, "a.o"));
+  };
+  const plain = await runCommand(["gcc", "-g", "-c", "a.c", "-o", "plain.o"], { cwd: root });
+  assert.equal(plain.code, 0, plain.stderr);
+  const expected = readFileSync(join(root, "plain.o"));
+  await outcomes();
+  assert.ok((await compile([])).equals(expected));
+  assert.deepEqual(await outcomes(), { remote_compiled: 1 });
+  assert.ok((await compile(["-aux-info", "x.txt"])).length > 0);
+  assert.deepEqual(await reasons(), { side_outputs: 1 });
+  assert.ok((await compile([], alone)).equals(expected), "by its plan");
+  const failing = await call(root, [HPCC, "gcc-7", "-c", "bad.c"]);
+  assert.match(failing.stderr, /^bad\.c: In function [^\n]*\nbad\.c:1:22: error: /);
 });
 
 test("what the caller's loader is told to load does not enter an image that lacks it", async () => {
