@@ -303,13 +303,14 @@ describe("the disk store", () => {
     withFolder(async (folder) => {
       const files = new DiskFiles(folder);
       await mkdir(join(folder, "tmp"));
-      const nowMs = Date.now();
-      for (const [name, ageMs] of [["old", 3_600_001] as const, ["young", 3_500_000] as const]) {
-        await writeFile(join(folder, "tmp", name), "");
-        await files.touch(join(folder, "tmp", name), nowMs - ageMs);
-      }
-      await files.removeLeftovers(nowMs);
-      assert.deepEqual(await readdir(join(folder, "tmp")), ["young"]);
+      const made = join(folder, "tmp", "made");
+      await writeFile(made, "");
+      // As one that was given its time of change already, and not yet its name.
+      await files.touch(made, Date.now() - 10 * 3_600_000);
+      await files.removeLeftovers(Date.now() + 3_500_000);
+      assert.deepEqual(await readdir(join(folder, "tmp")), ["made"]);
+      await files.removeLeftovers(Date.now() + 3_600_001);
+      assert.deepEqual(await readdir(join(folder, "tmp")), []);
     }));
 
   test("lets no other user of the machine read anything", async () =>

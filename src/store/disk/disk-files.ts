@@ -181,7 +181,8 @@ export class DiskFiles {
     for (const name of await readdir(folder).catch(() => [])) {
       const path = join(folder, name);
       const info = await stat(path).catch(() => null);
-      if (info !== null && nowMs - info.mtimeMs > LEFTOVER_MS) await rm(path, { force: true });
+      // Not its mtime, which its writer may have set already.
+      if (info !== null && nowMs - info.ctimeMs > LEFTOVER_MS) await rm(path, { force: true });
     }
   }
 
