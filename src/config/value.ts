@@ -56,10 +56,10 @@ const UNIT_BYTES: Readonly<Record<string, number>> = {
 
 /** A size in bytes; as text with a unit too, "5GiB" or "1.5 GB". */
 export function byteSize(min: number, max: number): ValueKind<number> {
-  const { parse } = integer(min, max);
+  const bytes = integer(min, max);
   return {
     expected: `a size from ${min} to ${max} bytes, such as "5GiB"`,
-    parse: (value, folder) => parse(typeof value === "string" ? bytesOfText(value) : value, folder),
+    parse: (value, folder) => bytes.parse(typeof value === "string" ? bytesOfText(value) : value, folder),
     fromText: asIs,
   };
 }

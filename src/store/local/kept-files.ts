@@ -76,11 +76,12 @@ export class KeptFiles {
     if (info === null) return null;
     if (hasMark(digest, info) && sameStamp(this.#known.get(digest), info))
       return this.#keptFile(digest, Number(info.size));
-    const problem = info.isFile() ? await this.#verify(digest, path) : "it is no regular file";
-    if (problem === null) return this.#keptFile(digest, Number(info.size));
+    const verified = info.isFile() ? await this.#verify(digest, path) : { problem: "it is no regular file" };
+    if (verified === "whole") return this.#keptFile(digest, Number(info.size));
     this.#known.delete(digest);
+    if (verified === "gone") return null;
     await rm(path, { recursive: true, force: true });
-    this.#options.damaged(digest, problem);
+    this.#options.damaged(digest, verified.problem);
     return null;
   }
 
@@ -121,21 +122,23 @@ export class KeptFiles {
     this.#options.grew(Number(info.size));
   }
 
-  /** Null when the bytes are those of the digest; else what is wrong. */
-  async #verify(digest: Digest, path: string): Promise<string | null> {
+  /** Reads a file of which nothing is known. */
+  async #verify(digest: Digest, path: string): Promise<"whole" | "gone" | { readonly problem: string }> {
     const handle = await open(path, OPEN_FLAGS).catch(nullWhenMissing);
-    if (handle === null) return "it is gone";
+    if (handle === null) return "gone";
     try {
       const before = await handle.stat({ bigint: true });
-      const wrong = "its bytes are not those of its digest";
+      const wrong = { problem: "its bytes are not those of its digest" };
       // Its mark is not set again in place: that would hide what is written to it meanwhile.
       if (!hasMark(digest, before))
-        return before.isFile() && (await this.#keepCopy(handle, digest)) !== null ? null : wrong;
+        return before.isFile() && (await this.#keepCopy(handle, digest)) !== null ? "whole" : wrong;
       if ((await digestOfFile(handle, Number(before.size))) !== digest) return wrong;
       const after = await handle.stat({ bigint: true });
-      if (!hasMark(digest, after) || after.ctimeNs !== before.ctimeNs) return "it was written to while it was read";
+      if (!hasMark(digest, after)) return { problem: "it was written to while it was read" };
+      // Removed or replaced by another process.
+      if (after.ctimeNs !== before.ctimeNs) return "gone";
       this.#remember(digest, after, true);
-      return null;
+      return "whole";
     } finally {
       await handle.close();
     }

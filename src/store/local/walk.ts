@@ -66,7 +66,10 @@ export function removalDownTo(store: WalkedStore, bytesMax: number, nowMs: numbe
     if (!tooMuch()) break;
     chosen.record(record);
   }
-  if (tooMuch()) chosen.unused(Number.POSITIVE_INFINITY);
+  for (const hex of chosen.unusedByAge()) {
+    if (!tooMuch()) break;
+    chosen.file(hex);
+  }
   return chosen.removal();
 }
 
@@ -105,14 +108,18 @@ class Choice {
     for (const hex of new Set(files)) {
       const users = this.#users.get(hex)! - 1;
       this.#users.set(hex, users);
-      if (users === 0) this.#file(hex);
+      if (users === 0) this.file(hex);
     }
   }
 
   /** Files without a user that were last used before a time. */
   unused(beforeMs: number): void {
-    for (const [hex, { usedMs }] of this.#store.files)
-      if (usedMs < beforeMs && (this.#users.get(hex) ?? 0) === 0) this.#file(hex);
+    for (const [hex, { usedMs }] of this.#store.files) if (usedMs < beforeMs && this.#isUnused(hex)) this.file(hex);
+  }
+
+  unusedByAge(): string[] {
+    const unused = [...this.#store.files].filter(([hex]) => this.#isUnused(hex) && !this.#files.has(hex));
+    return unused.sort(([, a], [, b]) => a.usedMs - b.usedMs).map(([hex]) => hex);
   }
 
   removal(): Removal {
@@ -126,7 +133,11 @@ class Choice {
     };
   }
 
-  #file(hex: string): void {
+  #isUnused(hex: string): boolean {
+    return (this.#users.get(hex) ?? 0) === 0;
+  }
+
+  file(hex: string): void {
     const file = this.#store.files.get(hex);
     if (file === undefined || this.#files.has(hex)) return;
     this.#files.add(hex);
