@@ -25,6 +25,7 @@ import { parseCall, readCall } from "../../src/daemon/call/read-call.ts";
 import type { Stage } from "../../src/daemon/call/stage.ts";
 import type { LauncherCall } from "../../src/daemon/control/launcher-connection.ts";
 import type { InputCaches } from "../../src/daemon/files-form/gather-inputs.ts";
+import { KeptListings } from "../../src/daemon/files-form/kept-listings.ts";
 import { FileCache } from "../../src/daemon/inputs/file-cache.ts";
 import { FolderNamesCache } from "../../src/daemon/inputs/folder-names.ts";
 import { ImageHeaders } from "../../src/daemon/inputs/image-headers.ts";
@@ -68,6 +69,7 @@ export class HostProject implements Disposable {
     images: new ImageScans(),
     imageHeaders: new ImageHeaders(),
     folders: new FolderIdentities(SYSTEM_CLOCK),
+    listings: new KeptListings(CACHE_BYTES),
   };
 
   constructor({ config = {}, family = "gcc", script, extraRoots = [] }: HostProjectOptions = {}) {

@@ -12,6 +12,7 @@ import type { Digest } from "../../src/core/digest/digest.ts";
 import { parseCall, readCall } from "../../src/daemon/call/read-call.ts";
 import type { PreparedJob } from "../../src/daemon/call/remote-job.ts";
 import type { LauncherCall } from "../../src/daemon/control/launcher-connection.ts";
+import { KeptListings } from "../../src/daemon/files-form/kept-listings.ts";
 import { prepareFiles } from "../../src/daemon/files-form/prepare-files.ts";
 import { FileCache } from "../../src/daemon/inputs/file-cache.ts";
 import { FolderNamesCache } from "../../src/daemon/inputs/folder-names.ts";
@@ -97,6 +98,8 @@ export class PreparedRace implements Disposable {
         images: this.#images,
         imageHeaders: new ImageHeaders(),
         folders: this.#folders,
+        // Each call lists its files: what happens meanwhile is the matter here.
+        listings: new KeptListings(0),
         headers: new HeaderHints({ logger: SILENT_LOGGER }),
         clock: SYSTEM_CLOCK,
       },

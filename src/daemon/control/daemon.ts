@@ -23,6 +23,7 @@ import { answerCompileCall, type PipelineParts } from "../call/pipeline.ts";
 import { prefixMapKey } from "../call/prefix-map-support.ts";
 import { Remembered } from "../call/remembered.ts";
 import type { Bypass } from "../call/stage.ts";
+import { KeptListings } from "../files-form/kept-listings.ts";
 import { FileCache } from "../inputs/file-cache.ts";
 import { FolderNamesCache } from "../inputs/folder-names.ts";
 import { HeaderHints } from "../inputs/header-hints.ts";
@@ -67,6 +68,7 @@ export interface RunningDaemon {
 }
 
 const FILE_CACHE_BYTES = 24 * 1024 * 1024;
+const LISTINGS_BYTES = 8 * 1024 * 1024;
 const REMEMBERED_MAX = 10_000;
 /** Preprocessed text that calls hold at the same time. */
 const TEXT_BYTES_AT_ONCE_MAX = 512 * 1024 * 1024;
@@ -128,6 +130,7 @@ class Daemon {
   readonly #refusedSources = new Remembered<Bypass>(REMEMBERED_MAX);
   readonly #counts = new CallCounts();
   readonly #headers: HeaderHints;
+  readonly #listings = new KeptListings(LISTINGS_BYTES);
   readonly #remotes = new Map<string, RemoteCompiler>();
   /** The streams to workers, by the identity that they are made with. */
   readonly #workers = new Map<string, WorkerConnections>();
@@ -281,6 +284,7 @@ class Daemon {
       textBytes: this.#textBytes,
       counts: this.#counts,
       headers: this.#headers,
+      listings: this.#listings,
       slots: this.#slots,
       clock,
       logger,

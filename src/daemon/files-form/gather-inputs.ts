@@ -10,6 +10,7 @@ import { lineNames } from "../../core/compile/view/line-names.ts";
 import { type SourceScan, scanSource } from "../../core/compile/view/source-scan.ts";
 import { testsBy } from "../../core/compile/view/test-macros.ts";
 import { toHostPath } from "../../core/compile/view/view.ts";
+import type { Digest } from "../../core/digest/digest.ts";
 import type { PreparedCall } from "../call/prepared-call.ts";
 import { includeSearch } from "../call/read-call.ts";
 import { bypass, next, type Stage } from "../call/stage.ts";
@@ -20,6 +21,8 @@ import type { ImageScans } from "../inputs/image-scans.ts";
 import { escapingLookup, type LookupPlaces, precompiledHeader, type ReadText } from "../inputs/lookups.ts";
 import { type Followed, SourceTree } from "../inputs/source-tree.ts";
 import { CLOCK_TICK_MS, type FolderIdentities, type SteadyPlaces } from "../inputs/steady-places.ts";
+import type { KeptListings } from "./kept-listings.ts";
+import { listingBasis } from "./listing-basis.ts";
 
 export interface InputCaches {
   readonly files: FileCache;
@@ -27,6 +30,7 @@ export interface InputCaches {
   readonly images: ImageScans;
   readonly imageHeaders: ImageHeaders;
   readonly folders: FolderIdentities;
+  readonly listings: KeptListings;
 }
 
 /** When the list was asked for, and what was known of folders before: what changed since is another one than was listed. */
@@ -40,6 +44,8 @@ export interface Gathered {
   readonly files: readonly GuestFile[];
   /** Links beside those of the tree: they stand for files which GCC takes for one. */
   readonly aliases: readonly { readonly path: ByteString; readonly target: ByteString }[];
+  /** What the list rests on; null when it must not be kept. `listedMs`: when it was made, null where it was kept. */
+  readonly basis: (listedMs: number | null) => Digest | null;
 }
 
 /** Compilers' own headers: they set back each pragma that they give. */
@@ -88,7 +94,7 @@ class Gathering {
   run(names: readonly ByteString[]): Stage<Gathered> {
     const refused = this.#searched() ?? this.#listed(names) ?? this.#further() ?? this.#forbidden();
     // The last thing of all: whatever was read before was read on these ways.
-    return this.#moved() ?? refused ?? next(this.#gathered());
+    return this.#moved() ?? refused ?? next(this.#gathered(names));
   }
 
   /** Takes the folders that are searched. One that is no folder goes along, too: compilers say so. */
@@ -117,11 +123,23 @@ class Gathering {
     return moved === null ? null : bypass("modified_input_file", moved);
   }
 
-  #gathered(): Gathered {
+  #gathered(names: readonly ByteString[]): Gathered {
     const same = this.#habits.readsEqualFilesOnce ? sameFiles(this.#read) : new Map<ByteString, ByteString>();
     const aliases = [...same].map(([path, target]) => ({ path, target }));
     const files = [...this.#read].filter(([guest]) => !same.has(guest)).map(([path, { bytes }]) => ({ path, bytes }));
-    return { tree: this.#tree, files, aliases };
+    const basis = (listedMs: number | null) =>
+      listingBasis({
+        prepared: this.#prepared,
+        names,
+        texts: this.#texts,
+        read: this.#read,
+        imagePaths: this.#imagePaths,
+        aliases,
+        places: this.#places,
+        images: this.#caches.images,
+        listedMs,
+      });
+    return { tree: this.#tree, files, aliases, basis };
   }
 
   /** Takes what the compiler listed, and inputs that options name. */

@@ -16,6 +16,8 @@ export interface Listing {
   readonly names: readonly ByteString[];
   /** The dependency file that the call asks for, with the paths of the view; null when it asks for none. */
   readonly dependencyText: ByteString | null;
+  /** Whether the call's next list is the same while the files say the same: not one of a call that cannot be preprocessed. */
+  readonly steady: boolean;
 }
 
 const LISTING_BYTES_MAX = 16 * 1024 * 1024;
@@ -46,7 +48,11 @@ export async function listFiles(
     if (all.kind === "bypass") return all;
     for (const name of all.value.names) names.add(name);
   }
-  return next({ names: [...names], dependencyText: mapped.dependencies === null ? null : first.value.text });
+  return next({
+    names: [...names],
+    dependencyText: mapped.dependencies === null ? null : first.value.text,
+    steady: true,
+  });
 }
 
 interface Ran {
@@ -87,7 +93,8 @@ async function listFailing(prepared: PreparedCall, attempt: number, otherwise: S
   // Where there is no space, a compiler says nothing.
   const spoke = said?.includes("error: ") === true;
   if (code === null || said === null || !spoke || failureOf(code, said) !== "ordinary") return otherwise;
-  return next({ names: [mapped.source, ...grammarOf(mapped).listing.entered(said)], dependencyText: null });
+  const names = [mapped.source, ...grammarOf(mapped).listing.entered(said)];
+  return next({ names, dependencyText: null, steady: false });
 }
 
 function onHost({ folder }: PreparedCall, name: string): ByteString {

@@ -7,6 +7,7 @@ import { stepEnvironment } from "../../core/compile/grammar/environment.ts";
 import { grammarOf } from "../../core/compile/grammar/gnu-grammar.ts";
 import { isPseudoFile, parseLinemarker } from "../../core/compile/text/linemarkers.ts";
 import { OUTPUT_FOLDER, toHostPath } from "../../core/compile/view/view.ts";
+import type { Digest } from "../../core/digest/digest.ts";
 import { joinEnvironment } from "../call/environment-words.ts";
 import type { PreparedCall } from "../call/prepared-call.ts";
 import { includeSearch } from "../call/read-call.ts";
@@ -18,6 +19,7 @@ import type { HeaderHints } from "../inputs/header-hints.ts";
 import { SteadyPlaces } from "../inputs/steady-places.ts";
 import { PINNED_EPOCH } from "../tiers/local-answer.ts";
 import { type Gathered, gatherInputs, type InputCaches } from "./gather-inputs.ts";
+import { listingKey } from "./kept-listings.ts";
 import { type Listing, listFiles } from "./list-files.ts";
 
 export interface FilesFormOptions extends InputCaches {
@@ -38,6 +40,9 @@ const RESTART_AFTER_MS = 15;
 
 /** Makes the job of a call from its files. */
 export async function prepareFiles(prepared: PreparedCall, options: FilesFormOptions): Promise<Stage<PreparedJob>> {
+  const key = readsOthers(prepared) ? listingKey(prepared) : null;
+  const kept = key === null ? null : fromKept(prepared, key, options);
+  if (kept !== null) return kept;
   const steady = new SteadyPlaces(options.folders, options.names);
   for (let restarts = 0; ; restarts++) {
     if (restarts === 0) steady.note(knownFolders(prepared));
@@ -45,10 +50,32 @@ export async function prepareFiles(prepared: PreparedCall, options: FilesFormOpt
     const listing = await listed(prepared, restarts, options);
     if (listing.kind === "bypass") return listing;
     const gathered = gatherInputs(prepared, listing.value.names, { startedMs, steady }, options);
-    if (gathered.kind === "next") return jobOf(prepared, listing.value, gathered.value);
+    if (gathered.kind === "next") {
+      const basis = key !== null && listing.value.steady ? gathered.value.basis(startedMs) : null;
+      if (key !== null && basis !== null) options.listings.set(key, listing.value, basis);
+      return jobOf(prepared, listing.value, gathered.value);
+    }
     if (gathered.reason !== "modified_input_file" || restarts >= RESTARTS_MAX) return gathered;
     await new Promise<void>((resolve) => void options.clock.after(RESTART_AFTER_MS, resolve));
   }
+}
+
+/** A job of the list of an earlier call, while that would be the same; null to make one. */
+function fromKept(prepared: PreparedCall, key: Digest, options: FilesFormOptions): Stage<PreparedJob> | null {
+  const kept = options.listings.get(key);
+  if (kept === null) return null;
+  const steady = new SteadyPlaces(options.folders, options.names);
+  steady.note(knownFolders(prepared));
+  const gathered = gatherInputs(prepared, kept.names, { startedMs: options.clock.wallMs(), steady }, options);
+  // Whatever forbids a guest is found again with a list of now.
+  if (gathered.kind === "bypass" || gathered.value.basis(null) !== kept.basis) return null;
+  return jobOf(prepared, kept, gathered.value);
+}
+
+/** Whether the source is preprocessed. */
+function readsOthers({ request: { mapped } }: PreparedCall): boolean {
+  const { language } = mapped;
+  return language === "c" || language === "c++" || language === "assembler-with-cpp";
 }
 
 /** Folders of the host that a call names. */
@@ -66,10 +93,9 @@ async function listed(
   { headers, files }: FilesFormOptions,
 ): Promise<Stage<Listing>> {
   const { language, source } = prepared.request.mapped;
-  if (language === "c" || language === "c++" || language === "assembler-with-cpp")
-    return listFiles(prepared, attempt, headers);
+  if (readsOthers(prepared)) return listFiles(prepared, attempt, headers);
   const quoted = language.endsWith("cpp-output") ? markedFiles(prepared, files) : [];
-  return next({ names: [source, ...quoted], dependencyText: null });
+  return next({ names: [source, ...quoted], dependencyText: null, steady: false });
 }
 
 /** Files of the project that line markers of a preprocessed source name, where they are there. */
@@ -98,7 +124,11 @@ function isFile(path: ByteString): boolean {
   return statSync(bytesOf(path), { throwIfNoEntry: false })?.isFile() === true;
 }
 
-function jobOf(prepared: PreparedCall, listing: Listing, { tree, files, aliases }: Gathered): Stage<PreparedJob> {
+function jobOf(
+  prepared: PreparedCall,
+  listing: Pick<Listing, "dependencyText">,
+  { tree, files, aliases }: Gathered,
+): Stage<PreparedJob> {
   const { request, project, compiler, place } = prepared;
   const { mapped, invocation } = request;
   // Takes the folders of outputs into the tree, and the links that lead to them.

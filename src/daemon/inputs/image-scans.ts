@@ -1,6 +1,7 @@
 // Scans of an image's headers, kept by image and path: an image never changes. UNTRUSTED: the image's headers.
 import { readFileSync } from "node:fs";
 import { type ByteString, bytesOf } from "../../base/byte-string.ts";
+import { countsLines, directiveLines, pragmaParts } from "../../core/compile/view/directive-lines.ts";
 import { type SourceScan, scanSource } from "../../core/compile/view/source-scan.ts";
 import type { Project } from "../project.ts";
 
@@ -11,6 +12,7 @@ const SCANS_MAX = 50_000;
 export class ImageScans {
   readonly #known = new Map<string, SourceScan | null>();
   readonly #words = new Map<string, boolean>();
+  readonly #movers = new Map<string, Movers>();
 
   /** The scan of a file by its path in the image; null when it cannot be read. */
   scan(project: Image, path: ByteString): SourceScan | null {
@@ -24,6 +26,17 @@ export class ImageScans {
     return scan;
   }
 
+  movers(project: Image, path: ByteString): Movers {
+    const key = `${project.imageDigest}${path}`;
+    const known = this.#movers.get(key);
+    if (known !== undefined) return known;
+    const text = textOf(project, path) ?? Buffer.alloc(0);
+    const movers = moversOf(text, directiveLines(text, { lineComments: true }));
+    if (this.#movers.size >= SCANS_MAX) this.#movers.clear();
+    this.#movers.set(key, movers);
+    return movers;
+  }
+
   /** Whether a file of the image holds a word. */
   holds(project: Image, path: ByteString, word: string): boolean {
     const key = `${project.imageDigest}${path} ${word}`;
@@ -34,6 +47,13 @@ export class ImageScans {
     this.#words.set(key, holds);
     return holds;
   }
+}
+
+/** What in a text makes the text between directives matter to what is read. */
+export interface Movers {
+  readonly countsLines: boolean;
+  readonly pragmaOperator: boolean;
+  readonly pragmaMoves: boolean;
 }
 
 /** Null for what cannot be read here: the compiler cannot read it either. */
@@ -74,4 +94,10 @@ function namesOptionPragma(text: Buffer): boolean {
     if (OPTION_PRAGMAS.some((word) => after.startsWith(word))) return true;
   }
   return false;
+}
+
+/** `lines`: the text's directives, null where they are in doubt. */
+export function moversOf(text: Buffer, lines: readonly Buffer[] | null): Movers {
+  const { operator, moves } = pragmaParts(text);
+  return { countsLines: countsLines(text, lines), pragmaOperator: operator, pragmaMoves: moves };
 }
