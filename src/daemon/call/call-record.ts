@@ -22,6 +22,7 @@ export interface SentSource {
   readonly form: "files" | "text";
   readonly digest: Digest;
   readonly sizeBytes: number;
+  readonly keptList: boolean;
 }
 
 export class CallRecord {
@@ -60,6 +61,7 @@ export class CallRecord {
     this.#ended = true;
     this.#counts.count(outcome, reason);
     if (this.source !== null && this.paths !== null) this.#counts.countForm(this.source.form, this.paths);
+    if (this.source?.keptList === true) this.#counts.add("lists_kept", 1);
     this.#logger.debug("call.ended", {
       outcome,
       reason: reason ?? undefined,
@@ -69,6 +71,7 @@ export class CallRecord {
       paths: this.paths ?? undefined,
       source_digest: this.source?.digest,
       source_bytes: this.source?.sizeBytes,
+      kept_list: this.source?.keptList,
       duration_ms: Math.round(nowMs - this.startedMs),
     });
   }

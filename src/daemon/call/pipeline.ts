@@ -214,6 +214,7 @@ async function inPlace(placed: Placed, place: ProjectPlace): Promise<TierEnd> {
     form: project.config.sourceForm,
     digest: source.digest,
     sizeBytes: source.sizeBytes,
+    keptList: job.value.keptList,
   };
   const key = JSON.stringify([source.digest, action.argv]);
   const refused = parts.refusedSources.get(key);

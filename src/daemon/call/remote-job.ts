@@ -18,4 +18,6 @@ export interface PreparedJob {
   readonly deliveries: readonly Delivery[];
   /** The dependency file of a one-step compile, with the paths of the view; null when the call asks for none. */
   readonly dependencyText: ByteString | null;
+  /** Whether no compiler was asked which files the call reads, as that was known from an earlier call. */
+  readonly keptList: boolean;
 }

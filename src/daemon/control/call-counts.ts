@@ -26,6 +26,8 @@ export interface CallCountsSnapshot {
   /** Jobs sent to workers; every one has an audit row. */
   readonly jobs_sent: number;
   readonly sources: SourceCounts;
+  /** Jobs for which no compiler was asked which files the call reads. */
+  readonly lists_kept: number;
   /** Bytes of the jobs' sources that crossed the wire, before and after zstd. */
   readonly source_bytes: number;
   readonly source_wire_bytes: number;
@@ -38,6 +40,7 @@ export interface CallCountsSnapshot {
 
 type ByteCounter =
   | "jobs_sent"
+  | "lists_kept"
   | "source_bytes"
   | "source_wire_bytes"
   | "result_bytes"
@@ -101,6 +104,7 @@ export class CallCounts {
       reasons: Object.fromEntries([...this.#reasons].sort(([a], [b]) => (a < b ? -1 : 1))),
       jobs_sent: number("jobs_sent"),
       sources: { ...this.#sources },
+      lists_kept: number("lists_kept"),
       source_bytes: number("source_bytes"),
       source_wire_bytes: number("source_wire_bytes"),
       result_bytes: number("result_bytes"),

@@ -37,39 +37,77 @@ const NO_DATE = ascii("dates-are-not-reproducible");
 /** Times that a call starts again because a file changed while it was listed. */
 const RESTARTS_MAX = 2;
 const RESTART_AFTER_MS = 15;
+const SETTLING_MS = 100;
 
 /** Makes the job of a call from its files. */
 export async function prepareFiles(prepared: PreparedCall, options: FilesFormOptions): Promise<Stage<PreparedJob>> {
   const key = readsOthers(prepared) ? listingKey(prepared) : null;
-  const kept = key === null ? null : fromKept(prepared, key, options);
+  const kept = key === null ? null : await fromKept(prepared, key, options);
   if (kept !== null) return kept;
   const steady = new SteadyPlaces(options.folders, options.names);
+  steady.note(knownFolders(prepared));
   for (let restarts = 0; ; restarts++) {
-    if (restarts === 0) steady.note(knownFolders(prepared));
-    const startedMs = options.clock.wallMs();
-    const listing = await listed(prepared, restarts, options);
-    if (listing.kind === "bypass") return listing;
-    const gathered = gatherInputs(prepared, listing.value.names, { startedMs, steady }, options);
-    if (gathered.kind === "next") {
-      const basis = key !== null && listing.value.steady ? gathered.value.basis(startedMs) : null;
-      if (key !== null && basis !== null) options.listings.set(key, listing.value, basis);
-      return jobOf(prepared, listing.value, gathered.value);
-    }
-    if (gathered.reason !== "modified_input_file" || restarts >= RESTARTS_MAX) return gathered;
-    await new Promise<void>((resolve) => void options.clock.after(RESTART_AFTER_MS, resolve));
+    const made = await fromNew(prepared, { key, restarts, steady }, options);
+    if (made.kind === "next" || made.reason !== "modified_input_file" || restarts >= RESTARTS_MAX) return made;
+    await pause(options.clock);
   }
 }
 
+interface Attempt {
+  /** Under which the list is kept; null where there is none. */
+  readonly key: Digest | null;
+  readonly restarts: number;
+  readonly steady: SteadyPlaces;
+}
+
+/** A job of a list that is made now. */
+async function fromNew(
+  prepared: PreparedCall,
+  { key, restarts, steady }: Attempt,
+  options: FilesFormOptions,
+): Promise<Stage<PreparedJob>> {
+  const startedMs = options.clock.wallMs();
+  const listing = await listed(prepared, restarts, options);
+  if (listing.kind === "bypass") return listing;
+  const gathered = gatherInputs(prepared, listing.value.names, { startedMs, steady }, options);
+  if (gathered.kind === "bypass") return gathered;
+  const basis = key !== null && listing.value.steady ? gathered.value.basis(startedMs) : null;
+  if (key !== null && basis !== null) options.listings.set(key, listing.value, basis);
+  return jobOf(prepared, { ...listing.value, keptList: false }, gathered.value);
+}
+
 /** A job of the list of an earlier call, while that would be the same; null to make one. */
-function fromKept(prepared: PreparedCall, key: Digest, options: FilesFormOptions): Stage<PreparedJob> | null {
+async function fromKept(
+  prepared: PreparedCall,
+  key: Digest,
+  options: FilesFormOptions,
+): Promise<Stage<PreparedJob> | null> {
   const kept = options.listings.get(key);
   if (kept === null) return null;
-  const steady = new SteadyPlaces(options.folders, options.names);
-  steady.note(knownFolders(prepared));
-  const gathered = gatherInputs(prepared, kept.names, { startedMs: options.clock.wallMs(), steady }, options);
-  // Whatever forbids a guest is found again with a list of now.
-  if (gathered.kind === "bypass" || gathered.value.basis(null) !== kept.basis) return null;
-  return jobOf(prepared, kept, gathered.value);
+  for (let restarted = false; ; restarted = true) {
+    const startedMs = options.clock.wallMs();
+    const steady = new SteadyPlaces(options.folders, options.names);
+    steady.note(knownFolders(prepared));
+    const gathered = gatherInputs(prepared, kept.names, { startedMs, steady }, options);
+    if (gathered.kind === "next") {
+      const same = gathered.value.basis(null) === kept.basis;
+      return same ? jobOf(prepared, { ...kept, keptList: true }, gathered.value) : null;
+    }
+    // Whatever else forbids a guest is found again with a list of now.
+    const mayPass = gathered.reason === "modified_input_file" && isYoung(gathered.detail, startedMs);
+    if (restarted || !mayPass) return null;
+    await pause(options.clock);
+  }
+}
+
+/** Whether a path is there and changed so shortly before that a moment later it counts as settled. */
+function isYoung(path: ByteString | null, nowMs: number): boolean {
+  const stat = path === null ? undefined : statSync(bytesOf(path), { throwIfNoEntry: false });
+  return stat !== undefined && Math.abs(nowMs - stat.ctimeMs) < SETTLING_MS;
+}
+
+function pause(clock: Clock): Promise<void> {
+  return new Promise((resolve) => void clock.after(RESTART_AFTER_MS, resolve));
 }
 
 /** Whether the source is preprocessed. */
@@ -126,7 +164,7 @@ function isFile(path: ByteString): boolean {
 
 function jobOf(
   prepared: PreparedCall,
-  listing: Pick<Listing, "dependencyText">,
+  { dependencyText, keptList }: Pick<PreparedJob, "dependencyText" | "keptList">,
   { tree, files, aliases }: Gathered,
 ): Stage<PreparedJob> {
   const { request, project, compiler, place } = prepared;
@@ -165,7 +203,7 @@ function jobOf(
     terminalColumns: request.terminalColumns,
     determinism: project.config.determinism,
   };
-  return next({ action, source, deliveries, dependencyText: listing.dependencyText });
+  return next({ action, source, deliveries, dependencyText, keptList });
 }
 
 /** With the project at its own path, an output shows no flag but where its compiler would draw a number; assemblers draw none. */

@@ -171,6 +171,7 @@ async function jobOf({ project, compiler, request, folder }: PreparedCall, unit:
     source,
     deliveries: [{ kind: "object", destination: output, manner }],
     dependencyText: dependencies === null ? null : byteStringOf(await readFile(dependencyFile)),
+    keptList: false,
   };
 }
 
