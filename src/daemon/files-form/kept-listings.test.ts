@@ -166,6 +166,12 @@ rows("a list is made again", false, {
     argv: "-c a.cc",
     edit: write("a.cc", 'const char *s = R"(\n#include "x.h"\n)";\n'),
   },
+  "when code ends a raw string that a header began": {
+    files: { "a.cc": '#include "x.h"\nint x;\n#include "y.h"\n)";\n', "x.h": 'const char *s = R"(\n', "y.h": "" },
+    argv: "-c a.cc",
+    edit: write("a.cc", '#include "x.h"\n)";\n#include "y.h"\n)";\n'),
+    only: "gcc",
+  },
   "when a copy that is read once is one no more": {
     files: {
       "a.c": '#include "x.h"\n#include "two/y.h"\nint x;\n',

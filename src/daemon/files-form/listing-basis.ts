@@ -58,7 +58,7 @@ function filesOf({ prepared, texts, read, imagePaths, images }: BasisParts): str
   // Then a line of code may change what a directive does.
   const whole =
     assembler ||
-    some((one) => one.countsLines) ||
+    some((one) => one.countsLines || one.leavesOpen) ||
     (some((one) => one.pragmaOperator) && some((one) => one.pragmaMoves)) ||
     texts.some(({ scan }) => isMoving(scan));
   return known

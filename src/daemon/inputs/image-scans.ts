@@ -1,7 +1,7 @@
 // Scans of an image's headers, kept by image and path: an image never changes. UNTRUSTED: the image's headers.
 import { readFileSync } from "node:fs";
 import { type ByteString, bytesOf } from "../../base/byte-string.ts";
-import { countsLines, directiveLines, pragmaParts } from "../../core/compile/view/directive-lines.ts";
+import { countsLines, directiveLines, leavesOpen, pragmaParts } from "../../core/compile/view/directive-lines.ts";
 import { type SourceScan, scanSource } from "../../core/compile/view/source-scan.ts";
 import type { Project } from "../project.ts";
 
@@ -52,6 +52,7 @@ export class ImageScans {
 /** What in a text makes the text between directives matter to what is read. */
 export interface Movers {
   readonly countsLines: boolean;
+  readonly leavesOpen: boolean;
   readonly pragmaOperator: boolean;
   readonly pragmaMoves: boolean;
 }
@@ -99,5 +100,10 @@ function namesOptionPragma(text: Buffer): boolean {
 /** `lines`: the text's directives, null where they are in doubt. */
 export function moversOf(text: Buffer, lines: readonly Buffer[] | null): Movers {
   const { operator, moves } = pragmaParts(text);
-  return { countsLines: countsLines(text, lines), pragmaOperator: operator, pragmaMoves: moves };
+  return {
+    countsLines: countsLines(text, lines),
+    leavesOpen: leavesOpen(text),
+    pragmaOperator: operator,
+    pragmaMoves: moves,
+  };
 }

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, it, test } from "node:test";
 import * as fc from "fast-check";
-import { countsLines, directiveLines, pragmaParts } from "./directive-lines.ts";
+import { countsLines, directiveLines, leavesOpen, pragmaParts } from "./directive-lines.ts";
 
 const lines = (text: string, lineComments = true): string[] | null =>
   directiveLines(Buffer.from(text, "latin1"), { lineComments })?.map((line) => line.toString("latin1")) ?? null;
@@ -92,4 +92,19 @@ test("pragmas amid code are told, and those by which macros change", () => {
   assert.deepEqual(parts('_Pragma("GCC diagnostic push")\n'), { operator: true, moves: false });
   assert.deepEqual(parts('#pragma push_macro("X")\n#pragma once\n'), { operator: false, moves: true });
   assert.deepEqual(parts('_Pragma("once")\n'), { operator: true, moves: true });
+});
+
+test("a raw string without an end is left open", () => {
+  const rows: Record<string, boolean> = {
+    "int x;\n": false,
+    's = R"(a\n)";\n': false,
+    's = R"x(a)" )x";\n': false,
+    's = R"(a\n': true,
+    's = R"x(a)";\n': true,
+    's = LR"(a)"; t = u8R"y(\n': true,
+    's = FOR"no delimiter of that length(\n': false,
+  };
+  for (const [text, is] of Object.entries(rows)) assert.equal(leavesOpen(Buffer.from(text)), is, text);
+  // However many there are, the time is bounded.
+  assert.equal(leavesOpen(Buffer.from(`${'R"('.repeat(100_000)})"`)), true);
 });

@@ -159,3 +159,23 @@ export function pragmaParts(bytes: Buffer): { readonly operator: boolean; readon
     moves: ["push_macro", "pop_macro", "include_alias", 'once"'].some((word) => bytes.includes(word)),
   };
 }
+
+const RAW_OPEN = 'R"';
+const RAW_DELIMITER_MAX = 16;
+/** How many times the length of a text is looked at in search of the ends of raw strings. */
+const LOOKS_MAX = 4;
+
+/** Whether a raw string may go on behind the text's end: GCC then reads on in the file that includes it, and takes directives in. */
+export function leavesOpen(bytes: Buffer): boolean {
+  let budget = bytes.length * LOOKS_MAX + 1024;
+  for (let at = bytes.indexOf(RAW_OPEN); at >= 0; at = bytes.indexOf(RAW_OPEN, at + RAW_OPEN.length)) {
+    const open = at + RAW_OPEN.length;
+    const length = bytes.subarray(open, open + RAW_DELIMITER_MAX + 1).indexOf("(");
+    if (length < 0) continue;
+    const delimiter = bytes.subarray(open, open + length).toString("latin1");
+    const close = bytes.indexOf(`)${delimiter}"`, open + length, "latin1");
+    budget -= close - open;
+    if (close < 0 || budget < 0) return true;
+  }
+  return false;
+}
