@@ -115,6 +115,7 @@ const BUILD_TESTS = [
   "corpus",
   "corpus-files",
   "hostile-checkouts",
+  "local-use",
   "other-images",
   "pitfalls",
   "projects",

@@ -194,7 +194,12 @@ export class Differential {
 
 /** What a farm's first user's daemon counted since the last time. */
 export function quickStats(farm: QuickFarm): Promise<CallStats> {
-  const socket = connect(join(farm.folder, "run/daemon.sock"));
+  return zeroedStats(join(farm.folder, "run"));
+}
+
+/** What the daemon of a runtime folder counted since the last time. */
+export function zeroedStats(runtime: string): Promise<CallStats> {
+  const socket = connect(join(runtime, "daemon.sock"));
   const reader = new FrameReader();
   return new Promise((resolve, reject) => {
     socket.on("error", reject);
@@ -230,7 +235,7 @@ function injectedWords(executed: readonly string[] = []): InjectedWords {
   };
 }
 
-function run(script: string, env: NodeJS.ProcessEnv): Promise<Omit<CallEnd, "tree">> {
+export function run(script: string, env: NodeJS.ProcessEnv): Promise<Omit<CallEnd, "tree">> {
   const child = spawn("/bin/sh", ["-c", script], { env, stdio: ["ignore", "pipe", "pipe"] });
   const out = { stdout: "", stderr: "" };
   child.stdout.on("data", (chunk: Buffer) => (out.stdout += chunk.toString("latin1")));
@@ -242,7 +247,7 @@ function run(script: string, env: NodeJS.ProcessEnv): Promise<Omit<CallEnd, "tre
 }
 
 /** Kind, mode, links and content of all that stands in a folder. */
-function treeOf(root: string): Map<string, string> {
+export function treeOf(root: string): Map<string, string> {
   const tree = new Map<string, string>();
   const walk = (folder: Buffer, prefix: string) => {
     for (const name of readdirSync(folder, { encoding: "buffer" })) {

@@ -1,0 +1,322 @@
+// Calls without an image: plain, as a miss, as a hit, as a hit in a checkout that has moved. Trees, words and exit codes are the same, and the
+// daemon's counts say that hits were hits.
+import assert from "node:assert/strict";
+import { chmodSync, copyFileSync, mkdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { after, before, describe, it } from "node:test";
+import { type LocalScenario, LocalUser } from "../support/local-user.ts";
+
+const HEADERS = {
+  "inc/h.h": "#ifndef H\n#define H\nint twice(int);\n#define TWO 2\n#endif\n",
+  "a.c":
+    '#include "h.h"\n#include <stddef.h>\nint twice(int x) { return x * TWO + (int)offsetof(struct { int a; }, a); }\n',
+};
+const CXX = {
+  "b.cc": "#include <vector>\nint sum(const std::vector<int> &v) { int s = 0; for (int x : v) s += x; return s; }\n",
+};
+
+interface Case extends LocalScenario {
+  /** Whether a moved checkout shares the result. */
+  readonly moves: boolean;
+}
+
+const both = (
+  name: string,
+  words: readonly string[],
+  files: Readonly<Record<string, string>>,
+  rest: Partial<Case> = {},
+) =>
+  ["gcc", "clang"].map(
+    (compiler): Case => ({ moves: true, ...rest, name: `${compiler}: ${name}`, argv: [compiler, ...words], files }),
+  );
+const gcc = (
+  name: string,
+  words: readonly string[],
+  files: Readonly<Record<string, string>>,
+  rest: Partial<Case> = {},
+): Case => ({
+  moves: true,
+  ...rest,
+  name: `gcc: ${name}`,
+  argv: ["gcc", ...words],
+  files,
+});
+
+const INC = ["-Iinc", "-c", "a.c"];
+const CASES: readonly Case[] = [
+  ...both("plain C", INC, HEADERS),
+  ...both("absolute names", ["-I@ROOT@/inc", "-c", "@ROOT@/a.c", "-o", "@ROOT@/a.o"], HEADERS, { moves: false }),
+  ...both("optimized to assembler", ["-O2", "-Iinc", "-S", "a.c", "-o", "a.s"], HEADERS),
+  ...both("debug information", ["-g", ...INC], HEADERS, { moves: false }),
+  ...both("-MD", ["-MD", ...INC], HEADERS),
+  ...both("-MMD -MP -MF -MT", ["-MMD", "-MP", "-MF", "deps/a.d", "-MT", "x y", ...INC], HEADERS, {
+    prepare: "mkdir deps",
+  }),
+  gcc("-Wp,-MMD", ["-Wp,-MMD,.a.o.d", ...INC], HEADERS),
+  ...both("-save-temps", ["-save-temps", ...INC], HEADERS),
+  ...both("-gsplit-dwarf", ["-g", "-gsplit-dwarf", ...INC, "-o", "x.o"], HEADERS, { moves: false }),
+  ...both("--coverage", ["--coverage", "-frandom-seed=1", ...INC], HEADERS, { moves: false }),
+  ...both("-fstack-usage", ["-fstack-usage", ...INC], HEADERS),
+  ...both("response file", ["@args", "-o", "r.o"], { ...HEADERS, args: "-Iinc -DX='a b' -c\na.c" }),
+  ...both("-pipe", ["-pipe", ...INC], HEADERS),
+  ...both("warnings", ["-Wall", "-c", "w.c"], { "w.c": "static int unused;\nint f(int x) { if (x = 1) return 2; }\n" }),
+  ...both("output elsewhere", [...INC, "-o", "out/deep/a.obj"], HEADERS, { prepare: "mkdir -p out/deep" }),
+  ...both("umask", INC, HEADERS, { umask: "077" }),
+  ...both("read-only output", INC, HEADERS, { prepare: "echo old > a.o; chmod 444 a.o" }),
+  ...both("linked output", INC, HEADERS, { prepare: "echo old > real.o; ln -s real.o a.o" }),
+  ...both("hard-linked output", INC, HEADERS, { prepare: "echo old > real.o; ln real.o a.o" }),
+  ...both("names that are no UTF-8", ["-c", "\xe9 $#.c", "-MD", "-o", "\xff.o"], { "\xe9 $#.c": "int x;\n" }),
+  ...both("-include", ["-include", "pre.h", "-c", "e.c"], { "pre.h": "int pre;\n", "e.c": "int *p = &pre;\n" }),
+  ...both("preprocessed assembler", ["-Iinc", "-c", "s.S"], {
+    "s.S": '#include "s.h"\n.data\n.long VALUE\n.include "part.inc"\n',
+    "inc/s.h": "#define VALUE 3\n",
+    "part.inc": ".long 4\n",
+  }),
+  ...both("embedded file", ["-c", "i.c"], {
+    "i.c": '__asm__(".data\\n.incbin \\"blob.bin\\"\\n");\n',
+    "blob.bin": "blob",
+  }),
+  ...["g++", "clang++"].map((compiler) => ({
+    name: `${compiler}: C++`,
+    argv: [compiler, "-std=c++17", "-O1", "-MMD", "-c", "b.cc"],
+    files: CXX,
+    moves: true,
+  })),
+];
+
+/** What is changed, and must be seen: the script runs in the checkout that was a hit before. */
+const CHANGES: readonly (LocalScenario & { readonly change: string })[] = [
+  ...both("a header changes", INC, HEADERS).map((one) => ({ ...one, change: "echo '#define TWO 3' >> inc/h.h" })),
+  ...both("an edit keeps size and time", INC, HEADERS).map((one) => ({
+    ...one,
+    change: "cp -p inc/h.h k; sed -i 's/TWO 2/TWO 5/' inc/h.h; touch -r k inc/h.h; rm k",
+  })),
+  ...both("a header appears earlier", ["-Ifirst", ...INC], HEADERS, { prepare: "mkdir first" }).map((one) => ({
+    ...one,
+    change: "echo '#define TWO 9\nint twice(int);' > first/h.h",
+  })),
+  ...both("a header appears in a new folder", ["-Ifirst", ...INC], HEADERS).map((one) => ({
+    ...one,
+    change: "mkdir first; echo '#define TWO 9\nint twice(int);' > first/h.h",
+  })),
+  ...both("a header appears beside its includer", INC, HEADERS).map((one) => ({
+    ...one,
+    change: "echo '#define TWO 9\nint twice(int);' > h.h",
+  })),
+  ...both("a system header is hidden", ["-MMD", "-Ifirst", ...INC], HEADERS, { prepare: "mkdir first" }).map((one) => ({
+    ...one,
+    change: "echo '#define offsetof(a, b) 77' > first/stddef.h",
+  })),
+  ...both("what __has_include asks for appears", ["-Iinc", "-c", "q.c"], {
+    "q.c": '#if __has_include("opt.h")\nint yes;\n#else\nint no;\n#endif\n',
+    "inc/x.h": "",
+  }).map((one) => ({ ...one, change: "touch inc/opt.h" })),
+  ...both("a blob changes", ["-c", "i.c"], {
+    "i.c": '__asm__(".data\\n.inc" "bin \\"blob.bin\\"\\n");\n',
+    "blob.bin": "blob",
+  }).map((one) => ({ ...one, change: "printf glob > blob.bin" })),
+  ...both("an included assembler file changes", ["-c", "s.S"], {
+    "s.S": '.data\n.include "part.inc"\n',
+    "part.inc": ".long 4\n",
+  }).map((one) => ({ ...one, change: "echo .long 5 > part.inc" })),
+  ...both("a response file changes", ["@args", "-c", "v.c"], { args: "-DV=1", "v.c": "int v = V;\n" }).map((one) => ({
+    ...one,
+    change: "echo -DV=2 > args",
+  })),
+];
+
+describe("local use without an image", () => {
+  let user: LocalUser;
+  before(async () => {
+    user = await LocalUser.start();
+  });
+  after(() => user.close());
+
+  for (const one of CASES)
+    it(one.name, async () => {
+      user.root = join(user.folder, "checkout");
+      const plain = await user.plain(one);
+      assert.equal(plain.code, 0, plain.stderr);
+      const miss = await user.step("miss", one, plain);
+      const hit = await user.step("hit", one, plain);
+      // A checkout at another place, which is as old as the first.
+      user.root = join(user.folder, "elsewhere", "moved");
+      const moved = await user.step("moved", one, await user.plain(one));
+      assert.deepEqual([...miss.what, ...hit.what, ...moved.what], []);
+      assert.deepEqual(
+        [miss.outcome, hit.outcome, moved.outcome],
+        ["local_compiled", "local_hit", one.moves ? "local_hit" : "local_compiled"],
+      );
+    });
+
+  for (const one of CHANGES)
+    it(one.name, async () => {
+      user.root = join(user.folder, "checkout");
+      const plain = await user.plain(one);
+      const changed = await user.plain(one, one.change);
+      assert.notDeepEqual(plain.tree, changed.tree);
+      const miss = await user.step("miss", one, plain);
+      const hit = await user.step("hit", one, plain);
+      await user.script(one.change);
+      const again = await user.again("changed", one, { ...changed, tree: changed.tree });
+      const back = await user.step("back", one, plain);
+      const forth = await user.step("forth", one, changed, one.change);
+      assert.deepEqual([...miss.what, ...hit.what, ...again.what, ...back.what, ...forth.what], []);
+      assert.deepEqual(
+        [miss, hit, again, back, forth].map(({ outcome }) => outcome),
+        ["local_compiled", "local_hit", "local_compiled", "local_hit", "local_hit"],
+      );
+    });
+
+  it("keeps no failing compile, and leaves what the compiler leaves", async () => {
+    user.root = join(user.folder, "checkout");
+    for (const compiler of ["gcc", "clang"])
+      for (const prepare of ["true", "echo old > f.o"]) {
+        const one = { name: "failing", argv: [compiler, "-MD", "-c", "f.c"], files: { "f.c": "int f(\n" }, prepare };
+        const plain = await user.plain(one);
+        assert.notEqual(plain.code, 0);
+        for (const name of ["first", "second"]) {
+          const step = await user.step(name, one, plain);
+          assert.deepEqual(step, { outcome: "host: compile_failed", what: [] });
+        }
+      }
+  });
+
+  it("keeps no dates, unless SOURCE_DATE_EPOCH says which", async () => {
+    user.root = join(user.folder, "checkout");
+    const files = { "d.h": "#define WHEN __DATE__\n", "d.c": '#include "d.h"\nconst char *when = WHEN;\n' };
+    const dated = { name: "dated", argv: ["gcc", "-c", "d.c"], files };
+    const plain = await user.plain(dated);
+    assert.deepEqual(await user.step("dated", dated, plain), { outcome: "host: date_time_macro", what: [] });
+    const pinned = (epoch: string) => ({ ...dated, env: { SOURCE_DATE_EPOCH: epoch } });
+    for (const [epoch, outcome] of [
+      ["0", "local_compiled"],
+      ["0", "local_hit"],
+      ["99999999", "local_compiled"],
+    ] as const) {
+      const one = pinned(epoch);
+      assert.deepEqual(await user.step(epoch, one, await user.plain(one)), { outcome, what: [] });
+    }
+  });
+
+  it("sees that the compiler was replaced, and which one PATH leads to", async () => {
+    user.root = join(user.folder, "checkout");
+    const bin = join(user.folder, "bin");
+    mkdirSync(bin);
+    copyFileSync("/usr/bin/gcc-12", join(bin, "gcc"));
+    const one = {
+      name: "replaced",
+      argv: ["gcc", "-DREPLACED", ...INC],
+      files: HEADERS,
+      env: { PATH: `${bin}:/usr/bin:/bin` },
+    };
+    const plain = await user.plain(one);
+    const outcomes = [await user.step("miss", one, plain), await user.step("hit", one, plain)];
+    // Bytes behind its end change nothing but its content.
+    writeFileSync(join(bin, "gcc"), "more", { flag: "a" });
+    outcomes.push(await user.step("replaced", one, plain));
+    const elsewhere = { ...one, env: { PATH: "/usr/bin:/bin" } };
+    outcomes.push(await user.step("elsewhere", elsewhere, plain));
+    chmodSync(join(bin, "gcc"), 0o755);
+    // An assembler that stands earlier on PATH than the one that was known.
+    copyFileSync("/usr/bin/as", join(bin, "as"));
+    outcomes.push(await user.step("assembler", one, plain));
+    assert.deepEqual(
+      outcomes.flatMap(({ what }) => what),
+      [],
+    );
+    assert.deepEqual(
+      outcomes.map(({ outcome }) => outcome),
+      ["local_compiled", "local_hit", "local_compiled", "local_compiled", "local_compiled"],
+    );
+  });
+
+  it("leaves what it cannot know to itself", async () => {
+    user.root = join(user.folder, "checkout");
+    const wrapper = { "mycc/gcc": '#!/bin/sh\nexec /usr/bin/gcc -DWRAPPED "$@"\n' };
+    const cases: readonly (readonly [LocalScenario, string])[] = [
+      [
+        {
+          name: "script",
+          argv: ["./mycc/gcc", "-c", "a.c"],
+          files: { ...wrapper, "a.c": "int a = WRAPPED;" },
+          prepare: "chmod 755 mycc/gcc",
+        },
+        "host: unknown_compiler",
+      ],
+      [
+        { name: "several", argv: ["gcc", "-c", "a.c", "b.c"], files: { "a.c": "int a;", "b.c": "int b;" } },
+        "host: multiple_source_files",
+      ],
+      [
+        { name: "link", argv: ["gcc", "m.c", "-o", "m"], files: { "m.c": "int main(void){return 0;}" } },
+        "host: called_for_link",
+      ],
+      [{ name: "version", argv: ["clang", "--version"], files: {} }, "host: compiler_query"],
+      [
+        {
+          name: "computed",
+          argv: ["gcc", "-c", "c.c"],
+          files: { "c.c": '#define N "x"\n__asm__(".incbin " N);', x: "x" },
+        },
+        "host: unsupported_code_directive",
+      ],
+      [
+        {
+          name: "precompiled",
+          argv: ["gcc", "-c", "p.c"],
+          files: { "p.c": '#include "p.h"\nint p;', "p.h": "" },
+          prepare: "gcc -c p.h",
+        },
+        "host: could_not_use_precompiled_header",
+      ],
+    ];
+    for (const [one, outcome] of cases) {
+      const plain = await user.plain(one);
+      assert.deepEqual(await user.step(one.name, one, plain), { outcome, what: [] });
+    }
+  });
+
+  it("answers after the daemon was restarted", async () => {
+    user.root = join(user.folder, "checkout");
+    const one = { name: "restarted", argv: ["gcc", "-DRESTARTED", ...INC], files: HEADERS };
+    const plain = await user.plain(one);
+    const miss = await user.step("miss", one, plain);
+    await user.stopDaemon();
+    await user.startDaemon();
+    const hit = await user.step("hit", one, plain);
+    assert.deepEqual(
+      [miss, hit],
+      [
+        { outcome: "local_compiled", what: [] },
+        { outcome: "local_hit", what: [] },
+      ],
+    );
+  });
+
+  it("tells observers what a call read, sought in vain and left", async () => {
+    user.root = join(user.folder, "checkout");
+    const one = { name: "observed", argv: ["gcc", "-DOBSERVED", "-Inone", ...INC], files: HEADERS };
+    const plain = await user.plain(one);
+    await user.step("miss", one, plain);
+    const miss = user.answered.at(-1)!;
+    await user.step("hit", one, plain);
+    const hit = user.answered.at(-1)!;
+    for (const call of [miss, hit]) {
+      assert.equal(call.source, join(user.root, "a.c"));
+      assert.deepEqual(
+        call.inputs.slice(0, 2).map(({ path }) => path),
+        [join(user.root, "a.c"), "/usr/include/stdc-predef.h"],
+      );
+      assert.ok(call.inputs.some(({ path }) => path === join(user.root, "inc/h.h")));
+      assert.ok(call.absent.some(({ folder, name }) => folder === join(user.root, "none") && name === "h.h"));
+      assert.deepEqual(call.words.slice(1), ["-DOBSERVED", "-Inone", "-Iinc", "-c"]);
+      assert.deepEqual(
+        call.result?.outputs.map(({ destination, manner }) => [destination, manner]),
+        [["a.o", "assembler"]],
+      );
+    }
+    assert.equal(miss.callDigest, hit.callDigest);
+    assert.deepEqual(miss.compiler?.identity, hit.compiler?.identity);
+  });
+});
