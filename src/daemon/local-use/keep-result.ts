@@ -13,7 +13,7 @@ import type { SteadyPlaces } from "../inputs/steady-places.ts";
 import { type CompiledInPlace, listedNames } from "./compile-in-place.ts";
 import { type FileDigests, sameStamp, stampOf } from "./file-digests.ts";
 import { type FoundInputs, findInputs, type TextScans } from "./find-inputs.ts";
-import { type KeyedCall, seenNames } from "./keyed-call.ts";
+import { existing, type KeyedCall, seenNames } from "./keyed-call.ts";
 import { encodeRecord, VARIANTS_MAX } from "./local-record.ts";
 import { readVariants } from "./look-up.ts";
 import { namesPlace } from "./moved-checkouts.ts";
@@ -106,7 +106,10 @@ function movedMeanwhile(
   { steady, startedMs }: Pick<Finished, "steady" | "startedMs">,
 ): Bypass | null {
   const { folders, links } = waysTo(inputs.map(({ path }) => absolute(path)));
-  const missing = absent.flatMap(({ folder, names }) => names.map((name) => [absolute(folder), name] as const));
+  const missing = absent.flatMap(({ folder, names }) => {
+    const { folder: place, rest } = existing(absolute(folder));
+    return names.map((name) => [place, (rest === "" ? name : `${rest}/${name}`) as ByteString] as const);
+  });
   const moved = steady.moved({ folders, links, absent: missing }, startedMs);
   return moved === null ? null : bypass("modified_input_file", moved);
 }

@@ -1,6 +1,7 @@
 // A call of a known compiler with the keys under which its results may lie: one that checkouts at any place share, where nothing of the
 // place is in the call, and one of its own place.
-import type { ByteString } from "../../base/byte-string.ts";
+import { statSync } from "node:fs";
+import { type ByteString, bytesOf } from "../../base/byte-string.ts";
 import type { GnuInvocation } from "../../core/compile/grammar/invocation.ts";
 import type { Digest } from "../../core/digest/digest.ts";
 import type { CallMessage } from "../../wire/launcher/messages.ts";
@@ -75,7 +76,7 @@ export function keyedCall({ message, call, compiler, project, folder }: KeyedCal
     },
     placesBefore: (identities, names) => {
       const steady = new SteadyPlaces(identities, names);
-      steady.note([cwd, ...searched.map(({ path }) => place(path)).filter((path) => path !== "")]);
+      steady.note([cwd, ...searched.map(({ path }) => existing(place(path)).folder).filter((path) => path !== "")]);
       return steady;
     },
     placed: (inputs, absent) => ({
@@ -88,6 +89,14 @@ export function keyedCall({ message, call, compiler, project, folder }: KeyedCal
       ),
     }),
   };
+}
+
+/** The nearest folder that is there, from an absolute path upwards, and the way on from it. */
+export function existing(path: ByteString): { readonly folder: ByteString; readonly rest: string } {
+  let folder: string = path;
+  while (folder !== "" && statSync(bytesOf(folder as ByteString), { throwIfNoEntry: false })?.isDirectory() !== true)
+    folder = folder.slice(0, folder.lastIndexOf("/"));
+  return { folder: folder as ByteString, rest: path.slice(folder.length + 1) };
 }
 
 /** The names that a call sees, fresh. */
