@@ -6,6 +6,7 @@ import type { Digest } from "../../core/digest/digest.ts";
 import type { CallCounts, CallOutcome } from "../control/call-counts.ts";
 import type { ProjectPlace } from "../project.ts";
 import type { Traffic } from "../remote/remote-job.ts";
+import type { KnownOfCall } from "./told-call.ts";
 
 export type TierName = "worker" | "local";
 
@@ -31,6 +32,8 @@ export class CallRecord {
   tier: TierName | null = null;
   /** Where the project stands for this call, on a worker and here alike; null while that is not known. */
   paths: ProjectPlace["paths"] | null = null;
+  /** For observers. */
+  known: KnownOfCall = {};
   #ended = false;
   readonly #counts: CallCounts;
   readonly #logger: Logger;

@@ -1,12 +1,17 @@
 import assert from "node:assert/strict";
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { test } from "node:test";
 import { HostProject, type HostProjectOptions } from "../../../test/support/host-project.ts";
 import { SILENT_LOGGER } from "../../base/log.ts";
 import { Semaphore } from "../../base/semaphore.ts";
 import { SYSTEM_CLOCK } from "../../base/system/clock.ts";
+import { sha256 } from "../../core/digest/digest.ts";
+import { DiskLocalStore } from "../../store/local/disk-local-store.ts";
 import { CallCounts } from "../control/call-counts.ts";
 import { HeaderHints } from "../inputs/header-hints.ts";
 import type { RemoteWorkers } from "../remote/remote-job.ts";
+import type { AnsweredCall } from "./answered-call.ts";
 import { answerCompileCall, type PipelineParts } from "./pipeline.ts";
 import { Remembered } from "./remembered.ts";
 
@@ -24,6 +29,8 @@ function partsOf({ caches }: HostProject, worker: RemoteWorkers | null = null): 
     refusedSources: new Remembered(10),
     clock: SYSTEM_CLOCK,
     logger: SILENT_LOGGER,
+    observers: [],
+    store: null,
   };
 }
 
@@ -94,4 +101,80 @@ test("a call that may not be compiled here is refused with its reason", async ()
   assert.deepEqual(query.type === "exec" && query.argv, ["/usr/bin/gcc", "--version"]);
   const { refused, local } = parts.counts.snapshot().outcomes;
   assert.deepEqual({ refused, local }, { refused: 1, local: 1 });
+});
+
+/** Gives any job an object of its own. */
+const OBJECT = Buffer.from("an object");
+const GIVING: RemoteWorkers = {
+  available: async () => true,
+  compile: async ({ outputFolder }, { onSent }) => {
+    onSent?.();
+    const file = join(outputFolder, "0");
+    writeFileSync(file, OBJECT);
+    const digest = sha256(OBJECT);
+    return {
+      outcome: "hit",
+      exitCode: 0,
+      outputs: [{ index: 0, kind: "object", executable: false, digest, size: OBJECT.length, file }],
+      stdout: new Uint8Array(),
+      stderr: Buffer.from("a.c: a word\n"),
+      resultDigest: digest,
+      auditRow: "",
+      rowDigest: digest,
+      isolation: "qemu-tcg",
+      compileUs: 1,
+      life: "clean",
+      traffic: { sentFrameBytes: 0, sentBytes: 0, receivedFrameBytes: 0, receivedBytes: 0 },
+    };
+  },
+};
+
+test("observers are told what a worker's answer depends on, and where it is kept", async () => {
+  using made = new HostProject({ config: { paths: "own" } });
+  made.write({ "a.c": '#include "h.h"\nint f;\n', "inc/h.h": "", "none/x": "" });
+  const { project, compiler } = made;
+  const told: AnsweredCall[] = [];
+  const store = new DiskLocalStore({
+    root: join(made.base, "store"),
+    sizeBytesMax: 1024 ** 3,
+    clock: SYSTEM_CLOCK,
+    logger: SILENT_LOGGER,
+  });
+  const parts = {
+    ...partsOf(made, GIVING),
+    observers: [{ answered: (call: AnsweredCall) => void told.push(call) }],
+    store,
+  };
+  for (const words of ["-c a.c", "-c a.c", "-DX -c a.c"]) {
+    const call = made.call(`gcc -Inone -Iinc ${words}`.split(" "));
+    const answer = await answerCompileCall(call, project, compiler, parts);
+    assert.equal(answer.type, "outputs");
+    await call.finish();
+  }
+  const [first, second, third] = told;
+  assert.equal(told.length, 3);
+  assert.deepEqual(
+    first!.inputs.map(({ path, digest }) => [path, digest]),
+    ["a.c", "inc/h.h"].map((name) => [join(made.root, name), sha256(readFileSync(join(made.root, name)))]),
+  );
+  const absent = first!.absent.map(({ folder, name }) => `${folder}/${name}`);
+  assert.ok(absent.includes(join(made.root, "none/h.h")) && absent.includes(join(made.root, "h.h")), absent.join(" "));
+  assert.deepEqual(first!.words, ["-Inone", "-Iinc", "-c"]);
+  assert.equal(first!.outcome, "remote_hit");
+  assert.equal(first!.callDigest, second!.callDigest);
+  assert.notEqual(first!.callDigest, third!.callDigest);
+  const [kept] = first!.result!.outputs;
+  assert.deepEqual([kept!.destination, readFileSync(kept!.path!)], ["a.o", OBJECT]);
+  assert.equal(Buffer.from(first!.result!.stderr).toString(), "a.c: a word\n");
+  await store.close();
+});
+
+test("observers are told of a call that was compiled here, and why", async () => {
+  using made = new HostProject();
+  const told: AnsweredCall[] = [];
+  const parts = { ...partsOf(made), observers: [{ answered: (call: AnsweredCall) => void told.push(call) }] };
+  await answerCompileCall(made.call(["gcc", "-c", "a.c"]), made.project, made.compiler, parts);
+  const [call] = told;
+  assert.deepEqual([call!.outcome, call!.reason, call!.result], ["local", "remote_unavailable", null]);
+  assert.deepEqual([call!.source, call!.words], [join(made.root, "a.c"), ["-c"]]);
 });

@@ -8,6 +8,7 @@ import { HpccError } from "../../base/errors.ts";
 import type { Logger } from "../../base/log.ts";
 import type { Semaphore } from "../../base/semaphore.ts";
 import type { GnuInvocation } from "../../core/compile/grammar/invocation.ts";
+import type { LocalStore } from "../../store/local/local-store.ts";
 import type { CallCounts } from "../control/call-counts.ts";
 import type { CallAnswer, LauncherCall } from "../control/launcher-connection.ts";
 import type { InputCaches } from "../files-form/gather-inputs.ts";
@@ -16,10 +17,12 @@ import type { HeaderHints } from "../inputs/header-hints.ts";
 import type { ImageCompiler, Project, ProjectPlace } from "../project.ts";
 import { isWorkersWord, type RemoteWorkers } from "../remote/remote-job.ts";
 import { prepareText } from "../text-form/prepare-text.ts";
-import { answerLocally } from "../tiers/local-tier.ts";
+import { answerLocally, type LocalEnd } from "../tiers/local-tier.ts";
 import type { Answered, TierEnd } from "../tiers/tier.ts";
 import { WorkerTier } from "../tiers/worker-tier.ts";
+import type { CallObserver } from "./answered-call.ts";
 import { CallRecord } from "./call-record.ts";
+import { describedCall } from "./described-call.ts";
 import { expandNative } from "./expand-native.ts";
 import { joinAnswers } from "./join-answers.ts";
 import { takesPrefixMaps } from "./prefix-map-support.ts";
@@ -28,6 +31,7 @@ import { parseCall, readCall } from "./read-call.ts";
 import type { Remembered } from "./remembered.ts";
 import type { PreparedJob } from "./remote-job.ts";
 import { type Bypass, bypass, type Stage } from "./stage.ts";
+import { askedFor, dependsOn, imageCompiler, keptAnswer } from "./told-call.ts";
 
 export interface PipelineParts extends InputCaches {
   /** Null when nothing remote is configured. */
@@ -48,6 +52,10 @@ export interface PipelineParts extends InputCaches {
   readonly refusedSources: Remembered<Bypass>;
   readonly clock: Clock;
   readonly logger: Logger;
+  /** Told of each call when it has its answer. */
+  readonly observers: readonly CallObserver[];
+  /** Keeps workers' results for observers; null when none are kept. */
+  readonly store: LocalStore | null;
 }
 
 interface Running {
@@ -79,7 +87,37 @@ export async function answerCompileCall(
       ? end
       : await answerLocally(call, end, { project, compiler, paths: await localPaths(running, end) });
   record.end(answered.end, clock.monotonicMs());
+  if (parts.observers.length > 0) await tell(call, { project, record, parts, answered, kept: end.kind === "answer" });
   return answered.answer;
+}
+
+interface Told {
+  readonly project: Project;
+  readonly record: CallRecord;
+  readonly parts: PipelineParts;
+  readonly answered: LocalEnd;
+  /** Whether the answer is a tier's, and may be given again. */
+  readonly kept: boolean;
+}
+
+/** Tells observers of a call; whatever fails here costs the call nothing. */
+async function tell({ message }: LauncherCall, { project, record, parts, answered, kept }: Told): Promise<void> {
+  const { clock, store, logger, observers } = parts;
+  const durationMs = clock.monotonicMs() - record.startedMs;
+  try {
+    const isKept = kept && store !== null && answered.answer.type === "outputs" && record.known.inputs !== undefined;
+    const result = isKept ? await keptAnswer(answered.answer, store) : null;
+    const time = { message, project: project.root, startedMs: clock.wallMs() - durationMs, durationMs };
+    const described = describedCall(time, {
+      compiler: imageCompiler(project.imageDigest),
+      ...record.known,
+      ...answered.end,
+      result,
+    });
+    for (const observer of observers) observer.answered(described);
+  } catch (error) {
+    logger.warn("call.not_told", { message: error instanceof Error ? error.message : String(error) });
+  }
 }
 
 /** What the tiers before the local one come to; a fault is a reason, too. */
@@ -106,6 +144,7 @@ async function remoteEnd(running: Running): Promise<Answered | Bypass> {
   const parsed = parseCall(call.message, compiler);
   if (parsed.kind === "bypass") return parsed;
   running.record.paths = await knownPaths(running, pathsOf(running, parsed.value));
+  if (parsed.value.length === 1) running.record.known = askedFor(call.message, parsed.value[0]!);
   if (project.config.sourceForm === "text" && running.record.paths === "own")
     return bypass("unsupported_compiler_option", ascii("-ffile-prefix-map="));
   if (parts.worker === null || !(await parts.worker.available(call.signal))) return bypass("remote_unavailable");
@@ -210,6 +249,8 @@ async function inPlace(placed: Placed, place: ProjectPlace): Promise<TierEnd> {
   const job = await prepareJob(prepared, parts);
   if (job.kind === "bypass") return job;
   const { source, action } = job.value;
+  if (parts.observers.length > 0 && record.known.source !== undefined)
+    Object.assign(record.known, dependsOn(job.value, { message: call.message, project, place }));
   record.source = {
     form: project.config.sourceForm,
     digest: source.digest,

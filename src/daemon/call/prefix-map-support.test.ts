@@ -32,6 +32,8 @@ function partsOf({ caches }: HostProject, worker: RemoteWorkers | null): Pipelin
     prefixMaps: new Remembered(10),
     nativeWords: new Remembered(10),
     refusedSources: new Remembered(10),
+    observers: [],
+    store: null,
     clock: CLOCK,
     logger: SILENT_LOGGER,
   };

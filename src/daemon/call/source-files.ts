@@ -34,7 +34,7 @@ export interface SourceParts {
 /** Digests of bytes that are kept as one object while their file is unchanged. */
 const digests = new WeakMap<Uint8Array, Digest>();
 
-function digestOf(bytes: Uint8Array): Digest {
+export function digestOf(bytes: Uint8Array): Digest {
   const known = digests.get(bytes);
   if (known !== undefined) return known;
   const digest = sha256(bytes);

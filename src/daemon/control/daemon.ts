@@ -288,6 +288,8 @@ class Daemon {
       slots: this.#slots,
       clock,
       logger,
+      observers: this.#observers,
+      store: this.#local?.store ?? null,
     };
   }
 

@@ -11,6 +11,7 @@ import { type SourceScan, scanSource } from "../../core/compile/view/source-scan
 import { testsBy } from "../../core/compile/view/test-macros.ts";
 import { toHostPath } from "../../core/compile/view/view.ts";
 import type { Digest } from "../../core/digest/digest.ts";
+import type { AbsentName } from "../call/answered-call.ts";
 import type { PreparedCall } from "../call/prepared-call.ts";
 import { includeSearch } from "../call/read-call.ts";
 import { bypass, next, type Stage } from "../call/stage.ts";
@@ -18,7 +19,7 @@ import type { FileCache, ReadFile } from "../inputs/file-cache.ts";
 import type { FolderNamesCache } from "../inputs/folder-names.ts";
 import type { ImageHeaders } from "../inputs/image-headers.ts";
 import type { ImageScans } from "../inputs/image-scans.ts";
-import { escapingLookup, type LookupPlaces, precompiledHeader, type ReadText } from "../inputs/lookups.ts";
+import { absentNames, escapingLookup, type LookupPlaces, precompiledHeader, type ReadText } from "../inputs/lookups.ts";
 import { type Followed, SourceTree } from "../inputs/source-tree.ts";
 import { CLOCK_TICK_MS, type FolderIdentities, type SteadyPlaces } from "../inputs/steady-places.ts";
 import type { KeptListings } from "./kept-listings.ts";
@@ -46,6 +47,10 @@ export interface Gathered {
   readonly aliases: readonly { readonly path: ByteString; readonly target: ByteString }[];
   /** What the list rests on; null when it must not be kept. `listedMs`: when it was made, null where it was kept. */
   readonly basis: (listedMs: number | null) => Digest | null;
+  /** Files of the host by the paths by which they are opened, links on the way not resolved. */
+  readonly opened: ReadonlyMap<ByteString, ReadFile>;
+  /** Names that are sought in folders of the host and are not there. */
+  absent(): AbsentName[];
 }
 
 /** Compilers' own headers: they set back each pragma that they give. */
@@ -69,6 +74,7 @@ class Gathering {
   readonly #tree: SourceTree;
   readonly #places: LookupPlaces;
   readonly #read = new Map<ByteString, ReadFile>();
+  readonly #opened = new Map<ByteString, ByteString>();
   readonly #texts: ReadText[] = [];
   readonly #imagePaths = new Set<ByteString>();
   /** Names that texts ask for and that are not there, by folder of the host. */
@@ -127,6 +133,11 @@ class Gathering {
     const same = this.#habits.readsEqualFilesOnce ? sameFiles(this.#read) : new Map<ByteString, ByteString>();
     const aliases = [...same].map(([path, target]) => ({ path, target }));
     const files = [...this.#read].filter(([guest]) => !same.has(guest)).map(([path, { bytes }]) => ({ path, bytes }));
+    const opened = new Map<ByteString, ReadFile>();
+    for (const [path, guest] of this.#opened) {
+      const read = this.#read.get(guest);
+      if (read !== undefined) opened.set(path, read);
+    }
     const basis = (listedMs: number | null) =>
       listingBasis({
         prepared: this.#prepared,
@@ -139,7 +150,8 @@ class Gathering {
         images: this.#caches.images,
         listedMs,
       });
-    return { tree: this.#tree, files, aliases, basis };
+    const absent = () => absentNames(this.#texts, this.#places);
+    return { tree: this.#tree, files, aliases, opened, absent, basis };
   }
 
   /** Takes what the compiler listed, and inputs that options name. */
@@ -148,7 +160,7 @@ class Gathering {
     const profile = this.#profiles();
     if (profile !== null) return profile;
     for (const name of [...names, ...optionInputs(this.#prepared)]) {
-      const found = this.#tree.add(name);
+      const found = this.#add(name);
       if (found.kind === "absent" || (found.kind === "folder" && listed.has(name)))
         return bypass("modified_input_file", name);
       if (found.kind === "outside" || found.kind === "folder") return bypass("outside_view", name);
@@ -362,7 +374,15 @@ class Gathering {
   #addIn(folder: ByteString, name: ByteString, isText: boolean): Stage<never> | null {
     const path = (name.startsWith("/") ? name : `${folder}/${name}`) as ByteString;
     if (this.#tree.look(path).kind !== "file") return null;
-    return this.#take(this.#tree.add(path), isText);
+    return this.#take(this.#add(path), isText);
+  }
+
+  #add(name: ByteString): Followed {
+    const found = this.#tree.add(name);
+    const path = name.startsWith("/") ? name : (`${this.#places.cwd}/${name}` as ByteString);
+    const host = found.kind === "file" ? toHostPath(this.#places.view, path) : null;
+    if (host !== null && found.kind === "file") this.#opened.set(host, found.guest);
+    return found;
   }
 
   #forbidden(): Stage<never> | null {

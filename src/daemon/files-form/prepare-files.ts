@@ -12,7 +12,7 @@ import { joinEnvironment } from "../call/environment-words.ts";
 import type { PreparedCall } from "../call/prepared-call.ts";
 import { includeSearch } from "../call/read-call.ts";
 import type { Delivery, PreparedJob } from "../call/remote-job.ts";
-import { collectSourceFiles } from "../call/source-files.ts";
+import { collectSourceFiles, digestOf } from "../call/source-files.ts";
 import { bypass, next, type Stage } from "../call/stage.ts";
 import type { FileCache } from "../inputs/file-cache.ts";
 import type { HeaderHints } from "../inputs/header-hints.ts";
@@ -165,8 +165,9 @@ function isFile(path: ByteString): boolean {
 function jobOf(
   prepared: PreparedCall,
   { dependencyText, keptList }: Pick<PreparedJob, "dependencyText" | "keptList">,
-  { tree, files, aliases }: Gathered,
+  gathered: Gathered,
 ): Stage<PreparedJob> {
+  const { tree, files, aliases, opened, absent } = gathered;
   const { request, project, compiler, place } = prepared;
   const { mapped, invocation } = request;
   // Takes the folders of outputs into the tree, and the links that lead to them.
@@ -203,7 +204,11 @@ function jobOf(
     terminalColumns: request.terminalColumns,
     determinism: project.config.determinism,
   };
-  return next({ action, source, deliveries, dependencyText, keptList });
+  const evidence = () => ({
+    inputs: [...opened].map(([path, { bytes, stamp }]) => ({ path, digest: digestOf(bytes), stamp })),
+    absent: absent(),
+  });
+  return next({ action, source, deliveries, dependencyText, keptList, evidence });
 }
 
 /** With the project at its own path, an output shows no flag but where its compiler would draw a number; assemblers draw none. */

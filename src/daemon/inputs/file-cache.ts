@@ -3,6 +3,7 @@
 import { type BigIntStats, closeSync, constants, fstatSync, openSync, readFileSync, statSync } from "node:fs";
 import { type ByteString, bytesOf } from "../../base/byte-string.ts";
 import type { Clock } from "../../base/clock.ts";
+import { type FileStamp, stampFrom } from "../call/file-stamp.ts";
 
 const FILE_BYTES_MAX = 32 * 1024 * 1024;
 /** A file that changed so shortly before it was read may change again and look the same: clocks of file systems are coarse. */
@@ -23,6 +24,7 @@ export interface ReadFile {
   /** Device and inode. */
   readonly identity: string;
   readonly hardLinks: number;
+  readonly stamp: FileStamp;
 }
 
 export class FileCache {
@@ -71,6 +73,7 @@ export class FileCache {
         modifiedS: Number(stat.mtimeNs / 1_000_000_000n),
         identity: `${stat.dev}:${stat.ino}`,
         hardLinks: Number(stat.nlink),
+        stamp: stampFrom(stat),
       };
     } catch {
       return null;

@@ -5,6 +5,7 @@ import { statSync } from "node:fs";
 import { type ByteString, bytesOf } from "../../base/byte-string.ts";
 import type { SourceScan } from "../../core/compile/view/source-scan.ts";
 import { toHostPath, type View } from "../../core/compile/view/view.ts";
+import type { AbsentName } from "../call/answered-call.ts";
 import { type FolderNamesCache, PRECOMPILED } from "./folder-names.ts";
 import type { SourceTree } from "./source-tree.ts";
 
@@ -77,6 +78,35 @@ function delimited(value: ByteString): ByteString[] {
     }
   }
   return found;
+}
+
+/** Names that texts seek in folders of the host, and that are not there. */
+export function absentNames(texts: readonly ReadText[], places: LookupPlaces): AbsentName[] {
+  const sought = new Map<ByteString, Set<ByteString>>();
+  const seek = (folder: ByteString, names: Iterable<ByteString>) => {
+    const host = toHostPath(places.view, folder);
+    if (host === null) return;
+    const kinds = places.names.read(host)?.kinds;
+    const absent = sought.get(host) ?? new Set();
+    sought.set(host, absent);
+    for (const name of names) {
+      if (name.startsWith("/")) continue;
+      const first = name.split("/", 1)[0]!;
+      const isThere = first === "" || first.startsWith(".") || kinds?.has(first) === true;
+      if (!isThere || !existsOnHost(`${host}/${name}` as ByteString)) absent.add(name);
+    }
+  };
+  const names = namesOf(texts, places);
+  for (const folder of places.folders) seek(folder, names);
+  for (const text of texts)
+    if (text.folder !== null) {
+      const quoted = [...text.scan.includes, ...text.scan.tests].flatMap(({ name, quoted: own }) =>
+        own ? [name] : [],
+      );
+      seek(text.folder, [...quoted, ...computedNames([text], places)]);
+    }
+  seek(places.cwd, places.forced);
+  return [...sought].flatMap(([folder, absent]) => [...absent].map((name) => ({ folder, name })));
 }
 
 function escapingIn(folder: ByteString, names: Iterable<ByteString>, places: LookupPlaces): ByteString | null {

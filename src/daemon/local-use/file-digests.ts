@@ -1,10 +1,10 @@
 // Digests of files of this machine, read again only when a file's stamp differs. Kept by the daemon, bounded. UNTRUSTED: files are a
 // checkout's, and may change while they are read.
-import { type BigIntStats, closeSync, constants, fstatSync, openSync, readFileSync, statSync } from "node:fs";
+import { closeSync, constants, fstatSync, openSync, readFileSync, statSync } from "node:fs";
 import { type ByteString, bytesOf } from "../../base/byte-string.ts";
 import type { Clock } from "../../base/clock.ts";
 import { type Digest, sha256 } from "../../core/digest/digest.ts";
-import type { FileStamp } from "../call/answered-call.ts";
+import { type FileStamp, sameStamp, stampFrom, stampOf } from "../call/file-stamp.ts";
 import { Remembered } from "../call/remembered.ts";
 
 export interface DigestedFile {
@@ -63,34 +63,4 @@ export class FileDigests {
       if (fd >= 0) closeSync(fd);
     }
   }
-}
-
-/** The stamp of a regular file, links followed; null when there is none. */
-export function stampOf(path: ByteString): FileStamp | null {
-  try {
-    const stat = statSync(bytesOf(path), { bigint: true, throwIfNoEntry: false });
-    return stat?.isFile() === true ? stampFrom(stat) : null;
-  } catch {
-    return null;
-  }
-}
-
-export function stampFrom({ dev, ino, size, mtimeNs, ctimeNs, mode }: BigIntStats): FileStamp {
-  return { dev, ino, size, mtimeNs, ctimeNs, mode };
-}
-
-export function sameStamp(a: FileStamp, b: FileStamp): boolean {
-  return (
-    a.ino === b.ino &&
-    a.mtimeNs === b.mtimeNs &&
-    a.ctimeNs === b.ctimeNs &&
-    a.size === b.size &&
-    a.dev === b.dev &&
-    a.mode === b.mode
-  );
-}
-
-/** The later of a file's times, in milliseconds since 1970. */
-export function changedMs({ mtimeNs, ctimeNs }: FileStamp): number {
-  return Number(mtimeNs > ctimeNs ? mtimeNs : ctimeNs) / 1e6;
 }

@@ -11,10 +11,10 @@ import type { Environment } from "../../core/compile/grammar/environment.ts";
 import type { CompilerFamily, GnuInvocation, Language } from "../../core/compile/grammar/invocation.ts";
 import { type Digest, sha256 } from "../../core/digest/digest.ts";
 import type { CallInput, FileStamp } from "../call/answered-call.ts";
+import { sameStamp, stampOf } from "../call/file-stamp.ts";
 import { Remembered } from "../call/remembered.ts";
 import { bypass, next, type Stage } from "../call/stage.ts";
 import type { LauncherCall } from "../control/launcher-connection.ts";
-import { sameStamp, stampOf } from "./file-digests.ts";
 import { readLoaded, readReport } from "./read-probe.ts";
 
 export interface HostCompiler {
@@ -69,7 +69,7 @@ export class HostCompilers {
   async find(question: CompilerQuestion): Promise<Stage<HostCompiler>> {
     const { call } = question;
     const path = call.message.hostCompiler;
-    if (path === null) return bypass("unknown_compiler", call.message.argv[0]!);
+    if (path === null) return bypass("unknown_compiler", call.message.argv[0]);
     const key = keyOf(path, question);
     const known = this.#known.get(key);
     if (known !== undefined && holds(known, question)) return next(known.compiler);

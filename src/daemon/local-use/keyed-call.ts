@@ -6,13 +6,14 @@ import type { GnuInvocation } from "../../core/compile/grammar/invocation.ts";
 import type { Digest } from "../../core/digest/digest.ts";
 import type { CallMessage } from "../../wire/launcher/messages.ts";
 import type { AbsentName, AnsweredCall, CallInput } from "../call/answered-call.ts";
+import { comparedWords } from "../call/told-call.ts";
 import type { FolderNamesCache } from "../inputs/folder-names.ts";
 import { type FolderIdentities, SteadyPlaces } from "../inputs/steady-places.ts";
 import type { FoundInput } from "./find-inputs.ts";
 import type { HostCompiler } from "./host-compilers.ts";
 import type { RecordedNames } from "./local-record.ts";
 import { isMovable, placeNames } from "./moved-checkouts.ts";
-import { callDigest, comparedWords, type LocalCall } from "./read-local-call.ts";
+import { callDigest, type LocalCall } from "./read-local-call.ts";
 import { type SearchedFolder, searchPath } from "./search-path.ts";
 import { SeenNames } from "./seen-names.ts";
 

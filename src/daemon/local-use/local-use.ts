@@ -12,6 +12,7 @@ import type { CompilerFamily } from "../../core/compile/grammar/invocation.ts";
 import type { LocalStore } from "../../store/local/local-store.ts";
 import type { Content } from "../../wire/launcher/messages.ts";
 import type { AnsweredCall, CallObserver } from "../call/answered-call.ts";
+import { describedCall } from "../call/described-call.ts";
 import { Remembered } from "../call/remembered.ts";
 import { type Bypass, bypass, next, type Stage } from "../call/stage.ts";
 import type { CallCounts } from "../control/call-counts.ts";
@@ -20,7 +21,6 @@ import type { FolderNamesCache } from "../inputs/folder-names.ts";
 import type { FolderIdentities } from "../inputs/steady-places.ts";
 import { hostAnswer } from "../tiers/local-answer.ts";
 import { compileInPlace } from "./compile-in-place.ts";
-import { describedCall } from "./described-call.ts";
 import { FileDigests } from "./file-digests.ts";
 import { TextScans } from "./find-inputs.ts";
 import { HostCompilers, realPath } from "./host-compilers.ts";
@@ -113,7 +113,7 @@ export class LocalUse {
   async #keyed(call: LauncherCall, project: ByteString | null): Promise<Stage<KeyedCall>> {
     const { message } = call;
     const { hostCompiler } = message;
-    if (hostCompiler === null) return bypass("unknown_compiler", message.argv[0]!);
+    if (hostCompiler === null) return bypass("unknown_compiler", message.argv[0]);
     const family = this.#families.get(hostCompiler) ?? guessFamily(hostCompiler);
     const read = readLocalCall(message, family);
     if (read.kind === "bypass") return read;

@@ -70,11 +70,3 @@ export function callDigest(
   if (place !== null) fields.byteString(6, place[0]).byteString(7, place[1]);
   return sha256(fields.finish());
 }
-
-/** The words of a call without the names of source and outputs. */
-export function comparedWords({ arguments: words }: GnuInvocation): ByteString[] {
-  const isName = /^-M[FTQ]$/;
-  return words.flatMap(({ role, option, words: own }) =>
-    role === "input" || role === "output" || isName.test(option) ? [] : own,
-  );
-}

@@ -4,9 +4,9 @@ import { type ByteString, bytesOf } from "../../base/byte-string.ts";
 import type { GnuInvocation } from "../../core/compile/grammar/invocation.ts";
 import type { OutputManner } from "../../wire/launcher/messages.ts";
 import type { FileStamp } from "../call/answered-call.ts";
+import { changedMs, sameStamp, stampFrom } from "../call/file-stamp.ts";
 import { type Bypass, bypass } from "../call/stage.ts";
 import { CLOCK_TICK_MS } from "../inputs/steady-places.ts";
-import { changedMs, sameStamp, stampFrom } from "./file-digests.ts";
 
 export interface PossibleOutput {
   /** As the compiler names it, relative to the working folder. */

@@ -172,6 +172,7 @@ async function jobOf({ project, compiler, request, folder }: PreparedCall, unit:
     deliveries: [{ kind: "object", destination: output, manner }],
     dependencyText: dependencies === null ? null : byteStringOf(await readFile(dependencyFile)),
     keptList: false,
+    evidence: null,
   };
 }
 

@@ -1,7 +1,7 @@
 // What observers are told of a call: what is known of it, and that nothing is known of the rest. Pure.
 import type { ByteString } from "../../base/byte-string.ts";
 import type { CallMessage } from "../../wire/launcher/messages.ts";
-import type { AnsweredCall } from "../call/answered-call.ts";
+import type { AnsweredCall } from "./answered-call.ts";
 
 export interface CallTime {
   readonly message: CallMessage;
