@@ -3,7 +3,7 @@
 import { ascii, type ByteString, bytesOf } from "../../base/byte-string.ts";
 import type { GnuInvocation } from "../../core/compile/grammar/invocation.ts";
 import { lineNames } from "../../core/compile/view/line-names.ts";
-import { type SourceScan, scanSource } from "../../core/compile/view/source-scan.ts";
+import { type SourceKind, type SourceScan, scanSource } from "../../core/compile/view/source-scan.ts";
 import { testsBy } from "../../core/compile/view/test-macros.ts";
 import type { Digest } from "../../core/digest/digest.ts";
 import { changedMs } from "../call/file-stamp.ts";
@@ -22,6 +22,8 @@ export interface InputsQuestion {
   /** Whether the list holds system headers. */
   readonly listsAll: boolean;
   readonly folders: readonly SearchedFolder[];
+  /** Those of them that are the compiler's own. */
+  readonly ownFolders: readonly ByteString[];
   readonly seen: SeenNames;
   /** When the compile began, in milliseconds since 1970. */
   readonly startedMs: number;
@@ -67,7 +69,7 @@ const HERE = ascii(".");
 export class TextScans {
   readonly #known = new Remembered<TextFindings>(SCANS_MAX);
 
-  of(digest: Digest, kind: "c" | "assembler", read: () => Uint8Array | null): TextFindings | null {
+  of(digest: Digest, kind: SourceKind, read: () => Uint8Array | null): TextFindings | null {
     const key = `${kind}${digest}`;
     const known = this.#known.get(key);
     if (known !== undefined) return known;
@@ -166,8 +168,10 @@ class Finding {
     return null;
   }
 
-  #kindOf(path: ByteString): "c" | "assembler" {
+  #kindOf(path: ByteString): SourceKind {
     const { language } = this.#question.invocation;
+    // The compiler's own headers are many, and give an assembler nothing to read.
+    if (this.#question.ownFolders.some((folder) => path.startsWith(`${folder}/`))) return "names";
     return language.startsWith("assembler") || /\.(?:s|S|sx|inc|asm)$/.test(path) ? "assembler" : "c";
   }
 

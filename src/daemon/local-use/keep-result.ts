@@ -81,7 +81,7 @@ export async function keepResult(finished: Finished, parts: KeepParts): Promise<
 }
 
 async function inputsOf({ keyed, steady, startedMs }: Finished, parts: KeepParts): Promise<Stage<FoundInputs>> {
-  const { invocation, folder, searched, hasEpoch } = keyed;
+  const { invocation, folder, searched, ownFolders, hasEpoch } = keyed;
   const listed = await listedNames(keyed, invocation, folder);
   if (listed.kind === "bypass") return listed;
   const seen = seenNames(keyed, parts.names);
@@ -90,6 +90,7 @@ async function inputsOf({ keyed, steady, startedMs }: Finished, parts: KeepParts
     listed: listed.value,
     listsAll: invocation.dependencies?.kind !== "MMD",
     folders: searched,
+    ownFolders,
     seen,
     startedMs,
     datesAreKnown: hasEpoch,

@@ -25,6 +25,7 @@ export interface KeyedCall {
   readonly folder: ByteString;
   /** Where `#include` is answered from. */
   readonly searched: readonly SearchedFolder[];
+  readonly ownFolders: readonly ByteString[];
   readonly hasEpoch: boolean;
   /** In the order of looking up; the last one is the call's own place. */
   readonly keys: readonly Digest[];
@@ -64,6 +65,7 @@ export function keyedCall({ message, call, compiler, project, folder }: KeyedCal
     project,
     folder,
     searched,
+    ownFolders: compiler.folders,
     hasEpoch: environment.has("SOURCE_DATE_EPOCH"),
     keys: [...shared, own],
     placeNames: names,

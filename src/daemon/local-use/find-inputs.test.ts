@@ -1,0 +1,165 @@
+import assert from "node:assert/strict";
+import { linkSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { test } from "node:test";
+import { ascii, byteStringOfText } from "../../base/byte-string.ts";
+import { SYSTEM_CLOCK } from "../../base/system/clock.ts";
+import { parseGnu } from "../../core/compile/grammar/gnu-parse.ts";
+import { FolderNamesCache } from "../inputs/folder-names.ts";
+import { FileDigests } from "./file-digests.ts";
+import { findInputs, TextScans } from "./find-inputs.ts";
+import { searchPath } from "./search-path.ts";
+import { SeenNames } from "./seen-names.ts";
+
+interface Given {
+  readonly files: Readonly<Record<string, string>>;
+  readonly argv?: string;
+  readonly listed?: readonly string[];
+  readonly listsAll?: boolean;
+  readonly prepare?: (root: string) => void;
+  /** Of the start of the compile against the files' last change. */
+  readonly startedAfterMs?: number;
+}
+
+/** What is found, relative to the folder; or why it is not. */
+function found({
+  files,
+  argv = "gcc -Ia -Ib -isystem s -c x.c",
+  listed,
+  listsAll = true,
+  prepare,
+  startedAfterMs = 60_000,
+}: Given) {
+  const root = mkdtempSync(join(tmpdir(), "hpcc-inputs-"));
+  try {
+    for (const name of ["a", "b", "s"]) mkdirSync(join(root, name));
+    for (const [name, text] of Object.entries(files)) {
+      mkdirSync(dirname(join(root, name)), { recursive: true });
+      writeFileSync(join(root, name), text);
+    }
+    prepare?.(root);
+    const parsed = parseGnu(argv.split(" ").map(ascii), { family: "gcc", readResponseFile: () => null });
+    assert.equal(parsed.kind, "compile");
+    if (parsed.kind !== "compile") throw new Error("unreachable");
+    const stage = findInputs(
+      {
+        invocation: parsed.invocation,
+        listed: (listed ?? [parsed.invocation.source]).map(ascii),
+        listsAll,
+        folders: searchPath(parsed.invocation, new Map(), []),
+        ownFolders: [],
+        seen: new SeenNames(new FolderNamesCache(SYSTEM_CLOCK), byteStringOfText(root)),
+        startedMs: Date.now() + startedAfterMs,
+        datesAreKnown: false,
+      },
+      new FileDigests(SYSTEM_CLOCK),
+      new TextScans(),
+    );
+    if (stage.kind === "bypass") return { reason: stage.reason, inputs: [] as string[], absent: [] as string[] };
+    return {
+      reason: null,
+      inputs: stage.value.inputs.map(({ path }) => path as string),
+      absent: stage.value.absent.flatMap(({ folder, names }) => names.map((name) => `${folder}/${name}`)),
+    };
+  } finally {
+    rmSync(root, { recursive: true });
+  }
+}
+
+test("names are absent wherever they are sought, before and behind the place that has them", () => {
+  const { inputs, absent } = found({
+    files: { "x.c": '#include "h.h"\n#include <k.h>\n', "b/h.h": "", "a/k.h": "" },
+    listed: ["x.c", "b/h.h", "a/k.h"],
+  });
+  assert.deepEqual(inputs, ["x.c", "b/h.h", "a/k.h"]);
+  for (const name of ["./h.h", "a/h.h", "s/h.h", "b/k.h", "s/k.h", "./h.h.gch", "a/h.h.gch", "a/stdc-predef.h"])
+    assert.ok(absent.includes(name), name);
+  assert.ok(!absent.includes("b/h.h") && !absent.includes("./k.h"));
+});
+
+test("what __has_include asks for is an input where it is, and absent where it is not", () => {
+  const files = { "x.c": "#if __has_include(<q.h>) || __has_include(<r.h>)\n#endif\n", "b/q.h": "" };
+  const { inputs, absent } = found({ files });
+  assert.deepEqual(inputs, ["x.c", "b/q.h"]);
+  for (const name of ["a/q.h", "a/r.h", "b/r.h", "s/r.h"]) assert.ok(absent.includes(name), name);
+});
+
+test("a header in a branch that is not taken is no input", () => {
+  const files = { "x.c": "#ifdef NO\n#include <n.h>\n#endif\n", "a/n.h": "" };
+  assert.deepEqual(found({ files }).inputs, ["x.c"]);
+});
+
+test("a list without system headers is completed with all that they may read", () => {
+  const files = {
+    "x.c": '#include <sys.h>\n#include "own.h"\n#ifdef NO\n#include <own-not.h>\n#endif\n',
+    "s/sys.h": '#include "part.h"\n#ifdef NO\n#include <deep.h>\n#endif\n#include <from-own.h>\n',
+    "s/part.h": "",
+    "s/deep.h": "#include_next <deep.h>\n",
+    "a/from-own.h": "",
+    "a/own-not.h": "",
+    "own.h": "#pragma GCC system_header\n#include <hidden.h>\n",
+    "b/hidden.h": "",
+  };
+  const { inputs } = found({ files, listed: ["x.c", "own.h"], listsAll: false });
+  assert.deepEqual(inputs.sort(), ["a/from-own.h", "b/hidden.h", "own.h", "s/deep.h", "s/part.h", "s/sys.h", "x.c"]);
+});
+
+test("a file that a compiler takes for one that it has read is an input, too", () => {
+  const once = "#pragma once\nint once;\n";
+  const files = { "x.c": "#include <one.h>\n#include <two.h>\n#include <three.h>\n", "a/one.h": once, "b/two.h": once };
+  const listed = ["x.c", "a/one.h"];
+  const prepare = (root: string) => linkSync(join(root, "a/one.h"), join(root, "b/three.h"));
+  assert.deepEqual(found({ files, listed, prepare }).inputs, ["x.c", "a/one.h", "b/two.h", "b/three.h"]);
+});
+
+test("what an assembler reads is followed", () => {
+  const files = {
+    "x.S": '.include "p.inc"\n.incbin "blob"\n',
+    "p.inc": '.include "q.inc"\n',
+    "a/q.inc": "",
+    blob: "",
+  };
+  const { inputs, absent } = found({ files, argv: "gcc -Ia -c x.S", listed: ["x.S"] });
+  assert.deepEqual(inputs, ["x.S", "p.inc", "blob", "a/q.inc"]);
+  assert.ok(absent.includes("a/blob") && absent.includes("./q.inc"));
+});
+
+test("names of line directives are read for quotations", () => {
+  const { inputs, absent } = found({ files: { "x.c": '#line 1 "y.y"\n#line 2 "z.y"\n', "y.y": "" } });
+  assert.deepEqual(inputs, ["x.c", "y.y"]);
+  assert.ok(absent.includes("./z.y"));
+});
+
+test("names that macros make are those of what was read", () => {
+  const files = { "x.c": "#define STR(x) #x\n#include STR(made.h)\n", "b/made.h": "" };
+  const { absent } = found({ files, listed: ["x.c", "b/made.h"] });
+  assert.ok(absent.includes("a/made.h") && absent.includes("./made.h"), absent.join(" "));
+});
+
+test("what cannot be told is refused, each with its reason", () => {
+  const cases: readonly (readonly [string, string])[] = [
+    ["const char *d = __DATE__;\n", "date_time_macro"],
+    ["const char *d = __TIMESTAMP__;\n", "date_time_macro"],
+    ["#if __has_include(NAME)\n#endif\n", "unsupported_code_directive"],
+    ['#pragma GCC dependency "y"\n', "unsupported_code_directive"],
+    ['#define D incbin\n__asm__("." D " \\"x\\"");\n#embed NAME\n', "unsupported_code_directive"],
+  ];
+  for (const [text, reason] of cases) assert.equal(found({ files: { "x.c": text } }).reason, reason, text);
+  assert.equal(
+    found({ files: { "x.c": "", "pre.h": "" }, argv: "gcc -DWHEN=__TIME__ -c x.c" }).reason,
+    "date_time_macro",
+  );
+  const precompiled = { "x.c": "#include <h.h>\n", "a/h.h": "", "a/h.h.gch": "" };
+  assert.equal(found({ files: precompiled, listed: ["x.c", "a/h.h"] }).reason, "could_not_use_precompiled_header");
+  const folder = (root: string) => mkdirSync(join(root, "a/h.h.gch"));
+  const inFolder = { files: { "x.c": "#include <h.h>\n", "a/h.h": "" }, listed: ["x.c", "a/h.h"], prepare: folder };
+  assert.equal(found(inFolder).reason, "could_not_use_precompiled_header");
+});
+
+test("a file that is as new as the compile, or gone, is not trusted", () => {
+  assert.equal(found({ files: { "x.c": "" }, startedAfterMs: -1 }).reason, "modified_input_file");
+  assert.equal(found({ files: { "x.c": "" }, listed: ["x.c", "gone.h"] }).reason, "modified_input_file");
+  const loop = (root: string) => symlinkSync("y.h", join(root, "y.h"));
+  assert.equal(found({ files: { "x.c": "" }, listed: ["x.c", "y.h"], prepare: loop }).reason, "modified_input_file");
+});
