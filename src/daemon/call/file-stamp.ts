@@ -1,5 +1,5 @@
 // Stamps of files: what tells one from another without reading it.
-import { type BigIntStats, statSync } from "node:fs";
+import { type BigIntStats, lstatSync, statSync } from "node:fs";
 import { type ByteString, bytesOf } from "../../base/byte-string.ts";
 import type { FileStamp } from "./answered-call.ts";
 
@@ -30,7 +30,20 @@ export function sameStamp(a: FileStamp, b: FileStamp): boolean {
   );
 }
 
-/** The later of a file's times, in milliseconds since 1970. */
+/** Some file systems count in whole seconds, or every second one. */
+const COARSE_MS = 2000;
+
+/** The latest time at which a file can have changed, in milliseconds since 1970. */
 export function changedMs({ mtimeNs, ctimeNs }: FileStamp): number {
-  return Number(mtimeNs > ctimeNs ? mtimeNs : ctimeNs) / 1e6;
+  return Math.max(Number(mtimeNs) / 1e6, statusMs(ctimeNs));
+}
+
+function statusMs(ctimeNs: bigint): number {
+  return Number(ctimeNs) / 1e6 + (ctimeNs % 1_000_000_000n === 0n ? COARSE_MS : 0);
+}
+
+/** The latest time at which what stands at a path, a link not followed, can have come there or changed; null when there is nothing. */
+export function movedMs(path: ByteString): number | null {
+  const stat = lstatSync(bytesOf(path), { bigint: true, throwIfNoEntry: false });
+  return stat === undefined ? null : statusMs(stat.ctimeNs);
 }

@@ -167,7 +167,7 @@ function jobOf(
   { dependencyText, keptList }: Pick<PreparedJob, "dependencyText" | "keptList">,
   gathered: Gathered,
 ): Stage<PreparedJob> {
-  const { tree, files, aliases, opened, absent } = gathered;
+  const { tree, files, aliases, opened } = gathered;
   const { request, project, compiler, place } = prepared;
   const { mapped, invocation } = request;
   // Takes the folders of outputs into the tree, and the links that lead to them.
@@ -206,7 +206,7 @@ function jobOf(
   };
   const evidence = () => ({
     inputs: [...opened].map(([path, { bytes, stamp }]) => ({ path, digest: digestOf(bytes), stamp })),
-    absent: absent(),
+    absent: gathered.absent(),
   });
   return next({ action, source, deliveries, dependencyText, keptList, evidence });
 }

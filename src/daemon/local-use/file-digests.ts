@@ -4,7 +4,7 @@ import { closeSync, constants, fstatSync, openSync, readFileSync, statSync } fro
 import { type ByteString, bytesOf } from "../../base/byte-string.ts";
 import type { Clock } from "../../base/clock.ts";
 import { type Digest, sha256 } from "../../core/digest/digest.ts";
-import { type FileStamp, sameStamp, stampFrom, stampOf } from "../call/file-stamp.ts";
+import { changedMs, type FileStamp, sameStamp, stampFrom, stampOf } from "../call/file-stamp.ts";
 import { Remembered } from "../call/remembered.ts";
 
 export interface DigestedFile {
@@ -54,8 +54,7 @@ export class FileDigests {
       if (!sameStamp(stampFrom(before), stamp) || BigInt(bytes.length) !== stamp.size) return null;
       const known = this.#known.get(path);
       const digest = known !== undefined && sameStamp(known.stamp, stamp) ? known.digest : sha256(bytes);
-      if (this.#clock.wallMs() - Number(stamp.ctimeNs / 1_000_000n) > SETTLED_MS)
-        this.#known.set(path, { digest, stamp });
+      if (this.#clock.wallMs() - changedMs(stamp) > SETTLED_MS) this.#known.set(path, { digest, stamp });
       return { digest, stamp, bytes };
     } catch {
       return null;

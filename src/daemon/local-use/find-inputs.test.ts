@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { linkSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { linkSync, mkdirSync, mkdtempSync, renameSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { test } from "node:test";
@@ -20,6 +20,18 @@ interface Given {
   readonly prepare?: (root: string) => void;
   /** Of the start of the compile against the files' last change. */
   readonly startedAfterMs?: number;
+  /** Comes to pass while the compile runs. */
+  readonly meanwhile?: (root: string) => void;
+}
+
+/** Longer than a tick of the file system's clock. */
+const TICKS_MS = 30;
+
+/** The time at which a compile begins that trusts what is there now. */
+function begin(): number {
+  const now = Date.now();
+  while (Date.now() < now + TICKS_MS);
+  return Date.now();
 }
 
 /** What is found, relative to the folder; or why it is not. */
@@ -30,6 +42,7 @@ function found({
   listsAll = true,
   prepare,
   startedAfterMs = 60_000,
+  meanwhile,
 }: Given) {
   const root = mkdtempSync(join(tmpdir(), "hpcc-inputs-"));
   try {
@@ -39,6 +52,8 @@ function found({
       writeFileSync(join(root, name), text);
     }
     prepare?.(root);
+    const startedMs = meanwhile === undefined ? Date.now() + startedAfterMs : begin();
+    meanwhile?.(root);
     const parsed = parseGnu(argv.split(" ").map(ascii), { family: "gcc", readResponseFile: () => null });
     assert.equal(parsed.kind, "compile");
     if (parsed.kind !== "compile") throw new Error("unreachable");
@@ -50,7 +65,7 @@ function found({
         folders: searchPath(parsed.invocation, new Map(), []),
         ownFolders: [],
         seen: new SeenNames(new FolderNamesCache(SYSTEM_CLOCK), byteStringOfText(root)),
-        startedMs: Date.now() + startedAfterMs,
+        startedMs,
         datesAreKnown: false,
       },
       new FileDigests(SYSTEM_CLOCK),
@@ -155,6 +170,25 @@ test("what cannot be told is refused, each with its reason", () => {
   const folder = (root: string) => mkdirSync(join(root, "a/h.h.gch"));
   const inFolder = { files: { "x.c": "#include <h.h>\n", "a/h.h": "" }, listed: ["x.c", "a/h.h"], prepare: folder };
   assert.equal(found(inFolder).reason, "could_not_use_precompiled_header");
+});
+
+test("a header that may have come after the compiler had looked for it is not passed over", () => {
+  const files = { "x.c": "#include <h.h>\n#include <sys/k.h>\n", "b/h.h": "", "b/sys/k.h": "", "new/k.h": "" };
+  const listed = ["x.c", "b/h.h", "b/sys/k.h"];
+  const at = (meanwhile: (root: string) => void) => found({ files, listed, meanwhile }).reason;
+  assert.equal(
+    at(() => {}),
+    null,
+  );
+  assert.equal(
+    at((root) => writeFileSync(join(root, "a/h.h"), "")),
+    "modified_input_file",
+  );
+  // A folder keeps its files' times when it is moved.
+  assert.equal(
+    at((root) => renameSync(join(root, "new"), join(root, "a/sys"))),
+    "modified_input_file",
+  );
 });
 
 test("a file that is as new as the compile, or gone, is not trusted", () => {

@@ -6,7 +6,7 @@ import { lineNames } from "../../core/compile/view/line-names.ts";
 import { type SourceKind, type SourceScan, scanSource } from "../../core/compile/view/source-scan.ts";
 import { testsBy } from "../../core/compile/view/test-macros.ts";
 import type { Digest } from "../../core/digest/digest.ts";
-import { changedMs } from "../call/file-stamp.ts";
+import { changedMs, movedMs } from "../call/file-stamp.ts";
 import { Remembered } from "../call/remembered.ts";
 import { type Bypass, bypass, next, type Stage } from "../call/stage.ts";
 import { CLOCK_TICK_MS } from "../inputs/steady-places.ts";
@@ -101,12 +101,17 @@ class Finding {
   readonly #texts: Text[] = [];
   readonly #absent = new Map<ByteString, Set<ByteString>>();
   readonly #sought = new Set<string>();
+  /** Folders that are searched, and those of them that are the system's. */
+  readonly #places: readonly ByteString[];
+  readonly #systems: ReadonlySet<ByteString>;
   #names = 0;
 
   constructor(question: InputsQuestion, files: FileDigests, scans: TextScans) {
     this.#question = question;
     this.#files = files;
     this.#scans = scans;
+    this.#places = question.folders.map(({ path }) => path);
+    this.#systems = new Set(question.folders.flatMap(({ path, system }) => (system ? [path] : [])));
   }
 
   run(): Stage<FoundInputs> {
@@ -205,7 +210,7 @@ class Finding {
       ...scan.embeds.map((name) => ({ name, text: false })),
     ];
     for (const { name, text } of reads) {
-      const refused = this.#all(name, [folder, HERE, ...this.#searched()], (at) =>
+      const refused = this.#all(name, [folder, HERE, ...this.#places], (at) =>
         this.#take(at, { text, unlisted: false }),
       );
       if (refused !== null) return refused;
@@ -218,26 +223,23 @@ class Finding {
     return null;
   }
 
-  #searched(): ByteString[] {
-    return this.#question.folders.map(({ path }) => path);
-  }
-
   /** A name of an `#include`, taken or not: what answers it was listed, unless the list lacks such files. */
   #include(name: ByteString, beside: ByteString | null, unlisted: boolean): Bypass | null {
-    const { folders, listsAll } = this.#question;
+    const { listsAll } = this.#question;
     const key = `include ${unlisted} ${beside ?? ""} ${name}`;
     if (this.#sought.has(key)) return null;
     this.#sought.add(key);
-    const isSystem = new Set(folders.flatMap(({ path, system }) => (system ? [path] : [])));
-    const places = [...(beside === null ? [] : [beside]), ...this.#searched()];
+    const places = [...(beside === null ? [] : [beside]), ...this.#places];
     let isFirst = true;
     return this.#all(name, places, (at, place) => {
       const first = isFirst;
       isFirst = false;
       if (this.#inputs.has(at)) return null;
-      const lacks = !listsAll && (unlisted || isSystem.has(place));
+      const lacks = !listsAll && (unlisted || this.#systems.has(place));
       if (lacks) return this.#take(at, { text: true, unlisted: true });
-      return first && this.#isTwin(at) ? this.#take(at, { text: true, unlisted: false }) : null;
+      if (first && this.#isTwin(at)) return this.#take(at, { text: true, unlisted: false });
+      // It may have come after the compiler had looked for it.
+      return this.#isNew(at, place) ? bypass("modified_input_file", at) : null;
     });
   }
 
@@ -248,12 +250,23 @@ class Finding {
     return this.#identities.has(`${stamp.dev}:${stamp.ino}`) || this.#onceSizes.has(stamp.size);
   }
 
+  /** Whether a file, or what leads to it from a folder, may be newer than the compile. */
+  #isNew(path: ByteString, place: ByteString): boolean {
+    const { seen, startedMs } = this.#question;
+    const top = seen.absolute(place).length;
+    for (let at = seen.absolute(path) as string; at.length > top; at = at.slice(0, at.lastIndexOf("/"))) {
+      const changed = movedMs(at as ByteString);
+      if (changed === null || changed >= startedMs - CLOCK_TICK_MS) return true;
+    }
+    return false;
+  }
+
   /** A name that is only asked for. */
   #ask(name: ByteString, beside: ByteString | null): Bypass | null {
     const key = `ask ${beside ?? ""} ${name}`;
     if (this.#sought.has(key)) return null;
     this.#sought.add(key);
-    const places = [...(beside === null ? [] : [beside]), ...this.#searched()];
+    const places = [...(beside === null ? [] : [beside]), ...this.#places];
     return this.#all(name, places, (at) => this.#take(at, { text: false, unlisted: false }));
   }
 
@@ -303,7 +316,7 @@ class Finding {
     // A list without system headers does not tell which of them such a name has led to.
     if (makers.some(({ unlisted }) => unlisted && !this.#question.listsAll))
       return bypass("unsupported_code_directive", ascii("#include NAME"));
-    const places = [...makers.map(({ folder }) => folder), ...this.#searched()];
+    const places = [...makers.map(({ folder }) => folder), ...this.#places];
     const names = new Set(this.#texts.flatMap(({ findings }) => findings.scan.definitions));
     for (const path of this.#inputs.keys())
       for (const place of places) {
@@ -345,7 +358,7 @@ class Finding {
     const beside = source?.folder ?? HERE;
     const taken = (path: ByteString) => bypass("could_not_use_precompiled_header", path);
     for (const { name, quoted } of [...forced, ...(source?.findings.scan.includes ?? [])]) {
-      const places = [...(quoted ? [beside, HERE] : []), ...this.#searched()];
+      const places = [...(quoted ? [beside, HERE] : []), ...this.#places];
       for (const suffix of [".gch", ".pch"]) {
         const refused = this.#all(`${name}${suffix}` as ByteString, places, taken);
         if (refused !== null) return refused;

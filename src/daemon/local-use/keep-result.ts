@@ -18,6 +18,7 @@ import { existing, type KeyedCall, seenNames } from "./keyed-call.ts";
 import { encodeRecord, VARIANTS_MAX } from "./local-record.ts";
 import { readVariants } from "./look-up.ts";
 import { namesPlace } from "./moved-checkouts.ts";
+import type { SeenNames } from "./seen-names.ts";
 import { waysTo } from "./ways.ts";
 import type { OutputsBefore, WrittenOutput } from "./written-outputs.ts";
 
@@ -97,19 +98,24 @@ async function inputsOf({ keyed, steady, startedMs }: Finished, parts: KeepParts
   };
   const found = findInputs(question, parts.files, parts.scans);
   if (found.kind === "bypass") return found;
-  const moved = movedMeanwhile(found.value, seen.absolute.bind(seen), { steady, startedMs });
+  const moved = movedMeanwhile(found.value, keyed, { seen, steady, startedMs });
   return moved ?? found;
 }
 
 /** Whether a folder or link on the way to an input, or the lack of a name, may be newer than the compile. */
 function movedMeanwhile(
   { inputs, absent }: FoundInputs,
-  absolute: (path: ByteString) => ByteString,
-  { steady, startedMs }: Pick<Finished, "steady" | "startedMs">,
+  { searched }: Pick<KeyedCall, "searched">,
+  { seen, steady, startedMs }: Pick<Finished, "steady" | "startedMs"> & { readonly seen: SeenNames },
 ): Bypass | null {
-  const { folders, links } = waysTo(inputs.map(({ path }) => absolute(path)));
+  const read = inputs.map(({ path }) => seen.absolute(path));
+  const looked = searched.flatMap(({ path }) => {
+    const { folder, rest } = existing(seen.absolute(path));
+    return rest === "" ? [`${folder}/.` as ByteString] : [];
+  });
+  const { folders, links } = waysTo([...read, ...looked]);
   const missing = absent.flatMap(({ folder, names }) => {
-    const { folder: place, rest } = existing(absolute(folder));
+    const { folder: place, rest } = existing(seen.absolute(folder));
     return names.map((name) => [place, (rest === "" ? name : `${rest}/${name}`) as ByteString] as const);
   });
   const moved = steady.moved({ folders, links, absent: missing }, startedMs);

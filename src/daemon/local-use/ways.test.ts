@@ -17,6 +17,7 @@ test("links on the way and behind each other are named, and the folders that the
     const at = (name: string) => byteStringOfText(join(root, name));
     const plain = waysTo([at("real/deep/f.h")]);
     assert.deepEqual([[...plain.folders], [...plain.links]], [[at("real/deep")], []]);
+    assert.deepEqual([...waysTo([byteStringOfText(`${root}/link/deep/.`)]).folders], [at("real/deep")]);
     const linked = waysTo([at("link/g.h")]);
     assert.deepEqual(
       [[...linked.folders], [...linked.links].sort()],

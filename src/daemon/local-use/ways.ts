@@ -10,7 +10,7 @@ export interface Ways {
 
 const LINKS_MAX = 40;
 
-/** Paths are absolute. */
+/** Paths are absolute; one that ends in `/.` is a folder that leads there itself. */
 export function waysTo(paths: readonly ByteString[]): Ways {
   const folders = new Set<ByteString>();
   const links = new Set<ByteString>();
@@ -38,7 +38,7 @@ export function waysTo(paths: readonly ByteString[]): Ways {
   };
   for (const path of paths) {
     const real = follow(path, LINKS_MAX);
-    const folder = real.slice(0, real.lastIndexOf("/"));
+    const folder = path.endsWith("/.") ? real : real.slice(0, real.lastIndexOf("/"));
     if (folder !== "") folders.add(folder as ByteString);
   }
   return { folders, links };
