@@ -173,6 +173,12 @@ export class LauncherFolder {
     if (IS_ROOT) chmodSync(join(this.runtime, "daemon.sock"), 0o777);
   }
 
+  /** No daemon listens any more. */
+  stop(): void {
+    this.#server?.close();
+    this.#server = null;
+  }
+
   environment(extra: Readonly<Record<string, string>> = {}): Record<string, string> {
     return {
       PATH: `${this.bin}:/usr/bin:/bin`,

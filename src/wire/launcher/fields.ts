@@ -20,7 +20,8 @@ export type CodingFault =
   | "value-limit"
   | "value-nul"
   | "value-range"
-  | "text-invalid";
+  | "text-invalid"
+  | "checksum";
 
 /** The error of a frame that breaks the protocol; `details.fault` names how. */
 export function codingError(fault: CodingFault, what: string): HpccError {
@@ -253,6 +254,12 @@ export class FieldReader {
 
   optionalBytes(tag: number): Buffer | null {
     return this.#take(tag);
+  }
+
+  bytes(tag: number): Buffer {
+    const bytes = this.#take(tag);
+    if (bytes === null) throw this.#missing(tag);
+    return bytes;
   }
 
   optionalList(tag: number, itemsMax: number, bytesMax: number): Buffer[] | null {

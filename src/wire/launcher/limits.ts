@@ -24,6 +24,12 @@ export const OUTPUT_FILES_MAX = 256;
 export const JSON_BYTES_MAX = 16 * 1024 * 1024;
 /** Compilers of one plan. */
 export const PLAN_COMPILERS_MAX = 1024;
+/** Version of replay records and of what names them. */
+export const REPLAY_VERSION = 1;
+/** A replay record's file. */
+export const REPLAY_BYTES_MAX = 8 * 1024 * 1024;
+/** Stamps, absent names or places of one replay record. */
+export const REPLAY_NAMES_MAX = 65_536;
 
 /** How often the daemon says WAIT while a call has no answer. */
 export const WAIT_INTERVAL_MS = 1_000;

@@ -182,6 +182,10 @@ export const FRAME_TYPES = {
 
 /** Type byte of a plan file. */
 export const PLAN_TYPE = 64;
+/** Type byte of a replay record. */
+export const REPLAY_TYPE = 65;
+/** Type byte of the frame whose digest is a replay record's name. */
+export const REPLAY_NAME_TYPE = 66;
 
 /** Failures in the order of their numbers, from 1. */
 export const RUN_FAILURES = [

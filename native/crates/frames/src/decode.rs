@@ -213,11 +213,7 @@ fn decode_output_file(mut fields: FieldReader) -> Result<OutputFile, Fault> {
         destination: fields.string(1, PATH_BYTES_MAX)?,
         content: decode_content(fields.group(2)?)?,
         executable: fields.u8(3, 1)? == 1,
-        manner: match fields.u8(4, 2)? {
-            0 => Manner::Assembler,
-            1 => Manner::Text,
-            _ => Manner::Clang,
-        },
+        manner: Manner::of(fields.u8(4, 2)?),
     };
     fields.end()?;
     if file.destination.is_empty() {

@@ -19,6 +19,7 @@ pub enum Fault {
     ValueNul,
     ValueRange,
     TextInvalid,
+    Checksum,
 }
 
 /// The fault's name in the specification.
@@ -38,6 +39,7 @@ pub fn fault_name(fault: Fault) -> &'static str {
         Fault::ValueNul => "value-nul",
         Fault::ValueRange => "value-range",
         Fault::TextInvalid => "text-invalid",
+        Fault::Checksum => "checksum",
     }
 }
 
@@ -87,20 +89,30 @@ impl FieldWriter {
         self.raw(tag, value.as_bytes())
     }
 
-    pub fn strings(&mut self, tag: u8, values: &[Vec<u8>], item_max: usize) -> Result<(), Fault> {
+    pub fn strings(
+        &mut self,
+        tag: u8,
+        values: &[impl AsRef<[u8]>],
+        item_max: usize,
+    ) -> Result<(), Fault> {
         for value in values {
-            check_string(value, item_max)?;
+            check_string(value.as_ref(), item_max)?;
         }
         self.list(tag, values, LIST_BYTES_MAX)
     }
 
-    pub fn list(&mut self, tag: u8, items: &[Vec<u8>], bytes_max: usize) -> Result<(), Fault> {
+    pub fn list(
+        &mut self,
+        tag: u8,
+        items: &[impl AsRef<[u8]>],
+        bytes_max: usize,
+    ) -> Result<(), Fault> {
         if items.len() > LIST_ITEMS_MAX {
             return Err(Fault::ValueLimit);
         }
-        let mut coded =
-            Vec::with_capacity(items.iter().map(|item| item.len() + LENGTH_BYTES).sum());
-        for item in items {
+        let bytes = items.iter().map(|item| item.as_ref().len() + LENGTH_BYTES);
+        let mut coded = Vec::with_capacity(bytes.sum());
+        for item in items.iter().map(AsRef::as_ref) {
             let length = u32::try_from(item.len()).map_err(|_| Fault::ValueLimit)?;
             coded.extend_from_slice(&length.to_le_bytes());
             coded.extend_from_slice(item);
@@ -187,6 +199,10 @@ impl<'a> FieldReader<'a> {
 
     pub fn optional_bytes(&mut self, tag: u8) -> Option<&'a [u8]> {
         self.take(tag)
+    }
+
+    pub fn bytes(&mut self, tag: u8) -> Result<&'a [u8], Fault> {
+        self.take(tag).ok_or(Fault::FieldMissing)
     }
 
     pub fn u8(&mut self, tag: u8, max: u8) -> Result<u8, Fault> {

@@ -22,3 +22,9 @@ pub const OUTPUT_FILES_MAX: usize = 256;
 pub const JSON_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Compilers of one plan.
 pub const PLAN_COMPILERS_MAX: usize = 1024;
+/// Version of replay records and of what names them.
+pub const REPLAY_VERSION: u32 = 1;
+/// A replay record's file.
+pub const REPLAY_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Stamps, absent names or places of one replay record.
+pub const REPLAY_NAMES_MAX: usize = 65_536;

@@ -130,6 +130,17 @@ pub enum Manner {
     Clang = 2,
 }
 
+impl Manner {
+    /// By its number, which is checked already.
+    pub(crate) fn of(number: u8) -> Manner {
+        match number {
+            0 => Manner::Assembler,
+            1 => Manner::Text,
+            _ => Manner::Clang,
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OutputFile {
     pub destination: Vec<u8>,

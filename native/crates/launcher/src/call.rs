@@ -154,7 +154,9 @@ fn follow_outputs(outputs: &Outputs, caller: &Caller, connection: &Connection) -
         Ok(streams) => streams,
         Err(fault) => return fault,
     };
-    match outputs::write_files(outputs, || signals.pending_end(), || signals.unblock()) {
+    let files: Vec<_> = outputs.files.iter().map(outputs::Output::from).collect();
+    let (pending, unblock) = (|| signals.pending_end(), || signals.unblock());
+    match outputs::write_files(&files, &outputs.removals, pending, unblock) {
         Ok(None) => {}
         Ok(Some(signal)) => signals.die_of(signal),
         Err(fault) => return fault,

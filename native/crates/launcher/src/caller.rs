@@ -21,6 +21,16 @@ impl Caller {
         self.argv.first().map_or(b"cc", Vec::as_slice)
     }
 
+    /// Which of the standard descriptors are terminals, and the width of standard error's.
+    pub fn terminal(&self) -> (u8, Option<u32>) {
+        let terminal = (0..3).map(|fd| u8::from(sys::is_terminal(fd)) << fd).sum();
+        let is_shown = terminal & 4 != 0;
+        (
+            terminal,
+            is_shown.then(|| sys::terminal_columns(2)).flatten(),
+        )
+    }
+
     /// The CALL message.
     pub fn message(&self) -> Result<Call, Fault> {
         let namespace = sys::stat(b"/proc/self/ns/mnt")
@@ -34,7 +44,7 @@ impl Caller {
         }
         let host =
             crate::invocation::find_host_compiler(self.name(), &self.environment, self.own).ok();
-        let terminal = (0..3).map(|fd| u8::from(sys::is_terminal(fd)) << fd).sum();
+        let (terminal, columns) = self.terminal();
         Ok(Call {
             launcher_version: env!("CARGO_PKG_VERSION").to_owned(),
             mount_namespace_dev: namespace.dev,
@@ -44,11 +54,7 @@ impl Caller {
             environment: self.environment.entries.clone(),
             umask: sys::current_umask(),
             terminal,
-            columns: if terminal & 4 != 0 {
-                sys::terminal_columns(2)
-            } else {
-                None
-            },
+            columns,
             pid: sys::process_id(),
             host_compiler: host.map(|compiler| compiler.path),
         })

@@ -20,6 +20,7 @@ mod namespace;
 mod outputs;
 mod plan;
 mod policy;
+mod replay;
 mod signals;
 mod spawn;
 mod start;
@@ -89,7 +90,10 @@ fn compile(caller: &Caller) -> ! {
     if caller.environment.flag("HPCC_DISABLE") {
         fallback::run_real_compiler(caller, None)
     }
-    let fault = call::make(caller);
+    let fault = match replay::replay(caller) {
+        replay::End::AskDaemon(_) => call::make(caller),
+        replay::End::Fault(fault) => fault,
+    };
     fallback::record(caller, &fault);
     fallback::run_real_compiler(caller, Some(&fault))
 }

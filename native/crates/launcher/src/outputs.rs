@@ -3,13 +3,47 @@
 
 use crate::fault::{Fault, display};
 use crate::sys;
-use hpcc_frames::{Content, Manner, OutputFile, Outputs};
+use hpcc_frames::{Content, Manner, OutputFile};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 const COPY_BYTES: usize = 128 * 1024;
 const TEMPORARY_ATTEMPTS: u32 = 16;
+/// Up to here reading and writing is faster than asking the file system for more.
+const SMALL_BYTES_MAX: u64 = 64 * 1024;
+
+/// Where an output's bytes are.
+#[derive(Clone, Copy)]
+pub enum Source<'a> {
+    Inline(&'a [u8]),
+    /// A file by its path, which need not exist yet when it is looked at.
+    Path(&'a [u8]),
+    /// An open file, at its start, of so many bytes.
+    Open(&'a OwnedFd, u64),
+}
+
+pub struct Output<'a> {
+    /// As the caller spelled it.
+    pub destination: &'a [u8],
+    pub source: Source<'a>,
+    pub executable: bool,
+    pub manner: Manner,
+}
+
+impl<'a> From<&'a OutputFile> for Output<'a> {
+    fn from(file: &'a OutputFile) -> Self {
+        Output {
+            destination: &file.destination,
+            source: match &file.content {
+                Content::Inline(bytes) => Source::Inline(bytes),
+                Content::File(path) => Source::Path(path),
+            },
+            executable: file.executable,
+            manner: file.manner,
+        }
+    }
+}
 
 /// How a destination is reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,9 +76,8 @@ fn fault_of(destination: &[u8]) -> impl Fn(io::Error) -> Fault + '_ {
 /// Writes all files, or none under their names, and removes what a failing compile removes; of two the later one is never the older. `interrupted` is asked between files; `before_waiting` is called before
 /// anything that may wait for somebody else (a fifo).
 pub fn write_files(
-    Outputs {
-        files, removals, ..
-    }: &Outputs,
+    files: &[Output],
+    removals: &[Vec<u8>],
     interrupted: impl Fn() -> Option<i32>,
     before_waiting: impl Fn(),
 ) -> Result<Option<i32>, Fault> {
@@ -54,17 +87,17 @@ pub fn write_files(
         if let Some(signal) = interrupted() {
             return Ok(Some(signal));
         }
-        let way = way_to(&file.destination, file.manner).map_err(fault_of(&file.destination))?;
+        let way = way_to(file.destination, file.manner).map_err(fault_of(file.destination))?;
         let renamed = way == Way::Rename && make_temporary(file, &mut temporaries)?;
         if !renamed {
-            if let Content::File(path) = &file.content {
+            if let Source::Path(path) = file.source {
                 open_source(path)?;
             }
             in_place.push(file);
         }
     }
     while let Some((temporary, destination)) = temporaries.pending.last() {
-        sys::rename(temporary, destination).map_err(fault_of(destination))?;
+        sys::replace(temporary, destination).map_err(fault_of(destination))?;
         temporaries.pending.pop();
     }
     if !in_place.is_empty() {
@@ -95,13 +128,13 @@ fn remove(path: &[u8]) -> io::Result<()> {
 
 /// Files that were renamed are older than those written in place after them: make would take an object for older than its
 /// dependency file.
-fn make_newest(files: &[OutputFile], in_place: &[&OutputFile]) {
+fn make_newest(files: &[Output], in_place: &[&Output]) {
     let flags = libc::O_RDONLY | libc::O_NOCTTY | libc::O_NONBLOCK | libc::O_NOFOLLOW;
     for file in files {
         if in_place.iter().any(|other| std::ptr::eq(*other, file)) {
             continue;
         }
-        if let Ok(renamed) = sys::open(&file.destination, flags, 0) {
+        if let Ok(renamed) = sys::open(file.destination, flags, 0) {
             let _ = sys::touch(renamed.as_fd());
         }
     }
@@ -139,23 +172,23 @@ fn way_to(destination: &[u8], manner: Manner) -> io::Result<Way> {
     Ok(Way::InPlace)
 }
 
-fn creation_mode(file: &OutputFile) -> libc::mode_t {
+fn creation_mode(file: &Output) -> libc::mode_t {
     if file.executable { 0o777 } else { 0o666 }
 }
 
 /// Makes and fills a temporary file; false when the folder takes no new files but the destination may be written.
-fn make_temporary(file: &OutputFile, temporaries: &mut Temporaries) -> Result<bool, Fault> {
-    let fault = fault_of(&file.destination);
-    let (path, temporary) = match create_temporary(&file.destination, creation_mode(file)) {
+fn make_temporary(file: &Output, temporaries: &mut Temporaries) -> Result<bool, Fault> {
+    let fault = fault_of(file.destination);
+    let (path, temporary) = match create_temporary(file.destination, creation_mode(file)) {
         Ok(created) => created,
         Err(error) if matches!(error.raw_os_error(), Some(libc::EACCES | libc::EPERM)) => {
-            let exists = sys::stat(&file.destination).is_ok_and(|stat| stat.is_regular());
+            let exists = sys::stat(file.destination).is_ok_and(|stat| stat.is_regular());
             return if exists { Ok(false) } else { Err(fault(error)) };
         }
         Err(error) => return Err(fault(error)),
     };
-    temporaries.pending.push((path, file.destination.clone()));
-    fill(&temporary, &file.content, &file.destination)?;
+    temporaries.pending.push((path, file.destination.to_vec()));
+    fill(&temporary, file.source, file.destination)?;
     close(temporary).map_err(fault)?;
     Ok(true)
 }
@@ -182,11 +215,11 @@ fn create_temporary(destination: &[u8], mode: libc::mode_t) -> io::Result<(Vec<u
     Err(last)
 }
 
-fn write_in_place(file: &OutputFile) -> Result<(), Fault> {
-    let fault = fault_of(&file.destination);
+fn write_in_place(file: &Output) -> Result<(), Fault> {
+    let fault = fault_of(file.destination);
     let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_TRUNC | libc::O_NOCTTY;
-    let destination = sys::open(&file.destination, flags, creation_mode(file)).map_err(&fault)?;
-    fill(&destination, &file.content, &file.destination)?;
+    let destination = sys::open(file.destination, flags, creation_mode(file)).map_err(&fault)?;
+    fill(&destination, file.source, file.destination)?;
     close(destination).map_err(fault)
 }
 
@@ -208,30 +241,53 @@ fn open_source(path: &[u8]) -> Result<(OwnedFd, u64), Fault> {
     Ok((source, stat.size))
 }
 
-fn fill(destination: &OwnedFd, content: &Content, name: &[u8]) -> Result<(), Fault> {
-    match content {
-        Content::Inline(bytes) => {
-            sys::write_all(destination.as_fd(), bytes).map_err(fault_of(name))
+fn fill(destination: &OwnedFd, source: Source, name: &[u8]) -> Result<(), Fault> {
+    let copy_whole = |source: &OwnedFd, size: u64, path: &[u8]| {
+        let copied = copy(source, destination, size).map_err(fault_of(name))?;
+        if copied == size {
+            return Ok(());
         }
-        Content::File(path) => {
+        Err(Fault::new(
+            "source",
+            format!("{}: {copied} bytes instead of {size}", display(path)),
+        ))
+    };
+    match source {
+        Source::Inline(bytes) => sys::write_all(destination.as_fd(), bytes).map_err(fault_of(name)),
+        Source::Path(path) => {
             let (source, size) = open_source(path)?;
-            let copied = copy(&source, destination, size).map_err(fault_of(name))?;
-            if copied == size {
-                return Ok(());
-            }
-            Err(Fault::new(
-                "source",
-                format!("{}: {copied} bytes instead of {size}", display(path)),
-            ))
+            copy_whole(&source, size, path)
         }
+        Source::Open(source, size) => copy_whole(source, size, b"the kept file"),
     }
 }
 
 /// Clones or copies; the number of bytes that the destination got.
 fn copy(source: &OwnedFd, destination: &OwnedFd, size: u64) -> io::Result<u64> {
-    if size > 0 && sys::clone_file(destination.as_fd(), source.as_fd()).is_ok() {
-        return Ok(size);
+    let mut copied = 0;
+    if size > SMALL_BYTES_MAX {
+        if sys::clone_file(destination.as_fd(), source.as_fd()).is_ok() {
+            return Ok(size);
+        }
+        copied = copy_in_kernel(source, destination, size)?;
     }
+    // Both descriptors stand behind what was copied. One byte more than is expected tells of a file that grew.
+    let rest = usize::try_from(size - copied).unwrap_or(usize::MAX);
+    let mut buffer = vec![0u8; rest.saturating_add(1).min(COPY_BYTES)];
+    loop {
+        let count = match sys::read(source.as_fd(), &mut buffer) {
+            Ok(0) => return Ok(copied),
+            Ok(count) => count,
+            Err(error) if error.raw_os_error() == Some(libc::EINTR) => continue,
+            Err(error) => return Err(error),
+        };
+        sys::write_all(destination.as_fd(), &buffer[..count])?;
+        copied += count as u64;
+    }
+}
+
+/// As much as the file system copies without being shown the bytes.
+fn copy_in_kernel(source: &OwnedFd, destination: &OwnedFd, size: u64) -> io::Result<u64> {
     let mut copied = 0;
     while copied < size {
         let count = usize::try_from(size - copied)
@@ -255,18 +311,7 @@ fn copy(source: &OwnedFd, destination: &OwnedFd, size: u64) -> io::Result<u64> {
             },
         }
     }
-    // Both descriptors stand behind what was copied.
-    let mut buffer = vec![0u8; COPY_BYTES];
-    loop {
-        let count = match sys::read(source.as_fd(), &mut buffer) {
-            Ok(0) => return Ok(copied),
-            Ok(count) => count,
-            Err(error) if error.raw_os_error() == Some(libc::EINTR) => continue,
-            Err(error) => return Err(error),
-        };
-        sys::write_all(destination.as_fd(), &buffer[..count])?;
-        copied += count as u64;
-    }
+    Ok(copied)
 }
 
 /// Closes and tells what close says: network file systems report a full disk only here.

@@ -52,6 +52,8 @@ pub struct Stat {
     pub size: u64,
     /// Nanoseconds since the epoch.
     pub modified: i64,
+    /// Of anything, its name and mode included; nanoseconds since the epoch.
+    pub changed: i64,
 }
 
 impl Stat {
@@ -62,10 +64,8 @@ impl Stat {
             mode: stat.st_mode,
             uid: stat.st_uid,
             size: u64::try_from(stat.st_size).unwrap_or(0),
-            modified: stat
-                .st_mtime
-                .saturating_mul(1_000_000_000)
-                .saturating_add(stat.st_mtime_nsec),
+            modified: nanoseconds(stat.st_mtime, stat.st_mtime_nsec),
+            changed: nanoseconds(stat.st_ctime, stat.st_ctime_nsec),
         }
     }
 
@@ -80,6 +80,10 @@ impl Stat {
     pub fn is_folder(&self) -> bool {
         self.kind() == libc::S_IFDIR
     }
+}
+
+fn nanoseconds(seconds: i64, rest: i64) -> i64 {
+    seconds.saturating_mul(1_000_000_000).saturating_add(rest)
 }
 
 fn stat_at(folder: RawFd, path: &CStr, flags: libc::c_int) -> io::Result<Stat> {
@@ -98,6 +102,24 @@ pub fn stat(path: &[u8]) -> io::Result<Stat> {
 /// Does not follow a link at the end.
 pub fn lstat(path: &[u8]) -> io::Result<Stat> {
     stat_at(libc::AT_FDCWD, &c_string(path)?, libc::AT_SYMLINK_NOFOLLOW)
+}
+
+fn c_str(terminated: &[u8]) -> io::Result<&CStr> {
+    CStr::from_bytes_with_nul(terminated).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))
+}
+
+/// stat of a path that ends with its zero byte.
+pub fn stat_terminated(path: &[u8], flags: libc::c_int) -> io::Result<Stat> {
+    stat_at(libc::AT_FDCWD, c_str(path)?, flags)
+}
+
+/// Opens a path that ends with its zero byte, with O_CLOEXEC added.
+pub fn open_terminated(path: &[u8], flags: libc::c_int) -> io::Result<OwnedFd> {
+    let path = c_str(path)?;
+    // SAFETY: `path` is a C string that lives over the call.
+    let fd = check(unsafe { libc::open(path.as_ptr(), flags | libc::O_CLOEXEC) })?;
+    // SAFETY: the kernel just gave us this descriptor.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 pub fn fstat(fd: BorrowedFd) -> io::Result<Stat> {
@@ -123,6 +145,24 @@ pub fn rename(from: &[u8], to: &[u8]) -> io::Result<()> {
     let (from, to) = (c_string(from)?, c_string(to)?);
     // SAFETY: both are C strings that live over the call.
     check(unsafe { libc::rename(from.as_ptr(), to.as_ptr()) }).map(drop)
+}
+
+/// Replaces what is at `to`, atomically. Where the file system can, the two change places and what was there is removed then: a
+/// rename over a file would make ext4 write the new one out at once.
+pub fn replace(from: &[u8], to: &[u8]) -> io::Result<()> {
+    let (from_path, to_path) = (c_string(from)?, c_string(to)?);
+    let (from_path, to_path) = (from_path.as_ptr(), to_path.as_ptr());
+    let here = libc::AT_FDCWD;
+    // SAFETY: both are C strings that live over the call.
+    let exchange =
+        || unsafe { libc::renameat2(here, from_path, here, to_path, libc::RENAME_EXCHANGE) };
+    if check(exchange()).is_err() {
+        return rename(from, to);
+    }
+    // A folder that came to be there meanwhile goes back to its place.
+    unlink(from).inspect_err(|_| {
+        exchange();
+    })
 }
 
 pub fn make_folder(path: &[u8], mode: libc::mode_t) -> io::Result<()> {
@@ -203,10 +243,15 @@ pub fn read_file(path: &[u8], max: u64) -> io::Result<Vec<u8>> {
     if !stat.is_regular() || stat.size > max {
         return Err(io::Error::from_raw_os_error(libc::EINVAL));
     }
-    let mut bytes = vec![0; usize::try_from(stat.size).unwrap_or(0)];
+    read_exactly(file.as_fd(), stat.size)
+}
+
+/// As many bytes as said, or an error.
+pub fn read_exactly(file: BorrowedFd, size: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; usize::try_from(size).unwrap_or(0)];
     let mut filled = 0;
     while filled < bytes.len() {
-        match read(file.as_fd(), &mut bytes[filled..])? {
+        match read(file, &mut bytes[filled..])? {
             0 => return Err(io::Error::from_raw_os_error(libc::EINVAL)),
             count => filled += count,
         }
@@ -337,6 +382,19 @@ pub fn terminal_columns(fd: RawFd) -> Option<u32> {
 pub fn effective_user() -> u32 {
     // SAFETY: no pointers.
     unsafe { libc::geteuid() }
+}
+
+/// The effective group and the supplementary ones.
+pub fn groups() -> io::Result<Vec<u32>> {
+    // SAFETY: a size of 0 only asks for the number of groups.
+    let count = check(unsafe { libc::getgroups(0, std::ptr::null_mut()) })?;
+    let mut groups = vec![0; usize::try_from(count).unwrap_or(0)];
+    // SAFETY: the buffer is as long as said.
+    let count = check(unsafe { libc::getgroups(count, groups.as_mut_ptr()) })?;
+    groups.truncate(usize::try_from(count).unwrap_or(0));
+    // SAFETY: no pointers.
+    groups.push(unsafe { libc::getegid() });
+    Ok(groups)
 }
 
 pub fn process_id() -> u32 {

@@ -1,0 +1,148 @@
+// What a replayed hit costs above starting a program that does nothing: a two-line C file, and a C++ file with more than 400 headers. The record is made by
+// the daemon's own writer of a real compile; no daemon runs. Batches of the two are interleaved, so that the machine's moods hit both.
+// Prints the median of the batches in microseconds per call. With CCACHE=<path> its hits are measured beside them.
+import { execFileSync, spawnSync } from "node:child_process";
+import { existsSync, mkdirSync, mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { ascii } from "../src/base/byte-string.ts";
+import { ManualClock } from "../src/base/clock.ts";
+import { SILENT_LOGGER } from "../src/base/log.ts";
+import { VERSION } from "../src/base/version.ts";
+import { ReplayWriter } from "../src/daemon/replay/replay-writer.ts";
+import type { CallMessage } from "../src/wire/launcher/messages.ts";
+import { answeredCall } from "../test/support/answered-call.ts";
+
+const LAUNCHER = join(import.meta.dirname, "../out/bin/hpcc");
+const BATCHES = 15;
+const CALLS = 100;
+
+interface Row {
+  readonly name: string;
+  readonly compiler: string;
+  readonly source: string;
+  readonly text: string;
+}
+
+const ROWS: readonly Row[] = [
+  {
+    name: "C, two lines",
+    compiler: "gcc",
+    source: "two.c",
+    text: "int one(void);\nint two(void) { return 2 * one(); }\n",
+  },
+  {
+    name: "C++, 400 headers",
+    compiler: "g++",
+    source: "many.cc",
+    text: "#include <bits/stdc++.h>\nint main() { return 0; }\n",
+  },
+];
+
+const folder = mkdtempSync(join(tmpdir(), "hpcc-bench-"));
+const work = join(folder, "work");
+mkdirSync(work);
+const environment: Record<string, string> = {
+  PATH: "/usr/bin:/bin",
+  HOME: folder,
+  PWD: work,
+  HPCC_STATE_DIR: join(folder, "state"),
+  HPCC_RUNTIME_DIR: join(folder, "runtime"),
+  CCACHE_DIR: join(folder, "ccache"),
+};
+
+/** Microseconds per call. */
+function measure(command: string): number {
+  const script = `i=0; while [ $i -lt ${CALLS} ]; do ${command}; i=$((i+1)); done`;
+  const begun = process.hrtime.bigint();
+  const { status, stderr } = spawnSync("/bin/sh", ["-c", script], { cwd: work, env: environment });
+  if (status !== 0) throw new Error(`${command}: ${stderr}`);
+  return Number(process.hrtime.bigint() - begun) / 1000 / CALLS;
+}
+
+function median(values: readonly number[]): number {
+  return values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)]!;
+}
+
+async function record({ compiler, source, text }: Row): Promise<number> {
+  writeFileSync(join(work, source), text);
+  const argv = [compiler, "-c", source, "-o", `${source}.o`];
+  execFileSync(compiler, argv.slice(1), { cwd: work, env: environment });
+  const listed = execFileSync(compiler, ["-M", source], { cwd: work, env: environment }).toString();
+  const headers = listed
+    .replaceAll("\\\n", " ")
+    .split(/\s+/)
+    .slice(2)
+    .filter((word) => word !== "");
+  const namespace = statSync("/proc/self/ns/mnt", { bigint: true });
+  const message: CallMessage = {
+    type: "call",
+    protocolVersion: 1,
+    launcherVersion: VERSION,
+    mountNamespace: { dev: namespace.dev, ino: namespace.ino },
+    argv: argv.map(ascii),
+    cwd: ascii(work),
+    environment: Object.entries(environment).map(([name, value]) => ascii(`${name}=${value}`)),
+    umask: process.umask(),
+    terminal: { stdin: false, stdout: false, stderr: false, columns: null },
+    pid: process.pid,
+    hostCompiler: ascii(`/usr/bin/${compiler}`),
+  };
+  const clock = new ManualClock(Date.now() + 20_000);
+  const writer = new ReplayWriter({
+    folder: join(folder, "state/replay"),
+    clock,
+    logger: SILENT_LOGGER,
+    configurationFiles: [join(folder, "config.toml"), "/etc/hpcc/config.toml"],
+    program: null,
+    isOn: () => true,
+  });
+  const searched = ["/usr/include/c++/12", "/usr/include/x86_64-linux-gnu/c++/12", "/usr/local/include"];
+  const absent = headers
+    .filter((header) => header.startsWith("/usr/include/") && !header.includes("c++"))
+    .flatMap((header) =>
+      searched.map((at) => ({ folder: ascii(at), name: ascii(header.slice("/usr/include/".length)) })),
+    )
+    .filter(({ folder: at, name }) => !existsSync(join(at, name)));
+  writer.answered(
+    answeredCall({
+      message,
+      source,
+      headers,
+      absent,
+      outputs: [{ destination: `${source}.o`, manner: "assembler" }],
+      store: join(folder, "store"),
+      startedMs: Date.now() + 10_000,
+    }),
+  );
+  clock.advance(1_000);
+  await writer.settled();
+  if (writer.counts.written !== 1) throw new Error(`no record: ${JSON.stringify(writer.counts)}`);
+  return headers.length;
+}
+
+try {
+  for (const row of ROWS) {
+    const headers = await record(row);
+    const call = `${row.compiler} -c ${row.source} -o ${row.source}.o`;
+    const commands: Record<string, string> = { "/bin/true": "/bin/true", replay: `${LAUNCHER} ${call}` };
+    const ccache = process.env["CCACHE"];
+    if (ccache !== undefined) {
+      commands["ccache"] = `${ccache} ${call}`;
+      measure(commands["ccache"]);
+    }
+    const times = new Map(Object.keys(commands).map((name) => [name, [] as number[]]));
+    for (let batch = 0; batch < BATCHES; batch++)
+      for (const [name, command] of Object.entries(commands)) times.get(name)!.push(measure(command));
+    console.log(`${row.name} (${headers} headers)`);
+    for (const [name, values] of times) {
+      const above = median(values) - median(times.get("/bin/true")!);
+      console.log(
+        `  ${name.padEnd(10)} ${median(values).toFixed(0).padStart(6)} us, above the floor ${above.toFixed(0).padStart(6)} us`,
+      );
+    }
+  }
+} finally {
+  if (process.env["KEEP"] === undefined) rmSync(folder, { recursive: true, force: true });
+  else console.log(folder);
+}

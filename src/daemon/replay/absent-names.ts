@@ -1,0 +1,102 @@
+// How the names that a compile sought in vain are held: by the stamp of the folder that would have to change for one to appear, or by name
+// where folders change all the time. UNTRUSTED: names are a checkout's.
+import { lstatSync } from "node:fs";
+import type { ByteString } from "../../base/byte-string.ts";
+import type { AbsentName } from "../call/answered-call.ts";
+import { type Evidence, look, stampOf } from "./evidence.ts";
+
+/** A folder that did not change for so long is taken for one that stays. */
+const STEADY_MS = 3_600_000;
+/** So few names cost a replay no more than their folder's stamp. */
+const NAMES_FEW = 2;
+/** So many names are too many to ask for one by one, wherever they are. */
+const NAMES_MANY = 64;
+
+export interface AbsentOptions {
+  readonly nowMs: number;
+  /** `dev:ino` of folders that the call itself writes to. */
+  readonly written: ReadonlySet<string>;
+}
+
+/** Adds what holds the names absent. */
+export function holdAbsent(names: readonly AbsentName[], evidence: Evidence, options: AbsentOptions): void {
+  const byFolder = new Map<ByteString, Set<string>>();
+  const existing = new Map<ByteString, boolean>();
+  for (const { folder, name } of names) {
+    if (!folder.startsWith("/") || name === "") return evidence.refuse("odd_name");
+    const { folder: deepest, missing, inTheWay } = placeOf(folder, name, existing);
+    // What is in the way may come to lead somewhere without its folder's changing.
+    if (inTheWay) {
+      evidence.nothingAt(`${folder}/${name}` as ByteString);
+      continue;
+    }
+    const known = byFolder.get(deepest);
+    if (known === undefined) byFolder.set(deepest, new Set([missing]));
+    else known.add(missing);
+  }
+  for (const [folder, missing] of byFolder) {
+    if (evidence.doubt !== null) return;
+    holdInFolder(folder, missing, { evidence, ...options });
+  }
+}
+
+interface MissingPlace {
+  /** The deepest folder on the way to the name that exists; empty for the root folder. */
+  readonly folder: ByteString;
+  /** The part that is missing in it. */
+  readonly missing: string;
+  /** A file is there where a folder is meant, or a link that leads to none. */
+  readonly inTheWay: boolean;
+}
+
+function placeOf(folder: ByteString, name: ByteString, existing: Map<ByteString, boolean>): MissingPlace {
+  const isFolder = (path: ByteString) => {
+    let known = existing.get(path);
+    if (known === undefined) {
+      const found = look(path);
+      known = found !== null && found !== "doubt" && found.isDirectory();
+      existing.set(path, known);
+    }
+    return known;
+  };
+  const below = name.split("/").filter((part) => part !== "");
+  // The folder itself may be missing: then the first of its parts that is.
+  let at = (folder.endsWith("/") ? folder.slice(0, -1) : folder) as ByteString;
+  while (at !== "" && !isFolder(at)) {
+    const slash = at.lastIndexOf("/");
+    below.unshift(at.slice(slash + 1));
+    at = at.slice(0, slash) as ByteString;
+  }
+  for (;;) {
+    const next = `${at}/${below[0]!}` as ByteString;
+    if (below.length === 1) return { folder: at, missing: below[0]!, inTheWay: false };
+    if (!isFolder(next)) return { folder: at, missing: below[0]!, inTheWay: look(next, lstatSync) !== null };
+    at = next;
+    below.shift();
+  }
+}
+
+function holdInFolder(
+  folder: ByteString,
+  missing: ReadonlySet<string>,
+  { evidence, nowMs, written }: AbsentOptions & { readonly evidence: Evidence },
+): void {
+  const path = (name: string) => `${folder}/${name}` as ByteString;
+  const found = folder === "" ? null : look(folder);
+  const stat = found === "doubt" ? null : found;
+  const isOwn = stat !== null && written.has(`${stat.dev}:${stat.ino}`);
+  const stamp = stat === null ? null : stampOf(stat);
+  const isSteady = stamp !== null && evidence.isSettled(stamp, nowMs - STEADY_MS);
+  const byStamp =
+    stamp !== null &&
+    missing.size > NAMES_FEW &&
+    !isOwn &&
+    (isSteady || missing.size > NAMES_MANY) &&
+    evidence.isSettledAtStart(stamp);
+  if (!byStamp) {
+    for (const name of missing) evidence.nothingAt(path(name));
+    return;
+  }
+  for (const name of missing) if (!evidence.isNothingAt(path(name))) return evidence.refuse("present");
+  evidence.stamp(folder, stamp);
+}
