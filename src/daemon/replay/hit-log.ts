@@ -1,0 +1,170 @@
+// Reads what launchers have replayed (docs/specs/replay.md), so that a replayed result counts as used and as a hit. UNTRUSTED: the log lies in
+// the user's own state folder; what is no line of it is skipped.
+import { randomUUID } from "node:crypto";
+import { type FileHandle, open, readdir, readFile, rename, rm, utimes } from "node:fs/promises";
+import { join } from "node:path";
+import type { ByteString } from "../../base/byte-string.ts";
+import type { Logger } from "../../base/log.ts";
+import type { Digest } from "../../core/digest/digest.ts";
+import { decodeReplayRecord, type ReplayRecord } from "../../wire/launcher/replay-record.ts";
+import { HIT_LOG, recordPath } from "./replay-places.ts";
+
+/** Launchers stop at a quarter of it. */
+const LOG_BYTES_MAX = 16 * 1024 * 1024;
+const LINE = /^([0-9]{1,15})\t([0-9a-f]{64})\t([0-9]{1,15})$/;
+/** A log that was taken. */
+const TAKEN = /^hits\.[0-9a-f-]{36}\.log$/;
+
+/** One record's replays since the last time. */
+export interface ReplayUse {
+  readonly record: Digest;
+  readonly count: number;
+  /** Milliseconds since 1970. */
+  readonly lastMs: number;
+  /** Of all of them, in microseconds. */
+  readonly totalUs: number;
+  /** What the local store knows the call by. */
+  readonly call: Digest | null;
+  readonly project: ByteString | null;
+  readonly source: ByteString;
+  readonly output: ByteString;
+  /** Of the files that were handed out. */
+  readonly files: readonly Digest[];
+}
+
+export interface ReplayUses {
+  /** All replays, those of records that are gone by now included. */
+  readonly hits: number;
+  readonly uses: readonly ReplayUse[];
+}
+
+interface Count {
+  count: number;
+  lastMs: number;
+  totalUs: number;
+}
+
+/** A log that has been taken and may get a late line of a launcher that holds it open. */
+interface TakenLog {
+  readonly path: string;
+  /** Bytes that were counted. */
+  offset: number;
+}
+
+export class HitLog {
+  readonly #folder: string;
+  readonly #logger: Logger;
+  #taken: TakenLog[] | null = null;
+  #last: Promise<unknown> = Promise.resolve();
+
+  constructor(folder: string, logger: Logger) {
+    this.#folder = folder;
+    this.#logger = logger;
+  }
+
+  /** What was replayed since the last time. Each replay is told once; those that an ended daemon has not told, too. */
+  take(): Promise<ReplayUses> {
+    const taken = this.#last.then(() => this.#take());
+    this.#last = taken.catch(() => {});
+    return taken;
+  }
+
+  async #take(): Promise<ReplayUses> {
+    const counts = new Map<Digest, Count>();
+    this.#taken ??= (await this.#names()).filter((name) => TAKEN.test(name)).map((name) => this.#takenLog(name));
+    const before = this.#taken;
+    for (const log of before) await this.#count(log, counts);
+    this.#taken = [];
+    const name = `hits.${randomUUID()}.log`;
+    if (await this.#rename(name)) {
+      const log = this.#takenLog(name);
+      this.#taken.push(log);
+      await this.#count(log, counts);
+    }
+    // Only what is counted goes.
+    for (const { path } of before) await rm(path, { recursive: true, force: true });
+    return this.#uses(counts);
+  }
+
+  #takenLog(name: string): TakenLog {
+    return { path: join(this.#folder, name), offset: 0 };
+  }
+
+  async #names(): Promise<string[]> {
+    try {
+      return await readdir(this.#folder);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
+      return [];
+    }
+  }
+
+  async #rename(name: string): Promise<boolean> {
+    try {
+      await rename(join(this.#folder, HIT_LOG), join(this.#folder, name));
+      return true;
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
+      return false;
+    }
+  }
+
+  async #count(log: TakenLog, counts: Map<Digest, Count>): Promise<void> {
+    const text = await readFrom(log.path, log.offset);
+    const end = text.lastIndexOf("\n") + 1;
+    log.offset += end;
+    for (const line of text.slice(0, end).split("\n")) {
+      const [, ms, hex, us] = LINE.exec(line) ?? [];
+      if (hex === undefined) continue;
+      const record = `sha256:${hex}` as Digest;
+      const count = counts.get(record) ?? { count: 0, lastMs: 0, totalUs: 0 };
+      count.count++;
+      count.lastMs = Math.max(count.lastMs, Number(ms));
+      count.totalUs += Number(us);
+      counts.set(record, count);
+    }
+  }
+
+  async #uses(counts: ReadonlyMap<Digest, Count>): Promise<ReplayUses> {
+    let hits = 0;
+    const uses: ReplayUse[] = [];
+    for (const [name, { count, lastMs, totalUs }] of counts) {
+      hits += count;
+      const record = await this.#record(name, lastMs);
+      if (record === null) continue;
+      const { call, project, source, output, outputs } = record;
+      const files = outputs.map(({ digest }) => digest);
+      uses.push({ record: name, count, lastMs, totalUs, call, project, source, output, files });
+    }
+    return { hits, uses };
+  }
+
+  /** The record, which counts as used; null when it is gone or damaged. */
+  async #record(name: Digest, usedMs: number): Promise<ReplayRecord | null> {
+    const path = recordPath(this.#folder, name);
+    try {
+      const record = decodeReplayRecord(await readFile(path));
+      await utimes(path, usedMs / 1000, usedMs / 1000);
+      return record;
+    } catch (error) {
+      this.#logger.debug("replay.record_gone", { error: String(error) });
+      return null;
+    }
+  }
+}
+
+async function readFrom(path: string, offset: number): Promise<string> {
+  let file: FileHandle | null = null;
+  try {
+    file = await open(path);
+    const { size } = await file.stat();
+    const buffer = Buffer.alloc(Math.max(0, Math.min(size, LOG_BYTES_MAX) - offset));
+    const { bytesRead } = await file.read(buffer, 0, buffer.length, offset);
+    return buffer.toString("latin1", 0, bytesRead);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return "";
+    throw error;
+  } finally {
+    await file?.close();
+  }
+}
