@@ -95,7 +95,6 @@ async function record({ compiler, source, text }: Row): Promise<number> {
     logger: SILENT_LOGGER,
     configurationFiles: [join(folder, "config.toml"), "/etc/hpcc/config.toml"],
     program: null,
-    isOn: () => true,
   });
   const searched = ["/usr/include/c++/12", "/usr/include/x86_64-linux-gnu/c++/12", "/usr/local/include"];
   const absent = headers

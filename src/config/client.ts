@@ -62,7 +62,12 @@ export interface ClientConfig {
   /** Remote jobs that the daemon keeps open at the same time. */
   readonly jobsMax: number;
   /** The user's own store of results on this machine. */
-  readonly local: { readonly enabled: boolean; readonly sizeBytesMax: number };
+  readonly local: {
+    readonly enabled: boolean;
+    readonly sizeBytesMax: number;
+    /** Whether launchers may answer calls from records of earlier ones. */
+    readonly replay: boolean;
+  };
   /** After how long without a call the daemon ends; 0 never. */
   readonly daemonIdleMs: number;
   readonly logLevel: "debug" | "info" | "warn" | "error";
@@ -115,6 +120,7 @@ export const CLIENT_SCHEMA = {
   },
   "limits.jobs_max": { kind: integer(1, 1_000), fallback: 256, variable: "HPCC_JOBS_MAX", project: true },
   "local.enabled": { kind: BOOLEAN, fallback: true, variable: "HPCC_LOCAL" },
+  "local.replay": { kind: BOOLEAN, fallback: true, variable: "HPCC_LOCAL_REPLAY" },
   "local.size_max": { kind: byteSize(MEBIBYTE, 1024 ** 5), fallback: 5 * 1024 ** 3, variable: "HPCC_LOCAL_SIZE_MAX" },
   "daemon.idle_ms": { kind: integer(0, 86_400_000), fallback: 3_600_000, variable: "HPCC_DAEMON_IDLE_MS" },
   "daemon.log_level": {
@@ -183,7 +189,11 @@ function toConfig(loaded: Loaded<typeof CLIENT_SCHEMA>): ClientConfig {
     extraRoots: [...values.extra_roots].map(([name, path]) => ({ name, host: byteStringOfText(path) })),
     deadlineMs: values["limits.deadline_ms"],
     jobsMax: values["limits.jobs_max"],
-    local: { enabled: values["local.enabled"], sizeBytesMax: values["local.size_max"] },
+    local: {
+      enabled: values["local.enabled"],
+      sizeBytesMax: values["local.size_max"],
+      replay: values["local.replay"],
+    },
     daemonIdleMs: values["daemon.idle_ms"],
     logLevel: values["daemon.log_level"],
   };

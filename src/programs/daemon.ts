@@ -11,6 +11,14 @@ export async function runDaemon(env: Environment, uid: number): Promise<void> {
   const directories = resolveDirectories(env, uid);
   const { config } = loadClientConfig({ env, projectRoot: null, directories });
   const logger = programLogger("daemon", config.logLevel);
-  const daemon = await startDaemon({ config, directories, logger, clock: SYSTEM_CLOCK, version: VERSION });
+  const program = process.argv[1];
+  const daemon = await startDaemon({
+    config,
+    directories,
+    logger,
+    clock: SYSTEM_CLOCK,
+    version: VERSION,
+    ...(program !== undefined && { program }),
+  });
   await serveUntilSignal({ logger, ended: daemon.ended, close: () => daemon.close() });
 }

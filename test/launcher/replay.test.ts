@@ -113,7 +113,6 @@ class Recorded {
       logger: SILENT_LOGGER,
       configurationFiles: [this.configuration],
       program: null,
-      isOn: () => true,
       ...more,
     });
   }

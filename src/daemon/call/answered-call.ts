@@ -5,6 +5,7 @@ import type { BypassReason } from "../../core/compile/bypass-reasons.ts";
 import type { Digest } from "../../core/digest/digest.ts";
 import type { CallMessage, OutputManner } from "../../wire/launcher/messages.ts";
 import type { CallOutcome } from "../control/call-counts.ts";
+import type { ReplayUse } from "../replay/hit-log.ts";
 
 /** What tells a file from one that was changed or replaced, without reading it; as stat gives it, links followed. */
 export interface FileStamp {
@@ -95,4 +96,6 @@ export interface AnsweredCall {
 /** Told of each call after its answer went out; must not throw, and must not hold up the daemon. */
 export interface CallObserver {
   answered(call: AnsweredCall): void;
+  /** Told, some time later, of calls that launchers answered alone; must not throw either. */
+  replayed?(uses: readonly ReplayUse[]): void;
 }

@@ -4,7 +4,7 @@ import type { BypassReason } from "../../core/compile/bypass-reasons.ts";
 
 /**
  * Outcomes of a call: `remote_*` ones crossed a worker, `local_hit` came out of the local store, `local_compiled` went into it, `local`
- * ones ran the image's compiler here with a reason, `host` ones the host's.
+ * ones ran the image's compiler here with a reason, `host` ones the host's. `replayed` ones were answered by a launcher alone.
  */
 export type CallOutcome =
   | "local_hit"
@@ -15,7 +15,8 @@ export type CallOutcome =
   | "local"
   | "host"
   | "refused"
-  | "cancelled";
+  | "cancelled"
+  | "replayed";
 
 export interface CallCountsSnapshot {
   /** Calls answered since the counters were last zeroed. */
@@ -63,8 +64,12 @@ export class CallCounts {
 
   /** Counts a call that is done. */
   count(outcome: CallOutcome, reason: BypassReason | null = null): void {
-    this.#outcomes.set(outcome, (this.#outcomes.get(outcome) ?? 0) + 1);
+    this.countMany(outcome, 1);
     if (reason !== null) this.#reasons.set(reason, (this.#reasons.get(reason) ?? 0) + 1);
+  }
+
+  countMany(outcome: CallOutcome, calls: number): void {
+    this.#outcomes.set(outcome, (this.#outcomes.get(outcome) ?? 0) + calls);
   }
 
   /** Counts a call that was made into a job. */
@@ -97,6 +102,7 @@ export class CallCounts {
       host: outcome("host"),
       refused: outcome("refused"),
       cancelled: outcome("cancelled"),
+      replayed: outcome("replayed"),
     };
     return {
       calls: Object.values(outcomes).reduce((sum, count) => sum + count, 0),

@@ -36,6 +36,8 @@ import { ProjectRegistry } from "../project-registry.ts";
 import { RemoteCompiler } from "../remote/remote-compiler.ts";
 import { WorkerClient } from "../remote/worker-client.ts";
 import { WorkerConnections } from "../remote/worker-connections.ts";
+import { replayFolder } from "../replay/replay-places.ts";
+import { Replays } from "../replay/replays.ts";
 import {
   forbiddenAnswer,
   hostAnswer,
@@ -57,6 +59,8 @@ export interface DaemonOptions {
   readonly clock: Clock;
   /** Version of hpcc, for workers. */
   readonly version: string;
+  /** The file of the program that the daemon runs from; a release of another one makes replay records void. */
+  readonly program?: string;
   /** Told of each answered call. */
   readonly observers?: readonly CallObserver[];
 }
@@ -137,7 +141,11 @@ class Daemon {
   readonly #slots: Semaphore;
   readonly #observers: readonly CallObserver[];
   /** Null when local results are not kept. */
-  readonly #local: { readonly store: DiskLocalStore; readonly use: LocalUse } | null;
+  readonly #local: {
+    readonly store: DiskLocalStore;
+    readonly use: LocalUse;
+    readonly replays: Replays | null;
+  } | null;
   readonly #textBytes = new Semaphore(TEXT_BYTES_AT_ONCE_MAX);
   readonly #mountNamespace = statSync("/proc/self/ns/mnt", { bigint: true });
   readonly #startedMs: number;
@@ -251,17 +259,34 @@ class Daemon {
       clock,
       logger,
     });
+    const replays = config.local.replay ? this.#replays(store) : null;
     const use = new LocalUse({
       store,
       names: this.#names,
       folders: this.#folders,
       counts: this.#counts,
-      observers: this.#observers,
+      observers: replays === null ? this.#observers : [...this.#observers, replays.observer],
       callFolder: byteStringOfText(join(directories.runtime, "calls")),
       clock,
       logger,
     });
-    return { store, use };
+    return { store, use, replays };
+  }
+
+  #replays(store: DiskLocalStore): Replays {
+    const { directories, clock, logger, program } = this.#options;
+    return new Replays({
+      folder: replayFolder(directories.state),
+      store,
+      clock,
+      logger,
+      configurationFiles: [directories.userConfig, directories.systemConfig],
+      program: program ?? null,
+      replayed: (hits, uses) => {
+        this.#counts.countMany("replayed", hits);
+        for (const observer of this.#observers) observer.replayed?.(uses);
+      },
+    });
   }
 
   #sameMounts({ mountNamespace }: CallMessage): boolean {
@@ -356,6 +381,7 @@ class Daemon {
     const command = typeof request === "object" && request !== null && "command" in request ? request.command : null;
     switch (command) {
       case "stats": {
+        await this.#local?.replays?.refresh();
         const stats = {
           ...this.#counts.snapshot(),
           launcher_fallbacks: this.#launcherFallbacks(),
@@ -418,6 +444,7 @@ class Daemon {
 
   async close(): Promise<void> {
     this.#idleTimer?.cancel();
+    await this.#local?.replays?.close();
     await this.#local?.store.close();
     await Promise.all([...this.#remotes.values(), ...this.#workers.values()].map((remote) => remote.close()));
     await this.#namespaces.close();

@@ -20,6 +20,11 @@ const LOADER_FOLDERS = "LD_LIBRARY_PATH";
 const LOADER_SUBFOLDERS = ["glibc-hwcaps", "tls", "haswell", "x86_64"];
 /** Programs that drivers seek on PATH where they have none of their own. */
 const TOOLS = ["as", "objcopy"];
+/** Files that set drivers up, and tools that they seek there first, beside the parts that tell of the folder. */
+const NEIGHBOURS: readonly { readonly part: RegExp; readonly names: readonly string[] }[] = [
+  { part: /\/cc1[^/]*$/, names: ["specs", ...TOOLS] },
+  { part: /\/clang[^/]*$/, names: ["clang.cfg", "clang++.cfg"] },
+];
 /** Read by the loader of every program. */
 const LOADER_FILE = "/etc/ld.so.preload" as ByteString;
 
@@ -87,6 +92,7 @@ function holdCompiler(message: CallMessage, { image, files }: CallCompiler, evid
   if (!isElf(path)) return evidence.refuse("compiler_is_script");
   evidence.asItIs(path);
   holdLinks(path, evidence);
+  holdNeighbours(files, evidence);
   holdSearch(message, hostCompiler, files, evidence);
   holdLoader(message, evidence);
 }
@@ -147,6 +153,15 @@ function holdSearch(message: CallMessage, hostCompiler: ByteString, files: CallC
       evidence.asItIs(path);
       if (look(path) !== null) break;
     }
+}
+
+/** What drivers would take instead of their own if it appeared beside their parts. */
+function holdNeighbours(files: CallCompiler["files"], evidence: Evidence): void {
+  for (const { path } of files) {
+    const folder = folderOf(path);
+    const neighbours = NEIGHBOURS.find(({ part }) => part.test(path))?.names ?? [];
+    for (const name of neighbours) evidence.asItIs(`${folder}/${name}` as ByteString);
+  }
 }
 
 /** What the caller's loader is told to load into compilers. */

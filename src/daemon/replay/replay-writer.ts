@@ -36,8 +36,6 @@ export interface ReplayWriterOptions {
   readonly configurationFiles: readonly string[];
   /** The file of the program that decides what a call means; a new release makes records void. */
   readonly program: string | null;
-  /** False where the configuration of the call's project switches replay off. */
-  readonly isOn: (call: AnsweredCall) => boolean;
   readonly recordsMax?: number;
   readonly bytesMax?: number;
 }
@@ -100,7 +98,7 @@ export class ReplayWriter implements CallObserver {
     const { message, result, reason } = call;
     if (result === null || reason !== null) return "no_result";
     if (result.outputs.some(({ path }) => path === null)) return "not_kept_here";
-    if (!this.#options.isOn(call) || OFF_VALUES.has(variable(message, "HPCC_REPLAY") ?? "")) return "off";
+    if (OFF_VALUES.has(variable(message, "HPCC_REPLAY") ?? "")) return "off";
     const { dev, ino } = message.mountNamespace;
     if (dev !== this.#mountNamespace.dev || ino !== this.#mountNamespace.ino) return "mount_namespace";
     if (this.#queue.length >= QUEUE_MAX) return "busy";
