@@ -68,13 +68,13 @@ fn try_replay(caller: &Caller, begun: Instant) -> Result<Never, End> {
     if record.name != name {
         return Err(why("record", b"of another call"));
     }
-    let log = open_log(&folder)?;
     compare(&record)?;
     let sources = record
         .outputs
         .iter()
         .map(open_kept)
         .collect::<Result<Vec<_>, _>>()?;
+    let log = open_log(&folder)?;
     Err(write(caller, &record, &sources, || {
         log_hit(&log, &name, begun)
     }))
