@@ -56,7 +56,7 @@ function measure(command: string): number {
   const script = `i=0; while [ $i -lt ${CALLS} ]; do ${command}; i=$((i+1)); done`;
   const begun = process.hrtime.bigint();
   const { status, stderr } = spawnSync("/bin/sh", ["-c", script], { cwd: work, env: environment });
-  if (status !== 0) throw new Error(`${command}: ${stderr}`);
+  if (status !== 0) throw new Error(`${command}: ${stderr.toString()}`);
   return Number(process.hrtime.bigint() - begun) / 1000 / CALLS;
 }
 

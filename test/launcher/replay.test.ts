@@ -6,6 +6,7 @@ import {
   chmodSync,
   copyFileSync,
   existsSync,
+  linkSync,
   mkdirSync,
   readdirSync,
   readFileSync,
@@ -14,6 +15,7 @@ import {
   statSync,
   symlinkSync,
   truncateSync,
+  unlinkSync,
   utimesSync,
   writeFileSync,
 } from "node:fs";
@@ -24,6 +26,7 @@ import { ManualClock } from "../../src/base/clock.ts";
 import { SILENT_LOGGER } from "../../src/base/log.ts";
 import { sha256 } from "../../src/core/digest/digest.ts";
 import type { AnsweredCall } from "../../src/daemon/call/answered-call.ts";
+import { HitLog } from "../../src/daemon/replay/hit-log.ts";
 import { ReplayWriter, type ReplayWriterOptions } from "../../src/daemon/replay/replay-writer.ts";
 import type { CallMessage } from "../../src/wire/launcher/messages.ts";
 import { decodeReplayRecord, encodeReplayRecord } from "../../src/wire/launcher/replay-record.ts";
@@ -281,3 +284,94 @@ for (const [what, change] of Object.entries(CHANGES))
     assert.equal(plain.status, 0);
     assert.equal(object, recorded.read("out/a.o"));
   });
+
+test("a compiler that is a link is another one when the link is moved, even to the same file", async () => {
+  await using recorded = new Recorded();
+  const link = join(recorded.launcher.bin, "gcc");
+  symlinkSync("/usr/bin/gcc", link);
+  await recorded.record();
+  assert.equal((await recorded.launcher.run(COMPILE)).code, 0);
+  assert.equal(recorded.hits().length, 1);
+  unlinkSync(link);
+  symlinkSync("/usr/bin/../bin/gcc", link);
+  assert.equal((await recorded.launcher.run(COMPILE)).code, 0);
+  assert.equal(recorded.hits().length, 1);
+  assert.equal(recorded.launcher.fallbacks().length, 1);
+});
+
+test("PWD's spelling of the working folder counts, and where its links lead", async () => {
+  await using recorded = new Recorded();
+  const link = join(recorded.launcher.path, "link");
+  symlinkSync("work", link);
+  // A shell sets PWD for itself; `env` hands it on as it is said here.
+  const compile = (pwd: string) => COMPILE.replace("exec", `exec env PWD=${pwd}`);
+  await recorded.record(compile(link));
+  assert.equal((await recorded.launcher.run(compile(link))).code, 0);
+  assert.equal(recorded.hits().length, 1);
+  assert.equal((await recorded.launcher.run(compile(recorded.launcher.work))).code, 0);
+  assert.equal(recorded.hits().length, 1);
+  unlinkSync(link);
+  symlinkSync("./work", link);
+  assert.equal((await recorded.launcher.run(compile(link))).code, 0);
+  unlinkSync(link);
+  symlinkSync("bin", link);
+  assert.equal((await recorded.launcher.run(compile(link))).code, 0);
+  assert.equal(recorded.hits().length, 1);
+  assert.equal(recorded.launcher.fallbacks().length, 3);
+});
+
+test("outputs that cannot be written are the real compiler's to complain of", async () => {
+  await using recorded = new Recorded();
+  await recorded.record();
+  recorded.removeOutputs();
+  mkdirSync(recorded.path("out/a.d"));
+  const ended = await recorded.launcher.run(COMPILE);
+  assert.equal(ended.code, 1);
+  assert.match(ended.stderr, /out\/a\.d/);
+  assert.deepEqual(recorded.launcher.fallbacks(), ["write"]);
+  assert.equal(recorded.hits().length, 0);
+  assert.deepEqual(
+    readdirSync(recorded.path("out")).filter((name) => name.startsWith(".hpcc-")),
+    [],
+  );
+});
+
+test("a file that is replaced keeps its other names, and the new one has the caller's mode", async () => {
+  await using recorded = new Recorded();
+  await recorded.record();
+  chmodSync(recorded.path("out/a.o"), 0o400);
+  linkSync(recorded.path("out/a.o"), recorded.path("out/other"));
+  const before = statSync(recorded.path("out/other")).ino;
+  assert.equal((await recorded.launcher.run(COMPILE)).code, 0);
+  assert.equal(recorded.hits().length, 1);
+  assert.equal(statSync(recorded.path("out/other")).ino, before);
+  assert.notEqual(statSync(recorded.path("out/a.o")).ino, before);
+  assert.equal(statSync(recorded.path("out/a.o")).mode & 0o777, 0o644);
+  assert.equal(statSync(recorded.path("out/other")).nlink, 1);
+});
+
+test("many replays at once write whole files and whole lines", async () => {
+  await using recorded = new Recorded();
+  await recorded.record();
+  const object = recorded.read("out/a.o");
+  const calls = 40;
+  const ended = await Promise.all(Array.from({ length: calls }, () => recorded.launcher.run(COMPILE)));
+  assert.deepEqual(new Set(ended.map(({ code }) => code)), new Set([0]));
+  assert.equal(recorded.read("out/a.o"), object);
+  assert.deepEqual(readdirSync(recorded.path("out")).sort(), ["a.d", "a.o"]);
+  const uses = await new HitLog(recorded.records, SILENT_LOGGER).take();
+  assert.equal(uses.hits + recorded.launcher.fallbacks().length, calls);
+  // Each names one record, which says what it was of.
+  assert.deepEqual(
+    uses.uses.map(({ source, count }) => [source, count]),
+    [[recorded.path("src/a.c"), uses.hits]],
+  );
+});
+
+test("HPCC_VERBOSE says why a record did not hold", async () => {
+  await using recorded = new Recorded();
+  await recorded.record(COMPILE, { environment: { HPCC_VERBOSE: "1" } });
+  recorded.write("inc2/h.h", "#define H 1\n");
+  const ended = await recorded.launcher.run(COMPILE, { environment: { HPCC_VERBOSE: "1" } });
+  assert.match(ended.stderr, /^hpcc: no replay: changed: \/.*\/inc2\/h\.h$/m);
+});

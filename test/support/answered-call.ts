@@ -3,7 +3,7 @@
 import { createHash } from "node:crypto";
 import { copyFileSync, mkdirSync, readFileSync, realpathSync, statSync, utimesSync } from "node:fs";
 import { join } from "node:path";
-import { type ByteString, byteStringOf, bytesOf } from "../../src/base/byte-string.ts";
+import { type ByteString, bytesOf } from "../../src/base/byte-string.ts";
 import { type Digest, digestHex, sha256 } from "../../src/core/digest/digest.ts";
 import type { AbsentName, AnsweredCall, CallInput, FileStamp } from "../../src/daemon/call/answered-call.ts";
 import type { CallMessage, OutputManner } from "../../src/wire/launcher/messages.ts";
@@ -76,8 +76,4 @@ export function answeredCall(parts: AnsweredCallParts): AnsweredCall {
     startedMs: parts.startedMs,
     durationMs: 1,
   };
-}
-
-export function bytePath(path: string): ByteString {
-  return byteStringOf(Buffer.from(path));
 }

@@ -1,6 +1,7 @@
 // Reads what launchers have replayed (docs/specs/replay.md), so that a replayed result counts as used and as a hit. UNTRUSTED: the log lies in
 // the user's own state folder; what is no line of it is skipped.
 import { randomUUID } from "node:crypto";
+import { constants } from "node:fs";
 import { type FileHandle, open, readdir, readFile, rename, rm, utimes } from "node:fs/promises";
 import { join } from "node:path";
 import type { ByteString } from "../../base/byte-string.ts";
@@ -156,13 +157,16 @@ export class HitLog {
 async function readFrom(path: string, offset: number): Promise<string> {
   let file: FileHandle | null = null;
   try {
-    file = await open(path);
-    const { size } = await file.stat();
+    file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+    const stat = await file.stat();
+    if (!stat.isFile()) return "";
+    const { size } = stat;
     const buffer = Buffer.alloc(Math.max(0, Math.min(size, LOG_BYTES_MAX) - offset));
     const { bytesRead } = await file.read(buffer, 0, buffer.length, offset);
     return buffer.toString("latin1", 0, bytesRead);
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "ENOENT") return "";
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === "ENOENT" || code === "ELOOP") return "";
     throw error;
   } finally {
     await file?.close();
