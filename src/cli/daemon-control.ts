@@ -16,6 +16,8 @@ import { PROTOCOL_VERSION } from "../wire/launcher/limits.ts";
 export type ControlRequest =
   | { readonly command: "status" }
   | { readonly command: "stop" }
+  /** Writes down what is known of calls, for who is about to read the history. */
+  | { readonly command: "flush" }
   | { readonly command: "stats"; readonly zero: boolean };
 
 const REPLY_WAIT_MS = 5_000;

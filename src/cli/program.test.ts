@@ -56,6 +56,7 @@ describe("command line", () => {
           { name: "microcode", status: "unknown", detail: "0x1", fix: null },
         ],
       ],
+      history: async () => null,
       inspectState: async () => {
         throw new Error("something unforeseen");
       },

@@ -11,11 +11,12 @@ import { parseIdentityName, parseTenantId, parseTrustDomain } from "../core/iden
 import type { ImageStore } from "../image/image-store.ts";
 import type { DebugMapFormat } from "./debug-map.ts";
 import type { DoctorCheck } from "./doctor.ts";
+import { addExplain, type HistoryHost } from "./explain-command.ts";
 import type { Inspection } from "./inspect.ts";
 import { exitCodeOf, json, type Output, printError, table } from "./output.ts";
 
 /** What the command line needs of the process that runs it. */
-export interface CliHost {
+export interface CliHost extends HistoryHost {
   readonly env: Environment;
   readonly uid: number;
   readonly output: Output;
@@ -73,6 +74,7 @@ function buildProgram(host: CliHost, setExitCode: (code: number) => void): Comma
     .action(() => output.out(`hpcc ${VERSION}\n`));
   addStats(program, host);
   addClean(program, host);
+  addExplain(program, host);
   addDaemon(program, host);
   addDoctor(program, host, setExitCode);
   addInspect(program, host);

@@ -44,6 +44,10 @@ process.exitCode = await runCli(process.argv.slice(2), {
     const { doctorChecks } = await import("./doctor-checks.ts");
     return doctorChecks(env, uid, workerFile);
   },
+  async history() {
+    const { openHistory } = await import("../daemon/history/history-reader.ts");
+    return openHistory(resolveDirectories(env, uid).state);
+  },
   async inspectState(folder, hash) {
     const { inspectState } = await import("../worker/inspection.ts");
     return inspectState(folder, hash);

@@ -98,4 +98,6 @@ export interface CallObserver {
   answered(call: AnsweredCall): void;
   /** Told, some time later, of calls that launchers answered alone; must not throw either. */
   replayed?(uses: readonly ReplayUse[]): void;
+  /** Writes down what it holds back, for somebody who is about to read it. */
+  flush?(): void;
 }

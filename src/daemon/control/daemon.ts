@@ -401,6 +401,9 @@ class Daemon {
           calls_active: this.#busy,
           resident_bytes: process.memoryUsage.rss(),
         };
+      case "flush":
+        for (const observer of this.#observers) observer.flush?.();
+        return { ok: true };
       case "stop":
         this.#ended.resolve("stopped");
         return { ok: true };
