@@ -10,6 +10,7 @@ import { printable, table } from "./output.ts";
 const GROUPS_SHOWN = 12;
 const CAUSES_SHOWN = 20;
 const WAY_SHOWN = 8;
+const COMPILER_FILES_SHOWN = 3;
 
 /** What a page of text is told by: where the person stands, and when. */
 export interface Reader {
@@ -22,10 +23,10 @@ export const OUTCOME_TEXTS: Readonly<Record<RecordedOutcome, string>> = {
   local_hit: "from the local store",
   remote_hit: "from a worker's cache",
   remote_joined: "joined to an equal compile",
-  local_compiled: "compiled here, and kept",
+  local_compiled: "compiled here, kept",
   remote_compiled: "compiled by a worker",
-  local: "compiled here, not kept",
-  host: "by the host's compiler, not kept",
+  local: "local, in the image",
+  host: "by the host's compiler",
   refused: "refused",
   cancelled: "given up",
 };
@@ -38,7 +39,7 @@ export function printFileExplanation({ call, compiled, causes }: FileExplanation
     lines.push(
       `  last compile ${ago(compiled.startedMs, reader)}, ${OUTCOME_TEXTS[compiled.outcome]}${duration(compiled)}`,
     );
-  lines.push("", "compiled because");
+  lines.push("", compiled.id === call.id ? "compiled because" : "last compiled because");
   for (const why of causes.slice(0, CAUSES_SHOWN)) {
     lines.push(`  ${causeText(why.cause, reader)}`);
     if (why.way !== null && why.way.length > 2) lines.push(`      ${wayText(why.way, reader)}`);
@@ -98,7 +99,7 @@ export function causeText(cause: Cause, reader: Reader, many = false): string {
     case "image":
       return `image changed: ${short(cause.before)} -> ${short(cause.now)}`;
     case "compiler":
-      return `compiler changed${cause.files.length === 0 ? "" : `: ${cause.files.map((file) => shown(file, reader)).join(", ")}`}`;
+      return compilerText(cause.files, reader);
     case "source-changed":
       return many ? "the source changed" : `${shown(cause.path, reader)} changed`;
     case "header-changed":
@@ -155,6 +156,13 @@ function flagText(change: WordChange): string {
     case "moved":
       return `flag moved: ${text(change.words)}`;
   }
+}
+
+function compilerText(files: readonly ByteString[], reader: Reader): string {
+  if (files.length === 0) return "compiler changed";
+  const names = files.slice(0, COMPILER_FILES_SHOWN).map((file) => shown(file, reader));
+  const more = files.length - names.length;
+  return `compiler changed: ${names.join(", ")}${more > 0 ? ` and ${more} of its files more` : ""}`;
 }
 
 function environmentText(name: string, before: ByteString | null, now: ByteString | null): string {

@@ -14,6 +14,8 @@ const CALLS_MAX = 200;
 const BUILD_CALLS_MAX = 100_000;
 /** Compiles of a build whose causes are sought; more would take too long to wait for. */
 const EXPLAINED_MAX = 20_000;
+/** Calls that are looked through for one that read a file. */
+const READERS_MAX = 1_000;
 /** For reading files on the way to headers; after that causes are told without it. */
 const CHAIN_MS_MAX = 2_000;
 const BUILD_CHAIN_MS_MAX = 60;
@@ -112,17 +114,20 @@ function realFolder(path: ByteString): ByteString {
 
 function unknownFile(history: CallHistory, file: string): HpccError {
   const end = normalPath(byteStringOfText(file));
-  const readers = lastBuild(history.newest(null, BUILD_CALLS_MAX))
-    .slice(-EXPLAINED_MAX)
+  const readers = history
+    .newest(null, READERS_MAX)
     .flatMap(({ id }) => history.call(id) ?? [])
     .filter(({ inputs }) => inputs.some(({ path }) => path.endsWith(end)));
   const [reader] = readers;
   if (reader?.source != null)
     return new HpccError("argument.invalid", `${file} is neither source nor output of a call that is known`, {
-      hint: `${readers.length} calls of the last build read such a file: ask about one of them, as in \`hpcc explain ${displayText(reader.source)}\`.`,
+      hint: `Calls read such a file: ask about one of them, as in \`hpcc explain ${displayText(reader.source)}\`.`,
     });
   const oldest = history.oldestMs();
-  const since = oldest === null ? "no call is known" : `calls are known since ${new Date(oldest).toISOString()}`;
+  const since =
+    oldest === null
+      ? "no call is known"
+      : `calls are known since ${new Date(oldest).toISOString()}; links are not known by their files`;
   return new HpccError("argument.invalid", `no call for ${file} is known`, {
     hint: `Name a source or an object that was compiled through hpcc; ${since}.`,
   });

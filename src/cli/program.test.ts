@@ -92,6 +92,8 @@ describe("command line", () => {
       assert.equal(code, 0);
       for (const word of [
         "stats",
+        "explain",
+        "clean",
         "daemon",
         "doctor",
         "inspect",
@@ -168,7 +170,11 @@ describe("command line", () => {
     assert.doesNotMatch(text.out, /own path/);
     assert.match(text.out, /sources on the wire +488\.3 KiB of 3\.8 MiB +8\.0 times smaller/);
     assert.doesNotMatch(text.out, /\u001b|hpcc doctor/);
-    assert.deepEqual(JSON.parse((await run("stats", "--json", "--zero")).out), stats);
+    assert.match(text.out, /^local store +0 B of 5\.0 GiB +0 results in 0 files$/m);
+    assert.deepEqual(JSON.parse((await run("stats", "--json", "--zero")).out), {
+      ...stats,
+      local_store: { bytes: 0, bytes_max: 5 * 1024 ** 3, results: 0, files: 0 },
+    });
     assert.deepEqual(asked, [
       { command: "stats", zero: false },
       { command: "stats", zero: true },

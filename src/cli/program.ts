@@ -14,6 +14,7 @@ import type { DoctorCheck } from "./doctor.ts";
 import { addExplain, type HistoryHost } from "./explain-command.ts";
 import type { Inspection } from "./inspect.ts";
 import { exitCodeOf, json, type Output, printError, table } from "./output.ts";
+import { addStats } from "./stats-command.ts";
 
 /** What the command line needs of the process that runs it. */
 export interface CliHost extends HistoryHost {
@@ -91,19 +92,6 @@ const directoriesOf = (host: CliHost) => resolveDirectories(host.env, host.uid);
 
 function collect(value: string, previous: string[] = []): string[] {
   return [...previous, value];
-}
-
-function addStats(program: Command, host: CliHost): void {
-  program
-    .command("stats")
-    .description("show what became of the calls")
-    .option("--json", "print JSON")
-    .option("--zero", "print, then start counting anew")
-    .action(async (options: { json?: true; zero?: true }) => {
-      const { printStats, stats } = await import("./stats.ts");
-      const counts = await stats(directoriesOf(host), options.zero === true);
-      host.output.out(options.json ? json(counts) : printStats(counts));
-    });
 }
 
 function addClean(program: Command, host: CliHost): void {

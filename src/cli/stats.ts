@@ -1,7 +1,8 @@
-// `hpcc stats`: what became of the calls, as the daemon counted them.
+// `hpcc stats`: what became of the calls, as the daemon counted them, and what lies in the local store.
 import type { Directories } from "../config/directories.ts";
 import { isTable } from "../config/value.ts";
 import { askDaemon, noDaemon } from "./daemon-control.ts";
+import { OUTCOME_TEXTS } from "./explain-print.ts";
 import { printable, table } from "./output.ts";
 
 /** The daemon's counts; the keys are those of its snapshot. */
@@ -14,32 +15,28 @@ export async function stats(directories: Directories, zero: boolean): Promise<St
   return counts;
 }
 
-const OUTCOMES = {
-  remote_hit: "from a worker's cache",
-  remote_compiled: "compiled by a worker",
-  remote_joined: "joined to an equal compile",
-  local_hit: "from the local store",
-  local_compiled: "compiled here, kept",
-  local: "local, in the image",
-  host: "by the host's compiler",
-  refused: "refused",
-  cancelled: "given up",
-} as const;
+/** What lies in the local store. */
+export interface StoreStats {
+  readonly bytes: number;
+  readonly bytes_max: number;
+  readonly results: number;
+  readonly files: number;
+}
+
+/** Of these calls a result was there already. */
+const HITS = ["replayed", "local_hit", "remote_hit"] as const;
+/** And of these it was made, to be there the next time. */
+const MISSES = ["local_compiled", "remote_compiled", "remote_joined"] as const;
 
 /** The counts for a person. UNTRUSTED: the daemon, which may be of another version. */
-export function printStats(counts: Stats): string {
-  const calls = number(counts["calls"]);
-  const outcomes = isTable(counts["outcomes"]) ? counts["outcomes"] : {};
-  const rows: string[][] = [["calls", String(calls)]];
-  for (const [name, label] of Object.entries(OUTCOMES)) {
-    const count = number(outcomes[name]);
-    if (count > 0) rows.push([`  ${label}`, String(count), percent(count, calls)]);
+export function printStats(counts: Stats, store: StoreStats | null = null): string {
+  const rows = [...outcomeRows(counts["outcomes"], number(counts["calls"]))];
+  if (store !== null) {
+    const room = `${size(store.bytes)} of ${size(store.bytes_max)}`;
+    rows.push(["local store", room, `${store.results} results in ${store.files} files`]);
   }
   const jobs = number(counts["jobs_sent"]);
-  rows.push(["jobs sent to workers", String(jobs)]);
-  const hits = number(outcomes["remote_hit"]);
-  const remote = hits + number(outcomes["remote_compiled"]) + number(outcomes["remote_joined"]);
-  if (remote > 0) rows.push(["hit rate", percent(hits, remote)]);
+  if (jobs > 0) rows.push(["jobs sent to workers", String(jobs)]);
   rows.push(...sourceRows(counts["sources"]));
   rows.push(...wireRow("sources", counts, "source_bytes", "source_wire_bytes"));
   rows.push(...wireRow("results", counts, "result_bytes", "result_wire_bytes"));
@@ -47,13 +44,27 @@ export function printStats(counts: Stats): string {
   if (compileMs > 0) rows.push(["time in guests' compilers", `${(compileMs / 1000).toFixed(2)} s`]);
   return [
     table(rows),
-    reasonTable("reasons for local compiles", counts["reasons"]),
+    reasonTable("not kept, by reason (`hpcc stats --why` tells more)", counts["reasons"]),
     reasonTable("launchers that fell back by themselves, since the last --zero", counts["launcher_fallbacks"]),
     advice(counts),
     headerAdvice(counts["headers_missing"]),
   ].join("");
 }
 
+/** Calls by what became of them, and how many of those that can be kept were there already. */
+export function outcomeRows(found: unknown, calls: number): string[][] {
+  const outcomes = isTable(found) ? found : {};
+  const rows: string[][] = [["calls", String(calls)]];
+  for (const [name, label] of Object.entries(OUTCOME_TEXTS)) {
+    const count = number(outcomes[name]);
+    if (count > 0) rows.push([`  ${label}`, String(count), percent(count, calls)]);
+  }
+  const sum = (names: readonly string[]) => names.reduce((total, name) => total + number(outcomes[name]), 0);
+  const [hits, misses] = [sum(HITS), sum(MISSES)];
+  if (hits + misses > 0)
+    rows.push(["hit rate", percent(hits, hits + misses), `${hits} of ${hits + misses} that can be kept`]);
+  return rows;
+}
 /** Reasons that are a fault of hpcc's surroundings, not of the call. */
 const FAULTS = ["remote_unavailable", "remote_failed", "internal_error", "image_unusable", "no_image"] as const;
 

@@ -91,12 +91,12 @@ test("several causes are all told, the most telling first", () => {
   assert.deepEqual(
     kinds({
       ...inputs(file("/p/a.c", "new"), file("/p/b.h", "new"), CONFIG, file("/p/new.h", "n")),
-      compiler: { identity: digest("13"), image: null, files: [] },
+      compiler: { identity: digest("13"), image: null, files: [file("/usr/bin/clang", "1")] },
       words: ["-c", "-O3"].map(ascii),
       cwd: ascii("/q"),
     }),
     [
-      "compiler /usr/bin/gcc,/usr/lib/cc1",
+      "compiler /usr/bin/clang,/usr/bin/gcc,/usr/lib/cc1",
       "source-changed /p/a.c",
       "header-changed /p/b.h",
       "flag changed -O3",
@@ -104,8 +104,11 @@ test("several causes are all told, the most telling first", () => {
       "also-read /p/new.h",
     ],
   );
-  assert.deepEqual(kinds({ outcome: "local", reason: "remote_unavailable", words: ["-c"].map(ascii) }), [
+  const local = { outcome: "local", reason: "remote_unavailable" } as const;
+  const changed = inputs(SOURCE, B, file("/p/config.h", "new"));
+  assert.deepEqual(kinds({ ...local, ...changed, words: ["-c"].map(ascii) }), [
     "uncacheable remote_unavailable",
+    "header-changed /p/config.h",
     "flag removed -O2",
   ]);
 });

@@ -61,8 +61,8 @@ export function causesOf(call: RecordedCall, { before, kept }: EarlierCalls): re
     return causes;
   }
   const changes = changesBetween(before, call);
-  if (call.reason !== null) return [...causes, ...changes];
   const files = fileChanges(before, call);
+  if (call.reason !== null) return [...causes, ...changesByRank(changes, files)];
   const same = changes.length + files.telling.length + files.following.length === 0;
   if (kept !== null && !(same && kept.id === before.id)) causes.push(evicted(call, kept));
   causes.push(...changesByRank(changes, files));
@@ -119,7 +119,9 @@ function compilerCauses(before: RecordedCompiler | null, now: RecordedCompiler |
 function changedPaths(before: readonly RecordedFile[], now: readonly RecordedFile[]): ByteString[] {
   const was = new Map(before.map(({ path, digest }) => [path, digest]));
   const is = new Map(now.map(({ path, digest }) => [path, digest]));
-  return [...new Set([...was.keys(), ...is.keys()])].filter((path) => was.get(path) !== is.get(path));
+  const changed = [...was.keys(), ...is.keys()].filter((path) => was.get(path) !== is.get(path));
+  // What is there now says more than what is no longer there.
+  return [...new Set(changed)].toSorted((a, b) => Number(is.has(b)) - Number(is.has(a)));
 }
 
 interface FileChanges {

@@ -149,6 +149,7 @@ class Daemon {
   readonly #textBytes = new Semaphore(TEXT_BYTES_AT_ONCE_MAX);
   readonly #mountNamespace = statSync("/proc/self/ns/mnt", { bigint: true });
   readonly #startedMs: number;
+  #countedSinceMs: number;
   readonly #ended = Promise.withResolvers<"stopped" | "idle">();
   #busy = 0;
   #idleTimer: { cancel(): void } | null = null;
@@ -162,6 +163,7 @@ class Daemon {
     this.#slots = new Semaphore(options.config.jobsMax);
     this.#headers = new HeaderHints({ logger });
     this.#startedMs = options.clock.wallMs();
+    this.#countedSinceMs = this.#startedMs;
     this.#namespaces = new NamespaceKeeper({ logger });
     this.#projects = new ProjectRegistry({
       directories,
@@ -384,11 +386,13 @@ class Daemon {
         await this.#local?.replays?.refresh();
         const stats = {
           ...this.#counts.snapshot(),
+          since_ms: this.#countedSinceMs,
           launcher_fallbacks: this.#launcherFallbacks(),
           headers_missing: this.#headers.list(),
         };
         if ((request as { zero?: unknown }).zero === true) {
           this.#counts.zero();
+          this.#countedSinceMs = this.#options.clock.wallMs();
           rmSync(this.#fallbackLog, { force: true });
         }
         return stats;

@@ -142,7 +142,13 @@ class HistoryReader implements CallHistory {
   }
 
   #callOf(row: Row): RecordedCall {
-    const sourceFile = row["source_file"] === null ? [] : [this.#file(number(row, "source_file"))];
+    const source = row["source_file"];
+    const [inputs, absent] = [number(row, "inputs"), number(row, "absent")];
+    const inputsOf = once(() => {
+      const files = this.#fileList(inputs);
+      return typeof source === "number" ? [this.#file(source), ...files] : files;
+    });
+    const absentOf = once(() => this.#list(absent).map((item) => this.#path(item)));
     const digest = row["call_digest"];
     return {
       id: number(row, "id"),
@@ -157,8 +163,13 @@ class HistoryReader implements CallHistory {
       words: this.#words(number(row, "words")),
       environment: this.#environment(number(row, "environment")),
       callDigest: digest instanceof Uint8Array ? digestOfBytes(digest) : null,
-      inputs: [...sourceFile, ...this.#fileList(number(row, "inputs"))],
-      absent: this.#list(number(row, "absent")).map((item) => this.#path(item)),
+      // Decoded when they are asked for, which is seldom for most calls of a build.
+      get inputs() {
+        return inputsOf();
+      },
+      get absent() {
+        return absentOf();
+      },
       configuration: this.#fileList(number(row, "configuration")),
       kept: row["kept"] === 1,
       startedMs: number(row, "started_ms"),
@@ -230,6 +241,14 @@ class HistoryReader implements CallHistory {
       return bytes;
     });
   }
+}
+
+function once<T>(make: () => T): () => T {
+  let made: { readonly value: T } | null = null;
+  return () => {
+    made ??= { value: make() };
+    return made.value;
+  };
 }
 
 function remembered<T>(known: Map<number, T>, key: number, make: () => T): T {
