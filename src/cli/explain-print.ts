@@ -186,6 +186,7 @@ function text(words: ByteString): string {
 
 /** A path as the person would name it from where they are. */
 function shown(path: ByteString, { cwd }: Reader): string {
+  if (path === cwd) return ".";
   const below = cwd === "/" ? "/" : `${cwd}/`;
   return text((path.startsWith(below) ? path.slice(below.length) : path) as ByteString);
 }

@@ -164,7 +164,7 @@ describe("command line", () => {
     const text = await run("stats");
     assert.match(text.out, /^calls +4$/m);
     assert.match(text.out, /from a worker's cache +3 +75\.0 %/);
-    assert.match(text.out, /hit rate +100\.0 %/);
+    assert.match(text.out, /hit rate +3 of 3 +100\.0 %/);
     assert.match(text.out, /^calls sent as files +2$/m);
     assert.match(text.out, /^calls sent as preprocessed text +1$/m);
     assert.doesNotMatch(text.out, /own path/);

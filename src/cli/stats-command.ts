@@ -2,7 +2,7 @@
 import type { Command } from "commander";
 import { resolveDirectories } from "../config/directories.ts";
 import { type HistoryHost, openHistory } from "./explain-command.ts";
-import { json, table } from "./output.ts";
+import { json, printable } from "./output.ts";
 import type { StoreStats } from "./stats.ts";
 
 interface StatsFlags {
@@ -61,9 +61,9 @@ async function ofHistory(host: HistoryHost, { why, project, json: asJson }: Stat
     const of = root === null ? null : projectStats(history, root);
     const reasons = why ? whyReasons(history.reasons(root, sinceMs)) : null;
     if (asJson) return json({ ...of, ...(reasons === null ? {} : { why: reasons }) });
-    const { outcomeRows } = await import("./stats.ts");
-    const counts = of === null ? "" : table([["project", of.project], ...outcomeRows(of.outcomes, of.calls)]);
-    return counts + (reasons === null ? "" : printWhy(reasons));
+    const { outcomeTable } = await import("./stats.ts");
+    const counts = of === null ? "" : `project ${printable(of.project)}\n${outcomeTable(of.outcomes, of.calls)}`;
+    return [counts, reasons === null ? "" : printWhy(reasons, process.cwd())].filter((part) => part !== "").join("\n");
   } finally {
     history.close();
   }

@@ -61,14 +61,16 @@ export function whyReasons(reasons: readonly ReasonCount[]): WhyReason[] {
 
 const EXAMPLE_MAX = 160;
 
-export function printWhy(reasons: readonly WhyReason[]): string {
+/** `folder`: where the person stands, with links resolved. */
+export function printWhy(reasons: readonly WhyReason[], folder: string): string {
   if (reasons.length === 0) return "every call was kept or came from what was kept\n";
   const lines = ["calls whose results were not kept"];
   for (const { reason, calls, meaning, advice, examples } of reasons) {
     lines.push(`  ${printable(reason)}: ${calls}`);
     if (meaning !== null) lines.push(`      ${meaning}`);
     for (const { source, detail } of examples) {
-      const example = [source, detail].flatMap((value) => (value === null ? [] : [printable(value)])).join(": ");
+      const name = source?.startsWith(`${folder}/`) ? source.slice(folder.length + 1) : source;
+      const example = [name, detail].flatMap((value) => (value === null ? [] : [printable(value)])).join(": ");
       if (example !== "") lines.push(`      such as ${example.slice(0, EXAMPLE_MAX)}`);
     }
     if (advice !== null) lines.push(`      -> ${advice}`);

@@ -30,7 +30,7 @@ const MISSES = ["local_compiled", "remote_compiled", "remote_joined"] as const;
 
 /** The counts for a person. UNTRUSTED: the daemon, which may be of another version. */
 export function printStats(counts: Stats, store: StoreStats | null = null): string {
-  const rows = [...outcomeRows(counts["outcomes"], number(counts["calls"]))];
+  const rows: string[][] = [];
   if (store !== null) {
     const room = `${size(store.bytes)} of ${size(store.bytes_max)}`;
     rows.push(["local store", room, `${store.results} results in ${store.files} files`]);
@@ -43,7 +43,8 @@ export function printStats(counts: Stats, store: StoreStats | null = null): stri
   const compileMs = number(counts["compile_us"]) / 1000;
   if (compileMs > 0) rows.push(["time in guests' compilers", `${(compileMs / 1000).toFixed(2)} s`]);
   return [
-    table(rows),
+    outcomeTable(counts["outcomes"], number(counts["calls"])),
+    rows.length > 0 ? `\n${table(rows)}` : "",
     reasonTable("not kept, by reason (`hpcc stats --why` tells more)", counts["reasons"]),
     reasonTable("launchers that fell back by themselves, since the last --zero", counts["launcher_fallbacks"]),
     advice(counts),
@@ -52,19 +53,20 @@ export function printStats(counts: Stats, store: StoreStats | null = null): stri
 }
 
 /** Calls by what became of them, and how many of those that can be kept were there already. */
-export function outcomeRows(found: unknown, calls: number): string[][] {
+export function outcomeTable(found: unknown, calls: number): string {
   const outcomes = isTable(found) ? found : {};
-  const rows: string[][] = [["calls", String(calls)]];
+  const rows: [string, string, string][] = [["calls", String(calls), ""]];
   for (const [name, label] of Object.entries(OUTCOME_TEXTS)) {
     const count = number(outcomes[name]);
     if (count > 0) rows.push([`  ${label}`, String(count), percent(count, calls)]);
   }
   const sum = (names: readonly string[]) => names.reduce((total, name) => total + number(outcomes[name]), 0);
   const [hits, misses] = [sum(HITS), sum(MISSES)];
-  if (hits + misses > 0)
-    rows.push(["hit rate", percent(hits, hits + misses), `${hits} of ${hits + misses} that can be kept`]);
-  return rows;
+  if (hits + misses > 0) rows.push(["hit rate", `${hits} of ${hits + misses}`, percent(hits, hits + misses)]);
+  const width = (column: 1 | 2) => Math.max(...rows.map((row) => row[column].length));
+  return table(rows.map(([label, count, share]) => [label, count.padStart(width(1)), share.padStart(width(2))]));
 }
+
 /** Reasons that are a fault of hpcc's surroundings, not of the call. */
 const FAULTS = ["remote_unavailable", "remote_failed", "internal_error", "image_unusable", "no_image"] as const;
 
