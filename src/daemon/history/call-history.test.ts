@@ -61,7 +61,8 @@ describe("the history of calls", () => {
     );
     recording.answered(answered);
     recording.close();
-    const [call, ...more] = read((history) => history.callsOf(ascii("/p/b.o"), 10));
+    // Some of it is decoded when it is asked for.
+    const [call, ...more] = read((history) => history.callsOf(ascii("/p/b.o"), 10).map((found) => ({ ...found })));
     assert.equal(more.length, 0);
     assert.ok(call);
     assert.deepEqual(
@@ -144,6 +145,42 @@ describe("the history of calls", () => {
       assert.equal(before("/s/a.o"), null);
       assert.equal(history.keptBefore(history.callsOf(ascii("/r/a.o"), 1)[0]!)?.output, "/q/a.o");
       assert.equal(history.keptBefore(history.callsOf(ascii("/q/a.o"), 1)[0]!), null);
+    });
+  });
+
+  test("replays are calls like the one whose result they gave, at their own time", () => {
+    const recording = recorder();
+    const at = (seconds: number) => ({ startedMs: 1_700_000_000_000 + seconds * 1_000 });
+    recording.answered(answeredCall({ words: ["-O1"] }, at(0)));
+    recording.answered(answeredCall({ words: ["-O2"] }, at(20)));
+    // Told late, and of a call that nobody knows.
+    const replay = { count: 3, lastMs: at(10).startedMs, totalUs: 4_500 };
+    recording.replayed([
+      { ...replay, output: ascii("/p/a.o") },
+      { ...replay, output: ascii("/p/unknown.o") },
+    ]);
+    recording.close();
+    read((history) => {
+      const calls = history.callsOf(ascii("/p/a.c"), 10);
+      assert.deepEqual(
+        calls.map(({ outcome, words, startedMs, durationMs }) => [
+          outcome,
+          words[0],
+          startedMs - at(0).startedMs,
+          durationMs,
+        ]),
+        [
+          ["local_compiled", "-O2", 20_000, 40],
+          ["replayed", "-O1", 10_000, 2],
+          ["local_compiled", "-O1", 0, 40],
+        ],
+      );
+      assert.deepEqual(Object.fromEntries(history.outcomes(null)), { local_compiled: 2, replayed: 3 });
+      assert.deepEqual(
+        history.newest(null, 10).map(({ outcome }) => outcome),
+        ["local_compiled", "replayed", "local_compiled"],
+      );
+      assert.equal(history.callBefore(calls[0]!)?.words[0], "-O1");
     });
   });
 

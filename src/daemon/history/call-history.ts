@@ -4,7 +4,7 @@ import type { Clock, Timer } from "../../base/clock.ts";
 import type { Logger } from "../../base/log.ts";
 import type { AnsweredCall, CallObserver } from "../call/answered-call.ts";
 import { databaseFault, HistoryDatabase, setAside } from "./history-database.ts";
-import { type HistoryLimits, HistoryWriter } from "./history-writer.ts";
+import { type HistoryLimits, HistoryWriter, type ReplayedCalls } from "./history-writer.ts";
 
 export interface CallHistoryOptions {
   /** The state folder; the database is made in it with the first call. */
@@ -24,6 +24,7 @@ const SLICE_MS = 4;
 const WAITING_MAX = 5_000;
 /** How often a flush finds another daemon writing before it gives up. */
 const FLUSH_TRIES = 50;
+const REPLAYS_AT_ONCE = 100;
 const BUSY_PAUSE_MS = 250;
 /** After a disk that is full, or a folder that cannot be written. */
 const FAULT_PAUSE_MS = 60_000;
@@ -32,6 +33,7 @@ export class CallHistoryRecorder implements CallObserver {
   readonly #options: CallHistoryOptions;
   readonly #limits: HistoryLimits;
   #waiting: AnsweredCall[] = [];
+  #replays: ReplayedCalls[] = [];
   #timer: Timer | null = null;
   #open: { readonly database: HistoryDatabase; readonly writer: HistoryWriter } | null = null;
   #brokenUntilMs = Number.NEGATIVE_INFINITY;
@@ -48,6 +50,13 @@ export class CallHistoryRecorder implements CallObserver {
     if (this.#waiting.length > 0) this.#schedule(BATCH_MS);
   }
 
+  /** Calls that launchers answered alone, told some time later; they are written after the calls that they repeat. */
+  replayed(replays: readonly ReplayedCalls[]): void {
+    if (this.#isBroken()) return;
+    this.#replays.push(...replays.slice(0, WAITING_MAX - this.#replays.length));
+    if (this.#replays.length > 0) this.#schedule(BATCH_MS);
+  }
+
   /** Calls that were not kept, since too many waited or the disk took none. */
   get lost(): number {
     return this.#lost;
@@ -55,7 +64,7 @@ export class CallHistoryRecorder implements CallObserver {
 
   /** Writes all that waits, for somebody who is about to read. */
   flush(): void {
-    for (let tries = 0; this.#waiting.length > 0 && tries < FLUSH_TRIES; ) if (!this.#slice()) tries += 1;
+    for (let tries = 0; this.#waits() && tries < FLUSH_TRIES; ) if (!this.#slice()) tries += 1;
   }
 
   close(): void {
@@ -74,7 +83,7 @@ export class CallHistoryRecorder implements CallObserver {
       this.#timer = null;
       const goesOn = this.#slice();
       if (goesOn) this.#schedule(0);
-      else if (this.#waiting.length > 0) this.#schedule(BUSY_PAUSE_MS);
+      else if (this.#waits()) this.#schedule(BUSY_PAUSE_MS);
     });
   }
 
@@ -83,7 +92,7 @@ export class CallHistoryRecorder implements CallObserver {
     try {
       const { writer } = this.#opened();
       if (writer.dropOldest()) return true;
-      if (this.#waiting.length === 0) return false;
+      if (this.#waiting.length === 0) return this.#writeReplays(writer);
       const endMs = performance.now() + SLICE_MS;
       const written = writer.write(this.#waiting, () => performance.now() >= endMs);
       this.#waiting.splice(0, written);
@@ -91,6 +100,17 @@ export class CallHistoryRecorder implements CallObserver {
     } catch (error) {
       return this.#failed(error);
     }
+  }
+
+  #waits(): boolean {
+    return this.#waiting.length + this.#replays.length > 0;
+  }
+
+  #writeReplays(writer: HistoryWriter): boolean {
+    if (this.#replays.length === 0) return false;
+    writer.writeReplays(this.#replays.slice(0, REPLAYS_AT_ONCE));
+    this.#replays.splice(0, REPLAYS_AT_ONCE);
+    return true;
   }
 
   #opened(): { readonly database: HistoryDatabase; readonly writer: HistoryWriter } {
@@ -112,11 +132,12 @@ export class CallHistoryRecorder implements CallObserver {
     this.#release();
     if (fault === "damaged" && isOwn) {
       this.#options.logger.warn("history.set_aside", { message });
-      if (this.#putAside()) return this.#waiting.length > 0;
+      if (this.#putAside()) return this.#waits();
     }
     this.#options.logger.warn("history.failed", { message, calls: this.#waiting.length });
     this.#lost += this.#waiting.length;
     this.#waiting = [];
+    this.#replays = [];
     this.#brokenUntilMs = this.#options.clock.monotonicMs() + FAULT_PAUSE_MS;
     return false;
   }

@@ -10,7 +10,8 @@ const SCHEMA_VERSION = 1;
 
 /**
  * Calls belong to generations, the oldest of which are dropped whole. An item is anything that many calls share, stored once a generation: a path,
- * a file with its digest, a list of either, a command line. Calls name items by their numbers.
+ * a file with its digest, a list of either, a command line. Calls name items by their numbers. A row is one call, or for replays as many as
+ * `calls` says.
  */
 const SCHEMA = `
 CREATE TABLE generation (id INTEGER PRIMARY KEY, calls INTEGER NOT NULL, bytes INTEGER NOT NULL) STRICT;
@@ -21,6 +22,7 @@ CREATE UNIQUE INDEX item_by_digest ON item (generation, digest);
 CREATE TABLE call (
   id INTEGER PRIMARY KEY AUTOINCREMENT, generation INTEGER NOT NULL,
   started_ms INTEGER NOT NULL, duration_ms INTEGER NOT NULL, outcome INTEGER NOT NULL, kept INTEGER NOT NULL,
+  calls INTEGER NOT NULL,
   reason TEXT, detail BLOB, output_key BLOB, source_key BLOB, project_key BLOB, content_key BLOB, call_digest BLOB,
   project INTEGER, source INTEGER, output INTEGER, source_file INTEGER,
   cwd INTEGER NOT NULL, words INTEGER NOT NULL, environment INTEGER NOT NULL, compiler INTEGER,
@@ -30,6 +32,7 @@ CREATE INDEX call_by_output ON call (output_key, id);
 CREATE INDEX call_by_source ON call (source_key, id);
 CREATE INDEX call_by_content ON call (content_key, id);
 CREATE INDEX call_by_generation ON call (generation);
+CREATE INDEX call_by_time ON call (started_ms);
 PRAGMA user_version = ${SCHEMA_VERSION};
 `;
 

@@ -47,7 +47,7 @@ class HistoryReader implements CallHistory {
       `SELECT * FROM call WHERE id IN (
         SELECT id FROM (SELECT id FROM call WHERE output_key = ? ORDER BY id DESC LIMIT ?)
         UNION SELECT id FROM (SELECT id FROM call WHERE source_key = ? ORDER BY id DESC LIMIT ?)
-      ) ORDER BY id DESC LIMIT ?`,
+      ) ORDER BY started_ms DESC, id DESC LIMIT ?`,
       [key, callsMax, key, callsMax, callsMax],
     );
   }
@@ -82,7 +82,7 @@ class HistoryReader implements CallHistory {
   newest(project: ByteString | null, rowsMax: number): readonly CallRow[] {
     const rows = this.#rows(
       `SELECT id, outcome, hex(output_key) AS output_key, started_ms, duration_ms FROM call
-        WHERE ?1 IS NULL OR project_key = ?1 ORDER BY id DESC LIMIT ?2`,
+        WHERE ?1 IS NULL OR project_key = ?1 ORDER BY started_ms DESC, id DESC LIMIT ?2`,
       [projectKey(project), rowsMax],
     );
     return rows.map((row) => ({
@@ -95,7 +95,7 @@ class HistoryReader implements CallHistory {
   }
 
   outcomes(project: ByteString | null): ReadonlyMap<RecordedOutcome, number> {
-    const sql = "SELECT outcome, count(*) AS calls FROM call WHERE ?1 IS NULL OR project_key = ?1 GROUP BY outcome";
+    const sql = "SELECT outcome, sum(calls) AS calls FROM call WHERE ?1 IS NULL OR project_key = ?1 GROUP BY outcome";
     return new Map(this.#rows(sql, [projectKey(project)]).map((row) => [outcomeOf(row), number(row, "calls")]));
   }
 
@@ -134,7 +134,6 @@ class HistoryReader implements CallHistory {
     return readingFrom(this.#database.path, () => this.#database.prepare(sql).all(...(values as [])) as Row[]);
   }
 
-  /** In one look at the database, so that what a call names cannot be dropped meanwhile. */
   #calls(sql: string, values: readonly unknown[]): RecordedCall[] {
     return readingFrom(this.#database.path, () =>
       this.#database.transaction("DEFERRED", () => this.#rows(sql, values).map((row) => this.#callOf(row))),

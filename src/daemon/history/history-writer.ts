@@ -26,9 +26,25 @@ const NUMBERS_MAX = 20_000;
 const NAMES_MAX = 100_000;
 const TEXT_BYTES_MAX = 256 * 1024;
 
-const INSERT_CALL = `INSERT INTO call (generation, started_ms, duration_ms, outcome, kept, reason, detail, output_key,
-  source_key, project_key, content_key, call_digest, project, source, output, source_file, cwd, words, environment,
-  compiler, inputs, absent, configuration) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)`;
+/** What a replay has in common with the call whose result it gave. */
+const SHARED_COLUMNS = `kept, reason, detail, output_key, source_key, project_key, content_key, call_digest, project,
+  source, output, source_file, cwd, words, environment, compiler, inputs, absent, configuration`;
+const INSERT_CALL = `INSERT INTO call (generation, started_ms, duration_ms, outcome, calls, ${SHARED_COLUMNS})
+  VALUES (?,?,?,?,1,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)`;
+/** It belongs to that call's generation, whose items it names. */
+const INSERT_REPLAY = `INSERT INTO call (generation, started_ms, duration_ms, outcome, calls, ${SHARED_COLUMNS})
+  SELECT generation, ?, ?, ?, ?, ${SHARED_COLUMNS} FROM call
+    WHERE output_key = ? AND kept = 1 AND started_ms <= ? ORDER BY id DESC LIMIT 1`;
+
+/** Calls of one output that launchers answered alone. */
+export interface ReplayedCalls {
+  readonly output: ByteString;
+  readonly count: number;
+  /** When the last of them was, in milliseconds since 1970. */
+  readonly lastMs: number;
+  /** Of all of them. */
+  readonly totalUs: number;
+}
 
 export class HistoryWriter {
   readonly #database: HistoryDatabase;
@@ -63,6 +79,24 @@ export class HistoryWriter {
       throw error;
     }
     return written;
+  }
+
+  /** Writes replays as calls with what is known of the call that they repeat; those of calls that are not known are left out. */
+  writeReplays(replays: readonly ReplayedCalls[]): void {
+    this.#database.transaction("IMMEDIATE", () => {
+      for (const { output, count, lastMs, totalUs } of replays) {
+        const durationMs = Math.round(totalUs / 1000 / Math.max(1, count));
+        const outcome = RECORDED_OUTCOMES.numberOf("replayed");
+        const values = [Math.round(lastMs), durationMs, outcome, count, pathKey(output), Math.round(lastMs)];
+        const { changes } = this.#database.prepare(INSERT_REPLAY).run(...values);
+        if (Number(changes) > 0)
+          this.#database
+            .prepare(
+              "UPDATE generation SET calls = calls + 1, bytes = bytes + ? WHERE id = (SELECT generation FROM call ORDER BY id DESC LIMIT 1)",
+            )
+            .run(CALL_BYTES);
+      }
+    });
   }
 
   /** Drops some rows of the oldest generation if a limit is reached; whether there may be more to drop. */
