@@ -11,6 +11,7 @@ import { parseIdentityName, parseTenantId, parseTrustDomain } from "../core/iden
 import type { ImageStore } from "../image/image-store.ts";
 import type { DebugMapFormat } from "./debug-map.ts";
 import type { DoctorCheck } from "./doctor.ts";
+import { addEase } from "./ease-commands.ts";
 import { addExplain, type HistoryHost } from "./explain-command.ts";
 import type { Inspection } from "./inspect.ts";
 import { exitCodeOf, json, type Output, printError, table } from "./output.ts";
@@ -76,6 +77,7 @@ function buildProgram(host: CliHost, setExitCode: (code: number) => void): Comma
   addStats(program, host);
   addClean(program, host);
   addExplain(program, host);
+  addEase(program, host);
   addDaemon(program, host);
   addDoctor(program, host, setExitCode);
   addInspect(program, host);
