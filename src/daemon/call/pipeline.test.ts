@@ -31,6 +31,7 @@ function partsOf({ caches }: HostProject, worker: RemoteWorkers | null = null): 
     logger: SILENT_LOGGER,
     observers: [],
     store: null,
+    local: null,
   };
 }
 

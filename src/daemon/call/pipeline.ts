@@ -14,6 +14,7 @@ import type { CallAnswer, LauncherCall } from "../control/launcher-connection.ts
 import type { InputCaches } from "../files-form/gather-inputs.ts";
 import { prepareFiles } from "../files-form/prepare-files.ts";
 import type { HeaderHints } from "../inputs/header-hints.ts";
+import type { LocalUse } from "../local-use/local-use.ts";
 import type { ImageCompiler, Project, ProjectPlace } from "../project.ts";
 import { isWorkersWord, type RemoteWorkers } from "../remote/remote-job.ts";
 import { prepareText } from "../text-form/prepare-text.ts";
@@ -56,6 +57,8 @@ export interface PipelineParts extends InputCaches {
   readonly observers: readonly CallObserver[];
   /** Keeps workers' results for observers; null when none are kept. */
   readonly store: LocalStore | null;
+  /** Answers calls where no worker is configured; null when nothing is kept. */
+  readonly local: Pick<LocalUse, "answerInImage"> | null;
 }
 
 interface Running {
@@ -81,13 +84,14 @@ export async function answerCompileCall(
     record.end({ outcome: "cancelled", reason: null, detail: null }, clock.monotonicMs());
     throw new HpccError("job.cancelled", "the launcher left");
   }
-  record.tier = end.kind === "answer" ? "worker" : "local";
+  const isLocal = end.kind === "bypass" || end.end.outcome.startsWith("local");
+  record.tier = isLocal ? "local" : "worker";
   const answered =
     end.kind === "answer"
       ? end
       : await answerLocally(call, end, { project, compiler, paths: await localPaths(running, end) });
   record.end(answered.end, clock.monotonicMs());
-  if (parts.observers.length > 0) await tell(call, { project, record, parts, answered, kept: end.kind === "answer" });
+  if (parts.observers.length > 0) await tell(call, { project, record, parts, answered, kept: !isLocal });
   return answered.answer;
 }
 
@@ -106,7 +110,7 @@ async function tell({ message }: LauncherCall, { project, record, parts, answere
   const durationMs = clock.monotonicMs() - record.startedMs;
   try {
     const isKept = kept && store !== null && answered.answer.type === "outputs" && record.known.inputs !== undefined;
-    const result = isKept ? await keptAnswer(answered.answer, store) : null;
+    const result = isKept ? await keptAnswer(answered.answer, store) : (record.known.result ?? null);
     const time = { message, project: project.root, startedMs: clock.wallMs() - durationMs, durationMs };
     const described = describedCall(time, {
       compiler: imageCompiler(project.imageDigest),
@@ -147,6 +151,8 @@ async function remoteEnd(running: Running): Promise<Answered | Bypass> {
   if (parsed.value.length === 1) running.record.known = askedFor(call.message, parsed.value[0]!);
   if (project.config.sourceForm === "text" && running.record.paths === "own")
     return bypass("unsupported_compiler_option", ascii("-ffile-prefix-map="));
+  if (parts.worker === null && parts.local !== null && project.config.fallback !== "none")
+    return locally(running, parts.local);
   if (parts.worker === null || !(await parts.worker.available(call.signal))) return bypass("remote_unavailable");
   const release = await parts.slots.take(call.signal);
   try {
@@ -154,6 +160,19 @@ async function remoteEnd(running: Running): Promise<Answered | Bypass> {
   } finally {
     release();
   }
+}
+
+/** Out of the local store, or into it. */
+async function locally(
+  { call, project, compiler, record }: Running,
+  local: Pick<LocalUse, "answerInImage">,
+): Promise<Answered | Bypass> {
+  const paths = record.paths ?? project.config.paths;
+  const end = await local.answerInImage(call, { project, compiler, paths });
+  Object.assign(record.known, end.known);
+  if (end.kind === "bypass") return end;
+  const { outcome, reason, detail } = end.known;
+  return { kind: "answer", answer: end.answer, end: { outcome, reason, detail } };
 }
 
 /** Compiles each source; several answers become one, unless one of them is no success: then the local compiler has the last word. */

@@ -317,6 +317,7 @@ class Daemon {
       logger,
       observers: this.#observers,
       store: this.#local?.store ?? null,
+      local: this.#local?.use ?? null,
     };
   }
 

@@ -4,6 +4,7 @@ import { readFile } from "node:fs/promises";
 import { ascii, type ByteString, byteStringOf, bytesOf } from "../../base/byte-string.ts";
 import type { DependencyRequest, GnuInvocation } from "../../core/compile/grammar/invocation.ts";
 import { readDependencies } from "../../core/compile/view/dependency-file.ts";
+import type { RunMessage } from "../../wire/launcher/messages.ts";
 import { bypass, next, type Stage } from "../call/stage.ts";
 import type { LauncherCall } from "../control/launcher-connection.ts";
 
@@ -11,6 +12,16 @@ export interface CompiledInPlace {
   readonly exitCode: number;
   readonly stdout: Uint8Array;
   readonly stderr: Uint8Array;
+}
+
+/** The caller's command as it is run. */
+export type Command = Pick<RunMessage, "program" | "argv" | "environment" | "namespace">;
+
+interface Compile {
+  readonly invocation: GnuInvocation;
+  /** An empty folder of the call's own. */
+  readonly folder: ByteString;
+  readonly command: Command;
 }
 
 const LIST_BYTES_MAX = 16 * 1024 * 1024;
@@ -34,19 +45,18 @@ function ownList(folder: ByteString): ByteString {
 /** Compiles; null when the compiler did not end by itself, so that nothing can be told of it. */
 export async function compileInPlace(
   call: LauncherCall,
-  invocation: GnuInvocation,
-  folder: ByteString,
+  { invocation, folder, command }: Compile,
 ): Promise<CompiledInPlace | null> {
-  const { argv, environment, cwd, hostCompiler } = call.message;
+  const { program, argv, environment, namespace } = command;
   const asks = lists(invocation) && invocation.dependencies === null;
   const added = asks ? [ascii("-MD"), ascii("-MF"), ownList(folder), ascii("-MT"), LISTED] : [];
   const words = { stdout: `${folder}/stdout` as ByteString, stderr: `${folder}/stderr` as ByteString };
   const { outcome } = await call.run({
-    program: hostCompiler!,
+    program,
     argv: [argv[0]!, ...added, ...argv.slice(1)],
     environment,
-    cwd,
-    namespace: null,
+    cwd: call.message.cwd,
+    namespace,
     stdin: "inherit",
     stdout: { kind: "file", path: words.stdout },
     stderr: { kind: "file", path: words.stderr },

@@ -64,7 +64,7 @@ function found({
         listsAll,
         folders: searchPath(parsed.invocation, new Map(), []),
         ownFolders: [],
-        seen: new SeenNames(new FolderNamesCache(SYSTEM_CLOCK), byteStringOfText(root)),
+        seen: new SeenNames(new FolderNamesCache(SYSTEM_CLOCK), { cwd: byteStringOfText(root), foreign: null }),
         startedMs,
         datesAreKnown: false,
       },

@@ -117,8 +117,13 @@ class Finding {
   run(): Stage<FoundInputs> {
     const refused = this.#listed() ?? this.#named() ?? this.#followed() ?? this.#forbidden() ?? this.#precompiled();
     if (refused !== null) return refused;
-    const absent = [...this.#absent].map(([folder, names]) => ({ folder, names: [...names].sort() }));
-    return next({ inputs: [...this.#inputs.values()], absent });
+    // What is an image's never changes.
+    const { seen } = this.#question;
+    const inputs = [...this.#inputs.values()].filter(({ path }) => !seen.isForeign(path));
+    const absent = [...this.#absent].flatMap(([folder, names]) =>
+      seen.isForeign(folder) ? [] : [{ folder, names: [...names].sort() }],
+    );
+    return next({ inputs, absent });
   }
 
   #listed(): Bypass | null {
@@ -156,7 +161,7 @@ class Finding {
   #take(path: ByteString, { text, unlisted }: { readonly text: boolean; readonly unlisted: boolean }): Bypass | null {
     if (this.#inputs.has(path)) return null;
     if (this.#inputs.size >= INPUTS_MAX) return bypass("source_too_large", path);
-    const host = this.#question.seen.absolute(path);
+    const host = this.#question.seen.readable(path);
     const file = this.#files.digest(host);
     if (file === null || changedMs(file.stamp) >= this.#question.startedMs - CLOCK_TICK_MS)
       return bypass("modified_input_file", path);
@@ -245,7 +250,7 @@ class Finding {
 
   /** Whether a compiler may take a file for one that it has read, and skip it unlisted. */
   #isTwin(path: ByteString): boolean {
-    const stamp = this.#files.digest(this.#question.seen.absolute(path))?.stamp;
+    const stamp = this.#files.digest(this.#question.seen.readable(path))?.stamp;
     if (stamp === undefined) return false;
     return this.#identities.has(`${stamp.dev}:${stamp.ino}`) || this.#onceSizes.has(stamp.size);
   }
@@ -253,6 +258,7 @@ class Finding {
   /** Whether a file, or what leads to it from a folder, may be newer than the compile. */
   #isNew(path: ByteString, place: ByteString): boolean {
     const { seen, startedMs } = this.#question;
+    if (seen.isForeign(path)) return false;
     const top = seen.absolute(place).length;
     for (let at = seen.absolute(path) as string; at.length > top; at = at.slice(0, at.lastIndexOf("/"))) {
       const changed = movedMs(at as ByteString);
@@ -298,7 +304,7 @@ class Finding {
         const key = `macro ${macro} ${path}`;
         if (this.#sought.has(key)) continue;
         this.#sought.add(key);
-        const bytes = this.#files.read(this.#question.seen.absolute(path))?.bytes;
+        const bytes = this.#files.read(this.#question.seen.readable(path))?.bytes;
         const tests = bytes === undefined ? null : testsBy(macro, bytes);
         if (tests === null) return bypass("unsupported_code_directive", ascii(`${macro}(NAME)`));
         for (const { name, quoted } of tests) {

@@ -1,7 +1,7 @@
 // The caller's own compilers, known by content: driver, compiler proper, assembler, the libraries that these load, and the files that set
 // them up. Asked once for each way to call them, and again when a stamp differs. UNTRUSTED: the caller's PATH and what is on it.
 
-import { createHash } from "node:crypto";
+import { createHash, randomUUID } from "node:crypto";
 import { closeSync, openSync, readSync, realpathSync, statSync } from "node:fs";
 import { open, readFile } from "node:fs/promises";
 import { ascii, type ByteString, byteStringOf, bytesOf } from "../../base/byte-string.ts";
@@ -10,12 +10,13 @@ import { FieldWriter } from "../../core/action/fields.ts";
 import type { Environment } from "../../core/compile/grammar/environment.ts";
 import type { CompilerFamily, GnuInvocation, Language } from "../../core/compile/grammar/invocation.ts";
 import { type Digest, sha256 } from "../../core/digest/digest.ts";
+import type { NamespaceRef } from "../../wire/launcher/messages.ts";
 import type { CallInput, FileStamp } from "../call/answered-call.ts";
 import { sameStamp, stampOf } from "../call/file-stamp.ts";
 import { Remembered } from "../call/remembered.ts";
 import { bypass, next, type Stage } from "../call/stage.ts";
 import type { LauncherCall } from "../control/launcher-connection.ts";
-import { readLoaded, readReport } from "./read-probe.ts";
+import { type CompilerReport, readLoaded, readReport } from "./read-probe.ts";
 
 export interface HostCompiler {
   readonly family: CompilerFamily;
@@ -96,20 +97,10 @@ export class HostCompilers {
     const { call, folder, invocation } = question;
     const unknown = bypass("unknown_compiler", path);
     if (isScript(path)) return bypass("unknown_compiler", path, "a script may do anything before it compiles");
-    const said = await runQuietly(question, path, [
-      call.message.argv[0]!,
-      ...relevantWords(invocation),
-      ascii("-v"),
-      ascii("-c"),
-      ascii("-x"),
-      ascii(LANGUAGES[invocation.language]),
-      ascii("/dev/null"),
-      ascii("-o"),
-      `${folder}/asked.o` as ByteString,
-    ]);
-    const report = said === null ? null : readReport(said.stderr);
+    const calledAs = call.message.argv[0]!;
+    const report = await askDriver({ call, folder, namespace: null }, invocation, { path, calledAs });
     if (report === null) return unknown;
-    if (report.family === "gcc" && report.calledAs !== call.message.argv[0]) return unknown;
+    if (report.family === "gcc" && report.calledAs !== calledAs) return unknown;
     const found = new Map<ByteString, ByteString>();
     const programs = new Set<ByteString>([path]);
     for (const name of report.programs) {
@@ -151,7 +142,10 @@ export class HostCompilers {
       let loaded = this.#loads.get(key);
       if (loaded === undefined) {
         const trace = hasInterpreter(program) ? [ascii("LD_TRACE_LOADED_OBJECTS=1")] : null;
-        const traced = trace === null ? { stdout: ascii("") } : await runQuietly(question, program, [program], trace);
+        const traced =
+          trace === null
+            ? { stdout: ascii("") }
+            : await runQuietly({ ...question, namespace: null }, program, [program], trace);
         if (traced === null) return null;
         loaded = readLoaded(traced.stdout);
         this.#loads.set(key, loaded);
@@ -333,24 +327,39 @@ async function digestInParts(path: ByteString): Promise<{ digest: Digest; marks:
 /** Variables that change the language of a report, or the folders in it that a call's own key holds. */
 const UNTOLD = /^(?:LC_ALL|LANGUAGE|LANG|CPATH|[A-Z_]*INCLUDE_PATH|LD_TRACE_LOADED_OBJECTS)=/;
 
+interface Asking {
+  readonly call: LauncherCall;
+  readonly folder: ByteString;
+  readonly namespace: NamespaceRef | null;
+}
+
+/** Asks a driver about itself, as it would compile a call; null when it does not answer. */
+export async function askDriver(
+  asking: Asking,
+  invocation: CompilerQuestion["invocation"],
+  { path, calledAs }: { readonly path: ByteString; readonly calledAs: ByteString },
+): Promise<CompilerReport | null> {
+  const output = `${asking.folder}/asked.o` as ByteString;
+  const words = ["-v", "-c", "-x", LANGUAGES[invocation.language], "/dev/null", "-o"].map(ascii);
+  const said = await runQuietly(asking, path, [calledAs, ...relevantWords(invocation), ...words, output]);
+  return said === null ? null : readReport(said.stderr);
+}
+
 /** Runs a program as the launcher's child; null when it does not end well. */
 async function runQuietly(
-  { call, folder }: CompilerQuestion,
+  { call, folder, namespace }: Asking,
   program: ByteString,
   argv: readonly ByteString[],
   variables: readonly ByteString[] = [],
 ): Promise<{ stdout: ByteString; stderr: ByteString } | null> {
-  runs += 1;
-  const files = {
-    stdout: `${folder}/asked-${runs}.out` as ByteString,
-    stderr: `${folder}/asked-${runs}.err` as ByteString,
-  };
+  const name = `${folder}/${randomUUID()}`;
+  const files = { stdout: `${name}.out` as ByteString, stderr: `${name}.err` as ByteString };
   const ran = await call.run({
     program,
     argv,
     environment: [...call.message.environment.filter((entry) => !UNTOLD.test(entry)), ascii("LC_ALL=C"), ...variables],
     cwd: call.message.cwd,
-    namespace: null,
+    namespace,
     stdin: "null",
     stdout: { kind: "file", path: files.stdout },
     stderr: { kind: "file", path: files.stderr },
@@ -361,5 +370,3 @@ async function runQuietly(
   if (stdout!.length > WORDS_BYTES_MAX || stderr!.length > WORDS_BYTES_MAX) return null;
   return { stdout: byteStringOf(stdout!), stderr: byteStringOf(stderr!) };
 }
-
-let runs = 0;

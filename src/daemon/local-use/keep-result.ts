@@ -14,7 +14,7 @@ import type { SteadyPlaces } from "../inputs/steady-places.ts";
 import { type CompiledInPlace, listedNames } from "./compile-in-place.ts";
 import type { FileDigests } from "./file-digests.ts";
 import { type FoundInputs, findInputs, type TextScans } from "./find-inputs.ts";
-import { existing, type KeyedCall, seenNames } from "./keyed-call.ts";
+import { existing, type KeyedCall } from "./keyed-call.ts";
 import { encodeRecord, VARIANTS_MAX } from "./local-record.ts";
 import { readVariants } from "./look-up.ts";
 import { namesPlace } from "./moved-checkouts.ts";
@@ -85,7 +85,7 @@ async function inputsOf({ keyed, steady, startedMs }: Finished, parts: KeepParts
   const { invocation, folder, searched, ownFolders, hasEpoch } = keyed;
   const listed = await listedNames(keyed, invocation, folder);
   if (listed.kind === "bypass") return listed;
-  const seen = seenNames(keyed, parts.names);
+  const seen = keyed.seen(parts.names);
   const question = {
     invocation,
     listed: listed.value,
@@ -110,6 +110,7 @@ function movedMeanwhile(
 ): Bypass | null {
   const read = inputs.map(({ path }) => seen.absolute(path));
   const looked = searched.flatMap(({ path }) => {
+    if (seen.isForeign(path)) return [];
     const { folder, rest } = existing(seen.absolute(path));
     return rest === "" ? [`${folder}/.` as ByteString] : [];
   });

@@ -5,17 +5,18 @@ import { type ByteString, bytesOf } from "../../base/byte-string.ts";
 import type { GnuInvocation } from "../../core/compile/grammar/invocation.ts";
 import type { Digest } from "../../core/digest/digest.ts";
 import type { CallMessage } from "../../wire/launcher/messages.ts";
-import type { AbsentName, AnsweredCall, CallInput } from "../call/answered-call.ts";
+import type { AbsentName, AnsweredCall, CallCompiler, CallInput } from "../call/answered-call.ts";
 import { comparedWords } from "../call/told-call.ts";
 import type { FolderNamesCache } from "../inputs/folder-names.ts";
 import { type FolderIdentities, SteadyPlaces } from "../inputs/steady-places.ts";
+import type { Command } from "./compile-in-place.ts";
 import type { FoundInput } from "./find-inputs.ts";
 import type { HostCompiler } from "./host-compilers.ts";
 import type { RecordedNames } from "./local-record.ts";
 import { isMovable, placeNames } from "./moved-checkouts.ts";
 import { callDigest, type LocalCall } from "./read-local-call.ts";
 import { type SearchedFolder, searchPath } from "./search-path.ts";
-import { SeenNames } from "./seen-names.ts";
+import { type ForeignFiles, SeenNames } from "./seen-names.ts";
 
 export interface KeyedCall {
   readonly invocation: GnuInvocation;
@@ -27,11 +28,14 @@ export interface KeyedCall {
   readonly searched: readonly SearchedFolder[];
   readonly ownFolders: readonly ByteString[];
   readonly hasEpoch: boolean;
+  readonly command: Command;
   /** In the order of looking up; the last one is the call's own place. */
   readonly keys: readonly Digest[];
   /** Spellings of the place, which a shared result must not hold. */
   readonly placeNames: readonly ByteString[];
   readonly known: Pick<AnsweredCall, "compiler" | "source" | "output" | "words" | "environment" | "callDigest">;
+  /** The names that the call sees, fresh. */
+  seen(names: FolderNamesCache): SeenNames;
   /** What is known of the folders that the call names, before it is compiled. */
   placesBefore(identities: FolderIdentities, names: FolderNamesCache): SteadyPlaces;
   /** Inputs and absent names by their absolute paths. */
@@ -49,37 +53,63 @@ export interface KeyedCallParts {
   readonly folder: ByteString;
 }
 
-export function keyedCall({ message, call, compiler, project, folder }: KeyedCallParts): KeyedCall {
+/** A call of the caller's own compiler. */
+export function keyedCall(parts: KeyedCallParts): KeyedCall {
+  const { message, call, compiler, project } = parts;
+  const pwd = call.environment.get("PWD");
+  const names = placeNames(message.cwd, pwd, project);
+  const own = callDigest(call, compiler.identity, [message.cwd, pwd ?? ("" as ByteString)]);
+  const shared = isMovable(call, names) ? [callDigest(call, compiler.identity, null)] : [];
+  return placedCall(parts, {
+    placeNames: names,
+    keys: [...shared, own],
+    hasEpoch: call.environment.has("SOURCE_DATE_EPOCH"),
+    command: {
+      program: message.hostCompiler!,
+      argv: message.argv,
+      environment: message.environment,
+      namespace: null,
+    },
+    foreign: null,
+    compiler: { identity: compiler.identity, image: null, files: compiler.files },
+  });
+}
+
+type Placing = Pick<KeyedCall, "keys" | "placeNames" | "hasEpoch" | "command"> & {
+  readonly foreign: ForeignFiles | null;
+  readonly compiler: CallCompiler;
+};
+
+export function placedCall(
+  { message, call, compiler, project, folder }: KeyedCallParts,
+  { foreign, compiler: told, ...placing }: Placing,
+): KeyedCall {
   const { invocation, environment } = call;
   const { cwd } = message;
-  const pwd = environment.get("PWD");
-  const names = placeNames(cwd, pwd, project);
-  const own = callDigest(call, compiler.identity, [cwd, pwd ?? ("" as ByteString)]);
-  const shared = isMovable(call, names) ? [callDigest(call, compiler.identity, null)] : [];
   const searched = searchPath(invocation, environment, compiler.folders);
   const absolute = (path: ByteString) => (path.startsWith("/") ? path : (`${cwd}/${path}` as ByteString));
   const place = (path: ByteString) => (path === "." ? cwd : path === "" ? path : absolute(path));
   return {
+    ...placing,
     invocation,
     cwd,
     project,
     folder,
     searched,
     ownFolders: compiler.folders,
-    hasEpoch: environment.has("SOURCE_DATE_EPOCH"),
-    keys: [...shared, own],
-    placeNames: names,
     known: {
-      compiler: { identity: compiler.identity, image: null, files: compiler.files },
+      compiler: told,
       source: absolute(invocation.source),
       output: absolute(invocation.output),
       words: comparedWords(invocation),
       environment: call.variables,
-      callDigest: own,
+      callDigest: placing.keys.at(-1)!,
     },
+    seen: (names) => new SeenNames(names, { cwd, foreign }),
     placesBefore: (identities, names) => {
       const steady = new SteadyPlaces(identities, names);
-      steady.note([cwd, ...searched.map(({ path }) => existing(place(path)).folder).filter((path) => path !== "")]);
+      const own = searched.map(({ path }) => place(path)).filter((path) => foreign?.has(path) !== true);
+      steady.note([cwd, ...own.map((path) => existing(path).folder).filter((path) => path !== "")]);
       return steady;
     },
     placed: (inputs, absent) => ({
@@ -100,9 +130,4 @@ export function existing(path: ByteString): { readonly folder: ByteString; reado
   while (folder !== "" && statSync(bytesOf(folder as ByteString), { throwIfNoEntry: false })?.isDirectory() !== true)
     folder = folder.slice(0, folder.lastIndexOf("/"));
   return { folder: folder as ByteString, rest: path.slice(folder.length + 1) };
-}
-
-/** The names that a call sees, fresh. */
-export function seenNames({ cwd }: KeyedCall, names: FolderNamesCache): SeenNames {
-  return new SeenNames(names, cwd);
 }

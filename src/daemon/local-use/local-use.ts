@@ -10,7 +10,7 @@ import type { Logger } from "../../base/log.ts";
 import { findProjectRoot } from "../../config/project-root.ts";
 import type { CompilerFamily } from "../../core/compile/grammar/invocation.ts";
 import type { LocalStore } from "../../store/local/local-store.ts";
-import type { Content } from "../../wire/launcher/messages.ts";
+import type { Content, OutputsMessage } from "../../wire/launcher/messages.ts";
 import type { AnsweredCall, CallObserver } from "../call/answered-call.ts";
 import { describedCall } from "../call/described-call.ts";
 import { Remembered } from "../call/remembered.ts";
@@ -19,17 +19,17 @@ import type { CallCounts } from "../control/call-counts.ts";
 import type { CallAnswer, LauncherCall } from "../control/launcher-connection.ts";
 import type { FolderNamesCache } from "../inputs/folder-names.ts";
 import type { FolderIdentities } from "../inputs/steady-places.ts";
-import { hostAnswer } from "../tiers/local-answer.ts";
+import { hostAnswer, type LocalCompile } from "../tiers/local-answer.ts";
 import { compileInPlace } from "./compile-in-place.ts";
 import { FileDigests } from "./file-digests.ts";
 import { TextScans } from "./find-inputs.ts";
 import { HostCompilers, realPath } from "./host-compilers.ts";
+import { ImageFolders, imageCall } from "./image-call.ts";
 import { FlightsOfOutputs } from "./in-flight.ts";
 import { type KeptCall, keepResult } from "./keep-result.ts";
 import { type KeyedCall, keyedCall } from "./keyed-call.ts";
 import { type LocalHit, lookUp, readVariants } from "./look-up.ts";
 import { guessFamily, readLocalCall } from "./read-local-call.ts";
-import { SeenNames } from "./seen-names.ts";
 import { OutputsBefore, possibleOutputs } from "./written-outputs.ts";
 
 export interface LocalUseParts {
@@ -44,10 +44,18 @@ export interface LocalUseParts {
   readonly logger: Logger;
 }
 
-/** What became of a call, and what is known of it. */
-interface End {
-  readonly answer: CallAnswer;
-  readonly known: Pick<AnsweredCall, "outcome" | "reason" | "detail"> & Partial<AnsweredCall>;
+/** What became of a call that was answered here, and what is known of it. */
+export interface LocalEnd {
+  readonly kind: "answer";
+  readonly answer: OutputsMessage;
+  readonly known: KnownEnd;
+}
+
+type KnownEnd = Pick<AnsweredCall, "outcome" | "reason" | "detail"> & Partial<AnsweredCall>;
+
+/** The call runs as it is; what is known of it all the same. */
+interface Left extends Bypass {
+  readonly known: Partial<AnsweredCall>;
 }
 
 const INLINE_BYTES_MAX = 256 * 1024;
@@ -59,6 +67,7 @@ export class LocalUse {
   readonly #files: FileDigests;
   readonly #scans = new TextScans();
   readonly #compilers = new HostCompilers();
+  readonly #imageFolders = new ImageFolders();
   readonly #flights = new FlightsOfOutputs();
   /** Families of compilers by path, where a name says something else. */
   readonly #families = new Remembered<CompilerFamily>(FAMILIES_MAX);
@@ -75,7 +84,9 @@ export class LocalUse {
     const startedMs = clock.wallMs();
     const began = clock.monotonicMs();
     const project = projectOf(call.message.cwd);
-    const { answer, known } = await this.#end(call, project);
+    const end = await this.#end(call, () => this.#keyed(call, project));
+    const answer = end.kind === "answer" ? end.answer : hostAnswer(null);
+    const known = end.kind === "answer" ? end.known : { ...end.known, ...leftAs("host", end) };
     if (call.signal.aborted) {
       counts.count("cancelled");
       throw new HpccError("job.cancelled", "the launcher left");
@@ -93,19 +104,30 @@ export class LocalUse {
     return answer;
   }
 
-  async #end(call: LauncherCall, project: ByteString | null): Promise<End> {
-    let keyed: KeyedCall | null = null;
+  /** The same for a call of an image's compiler, which runs in its namespace; counted and told by whoever asks. */
+  async answerInImage(call: LauncherCall, compile: LocalCompile): Promise<LocalEnd | Left> {
+    const folders = this.#imageFolders;
+    const end = await this.#end(call, async () =>
+      imageCall({ call, compile, folders, folder: await this.#folder(call) }),
+    );
+    if (end.kind === "bypass" || end.known.outcome !== "host") return end;
+    return { ...end, known: { ...end.known, outcome: "local" } };
+  }
+
+  async #end(call: LauncherCall, read: () => Promise<Stage<KeyedCall>>): Promise<LocalEnd | Left> {
+    let known: Partial<AnsweredCall> = {};
     try {
-      const read = await this.#keyed(call, project);
-      if (read.kind === "bypass") return byItself(read);
-      keyed = read.value;
-      return await this.#answerKeyed(call, keyed);
+      const keyed = await read();
+      if (keyed.kind === "bypass") return { ...keyed, known };
+      known = keyed.value.known;
+      const end = await this.#answerKeyed(call, keyed.value);
+      return end.kind === "bypass" ? { ...end, known } : end;
     } catch (error) {
-      if (call.signal.aborted) return byItself(bypass("internal_error"));
+      if (call.signal.aborted) return { ...bypass("internal_error"), known };
       const { logger } = this.#parts;
       const message = error instanceof Error ? error.message : String(error);
       logger.error("local.failed", { message, stack: error instanceof Error ? error.stack : undefined });
-      return byItself(bypass("internal_error", byteStringOfText(message)), keyed);
+      return { ...bypass("internal_error", byteStringOfText(message)), known };
     }
   }
 
@@ -135,21 +157,19 @@ export class LocalUse {
     return folder;
   }
 
-  async #answerKeyed(call: LauncherCall, keyed: KeyedCall): Promise<End> {
+  async #answerKeyed(call: LauncherCall, keyed: KeyedCall): Promise<LocalEnd | Bypass> {
     const { message } = call;
     const flight = this.#flights.begin(possibleOutputs(keyed).map(({ path }) => path));
     call.whenDone(async () => flight.end());
     for (const key of keyed.keys) {
-      const seen = new SeenNames(this.#parts.names, message.cwd);
+      const seen = keyed.seen(this.#parts.names);
       const hit = await lookUp(await readVariants(key, this.#lookUpParts), seen, this.#lookUpParts);
       if (hit === null) continue;
-      if (message.terminal.stderr && hit.variant.stderr.length > 0)
-        return byItself(bypass("terminal_diagnostics"), keyed);
-      return { answer: hitAnswer(hit), known: { ...keyed.known, ...hitKnown(hit, key, keyed) } };
+      if (message.terminal.stderr && hit.variant.stderr.length > 0) return bypass("terminal_diagnostics");
+      return { kind: "answer", answer: hitAnswer(hit), known: { ...keyed.known, ...hitKnown(hit, key, keyed) } };
     }
     const [first] = keyed.keys;
-    if (message.terminal.stderr && this.#speaking.get(first!) === true)
-      return byItself(bypass("terminal_diagnostics"), keyed);
+    if (message.terminal.stderr && this.#speaking.get(first!) === true) return bypass("terminal_diagnostics");
     return this.#compile(call, keyed, flight);
   }
 
@@ -157,18 +177,22 @@ export class LocalUse {
     return { store: this.#parts.store, files: this.#files, logger: this.#parts.logger };
   }
 
-  async #compile(call: LauncherCall, keyed: KeyedCall, flight: { readonly disturbed: boolean }): Promise<End> {
+  async #compile(
+    call: LauncherCall,
+    keyed: KeyedCall,
+    flight: { readonly disturbed: boolean },
+  ): Promise<LocalEnd | Bypass> {
     const { names, folders, clock, store, logger } = this.#parts;
     const steady = keyed.placesBefore(folders, names);
     const startedMs = clock.wallMs();
     const before = new OutputsBefore(possibleOutputs(keyed), startedMs);
-    const compiled = await compileInPlace(call, keyed.invocation, keyed.folder);
-    if (compiled === null) return byItself(bypass("compile_failed"), keyed);
+    const compiled = await compileInPlace(call, keyed);
+    if (compiled === null) return bypass("compile_failed");
     if (call.message.terminal.stderr && compiled.stderr.length > 0) {
       this.#speaking.set(keyed.keys[0]!, true);
-      return byItself(bypass("terminal_diagnostics"), keyed);
+      return bypass("terminal_diagnostics");
     }
-    const answer: CallAnswer = {
+    const answer: OutputsMessage = {
       type: "outputs",
       exitCode: compiled.exitCode,
       stdout: said(compiled.stdout, `${keyed.folder}/stdout` as ByteString),
@@ -177,7 +201,7 @@ export class LocalUse {
     };
     const parts = { store, files: this.#files, scans: this.#scans, names, logger };
     const kept = await this.#kept(() => keepResult({ keyed, compiled, before, steady, startedMs, flight }, parts));
-    return { answer, known: { ...keyed.known, ...keptKnown(kept) } };
+    return { kind: "answer", answer, known: { ...keyed.known, ...keptKnown(kept) } };
   }
 
   /** A store that fails costs a compile later and nothing now. */
@@ -192,12 +216,11 @@ export class LocalUse {
   }
 }
 
-/** The caller's compiler runs as it is called. */
-function byItself({ reason, detail }: Bypass, keyed: KeyedCall | null = null): End {
-  return { answer: hostAnswer(null), known: { ...keyed?.known, outcome: "host", reason, detail } };
+function leftAs(outcome: "host", { reason, detail }: Bypass) {
+  return { outcome, reason, detail };
 }
 
-function hitAnswer({ variant, outputs }: LocalHit): CallAnswer {
+function hitAnswer({ variant, outputs }: LocalHit): OutputsMessage {
   return {
     type: "outputs",
     exitCode: 0,
@@ -223,7 +246,7 @@ function hitKnown({ variant, inputs, outputs }: LocalHit, key: KeyedCall["keys"]
   } as const;
 }
 
-function keptKnown(kept: Stage<KeptCall>): End["known"] {
+function keptKnown(kept: Stage<KeptCall>): KnownEnd {
   if (kept.kind === "bypass") return { outcome: "host", reason: kept.reason, detail: kept.detail };
   return { outcome: "local_compiled", reason: null, detail: null, ...kept.value };
 }

@@ -12,9 +12,13 @@ export function placeNames(cwd: ByteString, pwd: ByteString | undefined, project
   return [...new Set(names)].filter((name) => name !== "");
 }
 
-/** Whether a call asks for what would be the same elsewhere. */
-export function isMovable({ invocation, words, variables }: LocalCall, names: readonly ByteString[]): boolean {
-  if (invocation.ownPaths || words.some((word) => NAMES_FOLDER.test(word))) return false;
+/** Whether a call asks for what would be the same elsewhere. `isMapped`: debug information is relative to the project's root. */
+export function isMovable(
+  { invocation, words, variables }: LocalCall,
+  names: readonly ByteString[],
+  isMapped = false,
+): boolean {
+  if (invocation.ownPaths || (!isMapped && words.some((word) => NAMES_FOLDER.test(word)))) return false;
   return ![...words, ...variables.values()].some((text) => names.some((name) => text.includes(name)));
 }
 

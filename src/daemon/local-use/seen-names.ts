@@ -5,43 +5,77 @@ import { type FolderNamesCache, type NameKind, PRECOMPILED } from "../inputs/fol
 
 export type SeenKind = "file" | "absent";
 
+/** Files that a call sees and that are not this machine's: an image's, which never change. */
+export interface ForeignFiles {
+  /** Whether an absolute path leads to them. */
+  has(path: ByteString): boolean;
+  /** Where such a file or folder lies on this machine, links resolved; null when there is none. */
+  find(path: ByteString): ByteString | null;
+}
+
+export interface SeenNamesOptions {
+  readonly cwd: ByteString;
+  /** Null when all files are this machine's. */
+  readonly foreign: ForeignFiles | null;
+}
+
 export class SeenNames {
   readonly #cache: FolderNamesCache;
-  readonly #cwd: ByteString;
-  readonly #folders = new Map<ByteString, ReadonlyMap<string, NameKind> | null>();
+  readonly #options: SeenNamesOptions;
+  readonly #folders = new Map<ByteString, Folder | null>();
 
-  constructor(cache: FolderNamesCache, cwd: ByteString) {
+  constructor(cache: FolderNamesCache, options: SeenNamesOptions) {
     this.#cache = cache;
-    this.#cwd = cwd;
+    this.#options = options;
   }
 
   /** The absolute path of what a call spells. */
   absolute(path: ByteString): ByteString {
-    if (path === "." || path === "") return path === "." ? this.#cwd : path;
-    return path.startsWith("/") ? path : (`${this.#cwd}/${path}` as ByteString);
+    const { cwd } = this.#options;
+    if (path === "." || path === "") return path === "." ? cwd : path;
+    return path.startsWith("/") ? path : (`${cwd}/${path}` as ByteString);
+  }
+
+  isForeign(path: ByteString): boolean {
+    const { foreign } = this.#options;
+    return foreign?.has(this.absolute(path)) === true;
+  }
+
+  /** Where a file that a call spells is to be read; what leads nowhere stays as it is. */
+  readable(path: ByteString): ByteString {
+    const absolute = this.absolute(path);
+    const { foreign } = this.#options;
+    return foreign?.has(absolute) === true ? (foreign.find(absolute) ?? absolute) : absolute;
   }
 
   /** Whether a compiler that looks for a name in a folder finds a file: a folder of that name is none. */
   kind(folder: ByteString, name: ByteString): SeenKind {
-    const place = this.absolute(folder);
-    const kinds = this.#kinds(place === "" ? ("/" as ByteString) : place);
-    if (kinds === null) return "absent";
+    const place = this.#folder(folder);
+    if (place === null) return "absent";
     const slash = name.indexOf("/");
     const first = slash < 0 ? name : name.slice(0, slash);
-    const known = kinds.get(first);
+    const known = place.kinds.get(first);
     if (known === undefined && first !== "" && first !== "." && first !== "..") return "absent";
     if (slash < 0 && known === "file") return "file";
-    return stands(`${place}/${name}` as ByteString) ? "file" : "absent";
+    const path = `${this.absolute(folder)}/${name}` as ByteString;
+    return stands(place.isForeign ? this.readable(path) : path) ? "file" : "absent";
   }
 
-  #kinds(place: ByteString): ReadonlyMap<string, NameKind> | null {
-    let kinds = this.#folders.get(place);
-    if (kinds === undefined) {
-      kinds = this.#cache.read(place)?.kinds ?? null;
-      this.#folders.set(place, kinds);
+  #folder(folder: ByteString): Folder | null {
+    let known = this.#folders.get(folder);
+    if (known === undefined) {
+      const place = this.readable(folder);
+      const kinds = this.#cache.read(place === "" ? ("/" as ByteString) : place)?.kinds;
+      known = kinds === undefined ? null : { kinds, isForeign: this.isForeign(folder) };
+      this.#folders.set(folder, known);
     }
-    return kinds;
+    return known;
   }
+}
+
+interface Folder {
+  readonly kinds: ReadonlyMap<string, NameKind>;
+  readonly isForeign: boolean;
 }
 
 /** Whether a compiler takes what stands there for a header: a folder only where it may hold precompiled ones. */
