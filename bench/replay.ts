@@ -1,7 +1,7 @@
 // What a replayed hit costs above starting a program that does nothing: a two-line C file, and a C++ file with more than 400 headers. The record is made by
 // the daemon's own writer of a real compile; no daemon runs. Batches of the two are interleaved, so that the machine's moods hit both.
-// Prints the median of the batches in microseconds per call. With CCACHE=<path> its hits are measured beside them.
-import { execFileSync, spawnSync } from "node:child_process";
+// Prints medians in microseconds per call. With CCACHE=<path> its hits are measured beside them.
+import { execFileSync } from "node:child_process";
 import { existsSync, mkdirSync, mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -15,7 +15,7 @@ import { answeredCall } from "../test/support/answered-call.ts";
 
 const LAUNCHER = join(import.meta.dirname, "../out/bin/hpcc");
 const BATCHES = 15;
-const CALLS = 100;
+const CALLS = 40;
 
 interface Row {
   readonly name: string;
@@ -41,6 +41,7 @@ const ROWS: readonly Row[] = [
 
 const folder = mkdtempSync(join(tmpdir(), "hpcc-bench-"));
 const work = join(folder, "work");
+const spawnLoop = join(folder, "spawn-loop");
 mkdirSync(work);
 const environment: Record<string, string> = {
   PATH: "/usr/bin:/bin",
@@ -51,13 +52,13 @@ const environment: Record<string, string> = {
   CCACHE_DIR: join(folder, "ccache"),
 };
 
-/** Microseconds per call. */
-function measure(command: string): number {
-  const script = `i=0; while [ $i -lt ${CALLS} ]; do ${command}; i=$((i+1)); done`;
-  const begun = process.hrtime.bigint();
-  const { status, stderr } = spawnSync("/bin/sh", ["-c", script], { cwd: work, env: environment });
-  if (status !== 0) throw new Error(`${command}: ${stderr.toString()}`);
-  return Number(process.hrtime.bigint() - begun) / 1000 / CALLS;
+/** Microseconds of each call of a batch. */
+function measure(argv: readonly string[]): number[] {
+  const out = execFileSync(spawnLoop, [String(CALLS), ...argv], { cwd: work, env: environment, encoding: "utf8" });
+  return out
+    .trim()
+    .split("\n")
+    .map((line) => Number(line) / 1000);
 }
 
 function median(values: readonly number[]): number {
@@ -121,27 +122,25 @@ async function record({ compiler, source, text }: Row): Promise<number> {
 }
 
 try {
+  execFileSync("gcc", ["-O2", "-o", spawnLoop, join(import.meta.dirname, "spawn-loop.c")]);
   for (const row of ROWS) {
     const headers = await record(row);
-    const call = `${row.compiler} -c ${row.source} -o ${row.source}.o`;
-    const commands: Record<string, string> = { "/bin/true": "/bin/true", replay: `${LAUNCHER} ${call}` };
+    const call = [row.compiler, "-c", row.source, "-o", `${row.source}.o`];
+    const commands: Record<string, string[]> = { "/bin/true": ["/bin/true"], replay: [LAUNCHER, ...call] };
     const ccache = process.env["CCACHE"];
-    if (ccache !== undefined) {
-      commands["ccache"] = `${ccache} ${call}`;
-      measure(commands["ccache"]);
-    }
+    if (ccache !== undefined) commands["ccache"] = [ccache, ...call];
     const times = new Map(Object.keys(commands).map((name) => [name, [] as number[]]));
     for (let batch = 0; batch < BATCHES; batch++)
-      for (const [name, command] of Object.entries(commands)) times.get(name)!.push(measure(command));
+      for (const [name, argv] of Object.entries(commands)) times.get(name)!.push(...measure(argv));
     console.log(`${row.name} (${headers} headers)`);
+    const floor = median(times.get("/bin/true")!);
     for (const [name, values] of times) {
-      const above = median(values) - median(times.get("/bin/true")!);
+      const own = median(values);
       console.log(
-        `  ${name.padEnd(10)} ${median(values).toFixed(0).padStart(6)} us, above the floor ${above.toFixed(0).padStart(6)} us`,
+        `  ${name.padEnd(10)} ${own.toFixed(0).padStart(6)} us, above the floor ${(own - floor).toFixed(0).padStart(6)} us`,
       );
     }
   }
 } finally {
-  if (process.env["KEEP"] === undefined) rmSync(folder, { recursive: true, force: true });
-  else console.log(folder);
+  rmSync(folder, { recursive: true, force: true });
 }

@@ -157,7 +157,7 @@ function fileSystemOf(path: ByteString): boolean {
 }
 
 /** What stat tells; null when there is nothing. */
-export function look(path: ByteString, read: typeof lstatSync = statSync as typeof lstatSync): Found {
+export function look(path: ByteString, read: typeof lstatSync = statSync): Found {
   try {
     // A file where a folder is meant counts as nothing, too.
     return read(bytesOf(path), { bigint: true, throwIfNoEntry: false }) ?? null;

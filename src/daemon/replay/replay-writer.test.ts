@@ -298,7 +298,7 @@ test("no record while a kept file may change unseen", async () => {
   using place = new Place(0);
   const call = place.call({ startedMs: Date.now() + LATER_MS });
   const path = call.result!.outputs[0]!.path!;
-  const soon = new ManualClock(Number(statSync(path).ctimeMs) - 130);
+  const soon = new ManualClock(statSync(path).ctimeMs - 130);
   const writer = new ReplayWriter({
     folder: place.records,
     clock: soon,
