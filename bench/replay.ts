@@ -96,6 +96,7 @@ async function record({ compiler, source, text }: Row): Promise<number> {
     logger: SILENT_LOGGER,
     configurationFiles: [join(folder, "config.toml"), "/etc/hpcc/config.toml"],
     program: null,
+    bytesMax: 10 ** 9,
   });
   const searched = ["/usr/include/c++/12", "/usr/include/x86_64-linux-gnu/c++/12", "/usr/local/include"];
   const absent = headers

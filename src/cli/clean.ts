@@ -1,10 +1,11 @@
 // `hpcc clean`: makes the local store smaller, beside a daemon or without one.
 import { realpathSync } from "node:fs";
+import { rm } from "node:fs/promises";
 import { resolve } from "node:path";
 import { byteStringOf, byteStringOfText } from "../base/byte-string.ts";
 import type { Clock } from "../base/clock.ts";
 import { HpccError } from "../base/errors.ts";
-import type { Directories } from "../config/directories.ts";
+import { type Directories, replayFolder } from "../config/directories.ts";
 import { type Cleaned, cleanLocalStore } from "../store/local/upkeep.ts";
 import { size } from "./stats.ts";
 
@@ -22,9 +23,12 @@ export interface CleanFlags {
 }
 
 /** Removes all, or what fits every flag. */
-export async function clean(directories: Pick<Directories, "cache">, flags: CleanFlags, clock: Clock) {
+export async function clean(directories: Pick<Directories, "cache" | "state">, flags: CleanFlags, clock: Clock) {
   const unusedMs = flags.olderThan === undefined ? null : parseAge(flags.olderThan);
   const project = flags.project === undefined ? null : pathOf(flags.project);
+  // What launchers would answer from is of no use without the store's files.
+  if (unusedMs === null && project === null)
+    await rm(replayFolder(directories.state), { recursive: true, force: true });
   return cleanLocalStore(directories.cache, { unusedMs, project }, clock);
 }
 

@@ -22,6 +22,11 @@ export interface Directories {
 
 export const SYSTEM_CONFIG = "/etc/hpcc/config.toml";
 
+/** Records from which launchers answer calls alone, and the log of what they so answered. */
+export function replayFolder(state: string): string {
+  return `${state}/replay`;
+}
+
 /** The directories of a user; the launcher resolves the first two the same way. */
 export function resolveDirectories(env: Environment, uid: number): Directories {
   const home = () => {

@@ -116,6 +116,7 @@ class Recorded {
       logger: SILENT_LOGGER,
       configurationFiles: [this.configuration],
       program: null,
+      bytesMax: 10 ** 9,
       ...more,
     });
   }

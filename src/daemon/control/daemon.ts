@@ -8,7 +8,7 @@ import { HpccError } from "../../base/errors.ts";
 import type { Logger } from "../../base/log.ts";
 import { Semaphore } from "../../base/semaphore.ts";
 import type { ClientConfig } from "../../config/client.ts";
-import type { Directories } from "../../config/directories.ts";
+import { type Directories, replayFolder } from "../../config/directories.ts";
 import type { BypassReason } from "../../core/compile/bypass-reasons.ts";
 import { grammarOf } from "../../core/compile/grammar/gnu-grammar.ts";
 import type { CompilerFamily, GnuInvocation } from "../../core/compile/grammar/invocation.ts";
@@ -36,7 +36,6 @@ import { ProjectRegistry } from "../project-registry.ts";
 import { RemoteCompiler } from "../remote/remote-compiler.ts";
 import { WorkerClient } from "../remote/worker-client.ts";
 import { WorkerConnections } from "../remote/worker-connections.ts";
-import { replayFolder } from "../replay/replay-places.ts";
 import { Replays } from "../replay/replays.ts";
 import {
   forbiddenAnswer,
@@ -76,6 +75,8 @@ const LISTINGS_BYTES = 8 * 1024 * 1024;
 const REMEMBERED_MAX = 10_000;
 /** Preprocessed text that calls hold at the same time. */
 const TEXT_BYTES_AT_ONCE_MAX = 512 * 1024 * 1024;
+/** What replay records may take beside the local store, of its limit. */
+const REPLAY_SHARE = 0.2;
 const FALLBACK_LOG_BYTES_MAX = 1024 * 1024;
 
 /** Starts the daemon. Throws `argument.invalid` when one runs already, `config.invalid` for an unsafe runtime folder. */
@@ -276,7 +277,7 @@ class Daemon {
   }
 
   #replays(store: DiskLocalStore): Replays {
-    const { directories, clock, logger, program } = this.#options;
+    const { config, directories, clock, logger, program } = this.#options;
     return new Replays({
       folder: replayFolder(directories.state),
       store,
@@ -284,6 +285,7 @@ class Daemon {
       logger,
       configurationFiles: [directories.userConfig, directories.systemConfig],
       program: program ?? null,
+      bytesMax: config.local.sizeBytesMax * REPLAY_SHARE,
       replayed: (hits, uses) => {
         this.#counts.countMany("replayed", hits);
         for (const observer of this.#observers) observer.replayed?.(uses);

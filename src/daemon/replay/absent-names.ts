@@ -2,6 +2,7 @@
 // where folders change all the time. UNTRUSTED: names are a checkout's.
 import { lstatSync } from "node:fs";
 import type { ByteString } from "../../base/byte-string.ts";
+import type { ReplayStamp } from "../../wire/launcher/replay-record.ts";
 import type { AbsentName } from "../call/answered-call.ts";
 import { type Evidence, look, stampOf } from "./evidence.ts";
 
@@ -12,8 +13,43 @@ const NAMES_FEW = 2;
 /** So many names are too many to ask for one by one, wherever they are. */
 const NAMES_MANY = 64;
 
+/** Names that are kept as known to be absent. */
+const KNOWN_NAMES_MAX = 200_000;
+
+/** Names that were seen to be absent from folders that have not changed since; kept by the writer. */
+export class KnownAbsent {
+  readonly #folders = new Map<ByteString, { readonly stamp: string; readonly names: Set<string> }>();
+  #count = 0;
+
+  /** The names that are not known to be absent from a folder with this stamp. */
+  unknown(folder: ByteString, stamp: ReplayStamp, names: ReadonlySet<string>): string[] {
+    const known = this.#folders.get(folder);
+    if (known?.stamp !== keyOf(stamp)) return [...names];
+    return [...names].filter((name) => !known.names.has(name));
+  }
+
+  /** To be told only of a stamp that any change shows in. */
+  add(folder: ByteString, stamp: ReplayStamp, names: readonly string[]): void {
+    if (names.length === 0) return;
+    this.#count += names.length;
+    if (this.#count > KNOWN_NAMES_MAX) {
+      this.#folders.clear();
+      this.#count = names.length;
+    }
+    const key = keyOf(stamp);
+    const known = this.#folders.get(folder);
+    if (known?.stamp === key) for (const name of names) known.names.add(name);
+    else this.#folders.set(folder, { stamp: key, names: new Set(names) });
+  }
+}
+
+function keyOf({ dev, ino, mtimeNs, ctimeNs }: ReplayStamp): string {
+  return `${dev}:${ino}:${mtimeNs}:${ctimeNs}`;
+}
+
 export interface AbsentOptions {
   readonly nowMs: number;
+  readonly known: KnownAbsent;
   /** `dev:ino` of folders that the call itself writes to. */
   readonly written: ReadonlySet<string>;
 }
@@ -79,7 +115,7 @@ function placeOf(folder: ByteString, name: ByteString, existing: Map<ByteString,
 function holdInFolder(
   folder: ByteString,
   missing: ReadonlySet<string>,
-  { evidence, nowMs, written }: AbsentOptions & { readonly evidence: Evidence },
+  { evidence, nowMs, written, known }: AbsentOptions & { readonly evidence: Evidence },
 ): void {
   const path = (name: string) => `${folder}/${name}` as ByteString;
   const found = folder === "" ? null : look(folder);
@@ -93,10 +129,9 @@ function holdInFolder(
     !isOwn &&
     (isSteady || missing.size > NAMES_MANY) &&
     evidence.isSettledAtStart(stamp);
-  if (!byStamp) {
-    for (const name of missing) evidence.nothingAt(path(name));
-    return;
-  }
-  for (const name of missing) if (!evidence.isNothingAt(path(name))) return evidence.refuse("present");
-  evidence.stamp(folder, stamp);
+  const unknown = stamp === null ? [...missing] : known.unknown(folder, stamp, missing);
+  for (const name of unknown) if (look(path(name), lstatSync) !== null) return evidence.refuse("present");
+  if (stamp !== null && evidence.isSettledNow(stamp)) known.add(folder, stamp, unknown);
+  if (byStamp) evidence.stamp(folder, stamp);
+  else for (const name of missing) evidence.absentIs(path(name));
 }

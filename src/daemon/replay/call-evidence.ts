@@ -8,7 +8,7 @@ import type { CallMessage } from "../../wire/launcher/messages.ts";
 import { countsForReplay } from "../../wire/launcher/replay-environment.ts";
 import type { PwdState } from "../../wire/launcher/replay-record.ts";
 import type { AnsweredCall, CallCompiler } from "../call/answered-call.ts";
-import { holdAbsent } from "./absent-names.ts";
+import { holdAbsent, type KnownAbsent } from "./absent-names.ts";
 import { type Evidence, look } from "./evidence.ts";
 
 const VERSION_CONTROL = [".git", ".hg", ".svn"];
@@ -20,11 +20,10 @@ const LOADER_FOLDERS = "LD_LIBRARY_PATH";
 const LOADER_SUBFOLDERS = ["glibc-hwcaps", "tls", "haswell", "x86_64"];
 /** Programs that drivers seek on PATH where they have none of their own. */
 const TOOLS = ["as", "objcopy"];
-/** Files that set drivers up, and tools that they seek there first, beside the parts that tell of the folder. */
-const NEIGHBOURS: readonly { readonly part: RegExp; readonly names: readonly string[] }[] = [
-  { part: /\/cc1[^/]*$/, names: ["specs", ...TOOLS] },
-  { part: /\/clang[^/]*$/, names: ["clang.cfg", "clang++.cfg"] },
-];
+/** Parts beside which drivers seek what sets them up, and their tools. */
+const GCC_PART = /\/cc1[^/]*$/;
+const CLANG_PART = /\/clang[^/]*$/;
+const SPECS = "specs";
 /** Read by the loader of every program. */
 const LOADER_FILE = "/etc/ld.so.preload" as ByteString;
 
@@ -34,6 +33,7 @@ export interface EvidenceSources {
   /** The program that decides what a call means; null for none. */
   readonly program: string | null;
   readonly nowMs: number;
+  readonly known: KnownAbsent;
 }
 
 /** A variable's value in the caller's environment; null when it is not set. */
@@ -57,7 +57,8 @@ export function gatherEvidence(call: AnsweredCall, evidence: Evidence, sources: 
     const found = look(folder);
     if (found !== null && found !== "doubt") written.add(`${found.dev}:${found.ino}`);
   }
-  holdAbsent(call.absent, evidence, { nowMs: sources.nowMs, written });
+  const { nowMs, known } = sources;
+  holdAbsent(call.absent, evidence, { nowMs, known, written });
 }
 
 function outputFolders({ message, result }: AnsweredCall): Set<ByteString> {
@@ -158,9 +159,13 @@ function holdSearch(message: CallMessage, hostCompiler: ByteString, files: CallC
 /** What drivers would take instead of their own if it appeared beside their parts. */
 function holdNeighbours(files: CallCompiler["files"], evidence: Evidence): void {
   for (const { path } of files) {
-    const folder = folderOf(path);
-    const neighbours = NEIGHBOURS.find(({ part }) => part.test(path))?.names ?? [];
-    for (const name of neighbours) evidence.asItIs(`${folder}/${name}` as ByteString);
+    if (GCC_PART.test(path)) {
+      const folder = folderOf(path);
+      for (const name of [SPECS, ...TOOLS]) evidence.asItIs(`${folder}/${name}` as ByteString);
+      evidence.asItIs(`${folder.replace("/libexec/", "/lib/")}/${SPECS}` as ByteString);
+    }
+    // Clang reads files of many names beside itself.
+    if (CLANG_PART.test(path) && readLink(path) === null) evidence.asItIs(folderOf(path));
   }
 }
 

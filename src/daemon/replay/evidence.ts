@@ -115,9 +115,9 @@ export class Evidence {
     this.#absent.add(path);
   }
 
-  /** Nothing is there now; to be held by another proof. */
-  isNothingAt(path: ByteString): boolean {
-    return look(path, lstatSync) === null;
+  /** The same for a path at which nothing is known to be. */
+  absentIs(path: ByteString): void {
+    this.#absent.add(path);
   }
 
   /** Whether a change after `sinceMs` shows in the stamp. */

@@ -128,6 +128,7 @@ test("replays count in the store at start, each minute and when asked, and a log
     logger: SILENT_LOGGER,
     configurationFiles: [],
     program: null,
+    bytesMax: 10 ** 9,
     store: {
       readRecord: async (key) => {
         read.push(key);

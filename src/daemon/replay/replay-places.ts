@@ -2,11 +2,6 @@
 import { join } from "node:path";
 import { type Digest, digestHex } from "../../core/digest/digest.ts";
 
-/** The folder of records and of the log of hits. */
-export function replayFolder(state: string): string {
-  return join(state, "replay");
-}
-
 export const HIT_LOG = "hits.log";
 /** A folder of records: the first two digits of their names. */
 export const SHARD = /^[0-9a-f]{2}$/;

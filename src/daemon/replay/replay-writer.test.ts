@@ -87,6 +87,7 @@ class Place implements Disposable {
       logger: SILENT_LOGGER,
       configurationFiles: [join(this.folder, "config.toml")],
       program: null,
+      bytesMax: 10 ** 9,
     });
   }
 
@@ -305,6 +306,7 @@ test("no record while a kept file may change unseen", async () => {
     logger: SILENT_LOGGER,
     configurationFiles: [],
     program: null,
+    bytesMax: 10 ** 9,
   });
   // A call so far in the past that only the kept file is young.
   writer.answered({

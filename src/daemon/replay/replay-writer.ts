@@ -14,6 +14,7 @@ import {
   replayName,
 } from "../../wire/launcher/replay-record.ts";
 import type { AnsweredCall, CallObserver, KeptOutput } from "../call/answered-call.ts";
+import { KnownAbsent } from "./absent-names.ts";
 import { absolutePath, gatherEvidence, pwdState, variable } from "./call-evidence.ts";
 import { Evidence, look, stampOf } from "./evidence.ts";
 import { RecordPruner } from "./record-pruner.ts";
@@ -24,7 +25,6 @@ const SETTLE_MS = 150;
 /** Calls that wait for their record; more are let go. */
 const QUEUE_MAX = 512;
 const RECORDS_MAX = 200_000;
-const BYTES_MAX = 2 * 1024 * 1024 * 1024;
 const OFF_VALUES: ReadonlySet<string> = new Set(["0", "false"]);
 
 export interface ReplayWriterOptions {
@@ -36,8 +36,8 @@ export interface ReplayWriterOptions {
   readonly configurationFiles: readonly string[];
   /** The file of the program that decides what a call means; a new release makes records void. */
   readonly program: string | null;
-  readonly recordsMax?: number;
-  readonly bytesMax?: number;
+  /** Of all records together. */
+  readonly bytesMax: number;
 }
 
 export interface ReplayWriterCounts {
@@ -55,6 +55,7 @@ export class ReplayWriter implements CallObserver {
   readonly #options: ReplayWriterOptions;
   readonly #pruner: RecordPruner;
   readonly #mountNamespace = statSync("/proc/self/ns/mnt", { bigint: true });
+  readonly #known = new KnownAbsent();
   readonly #queue: Waiting[] = [];
   readonly #refused = new Map<string, number>();
   #written = 0;
@@ -66,8 +67,8 @@ export class ReplayWriter implements CallObserver {
     this.#pruner = new RecordPruner({
       folder: options.folder,
       clock: options.clock,
-      recordsMax: options.recordsMax ?? RECORDS_MAX,
-      bytesMax: options.bytesMax ?? BYTES_MAX,
+      recordsMax: RECORDS_MAX,
+      bytesMax: options.bytesMax,
     });
   }
 
@@ -163,7 +164,7 @@ export class ReplayWriter implements CallObserver {
     const evidence = new Evidence({ startedMs: call.startedMs, nowMs });
     // First: what makes the name must not have changed when the evidence is seen.
     const pwd = pwdState(message);
-    gatherEvidence(call, evidence, { configurationFiles, program, nowMs });
+    gatherEvidence(call, evidence, { configurationFiles, program, nowMs, known: this.#known });
     const outputs = result.outputs.map((kept) => keptOutput(kept, call, evidence));
     if (evidence.doubt !== null) return evidence.doubt;
     if (pwdState(message) !== pwd) return "pwd";

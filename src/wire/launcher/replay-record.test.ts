@@ -207,3 +207,26 @@ test("what a launcher sees changes the name, and what does not count leaves it",
   ];
   for (const change of same) assert.equal(replayName({ ...call, ...change }), name);
 });
+
+test("a record that could not be read is not written", () => {
+  const decoded = vectors.records.filter(({ fault }) => fault === undefined);
+  const record = decodeReplayRecord(Buffer.from(decoded[0]!.hex, "hex"));
+  const [stamped, output] = [record.stamps[0]!, record.outputs[0]!];
+  const cases: readonly (readonly [fault: string, change: Partial<ReplayRecord>])[] = [
+    ["value-nul", { absent: [ascii("/a\0b")] }],
+    ["value-limit", { absent: [ascii(`/${"x".repeat(4095)}`)] }],
+    ["value-range", { absent: [ascii("a")] }],
+    ["value-range", { stamps: [{ ...stamped, path: ascii("") }] }],
+    ["value-range", { source: ascii("a.c") }],
+    ["value-range", { outputs: [{ ...output, destination: ascii("") }] }],
+    ["value-limit", { outputs: Array.from({ length: 257 }, () => output) }],
+    ["value-limit", { absent: Array.from({ length: 65_537 }, () => ascii("/a")) }],
+    ["frame-too-long", { stdout: Buffer.alloc(8 * 1024 * 1024) }],
+  ];
+  for (const [fault, change] of cases)
+    assert.equal(
+      faultOf(() => encodeReplayRecord({ ...record, ...change })),
+      fault,
+      Object.keys(change).join(),
+    );
+});

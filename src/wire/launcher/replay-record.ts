@@ -127,8 +127,12 @@ export function replayName(call: ReplayCall): Digest {
   return `sha256:${createHash("sha256").update(encodeReplayName(call)).digest("hex")}` as Digest;
 }
 
-/** The bytes of a record's file. Throws `peer.protocol` when the record is over a limit or could not be read back. */
+/** The bytes of a record's file. Throws `peer.protocol` for a record that the decoder would refuse. */
 export function encodeReplayRecord(record: ReplayRecord): Buffer {
+  for (const items of [record.stamps, record.absent, record.places])
+    if (items.length > REPLAY_NAMES_MAX) throw codingError("value-limit", `over ${REPLAY_NAMES_MAX} items`);
+  if (record.outputs.length > OUTPUT_FILES_MAX) throw codingError("value-limit", `over ${OUTPUT_FILES_MAX} outputs`);
+  for (const path of [record.project, record.source, record.output]) if (path !== null) absolute(path);
   const fields = new FieldWriter()
     .u32(1, REPLAY_VERSION)
     .raw(2, digestBytes(record.name))
@@ -146,7 +150,7 @@ export function encodeReplayRecord(record: ReplayRecord): Buffer {
   const checksum = Buffer.alloc(CHECKSUM_BYTES);
   checksum.writeUInt32LE(crc32(frame));
   const file = Buffer.concat([frame, checksum]);
-  decodeReplayRecord(file);
+  if (file.length > REPLAY_BYTES_MAX) throw codingError("frame-too-long", `over ${REPLAY_BYTES_MAX} bytes`);
   return file;
 }
 
@@ -156,6 +160,9 @@ function digestBytes(digest: Digest): Buffer {
 
 /** A path and one zero byte, so that the launcher hands it to the kernel where it lies. */
 function terminated(path: ByteString): Buffer {
+  if (path.length > PATH_BYTES_MAX) throw codingError("value-limit", "REPLAY, path");
+  if (path.includes("\0")) throw codingError("value-nul", "REPLAY, path");
+  absolute(path);
   return bytesOf(`${path}\0` as ByteString);
 }
 
@@ -177,6 +184,7 @@ function placeBytes({ path, dev, ino }: ReplayPlace): Buffer {
 }
 
 function outputBytes(output: ReplayOutput): Buffer {
+  if (output.destination === "") throw codingError("value-range", "REPLAY, an empty destination");
   return new FieldWriter()
     .string(1, output.destination, PATH_BYTES_MAX)
     .raw(2, stampedBytes(output.kept))
