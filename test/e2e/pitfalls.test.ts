@@ -31,6 +31,17 @@ const PROFILED = {
 /** Runs what is instrumented; its profile is called after the folder and the object. */
 const PROFILE =
   "gcc -O2 -frandom-seed=1 -fprofile-generate=prof -c p.c && gcc -fprofile-generate p.o -o p && { ./p || :; } && rm p p.o";
+const HEADED = {
+  "a.c": '#include "inc/q.h"\nint f(int x) { int u; puts("f"); return h(x) * K + Q; }\n',
+  "inc/p.h":
+    "#ifndef P_H\n#define P_H\n#include <stdio.h>\n#ifndef K\n#define K 3\n#endif\nstatic inline int h(int x) { return x * K; }\n#endif\n",
+  "inc/q.h": "#define Q 1\n",
+};
+/** Made once: GCC writes no two alike. */
+const headOf = (name: string, more = "") =>
+  `[ -f ../${name} ] || gcc -O1 -g -Wall -x c-header inc/p.h -o ../${name}${more}; cp ../${name} inc/p.h.gch`;
+const HEAD = headOf("p.gch");
+const USING = "-c a.c -O1 -g -Wall -include inc/p.h";
 const WARNS = {
   "a.c": '#include "h.h"\nint f(int a){int u; return a;}\n',
   "h.h": "static int g(int x){int q;return 0;}\n",
@@ -327,6 +338,43 @@ const ONE_STEP: readonly Row[] = [
     { only: "gcc" },
   ],
   ["an automatic profile of another kind", "-c p.c -O2 -fauto-profile=p.c", PROFILED, { only: "gcc" }],
+  ["a precompiled header", `${USING} -MD`, HEADED, { prepare: HEAD, only: "gcc" }],
+  [
+    "a precompiled header that knows what it was made of",
+    `${USING} -MMD -MP -MF x.d`,
+    HEADED,
+    { prepare: headOf("listed.gch", " -MD"), only: "gcc" },
+  ],
+  [
+    "a precompiled header in a folder that is searched",
+    "-c a.c -O1 -g -Wall -Iinc -include p.h -MD",
+    HEADED,
+    { prepare: HEAD, only: "gcc" },
+  ],
+  [
+    "an absolute precompiled header",
+    "-c a.c -O1 -g -Wall -include @ROOT@/inc/p.h",
+    HEADED,
+    { prepare: HEAD, only: "gcc" },
+  ],
+  [
+    "a precompiled header for other options",
+    "-c a.c -O2 -fPIE -DW=1 -include inc/p.h -MD",
+    HEADED,
+    { prepare: HEAD, only: "gcc" },
+  ],
+  [
+    "a precompiled header of which the compiler speaks",
+    "-c a.c -O0 -Winvalid-pch -include inc/p.h -MD",
+    HEADED,
+    { prepare: HEAD, only: "gcc", expect: "compile_failed" },
+  ],
+  [
+    "a precompiled header in a failing call",
+    `${USING} -DK=h(`,
+    HEADED,
+    { prepare: HEAD, only: "gcc", expect: "compile_failed" },
+  ],
   ["address sanitizer", "-c src/a.c -fsanitize=address -O1", COVERED],
   [
     "undefined behaviour sanitizer",

@@ -18,7 +18,7 @@ export const BYPASS_REASONS = {
   assembler_source: "Text form only: the source is assembler; preprocessing does not see its `.include` and `.incbin`.",
   could_not_use_modules: "The call makes or uses C++ modules, header units or Clang modules.",
   could_not_use_precompiled_header:
-    "The call makes or uses a precompiled header: GCC writes no two alike, and Clang checks the times of the headers, which a guest has not.",
+    "The call makes a precompiled header, of which GCC writes no two alike, or uses one of Clang, which checks times that a guest has not; in the text form, any.",
   extra_input_file: "An option names a further input that is not followed (overlays, embedded files).",
   hard_linked_input: "Clang reads one file by two names that are hard links, which it takes for one file.",
   preprocessed_source: "Text form only: the source is preprocessed text already.",

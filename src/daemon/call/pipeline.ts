@@ -7,6 +7,7 @@ import type { Clock } from "../../base/clock.ts";
 import { HpccError } from "../../base/errors.ts";
 import type { Logger } from "../../base/log.ts";
 import type { Semaphore } from "../../base/semaphore.ts";
+import { grammarOf } from "../../core/compile/grammar/gnu-grammar.ts";
 import type { GnuInvocation } from "../../core/compile/grammar/invocation.ts";
 import type { LocalStore } from "../../store/local/local-store.ts";
 import type { CallCounts } from "../control/call-counts.ts";
@@ -240,7 +241,7 @@ async function inPlaces(placed: Placed): Promise<Answered | Bypass> {
   const refused = bypass("guest_paths_in_output", invocation.output);
   if (record.paths !== "own") {
     const end = await inPlace(placed, shared);
-    if (end.kind !== "own-paths") return end;
+    if (end.kind !== "own-paths" && !takesPrecompiled(placed, end)) return end;
     parts.ownPaths.set(callKey(placed), true);
     if (project.config.sourceForm === "text") return refused;
     record.paths = "own";
@@ -248,6 +249,12 @@ async function inPlaces(placed: Placed): Promise<Answered | Bypass> {
   if (own === null) return refused;
   const end = await inPlace(placed, own);
   return end.kind === "own-paths" ? refused : end;
+}
+
+/** Whether a call left for a precompiled header that a guest can take with the project at its own path. */
+function takesPrecompiled({ compiler, project }: Placed, end: TierEnd): boolean {
+  const left = end.kind === "bypass" && end.reason === "could_not_use_precompiled_header";
+  return left && project.config.sourceForm === "files" && grammarOf(compiler).habits.takesPrecompiled;
 }
 
 /** Whether debug information would name an extra root: no map reaches those, as each user has them elsewhere. */

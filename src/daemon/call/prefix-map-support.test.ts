@@ -34,6 +34,7 @@ function partsOf({ caches }: HostProject, worker: RemoteWorkers | null): Pipelin
     refusedSources: new Remembered(10),
     observers: [],
     store: null,
+    local: null,
     clock: CLOCK,
     logger: SILENT_LOGGER,
   };

@@ -120,6 +120,7 @@ export function includeSearch({ mapped, includePaths, cwd }: CallRequest) {
     folders: [...new Set(folders)],
     // Absolute ones are mapped, or refused, as all paths are.
     forced: words(({ valueKind, value }) => valueKind === "include" && value?.startsWith("/") === false),
+    forcedPaths: words(({ valueKind, value }) => valueKind === "include" && value?.startsWith("/") === true),
     macros: words(({ option }) => option === "-D"),
   };
 }

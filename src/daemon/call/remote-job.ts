@@ -17,7 +17,9 @@ export interface PreparedJob {
   readonly action: Action;
   readonly source: SourceFiles;
   readonly deliveries: readonly Delivery[];
-  /** The dependency file of a one-step compile, with the paths of the view; null when the call asks for none. */
+  /** Whether the compile may take a precompiled header; then the output behind those of `deliveries` is the dependency file. */
+  readonly precompiled: boolean;
+  /** The dependency file of a one-step compile, with the paths of the view; null when the call asks for none, or the guest writes it. */
   readonly dependencyText: ByteString | null;
   /** Whether no compiler was asked which files the call reads, as that was known from an earlier call. */
   readonly keptList: boolean;

@@ -184,6 +184,12 @@ rows("what forbids a guest", {
       mkdirSync(join(root, "inc"));
       writeFileSync(join(root, "inc/stdio.h.gch"), "");
     },
+    only: "clang",
+    is: ["could_not_use_precompiled_header inc/stdio.h.gch"],
+  },
+  "one that is a folder of several": {
+    files: { "a.c": "#include <stdio.h>\n", "inc/stdio.h.gch/one": "" },
+    argv: "-c a.c -Iinc",
     is: ["could_not_use_precompiled_header inc/stdio.h.gch"],
   },
   "a time stamp": { files: { "a.c": "const char *s = __TIMESTAMP__;\n" }, is: ["date_time_macro"] },

@@ -19,7 +19,13 @@ import type { FileCache, ReadFile } from "../inputs/file-cache.ts";
 import type { FolderNamesCache } from "../inputs/folder-names.ts";
 import type { ImageHeaders } from "../inputs/image-headers.ts";
 import type { ImageScans } from "../inputs/image-scans.ts";
-import { absentNames, escapingLookup, type LookupPlaces, precompiledHeader, type ReadText } from "../inputs/lookups.ts";
+import {
+  absentNames,
+  escapingLookup,
+  type LookupPlaces,
+  precompiledHeaders,
+  type ReadText,
+} from "../inputs/lookups.ts";
 import { type Followed, SourceTree } from "../inputs/source-tree.ts";
 import { CLOCK_TICK_MS, type FolderIdentities, type SteadyPlaces } from "../inputs/steady-places.ts";
 import type { KeptListings } from "./kept-listings.ts";
@@ -51,6 +57,8 @@ export interface Gathered {
   readonly opened: ReadonlyMap<ByteString, ReadFile>;
   /** Names that are sought in folders of the host and are not there. */
   absent(): AbsentName[];
+  /** Whether a precompiled header is among the files. */
+  readonly precompiled: boolean;
 }
 
 /** Compilers' own headers: they set back each pragma that they give. */
@@ -84,6 +92,7 @@ class Gathering {
   /** Pairs of a macro and a file of whose uses of it the names are known. */
   readonly #macrosRead = new Set<string>();
   readonly #habits: Habits;
+  #precompiled = false;
 
   constructor(prepared: PreparedCall, before: BeforeList, caches: InputCaches) {
     const { project, place, request } = prepared;
@@ -139,19 +148,22 @@ class Gathering {
       if (read !== undefined) opened.set(path, read);
     }
     const basis = (listedMs: number | null) =>
-      listingBasis({
-        prepared: this.#prepared,
-        names,
-        texts: this.#texts,
-        read: this.#read,
-        imagePaths: this.#imagePaths,
-        aliases,
-        places: this.#places,
-        images: this.#caches.images,
-        listedMs,
-      });
+      // With a precompiled header, the list knows more files than the compile reads.
+      this.#precompiled
+        ? null
+        : listingBasis({
+            prepared: this.#prepared,
+            names,
+            texts: this.#texts,
+            read: this.#read,
+            imagePaths: this.#imagePaths,
+            aliases,
+            places: this.#places,
+            images: this.#caches.images,
+            listedMs,
+          });
     const absent = () => absentNames(this.#texts, this.#places);
-    return { tree: this.#tree, files, aliases, opened, absent, basis };
+    return { tree: this.#tree, files, aliases, opened, absent, basis, precompiled: this.#precompiled };
   }
 
   /** Takes what the compiler listed, and inputs that options name. */
@@ -400,10 +412,26 @@ class Gathering {
       const twice = hardLinkedTwice(this.#read);
       if (twice !== null) return bypass("hard_linked_input", twice);
     }
-    const precompiled = precompiledHeader(this.#texts, this.#places);
-    if (precompiled !== null) return bypass("could_not_use_precompiled_header", precompiled);
+    const precompiled = this.#takePrecompiled();
+    if (precompiled !== null) return precompiled;
     const escaping = escapingLookup(this.#texts, this.#places);
     return escaping === null ? null : bypass("outside_view", escaping);
+  }
+
+  /** Takes precompiled headers along: the compiler proper looks whether they are for this call, as it does here. */
+  #takePrecompiled(): Stage<never> | null {
+    const { place } = this.#prepared;
+    for (const name of precompiledHeaders(this.#texts, this.#places)) {
+      if (!this.#habits.readsPrecompiled.test(name)) continue;
+      const found = this.#tree.add(name);
+      // They name files by the paths at which they were made.
+      if (found.kind !== "file" || place.paths === "shared" || !this.#habits.takesPrecompiled)
+        return bypass("could_not_use_precompiled_header", toHostPath(place.view, name));
+      const refused = this.#take(found, false);
+      if (refused !== null) return refused;
+      this.#precompiled = true;
+    }
+    return null;
   }
 }
 

@@ -27,6 +27,8 @@ export interface FilesFormOptions extends InputCaches {
   readonly clock: Clock;
 }
 
+/** Where a guest writes the dependency file, of a call of which only the compile tells it. */
+const DEPENDENCY_PATH = `${OUTPUT_FOLDER}/dependencies` as ByteString;
 /** Where an output whose name nothing embeds is written. */
 const OBJECT_PATH = `${OUTPUT_FOLDER}/object` as ByteString;
 /**
@@ -164,12 +166,14 @@ function isFile(path: ByteString): boolean {
 
 function jobOf(
   prepared: PreparedCall,
-  { dependencyText, keptList }: Pick<PreparedJob, "dependencyText" | "keptList">,
+  { dependencyText: listed, keptList }: Pick<PreparedJob, "dependencyText" | "keptList">,
   gathered: Gathered,
 ): Stage<PreparedJob> {
-  const { tree, files, aliases, opened } = gathered;
   const { request, project, compiler, place } = prepared;
   const { mapped, invocation } = request;
+  const { tree, files, aliases } = gathered;
+  // With a precompiled header, the list knows more files than the compile reads.
+  const told = gathered.precompiled && invocation.dependencies !== null;
   // Takes the folders of outputs into the tree, and the links that lead to them.
   const outputs = outputsOf(prepared, tree);
   if (outputs.kind === "bypass") return outputs;
@@ -192,6 +196,7 @@ function jobOf(
     argv: grammar.oneStepArgv(mapped, {
       compiler: compiler.path,
       outputPath,
+      dependencyFile: told ? DEPENDENCY_PATH : null,
       randomSeed: takesSeed(prepared) ? source.randomSeed : null,
       injected: grammar.oneStepInjected({ ownPaths: place.paths === "own", pinned }),
     }),
@@ -200,15 +205,25 @@ function jobOf(
       ...(request.pwd === request.cwd ? [] : ([[ascii("PWD"), request.pwd]] as const)),
     ]),
     cwd: request.cwd,
-    outputs: declared,
+    outputs: told ? [...declared, { path: DEPENDENCY_PATH, required: true, kind: "listing" }] : declared,
     terminalColumns: request.terminalColumns,
     determinism: project.config.determinism,
   };
+  const { precompiled, opened } = gathered;
   const evidence = () => ({
     inputs: [...opened].map(([path, { bytes, stamp }]) => ({ path, digest: digestOf(bytes), stamp })),
     absent: gathered.absent(),
   });
-  return next({ action, source, deliveries, dependencyText, keptList, evidence });
+  const dependencyText = told ? null : listed;
+  return next({
+    action,
+    source,
+    deliveries,
+    precompiled,
+    dependencyText,
+    keptList,
+    evidence: precompiled ? null : evidence,
+  });
 }
 
 /** With the project at its own path, an output shows no flag but where its compiler would draw a number; assemblers draw none. */

@@ -8,7 +8,7 @@ import { SYSTEM_CLOCK } from "../../base/system/clock.ts";
 import { scanSource } from "../../core/compile/view/source-scan.ts";
 import { PROJECT_ROOT, type View } from "../../core/compile/view/view.ts";
 import { FolderNamesCache } from "./folder-names.ts";
-import { escapingLookup, type LookupPlaces, precompiledHeader, type ReadText } from "./lookups.ts";
+import { escapingLookup, type LookupPlaces, precompiledHeaders, type ReadText } from "./lookups.ts";
 import { SourceTree } from "./source-tree.ts";
 
 let base = "";
@@ -50,7 +50,8 @@ function placesOf({ forced = [], macros = [], folders = ["inc"] }: Asked): Looku
     names,
     folders: folders.map(inView),
     cwd: PROJECT_ROOT,
-    forced: forced.map(bytes),
+    forced: forced.filter((name) => !name.startsWith("/")).map(bytes),
+    forcedPaths: forced.filter((name) => name.startsWith("/")).map(bytes),
     macros: macros.map(bytes),
   };
 }
@@ -123,12 +124,13 @@ test("a precompiled header beside a file that was read, or before it on the incl
   writeFileSync(join(project, "pch/early/more.h.pch"), "");
   const find = (text: string, of: string, folders: string[], forced: string[] = []) => {
     const texts: ReadText[] = [{ folder: inView(`pch/${of}`), scan: scanSource(Buffer.from(text), "c") }];
-    return precompiledHeader(texts, placesOf({ folders: folders.map((folder) => `pch/${folder}`), forced }));
+    return precompiledHeaders(texts, placesOf({ folders: folders.map((folder) => `pch/${folder}`), forced }))[0];
   };
-  assert.equal(find('#include "all.h"\n', "late", []), join(project, "pch/late/all.h.gch"));
-  assert.equal(find('#include "x.h"\n', "late", ["early"]), null);
-  assert.equal(find("#include <other.h>\n", "late", ["early"]), join(project, "pch/early/other.h.gch"));
-  assert.equal(find("#include <sub/other.h>\n", "late", ["early"]), join(project, "pch/early/other.h.gch"));
-  assert.equal(find("#if __has_include(<more.h>)\n#endif\n", "late", ["early"]), join(project, "pch/early/more.h.pch"));
-  assert.equal(find("", "late", ["early"], ["other.h"]), join(project, "pch/early/other.h.gch"));
+  assert.equal(find('#include "all.h"\n', "late", []), inView("pch/late/all.h.gch"));
+  assert.equal(find('#include "x.h"\n', "late", ["early"]), undefined);
+  assert.equal(find("#include <other.h>\n", "late", ["early"]), inView("pch/early/other.h.gch"));
+  assert.equal(find("#include <sub/other.h>\n", "late", ["early"]), inView("pch/early/other.h.gch"));
+  assert.equal(find("#if __has_include(<more.h>)\n#endif\n", "late", ["early"]), inView("pch/early/more.h.pch"));
+  assert.equal(find("", "late", [], [inView("pch/early/other.h")]), inView("pch/early/other.h.gch"));
+  assert.equal(find("", "late", ["early"], ["other.h"]), inView("pch/early/other.h.gch"));
 });

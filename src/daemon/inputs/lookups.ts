@@ -27,6 +27,8 @@ export interface LookupPlaces {
   /** Names that the command line includes, and values of macros that it defines. */
   readonly forced: readonly ByteString[];
   readonly macros: readonly ByteString[];
+  /** Absolute names that the command line includes, in the view. */
+  readonly forcedPaths: readonly ByteString[];
 }
 
 /** The first name that the host finds and the view does not, as a path of the host; null when there is none. */
@@ -141,16 +143,21 @@ function existsOnHost(path: ByteString): boolean {
   }
 }
 
-/** A precompiled header that the compile may take in the place of a header; null for none. */
-export function precompiledHeader(texts: readonly ReadText[], places: LookupPlaces): ByteString | null {
-  const folders = new Set([...places.folders, places.cwd, ...texts.flatMap(({ folder }) => folder ?? [])]);
+/** Precompiled headers that the compile may take in the place of headers, as paths of the view. */
+export function precompiledHeaders(texts: readonly ReadText[], places: LookupPlaces): ByteString[] {
+  const found: ByteString[] = [];
+  const forced = places.forcedPaths.map((path) => path.slice(0, path.lastIndexOf("/")) as ByteString);
+  const folders = new Set([...places.folders, places.cwd, ...forced, ...texts.flatMap(({ folder }) => folder ?? [])]);
   let wanted: Set<string> | null = null;
   for (const folder of folders) {
     const host = toHostPath(places.view, folder);
-    const found = host === null ? [] : (places.names.read(host)?.precompiled ?? []);
-    if (found.length === 0) continue;
-    wanted ??= new Set([...namesOf(texts, places)].map((name) => name.slice(name.lastIndexOf("/") + 1)));
-    for (const name of found) if (wanted.has(name.replace(PRECOMPILED, ""))) return `${host}/${name}` as ByteString;
+    const names = host === null ? [] : (places.names.read(host)?.precompiled ?? []);
+    if (names.length === 0) continue;
+    wanted ??= new Set(
+      [...namesOf(texts, places), ...places.forcedPaths].map((name) => name.slice(name.lastIndexOf("/") + 1)),
+    );
+    for (const name of names)
+      if (wanted.has(name.replace(PRECOMPILED, ""))) found.push(`${folder}/${name}` as ByteString);
   }
-  return null;
+  return found;
 }

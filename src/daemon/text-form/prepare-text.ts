@@ -21,7 +21,7 @@ import { collectSourceFiles } from "../call/source-files.ts";
 import { bypass, next, type Stage } from "../call/stage.ts";
 import type { InputCaches } from "../files-form/gather-inputs.ts";
 import type { HeaderHints } from "../inputs/header-hints.ts";
-import { escapingLookup, type LookupPlaces, precompiledHeader, type ReadText } from "../inputs/lookups.ts";
+import { escapingLookup, type LookupPlaces, precompiledHeaders, type ReadText } from "../inputs/lookups.ts";
 import { SourceTree } from "../inputs/source-tree.ts";
 import { PINNED_EPOCH } from "../tiers/local-answer.ts";
 
@@ -139,8 +139,8 @@ function checkReads(
   const { imageRoot, imageEntries } = project;
   const tree = new SourceTree({ view: place.view, cwd: request.cwd, imageRoot, imageEntries });
   const places: LookupPlaces = { view: place.view, tree, names, cwd: request.cwd, ...includeSearch(request) };
-  const precompiled = precompiledHeader(texts, places);
-  if (precompiled !== null) return bypass("could_not_use_precompiled_header", precompiled);
+  const [precompiled] = precompiledHeaders(texts, places);
+  if (precompiled !== undefined) return bypass("could_not_use_precompiled_header", toHostPath(place.view, precompiled));
   const escaping = escapingLookup(texts, places);
   return escaping === null ? null : bypass("outside_view", escaping);
 }
@@ -170,6 +170,7 @@ async function jobOf({ project, compiler, request, folder }: PreparedCall, unit:
     action,
     source,
     deliveries: [{ kind: "object", destination: output, manner }],
+    precompiled: false,
     dependencyText: dependencies === null ? null : byteStringOf(await readFile(dependencyFile)),
     keptList: false,
     evidence: null,

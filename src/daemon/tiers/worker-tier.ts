@@ -7,6 +7,7 @@ import { mapDiagnostics } from "../../core/compile/view/diagnostics.ts";
 import { failureOf } from "../../core/compile/view/failure.ts";
 import type { OutputFile, OutputsMessage } from "../../wire/launcher/messages.ts";
 import { hostDependencies } from "../call/read-call.ts";
+import type { PreparedJob } from "../call/remote-job.ts";
 import { type Bypass, bypass, next, type Stage } from "../call/stage.ts";
 import type { RemoteResult, RemoteWorker } from "../remote/remote-job.ts";
 import { removalsOf } from "./failed-output.ts";
@@ -43,7 +44,7 @@ export class WorkerTier implements Tier {
     );
     record.moved(result.traffic, result.outcome === "compiled" ? result.compileUs : null);
     if (place.paths === "shared" && (await namesView(result))) return { kind: "own-paths" };
-    const refused = refusalOf(result, prepared);
+    const refused = refusalOf(result, prepared) ?? precompiledRefusal(result, job);
     if (refused !== null) return refused;
     const outputs = await outputsOf(result, { prepared, job });
     if (outputs.kind === "bypass") return outputs;
@@ -74,6 +75,21 @@ function refusalOf(result: RemoteResult, { project, request }: TierCall["prepare
   }
 }
 
+/** Whether a compile is loaded with its precompiled header depends on where memory is free. */
+function precompiledRefusal({ exitCode, stderr }: RemoteResult, { precompiled }: PreparedJob): Bypass | null {
+  const words = byteStringOf(stderr);
+  const spoken = exitCode !== 0 || words.includes(".gch") || words.includes("PCH");
+  return precompiled && spoken ? bypass("compile_failed") : null;
+}
+
+/** The dependency file, as the list told it or the guest wrote it; null for none. */
+async function dependencyTextOf({ outputs }: RemoteResult, job: PreparedJob): Promise<ByteString | null> {
+  const written = outputs.find(({ index }) => index === job.deliveries.length);
+  if (written === undefined || !job.precompiled) return job.dependencyText;
+  if (written.size > INLINE_BYTES_MAX * 16) throw new HpccError("job.failed", "the dependency file is too large");
+  return byteStringOf(await readFile(written.file));
+}
+
 async function outputsOf(
   result: RemoteResult,
   { prepared, job }: Pick<TierCall, "prepared" | "job">,
@@ -82,13 +98,15 @@ async function outputsOf(
   const { invocation } = request;
   // The object last: make takes it for newer than its dependency file, as the compiler leaves it.
   const files: OutputFile[] = [];
-  if (invocation.dependencies !== null && job.dependencyText !== null) {
-    const text = hostDependencies(job.dependencyText, project, place, request);
+  const dependencies = await dependencyTextOf(result, job);
+  if (invocation.dependencies !== null && dependencies !== null) {
+    const text = hostDependencies(dependencies, project, place, request);
     if (text.kind === "bypass") return text;
     const content = { kind: "inline", bytes: bytesOf(text.value) } as const;
     files.push({ destination: invocation.dependencies.file, content, executable: false, manner: "text" });
   }
   for (const { index, file, size, executable } of result.exitCode === 0 ? result.outputs.toReversed() : []) {
+    if (job.precompiled && index === job.deliveries.length) continue;
     const delivery = job.deliveries[index];
     if (delivery === undefined) throw new HpccError("job.failed", "the worker gave an output that nobody asked for");
     const content = await contentOf(file, size);

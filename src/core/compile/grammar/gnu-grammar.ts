@@ -25,6 +25,8 @@ const HABITS: Readonly<Record<CompilerFamily, Habits>> = {
     readsHardLinksOnce: false,
     quotesNamedFiles: true,
     pragmasChangeMacros: true,
+    readsPrecompiled: /\.gch$/,
+    takesPrecompiled: true,
     datesByEnvironment: true,
   },
   clang: {
@@ -32,6 +34,8 @@ const HABITS: Readonly<Record<CompilerFamily, Habits>> = {
     readsHardLinksOnce: true,
     quotesNamedFiles: false,
     pragmasChangeMacros: false,
+    readsPrecompiled: /\.(?:gch|pch)$/,
+    takesPrecompiled: false,
     datesByEnvironment: false,
   },
 };

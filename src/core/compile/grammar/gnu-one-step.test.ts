@@ -22,10 +22,21 @@ function oneStep(words: string | readonly string[], place: "shared" | "own" = "s
   return oneStepArgv(invocation, {
     compiler: ascii("/usr/bin/cc"),
     outputPath: ascii("/out"),
+    dependencyFile: null,
     randomSeed: seed === null ? null : ascii(seed),
     injected: oneStepInjected({ family, ownPaths: place === "own", pinned: false }),
   }).join(" ");
 }
+
+test("a guest that writes the dependency file is told what the caller's compiler is", () => {
+  const argv = (words: string) => {
+    const options = { compiler: ascii("cc"), outputPath: ascii("/out"), randomSeed: null, injected: [] };
+    return oneStepArgv(invocationOf(words), { ...options, dependencyFile: ascii("/d") }).join(" ");
+  };
+  assert.equal(argv("gcc -c a.c -MMD -MP -MT t -MQ $u"), "cc -c a.c -o /out -MMD -MF /d -MT t -MQ $u -MP");
+  assert.equal(argv("gcc -c a.c -o b.o -MD -MF x"), "cc -c a.c -o /out -MD -MF /d -MQ b.o");
+  assert.equal(argv("gcc -c a.c"), "cc -c a.c -o /out");
+});
 
 describe("the guest's command line", () => {
   const map = "-ffile-prefix-map=/hpcc/project=.";

@@ -3,7 +3,7 @@
 import { ascii, type ByteString } from "../../../base/byte-string.ts";
 import { placeInjected } from "../view/prefix-maps.ts";
 import { PROJECT_ROOT } from "../view/view.ts";
-import type { CompilerFamily, GnuInvocation } from "./invocation.ts";
+import type { CompilerFamily, DependencyRequest, GnuInvocation } from "./invocation.ts";
 
 export interface InjectedOptions {
   readonly family: CompilerFamily;
@@ -66,6 +66,8 @@ export interface OneStepOptions {
   readonly outputPath: ByteString;
   /** Value of `-frandom-seed`; null for none. */
   readonly randomSeed: ByteString | null;
+  /** Where the guest writes the dependency file; null where the list on the client has told it. */
+  readonly dependencyFile: ByteString | null;
   readonly injected: readonly ByteString[];
 }
 
@@ -86,8 +88,15 @@ export function oneStepArgv(invocation: GnuInvocation, options: OneStepOptions):
     ...after,
     ...(seeded || options.randomSeed === null ? [] : [`-frandom-seed=${options.randomSeed}` as ByteString]),
     ...(named ? [] : [ascii("-o"), options.outputPath]),
+    ...dependencyWords(invocation.dependencies, options.dependencyFile),
   ];
   return [options.compiler, ...before, ...withFlags(words, flags)];
+}
+
+function dependencyWords(request: DependencyRequest | null, file: ByteString | null): ByteString[] {
+  if (request === null || file === null) return [];
+  const targets = request.targets.flatMap(({ text, quoted }) => [ascii(quoted ? "-MQ" : "-MT"), text]);
+  return [ascii(`-${request.kind}`), ascii("-MF"), file, ...targets, ...(request.phony ? [ascii("-MP")] : [])];
 }
 
 /** Puts flags behind words, but before `--`, after which everything is a file. */

@@ -20,6 +20,10 @@ export interface Habits {
   readonly quotesNamedFiles: boolean;
   /** Pragmas change predefined macros in a compile, and not in a list. */
   readonly pragmasChangeMacros: boolean;
+  /** Names of precompiled headers that it reads beside headers. */
+  readonly readsPrecompiled: RegExp;
+  /** It checks them by what they were made of and with, and not by times that a guest has not. */
+  readonly takesPrecompiled: boolean;
   /** SOURCE_DATE_EPOCH sets the date, and makes it an error where it holds none; else dates must be found in the texts. */
   readonly datesByEnvironment: boolean;
 }
