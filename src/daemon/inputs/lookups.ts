@@ -93,9 +93,12 @@ export function absentNames(texts: readonly ReadText[], places: LookupPlaces): A
     sought.set(host, absent);
     for (const name of names) {
       if (name.startsWith("/")) continue;
-      const first = name.split("/", 1)[0]!;
-      const isThere = first === "" || first.startsWith(".") || kinds?.has(first) === true;
-      if (!isThere || !existsOnHost(`${host}/${name}` as ByteString)) absent.add(name);
+      // GCC takes a precompiled header that stands beside a header, or where that is sought.
+      for (const asked of [name, `${name}.gch` as ByteString]) {
+        const first = asked.split("/", 1)[0]!;
+        const isThere = first === "" || first.startsWith(".") || kinds?.has(first) === true;
+        if (!isThere || !existsOnHost(`${host}/${asked}` as ByteString)) absent.add(asked);
+      }
     }
   };
   const names = namesOf(texts, places);
@@ -139,7 +142,8 @@ function existsOnHost(path: ByteString): boolean {
   try {
     return statSync(bytesOf(path), { throwIfNoEntry: false }) !== undefined;
   } catch {
-    return false;
+    // A link that leads in circles, a folder that is closed: a compiler stops there and says so.
+    return true;
   }
 }
 

@@ -84,7 +84,7 @@ function stands(path: ByteString): boolean {
     const stat = statSync(bytesOf(path), { throwIfNoEntry: false });
     return stat !== undefined && (!stat.isDirectory() || PRECOMPILED.test(path));
   } catch {
-    // What cannot be reached is not there for a compiler either.
-    return false;
+    // A link that leads in circles, a folder that is closed: a compiler stops there and says so.
+    return true;
   }
 }
