@@ -281,6 +281,24 @@ describe("local use without an image", () => {
     }
   });
 
+  it("keeps what seeks a name in vain in a folder where others come and go", async () => {
+    user.root = join(user.folder, "checkout");
+    const source =
+      '#define TEMPLATE "@ROOT@/../busy/no_XX"\n#ifdef OWN\n#include OWN\n#endif\nconst char *template = TEMPLATE;\n';
+    const prepare =
+      "mkdir -p ../busy; (for i in $(seq 99); do : > ../busy/new; rm ../busy/new; sleep 0.02; done) > /dev/null 2>&1 &";
+    const one = { name: "busy", argv: ["gcc", "-c", "t.c"], files: { "t.c": source }, prepare };
+    const plain = await user.plain(one);
+    const outcomes: string[] = [];
+    for (const name of ["first", "second", "third"]) {
+      const step = await user.step(name, one, plain);
+      assert.deepEqual(step.what, []);
+      outcomes.push(step.outcome);
+    }
+    // The first call learns where names are sought.
+    assert.deepEqual(outcomes, ["host: modified_input_file", "local_compiled", "local_hit"]);
+  });
+
   it("answers after the daemon was restarted", async () => {
     user.root = join(user.folder, "checkout");
     const one = { name: "restarted", argv: ["gcc", "-DRESTARTED", ...INC], files: HEADERS };

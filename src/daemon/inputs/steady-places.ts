@@ -100,14 +100,20 @@ export class SteadyPlaces {
       const path = `${folder}/${name}` as ByteString;
       const known = this.#absent.has(path);
       this.#absent.add(path);
-      const before = this.#namesBefore.get(folder);
-      if (known || (before !== undefined && !before.has(name.split("/", 1)[0]!))) continue;
+      if (known || this.#wasAbsent(folder, name)) continue;
       let place = path;
       do place = place.slice(0, Math.max(0, place.lastIndexOf("/"))) as ByteString;
       while (place !== "" && changed(place) === null);
-      if (place !== "" && changed(place) === true) found = path;
+      if (place === "" || this.#wasAbsent(place, path.slice(place.length + 1))) continue;
+      if (changed(place) === true) found = path;
     }
     return found;
+  }
+
+  /** Whether a folder was listed before, and had nothing on the way to a name below it. */
+  #wasAbsent(folder: ByteString, name: string): boolean {
+    const before = this.#namesBefore.get(folder);
+    return before !== undefined && !before.has(name.split("/", 1)[0]!);
   }
 }
 

@@ -27,7 +27,7 @@ import { HostCompilers, realPath } from "./host-compilers.ts";
 import { ImageFolders, imageCall } from "./image-call.ts";
 import { FlightsOfOutputs } from "./in-flight.ts";
 import { type KeptCall, keepResult } from "./keep-result.ts";
-import { type KeyedCall, keyedCall } from "./keyed-call.ts";
+import { existing, type KeyedCall, keyedCall } from "./keyed-call.ts";
 import { type LocalHit, lookUp, readVariants } from "./look-up.ts";
 import { guessFamily, readLocalCall } from "./read-local-call.ts";
 import { OutputsBefore, possibleOutputs } from "./written-outputs.ts";
@@ -61,6 +61,7 @@ interface Left extends Bypass {
 const INLINE_BYTES_MAX = 256 * 1024;
 const FAMILIES_MAX = 256;
 const SPEAKING_MAX = 10_000;
+const BUSY_FOLDERS_MAX = 4;
 
 export class LocalUse {
   readonly #parts: LocalUseParts;
@@ -73,6 +74,8 @@ export class LocalUse {
   readonly #families = new Remembered<CompilerFamily>(FAMILIES_MAX);
   /** Calls that have something to say, which a terminal must hear from the compiler itself. */
   readonly #speaking = new Remembered<true>(SPEAKING_MAX);
+  /** Folders that must be seen before a call runs, since names that it seeks in vain lie there and others come and go. */
+  readonly #busyFolders = new Remembered<readonly ByteString[]>(SPEAKING_MAX);
 
   constructor(parts: LocalUseParts) {
     this.#parts = parts;
@@ -184,6 +187,8 @@ export class LocalUse {
   ): Promise<LocalEnd | Bypass> {
     const { names, folders, clock, store, logger } = this.#parts;
     const steady = keyed.placesBefore(folders, names);
+    const busy = this.#busyFolders.get(keyed.keys[0]!) ?? [];
+    steady.note(busy);
     const startedMs = clock.wallMs();
     const before = new OutputsBefore(possibleOutputs(keyed), startedMs);
     const compiled = await compileInPlace(call, keyed);
@@ -201,6 +206,10 @@ export class LocalUse {
     };
     const parts = { store, files: this.#files, scans: this.#scans, names, logger };
     const kept = await this.#kept(() => keepResult({ keyed, compiled, before, steady, startedMs, flight }, parts));
+    if (kept.kind === "bypass" && kept.reason === "modified_input_file" && kept.detail?.startsWith("/") === true) {
+      const { folder } = existing(kept.detail.slice(0, kept.detail.lastIndexOf("/")) as ByteString);
+      if (!busy.includes(folder)) this.#busyFolders.set(keyed.keys[0]!, [...busy, folder].slice(-BUSY_FOLDERS_MAX));
+    }
     return { kind: "answer", answer, known: { ...keyed.known, ...keptKnown(kept) } };
   }
 
