@@ -83,6 +83,8 @@ export class RandomProject {
       "printf data > data/blob.bin",
       write("data/forced.h", "#define M 5\n"),
       write("@OUTSIDE@/out.h", "#define OUT 1\n"),
+      // A copy: what is written through a link must not be the machine's.
+      "cp /usr/include/limits.h @OUTSIDE@/limits.h",
       ...headers,
       ...sources,
     ].join("\n");
@@ -142,7 +144,7 @@ export class RandomProject {
       case 10:
         return `rm -rf ${path}; mkdir ${path}`;
       case 11:
-        return `ln -sfn ${dice.of(["../nowhere", "@OUTSIDE@/out.h", "/usr/include/limits.h", `${path.split("/").at(-1)}`, "."])} ${path}`;
+        return `ln -sfn ${dice.of(["../nowhere", "@OUTSIDE@/out.h", "@OUTSIDE@/limits.h", `${path.split("/").at(-1)}`, "."])} ${path}`;
       case 12:
         return `mv ${first} ${first}.old; cp -rp ${second} ${first}; rm -rf ${first}.old`;
       case 13:
