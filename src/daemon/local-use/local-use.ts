@@ -61,7 +61,7 @@ interface Left extends Bypass {
 const INLINE_BYTES_MAX = 256 * 1024;
 const FAMILIES_MAX = 256;
 const SPEAKING_MAX = 10_000;
-const BUSY_FOLDERS_MAX = 4;
+const BUSY_FOLDERS_MAX = 8;
 
 export class LocalUse {
   readonly #parts: LocalUseParts;
@@ -74,8 +74,8 @@ export class LocalUse {
   readonly #families = new Remembered<CompilerFamily>(FAMILIES_MAX);
   /** Calls that have something to say, which a terminal must hear from the compiler itself. */
   readonly #speaking = new Remembered<true>(SPEAKING_MAX);
-  /** Folders that must be seen before a call runs, since names that it seeks in vain lie there and others come and go. */
-  readonly #busyFolders = new Remembered<readonly ByteString[]>(SPEAKING_MAX);
+  /** Folders that are looked at before a compile, as one sought a name in vain where others come and go. Newest first. */
+  #busyFolders: readonly ByteString[] = [];
 
   constructor(parts: LocalUseParts) {
     this.#parts = parts;
@@ -187,8 +187,7 @@ export class LocalUse {
   ): Promise<LocalEnd | Bypass> {
     const { names, folders, clock, store, logger } = this.#parts;
     const steady = keyed.placesBefore(folders, names);
-    const busy = this.#busyFolders.get(keyed.keys[0]!) ?? [];
-    steady.note(busy);
+    steady.note(this.#busyFolders);
     const startedMs = clock.wallMs();
     const before = new OutputsBefore(possibleOutputs(keyed), startedMs);
     const compiled = await compileInPlace(call, keyed);
@@ -206,11 +205,16 @@ export class LocalUse {
     };
     const parts = { store, files: this.#files, scans: this.#scans, names, logger };
     const kept = await this.#kept(() => keepResult({ keyed, compiled, before, steady, startedMs, flight }, parts));
-    if (kept.kind === "bypass" && kept.reason === "modified_input_file" && kept.detail?.startsWith("/") === true) {
-      const { folder } = existing(kept.detail.slice(0, kept.detail.lastIndexOf("/")) as ByteString);
-      if (!busy.includes(folder)) this.#busyFolders.set(keyed.keys[0]!, [...busy, folder].slice(-BUSY_FOLDERS_MAX));
-    }
+    if (kept.kind === "bypass" && kept.reason === "modified_input_file" && kept.detail !== null)
+      this.#learnFolder(kept.detail);
     return { kind: "answer", answer, known: { ...keyed.known, ...keptKnown(kept) } };
+  }
+
+  #learnFolder(moved: ByteString): void {
+    if (!moved.startsWith("/")) return;
+    const { folder } = existing(moved.slice(0, moved.lastIndexOf("/")) as ByteString);
+    const others = this.#busyFolders.filter((known) => known !== folder);
+    this.#busyFolders = [folder, ...others].slice(0, BUSY_FOLDERS_MAX);
   }
 
   /** A store that fails costs a compile later and nothing now. */

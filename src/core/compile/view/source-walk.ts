@@ -258,7 +258,7 @@ export class SourceWalk {
       word === "export"
         ? next === "import" || next === "module" || text[after] === SLASH
         : after >= end || isWord(text[after]) || text[after]! >= 0x80 || MODULE_SIGNS.includes(text[after]!);
-    if (isModule) for (const flag of ["modules", "pragmaDependency"] as const) this.#findings.flag(flag);
+    if (isModule) this.#findings.flag("modules");
   }
 }
 
