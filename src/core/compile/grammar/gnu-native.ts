@@ -77,8 +77,7 @@ function gccWords(words: readonly ByteString[]): ByteString[][] | null {
 
 /** Clang's driver adds the processor's features by itself for `native` alone: they are passed on one by one, behind all others. */
 function clangWords({ arguments: all }: GnuInvocation, words: readonly ByteString[]): ByteString[][] | null {
-  const after = (name: string) =>
-    words.flatMap((word, at) => (word === name ? [words[at + 1] ?? ("" as ByteString)] : []));
+  const after = (name: string) => words.flatMap((word, at) => (word === name ? [words[at + 1] ?? ascii("")] : []));
   const [cpu] = after("-target-cpu");
   const [tune] = after("-tune-cpu");
   const features = after("-target-feature");
