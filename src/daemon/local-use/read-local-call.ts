@@ -9,6 +9,7 @@ import type { CallMessage } from "../../wire/launcher/messages.ts";
 import { environmentOf, parseCall } from "../call/read-call.ts";
 import { bypass, next, type Stage } from "../call/stage.ts";
 import { realPath } from "./host-compilers.ts";
+import { processorDigest } from "./processor.ts";
 
 export interface LocalCall {
   readonly invocation: GnuInvocation;
@@ -22,6 +23,8 @@ export interface LocalCall {
 /** Compilers run where they are called, so the locale need not be one of the image's. */
 const ANY_LOCALE = { hasLocale: () => false, translates: () => false };
 const MATTERS = /^(?:LANG|LANGUAGE|LC_[A-Z]+|CPATH|(?:C|CPLUS)_INCLUDE_PATH|SOURCE_DATE_EPOCH)$/;
+
+const NATIVE = /^-m(?:arch|tune|cpu)=native$/;
 
 /** The family that a compiler seems to be of by its name, or by that of what it is a link to. */
 export function guessFamily(path: ByteString): CompilerFamily {
@@ -67,6 +70,7 @@ export function callDigest(
   for (const word of words) fields.byteString(4, word);
   for (const [name, value] of [...variables].sort(([a], [b]) => (a < b ? -1 : 1)))
     fields.record(5, (entry) => entry.byteString(1, name as ByteString).byteString(2, value));
+  if (words.some((word) => NATIVE.test(word))) fields.digest(8, processorDigest());
   if (place !== null) fields.byteString(6, place[0]).byteString(7, place[1]);
   return sha256(fields.finish());
 }
