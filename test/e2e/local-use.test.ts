@@ -235,9 +235,35 @@ describe("local use without an image", () => {
     );
   });
 
+  it("follows a script that only calls a compiler, and sees that it changed", async () => {
+    user.root = join(user.folder, "checkout");
+    const folder = join(user.folder, "tools");
+    mkdirSync(folder);
+    const script = (value: number) =>
+      writeFileSync(join(folder, "gcc"), `#!/bin/sh\n# a toolchain\nexec /usr/bin/gcc -DVALUE=${value} "$@" -Wall\n`);
+    script(1);
+    chmodSync(join(folder, "gcc"), 0o755);
+    const files = { "v.c": "static int unused = VALUE;\n", "inc/x.h": "" };
+    const one = {
+      name: "wrapped",
+      argv: ["gcc", "-MD", "-c", "v.c"],
+      files,
+      env: { PATH: `${folder}:/usr/bin:/bin` },
+    };
+    const steps = [];
+    for (const value of [1, 1, 2, 2]) {
+      script(value);
+      steps.push(await user.step(String(value), one, await user.plain(one)));
+    }
+    assert.deepEqual(
+      steps,
+      ["local_compiled", "local_hit", "local_compiled", "local_hit"].map((outcome) => ({ outcome, what: [] })),
+    );
+  });
+
   it("leaves what it cannot know to itself", async () => {
     user.root = join(user.folder, "checkout");
-    const wrapper = { "mycc/gcc": '#!/bin/sh\nexec /usr/bin/gcc -DWRAPPED "$@"\n' };
+    const wrapper = { "mycc/gcc": '#!/bin/sh\nWRAPPED=1\nexec /usr/bin/gcc -DWRAPPED=$WRAPPED "$@"\n' };
     const cases: readonly (readonly [LocalScenario, string])[] = [
       [
         {

@@ -42,8 +42,12 @@ function statusMs(ctimeNs: bigint): number {
   return Number(ctimeNs) / 1e6 + (ctimeNs % 1_000_000_000n === 0n ? COARSE_MS : 0);
 }
 
-/** The latest time at which what stands at a path, a link not followed, can have come there or changed; null when there is nothing. */
+/** The latest time at which what stands at a path, a link not followed, can have come there or changed; null when there is nothing to see. */
 export function movedMs(path: ByteString): number | null {
-  const stat = lstatSync(bytesOf(path), { bigint: true, throwIfNoEntry: false });
-  return stat === undefined ? null : statusMs(stat.ctimeNs);
+  try {
+    const stat = lstatSync(bytesOf(path), { bigint: true, throwIfNoEntry: false });
+    return stat === undefined ? null : statusMs(stat.ctimeNs);
+  } catch {
+    return null;
+  }
 }

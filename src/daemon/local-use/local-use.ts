@@ -30,6 +30,7 @@ import { type KeptCall, keepResult } from "./keep-result.ts";
 import { existing, type KeyedCall, keyedCall } from "./keyed-call.ts";
 import { type LocalHit, lookUp, readVariants } from "./look-up.ts";
 import { guessFamily, readLocalCall } from "./read-local-call.ts";
+import { behindScripts, unwrapped } from "./unwrapped-call.ts";
 import { OutputsBefore, possibleOutputs } from "./written-outputs.ts";
 
 export interface LocalUseParts {
@@ -135,11 +136,12 @@ export class LocalUse {
   }
 
   /** Reads a call and asks its compiler who it is. */
-  async #keyed(call: LauncherCall, project: ByteString | null): Promise<Stage<KeyedCall>> {
+  async #keyed(called: LauncherCall, project: ByteString | null): Promise<Stage<KeyedCall>> {
+    if (called.message.hostCompiler === null) return bypass("unknown_compiler", called.message.argv[0]);
+    const { call, scripts } = unwrapped(called, this.#files);
     const { message } = call;
-    const { hostCompiler } = message;
-    if (hostCompiler === null) return bypass("unknown_compiler", message.argv[0]);
-    const family = this.#families.get(hostCompiler) ?? guessFamily(hostCompiler);
+    const path = message.hostCompiler!;
+    const family = this.#families.get(path) ?? guessFamily(path);
     const read = readLocalCall(message, family);
     if (read.kind === "bypass") return read;
     const folder = await this.#folder(call);
@@ -147,10 +149,11 @@ export class LocalUse {
     const compiler = await this.#compilers.find({ call, invocation, environment, folder });
     if (compiler.kind === "bypass") return compiler;
     if (compiler.value.family !== family) {
-      this.#families.set(hostCompiler, compiler.value.family);
-      return this.#keyed(call, project);
+      this.#families.set(path, compiler.value.family);
+      return this.#keyed(called, project);
     }
-    return next(keyedCall({ message, call: read.value, compiler: compiler.value, project, folder }));
+    const known = behindScripts(compiler.value, scripts);
+    return next(keyedCall({ message: called.message, call: read.value, compiler: known, project, folder }));
   }
 
   async #folder(call: LauncherCall): Promise<ByteString> {
