@@ -119,6 +119,28 @@ const CHANGES: readonly (LocalScenario & { readonly change: string })[] = [
     "s.S": '.data\n.include "part.inc"\n',
     "part.inc": ".long 4\n",
   }).map((one) => ({ ...one, change: "echo .long 5 > part.inc" })),
+  ...both("a missing folder appears", ["-Wmissing-include-dirs", "-Inone", ...INC], HEADERS).map((one) => ({
+    ...one,
+    change: "mkdir none",
+  })),
+  ...both("folders become one", ["-Isecond", "-Iinc", "-c", "a.c"], {
+    "a.c": "#include <n.h>\nint a = N;\n",
+    "second/n.h": "#ifdef N\n#undef N\n#define N 2\n#else\n#define N 1\n#include_next <n.h>\n#endif\n",
+    "inc/n.h": "#ifdef N\n#undef N\n#define N 2\n#else\n#define N 1\n#include_next <n.h>\n#endif\n",
+    "third/n.h": "",
+  }).map((one) => ({ ...one, argv: [...one.argv, "-Ithird"], change: "rm -r inc; ln -s second inc" })),
+  ...both(
+    "headers are no longer one",
+    ["-Iinc", "-c", "a.c"],
+    {
+      "a.c": '#define N 0\n#include "x.h"\n#include "y.h"\nint a = N;\n',
+      "inc/x.h": "#pragma once\n#if N\n#undef N\n#define N 2\n#else\n#undef N\n#define N 1\n#endif\n",
+    },
+    { prepare: "ln -f inc/x.h inc/y.h" },
+  ).map((one) => ({
+    ...one,
+    change: "cp inc/y.h k; mv k inc/y.h; touch -d 2021-01-01 inc/y.h",
+  })),
   ...both("a response file changes", ["@args", "-c", "v.c"], { args: "-DV=1", "v.c": "int v = V;\n" }).map((one) => ({
     ...one,
     change: "echo -DV=2 > args",

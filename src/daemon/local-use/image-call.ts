@@ -9,7 +9,7 @@ import { bypass, next, type Stage } from "../call/stage.ts";
 import type { LauncherCall } from "../control/launcher-connection.ts";
 import { imageAnswer, type LocalCompile } from "../tiers/local-answer.ts";
 import { askDriver, type HostCompiler, relevantWords } from "./host-compilers.ts";
-import { type KeyedCall, placedCall } from "./keyed-call.ts";
+import { foldersSearched, type KeyedCall, placedCall } from "./keyed-call.ts";
 import { isMovable, placeNames } from "./moved-checkouts.ts";
 import { callDigest, type LocalCall, readLocalCall } from "./read-local-call.ts";
 import type { ForeignFiles } from "./seen-names.ts";
@@ -80,7 +80,11 @@ export async function imageCall(parts: ImageCallParts): Promise<Stage<KeyedCall>
     placedCall(
       { message, call: read.value, compiler: image, project: project.root, folder },
       {
-        ...keysOf(parts, read.value, { identity: image.identity, argv: run.argv ?? message.argv }),
+        ...keysOf(parts, read.value, {
+          identity: image.identity,
+          argv: run.argv ?? message.argv,
+          searched: foldersSearched({ message, call: read.value, compiler: image }, imageFiles(compile)),
+        }),
         hasEpoch: environment.some((entry) => entry.startsWith("SOURCE_DATE_EPOCH=")),
         command: {
           program: compiler.path,
@@ -122,15 +126,22 @@ function identityOf({ project, compiler, paths }: LocalCompile, folders: readonl
 function keysOf(
   { call: { message }, compile: { project, paths } }: ImageCallParts,
   call: LocalCall,
-  { identity, argv }: { readonly identity: Digest; readonly argv: readonly ByteString[] },
+  {
+    identity,
+    argv,
+    searched,
+  }: { readonly identity: Digest; readonly argv: readonly ByteString[]; readonly searched: string },
 ): Pick<KeyedCall, "keys" | "placeNames"> {
   const { cwd } = message;
   const pwd = call.environment.get("PWD");
   const names = placeNames(cwd, pwd, project.root);
-  const own = callDigest({ ...call, words: argv }, identity, [cwd, pwd ?? ascii("")]);
+  const own = callDigest({ ...call, words: argv }, identity, { place: [cwd, pwd ?? ascii("")], folders: searched });
   const isShared = paths === "shared" && cwd.startsWith(project.root) && !call.words.some((word) => HIDES.test(word));
   if (!isMovable(call, names, isShared)) return { keys: [own], placeNames: names };
   const below = isShared ? (`.${cwd.slice(project.root.length)}` as ByteString) : ascii("");
   const words = [...call.words, ascii(paths), below];
-  return { keys: [callDigest({ ...call, words }, identity, null), own], placeNames: names };
+  return {
+    keys: [callDigest({ ...call, words }, identity, { place: null, folders: searched }), own],
+    placeNames: names,
+  };
 }

@@ -18,6 +18,7 @@ import { existing, type KeyedCall } from "./keyed-call.ts";
 import { encodeRecord, VARIANTS_MAX } from "./local-record.ts";
 import { readVariants } from "./look-up.ts";
 import { namesPlace } from "./moved-checkouts.ts";
+import { sameFiles } from "./same-files.ts";
 import type { SeenNames } from "./seen-names.ts";
 import { waysTo } from "./ways.ts";
 import type { OutputsBefore, WrittenOutput } from "./written-outputs.ts";
@@ -66,6 +67,7 @@ export async function keepResult(finished: Finished, parts: KeepParts): Promise<
   const variant = {
     files: inputs.map(({ path, digest }) => ({ path, digest })),
     absent,
+    same: sameFiles(inputs),
     stdout: compiled.stdout,
     stderr: compiled.stderr,
     outputs: outputs.map(({ destination, digest, manner }) => ({ destination, digest, manner })),

@@ -15,6 +15,7 @@ import type { HostCompiler } from "./host-compilers.ts";
 import type { RecordedNames } from "./local-record.ts";
 import { isMovable, placeNames } from "./moved-checkouts.ts";
 import { callDigest, type LocalCall } from "./read-local-call.ts";
+import { folderKinds } from "./same-files.ts";
 import { type SearchedFolder, searchPath } from "./search-path.ts";
 import { type ForeignFiles, SeenNames } from "./seen-names.ts";
 
@@ -58,8 +59,10 @@ export function keyedCall(parts: KeyedCallParts): KeyedCall {
   const { message, call, compiler, project } = parts;
   const pwd = call.environment.get("PWD");
   const names = placeNames(message.cwd, pwd, project);
-  const own = callDigest(call, compiler.identity, [message.cwd, pwd ?? ("" as ByteString)]);
-  const shared = isMovable(call, names) ? [callDigest(call, compiler.identity, null)] : [];
+  const folders = foldersSearched(parts, null);
+  const place = [message.cwd, pwd ?? ("" as ByteString)] as const;
+  const own = callDigest(call, compiler.identity, { place, folders });
+  const shared = isMovable(call, names) ? [callDigest(call, compiler.identity, { place: null, folders })] : [];
   return placedCall(parts, {
     placeNames: names,
     keys: [...shared, own],
@@ -73,6 +76,18 @@ export function keyedCall(parts: KeyedCallParts): KeyedCall {
     foreign: null,
     compiler: { identity: compiler.identity, image: null, files: compiler.files },
   });
+}
+
+/** What stands at the folders that a call searches. */
+export function foldersSearched(
+  { message: { cwd }, call, compiler }: Pick<KeyedCallParts, "message" | "call" | "compiler">,
+  foreign: ForeignFiles | null,
+): string {
+  const paths = searchPath(call.invocation, call.environment, compiler.folders).map(({ path }) => {
+    const absolute = path === "." ? cwd : path === "" || path.startsWith("/") ? path : (`${cwd}/${path}` as ByteString);
+    return foreign?.has(absolute) === true ? (foreign.find(absolute) ?? absolute) : absolute;
+  });
+  return folderKinds(paths.map((path) => (path === "" ? ("/" as ByteString) : path)));
 }
 
 type Placing = Pick<KeyedCall, "keys" | "placeNames" | "hasEpoch" | "command"> & {

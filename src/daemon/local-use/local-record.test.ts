@@ -15,6 +15,7 @@ const VARIANT: Variant = {
     { folder: ascii("inc"), names: [ascii("x.h"), ascii("sys/y.h")] },
     { folder: ascii(""), names: [ascii("opt/z.h")] },
   ],
+  same: [0, 1],
   stdout: Uint8Array.from([]),
   stderr: Uint8Array.from([0, 255, 10]),
   outputs: [
@@ -51,7 +52,7 @@ test("a damaged record is refused", () => {
   }
   const longer = new Uint8Array([...bytes, 0]);
   assert.throws(() => decodeRecord(longer), refused);
-  const stranger = new FieldWriter().ascii(1, "hpcc.local.v0").finish();
+  const stranger = new FieldWriter().ascii(1, "hpcc.local.v1").finish();
   assert.throws(() => decodeRecord(stranger), refused);
   const many = encodeRecord(Array.from({ length: VARIANTS_MAX + 1 }, () => VARIANT));
   assert.throws(() => decodeRecord(many), refused);

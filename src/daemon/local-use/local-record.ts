@@ -28,6 +28,8 @@ export interface RecordedOutput {
 export interface Variant {
   readonly files: readonly RecordedFile[];
   readonly absent: readonly RecordedNames[];
+  /** Pairs of indexes of files that may be one to a compiler. */
+  readonly same: readonly number[];
   readonly stdout: Uint8Array;
   readonly stderr: Uint8Array;
   readonly outputs: readonly RecordedOutput[];
@@ -36,7 +38,7 @@ export interface Variant {
 /** Newest first. */
 export type LocalRecord = readonly Variant[];
 
-const SCHEMA = "hpcc.local.v1";
+const SCHEMA = "hpcc.local.v2";
 export const VARIANTS_MAX = 8;
 const ITEMS_MAX = 200_000;
 const MANNERS = new NumberTable<OutputManner>({ assembler: 1, text: 2, clang: 3 });
@@ -57,7 +59,7 @@ export function encodeRecord(variants: LocalRecord): Uint8Array {
     fields.record(TAG.absent, (entry) => entry.byteString(1, folder).byteString(2, names.join("\0") as ByteString));
   for (const variant of indexed)
     fields.record(TAG.variant, (entry) => {
-      entry.bytes(1, packed(variant.files)).bytes(2, packed(variant.absent));
+      entry.bytes(1, packed(variant.files)).bytes(2, packed(variant.absent)).bytes(6, packed(variant.same));
       entry.bytes(3, variant.stdout).bytes(4, variant.stderr);
       for (const { destination, digest, manner } of variant.outputs)
         entry.record(5, (output) =>
@@ -101,6 +103,7 @@ function decodeVariant(fields: FieldReader, files: readonly RecordedFile[], name
   const variant = {
     files: picked(1, files),
     absent: picked(2, names),
+    same: unpacked(fields, 6),
     stdout: Uint8Array.from(fields.bytes(3)),
     stderr: Uint8Array.from(fields.bytes(4)),
   };

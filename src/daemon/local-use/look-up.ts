@@ -9,6 +9,7 @@ import type { KeptOutput } from "../call/answered-call.ts";
 import type { FileDigests } from "./file-digests.ts";
 import type { FoundInput } from "./find-inputs.ts";
 import { decodeRecord, type LocalRecord, type Variant } from "./local-record.ts";
+import { sameFiles } from "./same-files.ts";
 import type { SeenNames } from "./seen-names.ts";
 
 export interface LookUpParts {
@@ -55,7 +56,7 @@ export async function lookUp(record: LocalRecord, seen: SeenNames, parts: LookUp
     const isAbsent = variant.absent.every(({ folder, names }) =>
       names.every((name) => seen.kind(folder, name) === "absent"),
     );
-    return isAbsent ? inputs : null;
+    return isAbsent && sameFiles(inputs).join() === variant.same.join() ? inputs : null;
   };
   for (const variant of record) {
     const inputs = holding(variant);

@@ -44,7 +44,7 @@ test("bytes that name the place are seen", () => {
 test("each thing that a result depends on makes another digest, and nothing else does", () => {
   const compiler = sha256(Buffer.from("compiler"));
   const digest = (words: string, environment: readonly string[] = [], other = compiler) =>
-    callDigest(read(words, environment), other, null);
+    callDigest(read(words, environment), other, { place: null, folders: "0" });
   const base = digest("gcc -O2 -c a.c");
   const same = ["HOME=/x", "PATH=/usr/bin", "TERM=xterm", "MAKEFLAGS=-j2", "USER=me"];
   assert.equal(digest("gcc -O2 -c a.c", same), base);
@@ -61,8 +61,9 @@ test("each thing that a result depends on makes another digest, and nothing else
     digest("gcc -O2 -c a.c", ["SOURCE_DATE_EPOCH=1"]),
     digest("gcc -O2 -fdiagnostics-color=always -c a.c", ["GCC_COLORS=x"]),
     digest("gcc -O2 -fdiagnostics-color=always -c a.c"),
-    callDigest(read("gcc -O2 -c a.c"), compiler, [ascii("/w"), ascii("/w")]),
-    callDigest(read("gcc -O2 -c a.c"), compiler, [ascii("/w"), ascii("/l")]),
+    callDigest(read("gcc -O2 -c a.c"), compiler, { place: [ascii("/w"), ascii("/w")], folders: "0" }),
+    callDigest(read("gcc -O2 -c a.c"), compiler, { place: [ascii("/w"), ascii("/l")], folders: "0" }),
+    callDigest(read("gcc -O2 -c a.c"), compiler, { place: null, folders: "-" }),
   ];
   assert.equal(new Set([base, ...others]).size, others.length + 1);
 });

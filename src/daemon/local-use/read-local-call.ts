@@ -60,17 +60,25 @@ export function readLocalCall(message: CallMessage, family: CompilerFamily): Sta
   });
 }
 
-/** Digest of all that a result depends on beside files. `place`: the working folder and its spelling, where the result may show them. */
+export interface CallSurroundings {
+  /** The working folder and its spelling, where the result may show them. */
+  readonly place: readonly [cwd: ByteString, pwd: ByteString] | null;
+  /** What stands at the folders that are searched. */
+  readonly folders: string;
+}
+
+/** Digest of all that a result depends on beside files. */
 export function callDigest(
   { words, variables, invocation }: LocalCall,
   compiler: Digest,
-  place: readonly [cwd: ByteString, pwd: ByteString] | null,
+  { place, folders }: CallSurroundings,
 ): Digest {
   const fields = new FieldWriter().ascii(1, "hpcc.local-call.v1").digest(2, compiler).ascii(3, invocation.family);
   for (const word of words) fields.byteString(4, word);
   for (const [name, value] of [...variables].sort(([a], [b]) => (a < b ? -1 : 1)))
     fields.record(5, (entry) => entry.byteString(1, name as ByteString).byteString(2, value));
   if (words.some((word) => NATIVE.test(word))) fields.digest(8, processorDigest());
+  fields.ascii(9, folders);
   if (place !== null) fields.byteString(6, place[0]).byteString(7, place[1]);
   return sha256(fields.finish());
 }
