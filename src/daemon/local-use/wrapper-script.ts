@@ -13,7 +13,6 @@ export interface Wrapper {
 export const WRAPPER_BYTES_MAX = 8192;
 const SHELLS = /^#! ?(?:\/usr)?\/bin\/(?:sh|bash|dash)$/;
 const NOTHING = /^[ \t]*(?:#.*)?$/;
-const EXEC = /^[ \t]*exec[ \t]+(.*)$/;
 /** Characters that mean themselves to every shell, wherever they stand in a word. */
 const PLAIN = /^[A-Za-z0-9_./=+:,@%-]+$/;
 const CALLERS = '"$@"';
@@ -23,10 +22,8 @@ export function readWrapper(bytes: Uint8Array): Wrapper | null {
   if (bytes.length > WRAPPER_BYTES_MAX) return null;
   const [shell = "", ...lines] = byteStringOf(bytes).split("\n");
   const doing = lines.filter((line) => !NOTHING.test(line));
-  const command = EXEC.exec(doing[0] ?? "")?.[1];
-  if (!SHELLS.test(shell) || doing.length !== 1 || command === undefined) return null;
-  const words = command.trim().split(/[ \t]+/) as ByteString[];
-  const [program, ...rest] = words;
+  const [word, program, ...rest] = (doing[0] ?? "").trim().split(/[ \t]+/) as ByteString[];
+  if (!SHELLS.test(shell) || doing.length !== 1 || word !== "exec") return null;
   const at = rest.indexOf(CALLERS as ByteString);
   const own = rest.filter((_, index) => index !== at);
   if (at < 0 || program === undefined || !program.startsWith("/")) return null;
