@@ -3,7 +3,7 @@
 // installed programs, each counted as the kernel counts them. Calls run one at a time.
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { cpSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { appendFileSync, cpSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { CHECKOUT, HPCC, IMAGE_FOLDER, runCommand } from "../test/support/farm.ts";
 import { QuickFarm } from "../test/support/quick-farm.ts";
@@ -40,10 +40,8 @@ function processSeconds(pid: number): number {
   return (Number(fields[11]) + Number(fields[12])) / TICKS_PER_SECOND;
 }
 
-async function cold(farm: QuickFarm, root: string, calls: readonly Call[], form: "files" | "text") {
-  const env = { ...(await farm.addAccount(form)), HPCC_SOURCE_FORM: form };
-  // The daemon, the image's namespaces and the worker are there.
-  await must([HPCC, "gcc", "-c", "first.c", "-o", "first.o"], { cwd: root, env });
+/** What a build costs the client: its launchers and compilers, and the daemon. */
+async function build(root: string, calls: readonly Call[], env: NodeJS.ProcessEnv) {
   const status = JSON.parse(await must([HPCC, "daemon", "status", "--json"], { cwd: root, env })) as { pid: number };
   await must([HPCC, "stats", "--zero", "--json"], { cwd: root, env });
   const before = processSeconds(status.pid);
@@ -53,10 +51,37 @@ async function cold(farm: QuickFarm, root: string, calls: readonly Call[], form:
   );
   const daemon = processSeconds(status.pid) - before;
   const stats = JSON.parse(await must([HPCC, "stats", "--json"], { cwd: root, env }));
+  return { children, daemon, stats };
+}
+
+/** The same build after an edit of each source that changes no directive, and again with nothing changed. */
+async function keptLists(root: string, calls: readonly Call[], env: NodeJS.ProcessEnv) {
+  for (const { command } of calls) {
+    const [, source = ""] = / -c (\S+)/.exec(command) ?? [];
+    appendFileSync(source, "// edited\nint hpcc_edited;\n");
+  }
+  const edited = await build(root, calls, env);
+  assert.equal(edited.stats.outcomes.remote_compiled, calls.length, JSON.stringify(edited.stats));
+  const again = await build(root, calls, env);
+  assert.equal(again.stats.outcomes.remote_hit, calls.length, JSON.stringify(again.stats));
+  const shown = ({ children, daemon, stats }: Awaited<ReturnType<typeof build>>) => ({
+    children,
+    daemon,
+    lists_kept: stats.lists_kept as number,
+  });
+  return { edited: shown(edited), unchanged: shown(again) };
+}
+
+async function cold(farm: QuickFarm, root: string, calls: readonly Call[], form: "files" | "text") {
+  const env = { ...(await farm.addAccount(form)), HPCC_SOURCE_FORM: form };
+  // The daemon, the image's namespaces and the worker are there.
+  await must([HPCC, "gcc", "-c", "first.c", "-o", "first.o"], { cwd: root, env });
+  const { children, daemon, stats } = await build(root, calls, env);
   console.error(form, children, daemon, stats.source_wire_bytes, stats.reasons);
-  await must([HPCC, "daemon", "stop"], { cwd: root, env });
   assert.equal(stats.outcomes.remote_compiled, calls.length, JSON.stringify(stats.reasons));
-  return { wire: stats.source_wire_bytes as number, sources: stats.source_bytes as number, children, daemon };
+  const kept = form === "files" ? await keptLists(root, calls, env) : null;
+  await must([HPCC, "daemon", "stop"], { cwd: root, env });
+  return { wire: stats.source_wire_bytes as number, sources: stats.source_bytes as number, children, daemon, kept };
 }
 
 await must([join(CHECKOUT, "scripts/fetch-debian-source.sh"), "leveldb", SOURCES]);
@@ -98,6 +123,7 @@ try {
   const text = await cold(farm, root, calls, "text");
   const listSeconds = (first + second) / 2;
   const client = files.children + files.daemon;
+  const edited = files.kept!.edited.children + files.kept!.edited.daemon;
   console.log(
     JSON.stringify(
       {
@@ -109,6 +135,7 @@ try {
         list_cpu_s: [first, second],
         client_cpu_s: Number(client.toFixed(2)),
         client_to_list: Number((client / listSeconds).toFixed(3)),
+        edited_to_list: Number((edited / listSeconds).toFixed(3)),
       },
       null,
       2,

@@ -13,7 +13,7 @@ import { HeaderHints } from "../inputs/header-hints.ts";
 import { KeptListings } from "./kept-listings.ts";
 import { prepareFiles } from "./prepare-files.ts";
 
-const STEPS = Number(process.env["HPCC_LIST_STEPS"] ?? 60);
+const STEPS = Number(process.env["HPCC_LIST_STEPS"] ?? 30);
 const FOLDERS = ["", "one", "two", "two/sub"] as const;
 const NAMES = ["x.h", "y.h", "z.h", "sub/x.h"] as const;
 
