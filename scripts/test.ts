@@ -116,6 +116,7 @@ const BUILD_TESTS = [
   "corpus-files",
   "explain",
   "hostile-checkouts",
+  "kept-lists",
   "local-use",
   "other-images",
   "pitfalls",

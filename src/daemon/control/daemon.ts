@@ -135,7 +135,7 @@ class Daemon {
   readonly #refusedSources = new Remembered<Bypass>(REMEMBERED_MAX);
   readonly #counts = new CallCounts();
   readonly #headers: HeaderHints;
-  readonly #listings = new KeptListings(LISTINGS_BYTES);
+  readonly #listings: KeptListings;
   readonly #remotes = new Map<string, RemoteCompiler>();
   /** The streams to workers, by the identity that they are made with. */
   readonly #workers = new Map<string, WorkerConnections>();
@@ -176,6 +176,7 @@ class Daemon {
     rmSync(join(directories.runtime, "calls"), { recursive: true, force: true });
     this.#observers = options.observers ?? [];
     this.#local = this.#localUse();
+    this.#listings = new KeptListings(LISTINGS_BYTES, this.#local && { store: this.#local.store, logger });
     // Made now, so that a runtime folder that fills up later costs a local compile and not the project's binding.
     mkdirSync(join(directories.runtime, "calls"), { recursive: true, mode: 0o700 });
     this.#rest();

@@ -1,14 +1,17 @@
 // A list of files that an earlier call made is used again exactly while a new one would be the same: held against a new one each time.
 import assert from "node:assert/strict";
-import { mkdirSync, renameSync, rmSync, symlinkSync, utimesSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { randomBytes } from "node:crypto";
+import { globSync, mkdirSync, renameSync, rmSync, symlinkSync, utimesSync, writeFileSync } from "node:fs";
+import { basename, join } from "node:path";
 import { describe, it, test } from "node:test";
+import { zstdCompressSync } from "node:zlib";
 import { HostProject } from "../../../test/support/host-project.ts";
 import { ascii } from "../../base/byte-string.ts";
 import { SILENT_LOGGER } from "../../base/log.ts";
 import { SYSTEM_CLOCK } from "../../base/system/clock.ts";
 import type { CompilerFamily } from "../../core/compile/grammar/invocation.ts";
-import { sha256 } from "../../core/digest/digest.ts";
+import { type Digest, sha256 } from "../../core/digest/digest.ts";
+import { DiskLocalStore } from "../../store/local/disk-local-store.ts";
 import type { PreparedJob } from "../call/remote-job.ts";
 import type { Stage } from "../call/stage.ts";
 import { HeaderHints } from "../inputs/header-hints.ts";
@@ -227,15 +230,52 @@ test("a name that came about while the list was made keeps it from being kept", 
   assert.equal(await asked(), 1);
 });
 
-test("the oldest lists go first when the bytes are used up", () => {
+const keyOf = (n: number) => sha256(Buffer.from(`${n}`));
+const ROOT = ascii("/p");
+
+test("the oldest lists go first when the bytes are used up", async () => {
   const listings = new KeptListings(5_000);
-  const key = (n: number) => sha256(Buffer.from(`${n}`));
   const listing = { names: [ascii("a.c"), ascii("\u00ff.h")], dependencyText: null };
   for (let n = 0; n < 20; n++) {
-    listings.set(key(n), listing, key(1000 + n));
-    assert.deepEqual(listings.get(key(n)), { ...listing, basis: key(1000 + n) });
-    assert.notEqual(listings.get(key(0)), null, "used each time");
+    const one = { ...listing, basis: keyOf(1000 + n) };
+    listings.set(keyOf(n), one, ROOT);
+    assert.deepEqual(await listings.get(keyOf(n)), one);
+    assert.notEqual(await listings.get(keyOf(0)), null, "used each time");
   }
-  assert.equal(listings.get(key(1)), null);
-  assert.notEqual(listings.get(key(19)), null);
+  assert.equal(await listings.get(keyOf(1)), null);
+  assert.notEqual(await listings.get(keyOf(19)), null);
 });
+
+test("lists outlive the daemon in the local store, and no damage there is believed", async () => {
+  using made = new HostProject({ family: "gcc" });
+  made.write(FILES);
+  const root = join(made.base, "cache");
+  const open = () => new DiskLocalStore({ root, sizeBytesMax: 1e9, clock: SYSTEM_CLOCK, logger: SILENT_LOGGER });
+  const records = () => ({ store: open(), logger: SILENT_LOGGER });
+  const argv = "-c a.c -Itwo -MD";
+  const first = await prepare(made, argv, new KeptListings(BYTES_MAX, records()));
+  const [record] = await written(root);
+  const again = await prepare(made, argv, new KeptListings(BYTES_MAX, records()));
+  assert.equal(again.runs, 0);
+  assert.deepEqual(shown(again), shown(first));
+  const store = open();
+  const key = `sha256:${basename(record!)}` as Digest;
+  const bytes = Buffer.from((await store.readRecord(key))!);
+  for (const damaged of [Buffer.alloc(0), bytes.subarray(0, -3), randomBytes(50), zstdCompressSync(randomBytes(50))]) {
+    await store.writeRecord(key, damaged, null, []);
+    const other = await prepare(made, argv, new KeptListings(BYTES_MAX, records()));
+    assert.equal(other.runs, 1);
+    assert.deepEqual(shown(other), shown(first));
+  }
+  write("two/x.h", "#define X 1\n#define A 1\nint x;\n")(made.root);
+  assert.equal((await prepare(made, argv, new KeptListings(BYTES_MAX, records()))).runs, 1);
+});
+
+/** Resolves once there is a record. */
+async function written(root: string): Promise<string[]> {
+  for (;;) {
+    const found = globSync(join(root, "v1/records/*/*"));
+    if (found.length > 0) return found;
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+}

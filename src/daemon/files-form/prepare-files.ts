@@ -74,7 +74,7 @@ async function fromNew(
   const gathered = gatherInputs(prepared, listing.value.names, { startedMs, steady }, options);
   if (gathered.kind === "bypass") return gathered;
   const basis = key !== null && listing.value.steady ? gathered.value.basis(startedMs) : null;
-  if (key !== null && basis !== null) options.listings.set(key, listing.value, basis);
+  if (key !== null && basis !== null) options.listings.set(key, { ...listing.value, basis }, prepared.project.root);
   return jobOf(prepared, { ...listing.value, keptList: false }, gathered.value);
 }
 
@@ -84,7 +84,7 @@ async function fromKept(
   key: Digest,
   options: FilesFormOptions,
 ): Promise<Stage<PreparedJob> | null> {
-  const kept = options.listings.get(key);
+  const kept = await options.listings.get(key);
   if (kept === null) return null;
   for (let restarted = false; ; restarted = true) {
     const startedMs = options.clock.wallMs();
