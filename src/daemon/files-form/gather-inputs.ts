@@ -101,7 +101,13 @@ class Gathering {
     this.#before = before;
     this.#caches = caches;
     const { imageRoot, imageEntries } = project;
-    this.#tree = new SourceTree({ view: place.view, cwd: request.cwd, imageRoot, imageEntries });
+    this.#tree = new SourceTree({
+      view: place.view,
+      cwd: request.cwd,
+      imageRoot,
+      imageEntries,
+      imageKinds: caches.images.kinds(project),
+    });
     const search = includeSearch(request);
     this.#places = { view: place.view, tree: this.#tree, names: caches.names, cwd: request.cwd, ...search };
   }

@@ -1,7 +1,7 @@
 // A list of files that an earlier call made is used again exactly while a new one would be the same: held against a new one each time.
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
-import { globSync, mkdirSync, renameSync, rmSync, symlinkSync, utimesSync, writeFileSync } from "node:fs";
+import { globSync, mkdirSync, renameSync, rmSync, statSync, symlinkSync, utimesSync, writeFileSync } from "node:fs";
 import { basename, join } from "node:path";
 import { describe, it, test } from "node:test";
 import { zstdCompressSync } from "node:zlib";
@@ -25,12 +25,17 @@ interface Prepared {
   readonly runs: number;
 }
 
-async function prepare(made: HostProject, argv: string, listings: KeptListings, aheadMs = 60_000): Promise<Prepared> {
+/** Unless told otherwise the clock is ahead, so that all files are older than the call. */
+async function prepare(
+  made: HostProject,
+  argv: string,
+  listings: KeptListings,
+  wallMs = () => Date.now() + 60_000,
+): Promise<Prepared> {
   const call = made.call([made.compiler.family, ...argv.split(" ")]);
   const prepared = made.prepare(call);
   assert.ok(prepared.kind === "next");
-  // The clock is ahead, so that all files are older than the call.
-  const clock = { ...SYSTEM_CLOCK, wallMs: () => Date.now() + aheadMs };
+  const clock = { ...SYSTEM_CLOCK, wallMs };
   const headers = new HeaderHints({ logger: SILENT_LOGGER });
   const job = await prepareFiles(prepared.value, { ...made.caches, listings, headers, clock });
   return { job, runs: call.ran.length };
@@ -221,13 +226,18 @@ test("no list is kept where a macro names a file, or where preprocessing fails",
 test("a name that came about while the list was made keeps it from being kept", async () => {
   using made = new HostProject({ family: "gcc" });
   // Sought only in a branch that is not taken, and there since a moment before the list.
-  made.write({ "a.c": "#if 0\n#include <y.h>\n#endif\nint x;\n" });
-  await new Promise((resolve) => setTimeout(resolve, 30));
-  made.write({ "two/y.h": "" });
-  const listings = new KeptListings(BYTES_MAX);
-  const asked = async () => (await prepare(made, "-c a.c -Itwo", listings, 0)).runs;
-  assert.equal(await asked(), 1);
-  assert.equal(await asked(), 1);
+  made.write({ "a.c": "#if 0\n#include <y.h>\n#endif\nint x;\n", "two/other.h": "" });
+  await prepare(made, "-c a.c -Itwo -DOTHER", new KeptListings(0));
+  const changedMs = (name: string) => statSync(join(made.root, name)).ctimeMs;
+  do made.write({ "two/y.h": "" });
+  while (changedMs("two/y.h") - changedMs("a.c") < 50);
+  const runs = async (argv: string, afterMs: number) => {
+    const listings = new KeptListings(BYTES_MAX);
+    const asked = () => prepare(made, argv, listings, () => changedMs("two/y.h") + afterMs);
+    return [(await asked()).runs, (await asked()).runs];
+  };
+  assert.deepEqual(await runs("-c a.c -Itwo", 5), [1, 1]);
+  assert.deepEqual(await runs("-c a.c -Itwo", 40), [1, 0]);
 });
 
 const keyOf = (n: number) => sha256(Buffer.from(`${n}`));

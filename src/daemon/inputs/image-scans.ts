@@ -1,52 +1,73 @@
-// Scans of an image's headers, kept by image and path: an image never changes. UNTRUSTED: the image's headers.
+// Scans of an image's headers, and kinds of its entries, kept by image and path: an image never changes. UNTRUSTED: the image's headers.
 import { readFileSync } from "node:fs";
 import { type ByteString, bytesOf } from "../../base/byte-string.ts";
 import { countsLines, directiveLines, leavesOpen, pragmaParts } from "../../core/compile/view/directive-lines.ts";
 import { type SourceScan, scanSource } from "../../core/compile/view/source-scan.ts";
+import type { Digest } from "../../core/digest/digest.ts";
 import type { Project } from "../project.ts";
+import type { EntryKinds } from "./source-tree.ts";
 
 type Image = Pick<Project, "imageDigest" | "imageFile">;
 
-const SCANS_MAX = 50_000;
+const IMAGES_MAX = 8;
+/** Of each kind, in each image. */
+const ENTRIES_MAX = 50_000;
+
+interface Known {
+  readonly scans: Map<ByteString, SourceScan | null>;
+  readonly movers: Map<ByteString, Movers>;
+  readonly words: Map<string, boolean>;
+  readonly kinds: EntryKinds;
+}
 
 export class ImageScans {
-  readonly #known = new Map<string, SourceScan | null>();
-  readonly #words = new Map<string, boolean>();
-  readonly #movers = new Map<string, Movers>();
+  readonly #images = new Map<Digest, Known>();
 
   /** The scan of a file by its path in the image; null when it cannot be read. */
   scan(project: Image, path: ByteString): SourceScan | null {
-    const key = `${project.imageDigest}${path}`;
-    const known = this.#known.get(key);
-    if (known !== undefined) return known;
-    const text = textOf(project, path);
-    const scan = text === null ? null : scanImageHeader(text);
-    if (this.#known.size >= SCANS_MAX) this.#known.clear();
-    this.#known.set(key, scan);
-    return scan;
+    return remembered(this.#known(project).scans, path, () => {
+      const text = textOf(project, path);
+      return text === null ? null : scanImageHeader(text);
+    });
   }
 
   movers(project: Image, path: ByteString): Movers {
-    const key = `${project.imageDigest}${path}`;
-    const known = this.#movers.get(key);
-    if (known !== undefined) return known;
-    const text = textOf(project, path) ?? Buffer.alloc(0);
-    const movers = moversOf(text, directiveLines(text, { lineComments: true }));
-    if (this.#movers.size >= SCANS_MAX) this.#movers.clear();
-    this.#movers.set(key, movers);
-    return movers;
+    return remembered(this.#known(project).movers, path, () => {
+      const text = textOf(project, path) ?? Buffer.alloc(0);
+      return moversOf(text, directiveLines(text, { lineComments: true }));
+    });
   }
 
   /** Whether a file of the image holds a word. */
   holds(project: Image, path: ByteString, word: string): boolean {
-    const key = `${project.imageDigest}${path} ${word}`;
-    const known = this.#words.get(key);
-    if (known !== undefined) return known;
-    const holds = textOf(project, path)?.includes(word) === true;
-    if (this.#words.size >= SCANS_MAX) this.#words.clear();
-    this.#words.set(key, holds);
-    return holds;
+    const key = `${path} ${word}`;
+    return remembered(this.#known(project).words, key, () => textOf(project, path)?.includes(word) === true);
   }
+
+  /** What is known of the image's entries. */
+  kinds(project: Image): EntryKinds {
+    const { kinds } = this.#known(project);
+    if (kinds.size >= ENTRIES_MAX) kinds.clear();
+    return kinds;
+  }
+
+  #known({ imageDigest }: Image): Known {
+    let known = this.#images.get(imageDigest);
+    if (known !== undefined) return known;
+    if (this.#images.size >= IMAGES_MAX) this.#images.clear();
+    known = { scans: new Map(), movers: new Map(), words: new Map(), kinds: new Map() };
+    this.#images.set(imageDigest, known);
+    return known;
+  }
+}
+
+function remembered<K, V>(entries: Map<K, V>, key: K, find: () => V): V {
+  const known = entries.get(key);
+  if (known !== undefined) return known;
+  const found = find();
+  if (entries.size >= ENTRIES_MAX) entries.clear();
+  entries.set(key, found);
+  return found;
 }
 
 /** What in a text makes the text between directives matter to what is read. */

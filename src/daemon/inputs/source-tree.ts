@@ -1,6 +1,6 @@
 // Follows names of files through the view and gathers what a guest needs to follow them likewise: files, the links on their way, folders
 // that must exist. Reads links and kinds from disk, no contents. UNTRUSTED: the checkout's links.
-import { lstatSync, readlinkSync, type Stats } from "node:fs";
+import { lstatSync, readlinkSync } from "node:fs";
 import { type ByteString, byteStringOf, bytesOf } from "../../base/byte-string.ts";
 import { toHostPath, type View } from "../../core/compile/view/view.ts";
 
@@ -15,7 +15,13 @@ export interface TreePlaces {
   readonly imageRoot: ByteString;
   /** Names of top-level entries that are the image's on both sides. */
   readonly imageEntries: ReadonlySet<string>;
+  /** What is known of paths of the image, by their paths on the host: it never changes. Those of one tree alone where it is left out. */
+  readonly imageKinds?: EntryKinds;
 }
+
+export type EntryKind = "link" | "folder" | "file" | "other";
+/** Null for what is not there. */
+export type EntryKinds = Map<ByteString, EntryKind | null>;
 
 export type Followed =
   /** A file or folder of a root, by its own path in the view and on the host. */
@@ -42,11 +48,13 @@ export class SourceTree {
   /** Where folders lead that were taken, or looked at, through no link. */
   readonly #taken = new Map<string, Walk>();
   readonly #looked = new Map<string, Walk>();
-  readonly #kinds = new Map<string, Stats | null>();
+  readonly #kinds: EntryKinds = new Map();
+  readonly #imageKinds: EntryKinds;
 
   constructor(places: TreePlaces) {
     this.#places = places;
     this.#folders.add(places.cwd);
+    this.#imageKinds = places.imageKinds ?? new Map();
   }
 
   get links(): { readonly path: ByteString; readonly target: ByteString }[] {
@@ -120,22 +128,23 @@ export class SourceTree {
   }
 
   #enter(walk: Walk, path: string, take: boolean): void {
-    const host = this.#hostOf(path);
+    const inRoot = toHostPath(this.#places.view, path as ByteString);
+    const host = inRoot ?? this.#inImage(path);
     if (host === null) {
       // Folders above a root are no links: roots are known by their resolved paths.
       if (this.#isAboveRoot(path)) walk.position = path;
       else walk.end = "outside";
       return;
     }
-    const stat = this.#stat(host);
-    if (stat === null) walk.end = "absent";
-    else if (stat.isSymbolicLink()) this.#throughLink(walk, path, host, take);
-    else if (stat.isDirectory() || stat.isFile()) {
+    const kind = kindOf(host, inRoot === null ? this.#imageKinds : this.#kinds);
+    if (kind === null) walk.end = "absent";
+    else if (kind === "link") this.#throughLink(walk, path, host, take);
+    else if (kind === "other") walk.end = "outside";
+    else {
       walk.position = path;
-      walk.last = stat.isDirectory() ? "folder" : "file";
-      if (take && stat.isDirectory() && toHostPath(this.#places.view, path as ByteString) !== null)
-        this.#folders.add(path as ByteString);
-    } else walk.end = "outside";
+      walk.last = kind;
+      if (take && kind === "folder" && inRoot !== null) this.#folders.add(path as ByteString);
+    }
   }
 
   #throughLink(walk: Walk, path: string, host: ByteString, take: boolean): void {
@@ -150,22 +159,7 @@ export class SourceTree {
     this.#steps(walk, target, take);
   }
 
-  #stat(host: ByteString): Stats | null {
-    const known = this.#kinds.get(host);
-    if (known !== undefined) return known;
-    let stat: Stats | null = null;
-    try {
-      stat = lstatSync(bytesOf(host), { throwIfNoEntry: false }) ?? null;
-    } catch {
-      // A folder that may not be searched is none to the compiler either.
-    }
-    this.#kinds.set(host, stat);
-    return stat;
-  }
-
-  #hostOf(path: string): ByteString | null {
-    const inRoot = toHostPath(this.#places.view, path as ByteString);
-    if (inRoot !== null) return inRoot;
+  #inImage(path: string): ByteString | null {
     return this.#isImage(path) ? ((this.#places.imageRoot + path) as ByteString) : null;
   }
 
@@ -176,4 +170,19 @@ export class SourceTree {
   #isAboveRoot(path: string): boolean {
     return this.#places.view.roots.some(({ guest }) => guest.startsWith(`${path}/`));
   }
+}
+
+function kindOf(host: ByteString, kinds: EntryKinds): EntryKind | null {
+  const known = kinds.get(host);
+  if (known !== undefined) return known;
+  let kind: EntryKind | null = null;
+  try {
+    const stat = lstatSync(bytesOf(host), { throwIfNoEntry: false });
+    if (stat !== undefined)
+      kind = stat.isSymbolicLink() ? "link" : stat.isDirectory() ? "folder" : stat.isFile() ? "file" : "other";
+  } catch {
+    // A folder that may not be searched is none to the compiler either.
+  }
+  kinds.set(host, kind);
+  return kind;
 }
