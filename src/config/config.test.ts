@@ -203,6 +203,29 @@ describe("configuration", () => {
     assert.throws(load, invalid(/hpcc\.toml: determinism strict is not in the user's policies_allowed/));
   });
 
+  test("a size is bytes, or a number and a unit", () => {
+    const sizeOf = (env: string) => load({ HPCC_LOCAL_SIZE_MAX: env }).config.local.sizeBytesMax;
+    assert.equal(load().config.local.sizeBytesMax, 5 * 1024 ** 3);
+    const sizes: Record<string, number> = {
+      "1048576": 1024 ** 2,
+      "10MiB": 10 * 1024 ** 2,
+      "10 mib": 10 * 1024 ** 2,
+      "2M": 2 * 1024 ** 2,
+      "1.5GB": 1_500_000_000,
+      "1TiB": 1024 ** 4,
+    };
+    for (const [text, bytes] of Object.entries(sizes)) assert.equal(sizeOf(text), bytes, text);
+    for (const wrong of ["1023KiB", "5 GiB of it", "GiB", "-5GiB", "1e9", "5PiB", "2000000 GiB"])
+      assert.throws(() => sizeOf(wrong), invalid(/local\.size_max must be a size from 1048576/), wrong);
+    write("user.toml", 'local = {enabled = false, size_max = "20GiB"}');
+    assert.equal(load().config.local.enabled, false);
+    assert.equal(load().config.local.sizeBytesMax, 20 * 1024 ** 3);
+    write("user.toml", "local.size_max = 2000000");
+    assert.equal(load().config.local.sizeBytesMax, 2_000_000);
+    write("project/hpcc.toml", "local.enabled = true");
+    assert.throws(() => load(), invalid(/a project's file may not set local\.enabled/));
+  });
+
   test("a project's root need not be UTF-8", () => {
     const root = Buffer.concat([Buffer.from(join(folder, "project-")), Buffer.from([0xff])]);
     mkdirSync(root);
