@@ -376,3 +376,24 @@ test("HPCC_VERBOSE says why a record did not hold", async () => {
   const ended = await recorded.launcher.run(COMPILE, { environment: { HPCC_VERBOSE: "1" } });
   assert.match(ended.stderr, /^hpcc: no replay: changed: \/.*\/inc2\/h\.h$/m);
 });
+
+test("a response file counts by what it says, and one within another is left to the daemon", async () => {
+  await using recorded = new Recorded();
+  recorded.write("args", "-Iinc2 -DLEVEL=1");
+  const compile = 'exec "$HPCC" gcc -c @args -o out/a.o src/a.c';
+  const outputs = [{ destination: "out/a.o", manner: "assembler" }] as const;
+  await recorded.record(compile, {}, { outputs });
+  assert.equal((await recorded.launcher.run(compile)).code, 0);
+  assert.equal(recorded.hits().length, 1);
+  const { atime, mtime } = statSync(recorded.path("args"));
+  recorded.write("args", "-Iinc2 -DLEVEL=2");
+  utimesSync(recorded.path("args"), atime, mtime);
+  assert.equal((await recorded.launcher.run(compile)).code, 0);
+  assert.equal(recorded.hits().length, 1);
+  recorded.write("more", "-DMORE");
+  recorded.write("args", "-Iinc2 '@more'");
+  const writer = recorded.writer();
+  recorded.observe(writer, recorded.answered({ outputs }));
+  await writer.settled();
+  assert.deepEqual(writer.counts, { written: 0, refused: { response_file: 1 } });
+});

@@ -1,6 +1,6 @@
 // Which facts hold a call's result: its inputs, compiler, configuration, and the names between them at which nothing may be.
 // UNTRUSTED: the call's words and paths are a checkout's.
-import { closeSync, constants, openSync, readlinkSync, readSync } from "node:fs";
+import { closeSync, constants, openSync, readFileSync, readlinkSync, readSync, statSync } from "node:fs";
 import { type ByteString, byteStringOf, byteStringOfText, bytesOf } from "../../base/byte-string.ts";
 import { withoutTrailingSlashes } from "../../base/trailing-slashes.ts";
 import { PROJECT_CONFIG } from "../../config/client.ts";
@@ -12,6 +12,12 @@ import { holdAbsent, type KnownAbsent } from "./absent-names.ts";
 import { type Evidence, look } from "./evidence.ts";
 
 const VERSION_CONTROL = [".git", ".hg", ".svn"];
+/** Options that name a folder in which the driver takes the newest of what it finds. */
+const CHOOSING = /^--gcc-(?:toolchain|install-dir)/;
+const NESTED_RESPONSE_FILE = /(?:^|[\s"'\\])@/;
+const RESPONSE_FILE_BYTES_MAX = 1024 * 1024;
+/** The folder with a target's versions of GCC. */
+const GCC_INSTALLATION = /^(\/(?:[^/]+\/)*?lib[^/]*\/gcc[^/]*\/[^/]+)\/[^/]+\//;
 const LINKS_MAX = 16;
 const ELF_MAGIC = "\x7fELF";
 const PATH_DEFAULT = "/bin:/usr/bin";
@@ -48,7 +54,9 @@ export function gatherEvidence(call: AnsweredCall, evidence: Evidence, sources: 
   if (compiler === null || call.inputs.length === 0) return evidence.refuse("not_understood");
   for (const name of call.environment.keys()) if (!countsForReplay(name)) return evidence.refuse("environment");
   for (const { path, stamp } of call.inputs) evidence.stamp(path, stamp);
+  holdWords(message, evidence);
   holdCompiler(message, compiler, evidence);
+  holdInstallations(call, evidence);
   holdConfiguration(call, evidence, sources);
   holdPwd(message, evidence);
   if (evidence.doubt !== null) return;
@@ -59,6 +67,35 @@ export function gatherEvidence(call: AnsweredCall, evidence: Evidence, sources: 
   }
   const { nowMs, known } = sources;
   holdAbsent(call.absent, evidence, { nowMs, known, written });
+}
+
+/** Files that words of the command line stand for, and folders in which a driver chooses by what it finds. */
+function holdWords({ argv, cwd }: CallMessage, evidence: Evidence): void {
+  for (const word of argv.slice(1)) {
+    if (CHOOSING.test(word)) return evidence.refuse("search_option");
+    if (!word.startsWith("@")) continue;
+    const path = absolutePath(cwd, word.slice(1) as ByteString);
+    evidence.asItIs(path);
+    const text = look(path) === null ? "" : textOf(path);
+    // One within another is read by no rule of ours.
+    if (text === null || NESTED_RESPONSE_FILE.test(text)) return evidence.refuse("response_file");
+  }
+}
+
+function textOf(path: ByteString): string | null {
+  try {
+    const stat = statSync(bytesOf(path));
+    return stat.isFile() && stat.size <= RESPONSE_FILE_BYTES_MAX ? readFileSync(bytesOf(path), "latin1") : null;
+  } catch {
+    return null;
+  }
+}
+
+/** Clang takes the headers of the newest GCC that it finds. */
+function holdInstallations({ inputs, absent }: AnsweredCall, evidence: Evidence): void {
+  const paths = [...inputs.map(({ path }) => path), ...new Set(absent.map(({ folder }) => folder))];
+  for (const folder of new Set(paths.map((path) => GCC_INSTALLATION.exec(path)?.[1])))
+    if (folder !== undefined) evidence.asItIs(folder as ByteString);
 }
 
 function outputFolders({ message, result }: AnsweredCall): Set<ByteString> {

@@ -243,6 +243,12 @@ const REFUSED: Readonly<Record<string, readonly [why: string, (place: Place) => 
       },
     ],
   ],
+  search_option: [
+    [
+      "that lets Clang choose a GCC",
+      (place) => place.call({}, place.message({ argv: ["gcc", "--gcc-toolchain=/x", "-c", "src/a.c"].map(ascii) })),
+    ],
+  ],
   odd_name: [
     ["with a relative folder", (place) => place.call({ absent: [{ folder: ascii("inc"), name: ascii("x") }] })],
   ],
@@ -393,6 +399,15 @@ test("a folder that changed of late is held by names, unless they are many", asy
     );
     assert.equal(record.absent.includes(place.path("inc/n0.h")), !byStamp);
   }
+});
+
+test("the folder in which Clang chooses a GCC is as it is", async () => {
+  using place = new Place();
+  const found = place.path("lib/gcc/x86_64-linux-gnu/12/include");
+  mkdirSync(found, { recursive: true });
+  const record = await place.record(place.call({ absent: [{ folder: found, name: ascii("x.h") }] }));
+  assert.ok(typeof record !== "string");
+  assert.ok(record.stamps.some(({ path }) => path === place.path("lib/gcc/x86_64-linux-gnu")));
 });
 
 test("PATH before the compiler goes on not answering to it, but for launchers, which are stamped", async () => {
