@@ -78,5 +78,6 @@ test(`${STEPS} random steps without an image leave what the compiler leaves`, (t
   t.diagnostic(JSON.stringify(Object.fromEntries(reasons)));
   assert.deepEqual(failures, []);
   assert.ok((outcomes.get("local_hit") ?? 0) > STEPS / 10, "calls are answered out of the store");
+  assert.ok((outcomes.get("replayed") ?? 0) > STEPS / 10, "launchers answer by themselves");
   assert.ok((outcomes.get("local_compiled") ?? 0) > STEPS / 10, "calls are compiled and kept");
 });
