@@ -118,6 +118,7 @@ const BUILD_TESTS = [
   "hostile-checkouts",
   "kept-lists",
   "local-use",
+  "replay",
   "other-images",
   "pitfalls",
   "projects",
