@@ -13,7 +13,9 @@ import { type Evidence, look } from "./evidence.ts";
 
 const VERSION_CONTROL = [".git", ".hg", ".svn"];
 /** Options that name a folder in which the driver takes the newest of what it finds. */
-const CHOOSING = /^--gcc-(?:toolchain|install-dir)/;
+const CHOOSING = /--gcc-(?:toolchain|install-dir)/;
+/** What the processor is shows in no stamp, and a disk may be moved to another. */
+const NATIVE = /-m(?:arch|cpu|tune)=native/;
 const NESTED_RESPONSE_FILE = /(?:^|[\s"'\\])@/;
 const RESPONSE_FILE_BYTES_MAX = 1024 * 1024;
 /** The folder with a target's versions of GCC. */
@@ -73,12 +75,14 @@ export function gatherEvidence(call: AnsweredCall, evidence: Evidence, sources: 
 function holdWords({ argv, cwd }: CallMessage, evidence: Evidence): void {
   for (const word of argv.slice(1)) {
     if (CHOOSING.test(word)) return evidence.refuse("search_option");
+    if (NATIVE.test(word)) return evidence.refuse("native");
     if (!word.startsWith("@")) continue;
     const path = absolutePath(cwd, word.slice(1) as ByteString);
     evidence.asItIs(path);
     const text = look(path) === null ? "" : textOf(path);
     // One within another is read by no rule of ours.
     if (text === null || NESTED_RESPONSE_FILE.test(text)) return evidence.refuse("response_file");
+    if (NATIVE.test(text) || CHOOSING.test(text)) return evidence.refuse("response_file");
   }
 }
 

@@ -243,6 +243,22 @@ const REFUSED: Readonly<Record<string, readonly [why: string, (place: Place) => 
       },
     ],
   ],
+  native: [
+    [
+      "for this very processor",
+      (place) => place.call({}, place.message({ argv: ["gcc", "-march=native"].map(ascii) })),
+    ],
+  ],
+  response_file: [
+    [
+      "for this very processor by a file",
+      (place) => {
+        writeFileSync(place.path("args"), "-O2 '-mtune=native'");
+        return place.call({}, place.message({ argv: ["gcc", "@args"].map(ascii) }));
+      },
+    ],
+    ["whose words are a folder", (place) => place.call({}, place.message({ argv: ["gcc", "@inc"].map(ascii) }))],
+  ],
   search_option: [
     [
       "that lets Clang choose a GCC",
