@@ -14,7 +14,7 @@ const NAMES_FEW = 2;
 const NAMES_MANY = 64;
 
 /** Names that are kept as known to be absent. */
-const KNOWN_NAMES_MAX = 200_000;
+const KNOWN_NAMES_MAX = 50_000;
 
 /** Names that were seen to be absent from folders that have not changed since; kept by the writer. */
 export class KnownAbsent {
