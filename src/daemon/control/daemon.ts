@@ -269,12 +269,16 @@ class Daemon {
       names: this.#names,
       folders: this.#folders,
       counts: this.#counts,
-      observers: replays === null ? this.#observers : [...this.#observers, replays.observer],
+      observers: this.#toldBy(replays),
       callFolder: byteStringOfText(join(directories.runtime, "calls")),
       clock,
       logger,
     });
     return { store, use, replays };
+  }
+
+  #toldBy(replays: Replays | null): readonly CallObserver[] {
+    return replays === null ? this.#observers : [...this.#observers, replays.observer];
   }
 
   #replays(store: DiskLocalStore): Replays {
@@ -318,7 +322,7 @@ class Daemon {
       slots: this.#slots,
       clock,
       logger,
-      observers: this.#observers,
+      observers: this.#toldBy(this.#local?.replays ?? null),
       store: this.#local?.store ?? null,
       local: this.#local?.use ?? null,
     };
