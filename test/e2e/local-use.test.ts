@@ -61,6 +61,10 @@ const CASES: readonly Case[] = [
   ...both("-pipe", ["-pipe", ...INC], HEADERS),
   ...both("warnings", ["-Wall", "-c", "w.c"], { "w.c": "static int unused;\nint f(int x) { if (x = 1) return 2; }\n" }),
   ...both("output elsewhere", [...INC, "-o", "out/deep/a.obj"], HEADERS, { prepare: "mkdir -p out/deep" }),
+  ...both("output beside its source", ["-c", "sub/a.c", "-o", "sub/a.o"], {
+    "sub/a.c": '#include "h.h"\nint a = TWO;\n',
+    "sub/h.h": "#define TWO 2\n",
+  }),
   ...both("umask", INC, HEADERS, { umask: "077" }),
   ...both("read-only output", INC, HEADERS, { prepare: "echo old > a.o; chmod 444 a.o" }),
   ...both("linked output", INC, HEADERS, { prepare: "echo old > real.o; ln -s real.o a.o" }),

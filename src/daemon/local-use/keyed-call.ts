@@ -10,7 +10,7 @@ import { comparedWords } from "../call/told-call.ts";
 import type { FolderNamesCache } from "../inputs/folder-names.ts";
 import { type FolderIdentities, SteadyPlaces } from "../inputs/steady-places.ts";
 import type { Command } from "./compile-in-place.ts";
-import type { FoundInput } from "./find-inputs.ts";
+import { type FoundInput, plainPath } from "./find-inputs.ts";
 import type { HostCompiler } from "./host-compilers.ts";
 import type { RecordedNames } from "./local-record.ts";
 import { isMovable, placeNames } from "./moved-checkouts.ts";
@@ -124,7 +124,9 @@ export function placedCall(
     placesBefore: (identities, names) => {
       const steady = new SteadyPlaces(identities, names);
       const own = searched.map(({ path }) => place(path)).filter((path) => foreign?.has(path) !== true);
-      steady.note([cwd, ...own.map((path) => existing(path).folder).filter((path) => path !== "")]);
+      // Objects are often written beside their sources, where quoted names are sought.
+      const beside = absolute(plainPath(invocation.source)).replace(/\/[^/]*$/, "") as ByteString;
+      steady.note([cwd, ...[beside, ...own].map((path) => existing(path).folder).filter((path) => path !== "")]);
       return steady;
     },
     placed: (inputs, absent) => ({

@@ -20,6 +20,7 @@ import type { CallAnswer, LauncherCall } from "../control/launcher-connection.ts
 import type { FolderNamesCache } from "../inputs/folder-names.ts";
 import type { FolderIdentities } from "../inputs/steady-places.ts";
 import { hostAnswer, type LocalCompile } from "../tiers/local-answer.ts";
+import { calledByItself } from "./called-by-itself.ts";
 import { compileInPlace } from "./compile-in-place.ts";
 import { FileDigests } from "./file-digests.ts";
 import { TextScans } from "./find-inputs.ts";
@@ -88,7 +89,8 @@ export class LocalUse {
     const startedMs = clock.wallMs();
     const began = clock.monotonicMs();
     const project = projectOf(call.message.cwd);
-    const end = await this.#end(call, () => this.#keyed(call, project));
+    const called = calledByItself(call);
+    const end = await this.#end(called, () => this.#keyed(called, project));
     const answer = end.kind === "answer" ? end.answer : hostAnswer(null);
     const known = end.kind === "answer" ? end.known : { ...end.known, ...leftAs("host", end) };
     if (call.signal.aborted) {
