@@ -115,6 +115,7 @@ const BUILD_TESTS = [
   "corpus",
   "corpus-files",
   "explain",
+  "guides",
   "hostile-checkouts",
   "kept-lists",
   "local-use",

@@ -23,7 +23,10 @@ test("a compiler behind something else of its name on PATH is called by its path
   const called = (name: string, path: readonly string[], hostCompiler: string | null = real) => {
     const { message } = answeredCall();
     const PATH = path.map((entry) => (entry.startsWith("./") ? entry : join(folder, entry))).join(":");
-    const call = {
+    const call: LauncherCall = {
+      signal: new AbortController().signal,
+      run: () => Promise.reject(new Error("nothing is run")),
+      whenDone: () => undefined,
       message: {
         ...message,
         cwd: ascii(folder),
@@ -31,7 +34,7 @@ test("a compiler behind something else of its name on PATH is called by its path
         environment: [ascii(`PATH=${PATH}`)],
         hostCompiler: hostCompiler === null ? null : ascii(hostCompiler),
       },
-    } as LauncherCall;
+    };
     const [word, ...rest] = calledByItself(call).message.argv;
     assert.deepEqual(rest, ["-c"]);
     assert.equal(calledByItself(call) === call, word === name);

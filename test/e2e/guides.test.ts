@@ -1,0 +1,141 @@
+// The guides, typed as they stand into a shell in a small project of their build tool, in a home folder with nothing in it. What they promise is
+// read from the counts at their end.
+import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import { mkdirSync, mkdtempSync, readFileSync, realpathSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { describe, test } from "node:test";
+import { CHECKOUT, HPCC, runCommand } from "../support/farm.ts";
+
+const SOURCES = {
+  "src/main.c": '#include <stdio.h>\n#include "hello.h"\nint main(void) { puts(hello()); return 0; }\n',
+  "src/hello.c": '#include "hello.h"\nconst char *hello(void) { return "hello"; }\n',
+  "src/hello.h": "const char *hello(void);\n",
+};
+const MAKEFILE = `hello: main.o hello.o
+\t$(CC) -o $@ main.o hello.o
+%.o: src/%.c src/hello.h
+\t$(CC) -O1 -c $< -o $@
+clean:
+\trm -f hello *.o
+`;
+
+interface Guide {
+  readonly page: string;
+  readonly blocksMin: number;
+  readonly files: Readonly<Record<string, string>>;
+  /** Made ready as whoever ships the project does. */
+  readonly before?: string;
+  readonly needs: readonly string[];
+  /** Programs that must run at the end. */
+  readonly made: readonly string[];
+  /** Compiles that had to be made, and those that were there already. */
+  readonly hitsMin: number;
+}
+
+const GUIDES: readonly Guide[] = [
+  { page: "make", blocksMin: 3, files: { Makefile: MAKEFILE }, needs: ["make"], made: ["hello"], hitsMin: 0 },
+  {
+    page: "cmake-and-ninja",
+    blocksMin: 3,
+    files: {
+      "CMakeLists.txt":
+        "cmake_minimum_required(VERSION 3.16)\nproject(hello C)\nadd_executable(hello src/main.c src/hello.c)\n",
+    },
+    needs: ["cmake", "ninja"],
+    made: ["build/hello", "second/hello"],
+    hitsMin: 2,
+  },
+  {
+    page: "meson",
+    blocksMin: 3,
+    files: { "meson.build": "project('hello', 'c')\nexecutable('hello', 'src/main.c', 'src/hello.c')\n" },
+    needs: ["meson", "ninja"],
+    made: ["build/hello", "second/hello"],
+    hitsMin: 2,
+  },
+  {
+    page: "autotools",
+    blocksMin: 2,
+    files: {
+      "configure.ac":
+        "AC_INIT([hello], [1])\nAM_INIT_AUTOMAKE([foreign subdir-objects])\nAC_PROG_CC\nAC_CHECK_HEADERS([stdio.h])\nAC_CONFIG_FILES([Makefile])\nAC_OUTPUT\n",
+      "Makefile.am": "bin_PROGRAMS = hello\nhello_SOURCES = src/main.c src/hello.c src/hello.h\n",
+    },
+    before: "autoreconf -i",
+    needs: ["autoconf", "automake", "make"],
+    made: ["hello"],
+    hitsMin: 2,
+  },
+  {
+    page: "moving-from-ccache-and-sccache",
+    blocksMin: 1,
+    files: { Makefile: MAKEFILE },
+    needs: ["make"],
+    made: ["hello"],
+    hitsMin: 2,
+  },
+];
+
+function blocksOf(page: string): string[] {
+  const text = readFileSync(join(CHECKOUT, "docs/guides", `${page}.md`), "utf8");
+  const blocks = [...text.matchAll(/^```sh\n(.*?)^```$/gms)].map((match) => match[1]!);
+  assert.equal(text.match(/^```/gm)?.length, 2 * blocks.length, "every fenced block is one of commands");
+  return blocks;
+}
+
+const missing = (programs: readonly string[]) =>
+  programs.filter((program) => spawnSync(program, ["--version"]).error !== undefined);
+
+describe("guides", () => {
+  for (const { page, blocksMin, files, before, needs, made, hitsMin } of GUIDES) {
+    const absent = missing(needs);
+    const skip = absent.length === 0 ? false : `${absent.join(", ")} not installed`;
+    test(`${page}, as written`, { skip }, async () => {
+      const blocks = blocksOf(page);
+      assert.ok(blocks.length >= blocksMin, `${blocks.length} blocks`);
+      const home = realpathSync(mkdtempSync(join(tmpdir(), "hpcc-guide-")));
+      const root = join(home, "project");
+      for (const [name, text] of Object.entries({ ...SOURCES, ...files })) {
+        mkdirSync(dirname(join(root, name)), { recursive: true });
+        writeFileSync(join(root, name), text);
+      }
+      mkdirSync(join(home, "run"), { mode: 0o700 });
+      mkdirSync(join(root, ".git"));
+      const script = [
+        "set -e",
+        "trap 'hpcc daemon stop >/dev/null 2>&1 || true' EXIT",
+        before ?? "",
+        ...blocks.flatMap((block, index) => [`echo '== block ${index} =='`, block]),
+        ...made.map((program) => `test "$(./${program})" = hello`),
+        "echo '== counts =='",
+        "hpcc stats --json",
+      ].join("\n");
+      try {
+        const { code, stdout, stderr } = await runCommand(["bash", "-c", script], {
+          cwd: root,
+          timeoutMs: 150_000,
+          env: {
+            PATH: `${dirname(HPCC)}:/usr/bin:/bin`,
+            HOME: home,
+            LANG: "C.UTF-8",
+            XDG_RUNTIME_DIR: join(home, "run"),
+          },
+        });
+        assert.equal(code, 0, `${stdout}\n${stderr}`);
+        const counts = JSON.parse(stdout.slice(stdout.indexOf("== counts ==") + "== counts ==".length)) as {
+          outcomes: Record<string, number>;
+          reasons: Record<string, number>;
+          launcher_fallbacks: Record<string, number>;
+        };
+        const { local_hit = 0, replayed = 0, local_compiled = 0 } = counts.outcomes;
+        assert.ok(local_compiled >= 2 && local_hit + replayed >= hitsMin, JSON.stringify(counts));
+        assert.deepEqual(counts.launcher_fallbacks, {});
+        assert.ok(!("unknown_compiler" in counts.reasons), JSON.stringify(counts.reasons));
+      } finally {
+        rmSync(home, { recursive: true, force: true });
+      }
+    });
+  }
+});
