@@ -7,10 +7,11 @@ import { findProjectRoot } from "../config/project-root.ts";
 import { type Cause, causesOf } from "../core/explain/causes.ts";
 import { includeChain, normalPath } from "../core/explain/include-chain.ts";
 import { type BuildSummary, type ExplainedCall, lastBuild, summarize } from "../core/explain/last-build.ts";
-import { answerKind, type CallHistory, type RecordedCall } from "../core/explain/recorded-call.ts";
+import { answerKind, type CallHistory, type CallRow, type RecordedCall } from "../core/explain/recorded-call.ts";
 
 /** Calls of a file that are looked through for its last compile. */
 const CALLS_MAX = 200;
+const BUILD_CALLS_MIN = 1_000;
 const BUILD_CALLS_MAX = 100_000;
 /** Compiles of a build whose causes are sought; more would take too long to wait for. */
 const EXPLAINED_MAX = 20_000;
@@ -59,8 +60,8 @@ function causesFrom(history: CallHistory, call: RecordedCall): readonly Cause[] 
 
 /** What the last build was compiled for; of this project, or of whichever was built last if none of its calls is known. */
 export function explainLastBuild(history: CallHistory, project: ByteString | null): BuildExplanation {
-  const own = lastBuild(history.newest(project, BUILD_CALLS_MAX));
-  const rows = own.length > 0 ? own : lastBuild(history.newest(null, BUILD_CALLS_MAX));
+  const own = lastBuildOf(history, project);
+  const rows = own.length > 0 ? own : lastBuildOf(history, null);
   if (rows.length === 0) throw new HpccError("argument.invalid", "no call is known yet; build something first");
   const compiled = rows.filter(({ outcome }) => answerKind(outcome) === "compiled");
   const explained = compiled.slice(0, EXPLAINED_MAX).flatMap(({ id }): ExplainedCall[] => {
@@ -75,6 +76,15 @@ export function explainLastBuild(history: CallHistory, project: ByteString | nul
     why: ways.withWay(example, cause),
   }));
   return { summary, groups, unexplained: compiled.length - explained.length };
+}
+
+/** Asks for so many calls as the build has, and not for all that are known. */
+function lastBuildOf(history: CallHistory, project: ByteString | null): readonly CallRow[] {
+  for (let rowsMax = BUILD_CALLS_MIN; ; rowsMax *= 10) {
+    const rows = history.newest(project, rowsMax);
+    const build = lastBuild(rows);
+    if (build.length < rows.length || rows.length < rowsMax || rowsMax >= BUILD_CALLS_MAX) return build;
+  }
 }
 
 /** The file by the names that a call may know it by: as it was given, and with links resolved. */

@@ -6,9 +6,12 @@ import { mkdirSync, mkdtempSync, realpathSync, rmSync, statSync, writeFileSync }
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
-import { HPCC } from "../support/farm.ts";
+import { HPCC, IMAGE_FOLDER, runCommand } from "../support/farm.ts";
+import { QuickFarm } from "../support/quick-farm.ts";
 
 const FILES = 300;
+/** Until one of them is replayed. */
+const CALLS_MAX = 50;
 /** What was changed just now could change again and look the same: results of it are not kept. */
 const SETTLED_MS = 30;
 
@@ -126,8 +129,9 @@ describe("why it was compiled again", () => {
       await compile(command);
       await compile('"$HPCC" daemon stop');
       const causes = (await explained("one.o")).map((text) => text.replace(/ [\d.]+ s ago/, " AGO"));
-      // What is known of a call that could not be kept depends on how far it came.
-      const told = what === "a date" || what === "a failure" ? causes.slice(0, expected.length) : causes;
+      // What is known of a call that could not be kept depends on how far it came; a hit may be a replay that nobody knows any more.
+      const isOpen = what === "a date" || what === "a failure" || what === "evicted";
+      const told = isOpen ? causes.slice(0, expected.length) : causes;
       if (what === "a date") assert.ok(told[0] === expected[0], `${what}: ${causes.join("; ")}`);
       else assert.deepEqual(told.toSorted(), [...expected].toSorted(), what);
     }
@@ -144,6 +148,22 @@ describe("why it was compiled again", () => {
     assert.match((await explained("five.o")).join(), /^compiler changed: \/usr\/bin\/clang, .* of its files more/);
   });
 
+  test("a call that a launcher answered alone is the last call, and changes nothing of why it was compiled", async () => {
+    await edit("true");
+    const command = '"$HPCC" gcc -DREPLAYED -Iinclude -c src/f6.c -o six.o';
+    let found = { last_call: { outcome: "" }, last_compile: { outcome: "" } };
+    // The record is written some time after the answer.
+    for (let times = 0; times < CALLS_MAX && found.last_call.outcome !== "replayed"; times += 1) {
+      await compile(command);
+      found = JSON.parse((await sh('"$HPCC" explain six.o --json')).stdout);
+    }
+    assert.equal(found.last_call.outcome, "replayed");
+    assert.equal(found.last_compile.outcome, "local_compiled");
+    assert.deepEqual(await explained("six.o"), ["first time: no earlier call for this output is known"]);
+    const { stdout } = await sh('"$HPCC" stats --project .');
+    assert.match(stdout, /^ {2}replayed by the launcher +[1-9]/m);
+  });
+
   test("stats say why calls were not kept, and what to do", async () => {
     await compile('"$HPCC" gcc -Iinclude -c src/f7.c -o seven.o; "$HPCC" gcc -E -Iinclude src/f7.c > seven.i');
     const { stdout } = await sh('"$HPCC" stats --why --project .');
@@ -151,5 +171,55 @@ describe("why it was compiled again", () => {
     assert.match(stdout, /^ {2}called_for_preprocessing: 1\n.*\n(?: {6}such as .*\n)* {6}-> Nothing to do/m);
     assert.match(stdout, /^ {2}date_time_macro: 1\n(?: {6}.*\n)* {6}-> Keep the date in one small source/m);
     assert.match((await sh('"$HPCC" stats')).stdout, /^local store +[\d.]+ [KM]iB of 5\.0 GiB +\d+ results/m);
+  });
+});
+
+describe("why it was compiled again by a worker", () => {
+  let farm: QuickFarm;
+  let env: Readonly<Record<string, string>>;
+  let image = "";
+  before(async () => {
+    const imageEnv = { PATH: process.env["PATH"], HOME: IMAGE_FOLDER, HPCC_IMAGE_DIR: IMAGE_FOLDER };
+    const built = await runCommand([HPCC, "image", "build", "--from-host", "--tag", "e2e", "--quiet"], {
+      env: imageEnv,
+    });
+    assert.equal(built.code, 0, built.stderr);
+    image = built.stdout.trim();
+    farm = await QuickFarm.start({ imageFolder: IMAGE_FOLDER, images: [image] });
+    // A daemon that the launcher starts, so that it keeps a history as an installed one does.
+    env = await farm.addAccount("eve");
+  });
+  after(async () => {
+    if (env !== undefined) await runCommand([HPCC, "daemon", "stop"], { env });
+    await farm?.close();
+  });
+
+  test("first time, a header, a flag, and a date that stays here; the daemon is gone when it is asked", async () => {
+    const root = join(farm.folder, "remote");
+    mkdirSync(join(root, "inc"), { recursive: true });
+    writeFileSync(join(root, "hpcc.toml"), `image = "${image}"\n`);
+    const compile = async (flag: string, config: string, source: string) => {
+      writeFileSync(join(root, "inc/config.h"), config);
+      writeFileSync(join(root, "inc/app.h"), '#include "config.h"\n');
+      writeFileSync(join(root, "a.c"), `#include <app.h>\n${source}`);
+      const ran = await runCommand([HPCC, "gcc", flag, "-Iinc", "-c", "a.c"], { cwd: root, env });
+      assert.equal(ran.code, 0, ran.stderr);
+      assert.equal((await runCommand([HPCC, "daemon", "stop"], { env })).code, 0);
+      const { code, stdout, stderr } = await runCommand([HPCC, "explain", "a.o", "--json"], { cwd: root, env });
+      assert.equal(code, 0, stderr);
+      const { last_compile, causes } = JSON.parse(stdout) as {
+        last_compile: { outcome: string };
+        causes: { text: string; include_chain: string[] | null }[];
+      };
+      return [last_compile.outcome, ...causes.map(({ text, include_chain }) => [text, include_chain?.length ?? null])];
+    };
+    const first = "first time: no earlier call for this output is known";
+    assert.deepEqual(await compile("-O1", "int c;\n", "int a;\n"), ["remote_compiled", [first, null]]);
+    const changed = await compile("-O1", "int c, d;\n", "int a;\n");
+    assert.deepEqual(changed, ["remote_compiled", ["inc/config.h changed", 3]]);
+    const flag = await compile("-O2", "int c, d;\n", "int a;\n");
+    assert.deepEqual(flag, ["remote_compiled", ["flag changed: -O1 -> -O2", null]]);
+    const [outcome, cause] = await compile("-O2", "int c, d;\n", "char a[] = __DATE__;\n");
+    assert.deepEqual([outcome, cause], ["local", ["not kept: date_time_macro", null]]);
   });
 });

@@ -414,6 +414,7 @@ class Daemon {
           resident_bytes: process.memoryUsage.rss(),
         };
       case "flush":
+        await this.#local?.replays?.refresh();
         for (const observer of this.#observers) observer.flush?.();
         return { ok: true };
       case "stop":
