@@ -172,6 +172,8 @@ export interface UserOptions {
   /** Lines put before the tables of the user's configuration. */
   readonly extraConfig?: string;
   readonly tables?: string;
+  /** Whether results of workers are kept on the client, too; else each call asks the worker. */
+  readonly local?: boolean;
   /** Uid of a plain user; root when absent. */
   readonly uid?: number;
 }
@@ -348,6 +350,8 @@ ${options.extraConfig ?? ""}
 ${identity}
 [images]
 allowed = [${allowed}]
+[local]
+enabled = ${options.local ?? false}
 ${options.tables ?? ""}
 `,
     );

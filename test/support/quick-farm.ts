@@ -29,6 +29,8 @@ export interface QuickFarmOptions {
   readonly images: readonly string[];
   readonly logger?: Logger;
   readonly fallback?: "image" | "none";
+  /** Whether results of workers are kept on the client, too; else each call asks the worker. */
+  readonly local?: boolean;
   /** Compiles at a time, as told to the scheduler. */
   readonly slots?: number;
   /** In place of sandboxes. */
@@ -228,6 +230,8 @@ key = "${home}/key.pem"
 ca = "${home}/ca.pem"
 [images]
 allowed = [${images.map((image) => JSON.stringify(image)).join(", ")}]
+[local]
+enabled = ${this.#options.local ?? false}
 [daemon]
 idle_ms = 0
 `,
