@@ -58,6 +58,7 @@ const CASES: readonly Case[] = [
   ...both("--coverage", ["--coverage", "-frandom-seed=1", ...INC], HEADERS, { moves: false }),
   ...both("-fstack-usage", ["-fstack-usage", ...INC], HEADERS),
   ...both("response file", ["@args", "-o", "r.o"], { ...HEADERS, args: "-Iinc -DX='a b' -c\na.c" }),
+  ...both("-march=native", ["-O2", "-march=native", ...INC], HEADERS),
   ...both("-pipe", ["-pipe", ...INC], HEADERS),
   ...both("warnings", ["-Wall", "-c", "w.c"], { "w.c": "static int unused;\nint f(int x) { if (x = 1) return 2; }\n" }),
   ...both("output elsewhere", [...INC, "-o", "out/deep/a.obj"], HEADERS, { prepare: "mkdir -p out/deep" }),
