@@ -11,7 +11,7 @@ import { SILENT_LOGGER } from "../src/base/log.ts";
 import { VERSION } from "../src/base/version.ts";
 import { ReplayWriter } from "../src/daemon/replay/replay-writer.ts";
 import type { CallMessage } from "../src/wire/launcher/messages.ts";
-import { answeredCall } from "../test/support/answered-call.ts";
+import { answeredCall, storeAt } from "../test/support/answered-call.ts";
 
 const LAUNCHER = join(import.meta.dirname, "../out/bin/hpcc");
 const BATCHES = 15;
@@ -92,6 +92,7 @@ async function record({ compiler, source, text }: Row): Promise<number> {
   const clock = new ManualClock(Date.now() + 20_000);
   const writer = new ReplayWriter({
     folder: join(folder, "state/replay"),
+    store: storeAt(join(folder, "store")),
     clock,
     logger: SILENT_LOGGER,
     configurationFiles: [join(folder, "config.toml"), "/etc/hpcc/config.toml"],

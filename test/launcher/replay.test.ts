@@ -30,7 +30,7 @@ import { HitLog } from "../../src/daemon/replay/hit-log.ts";
 import { ReplayWriter, type ReplayWriterOptions } from "../../src/daemon/replay/replay-writer.ts";
 import type { CallMessage } from "../../src/wire/launcher/messages.ts";
 import { decodeReplayRecord, encodeReplayRecord } from "../../src/wire/launcher/replay-record.ts";
-import { type AnsweredCallParts, answeredCall } from "../support/answered-call.ts";
+import { type AnsweredCallParts, answeredCall, storeAt } from "../support/answered-call.ts";
 import { type Ended, HOST_EXEC, LauncherFolder, type RunOptions } from "./launcher-folder.ts";
 
 const COMPILE = 'exec "$HPCC" gcc -c -O1 -Wall -MD -Iinc1 -Iinc2 -Imissing/deep -o out/a.o src/a.c';
@@ -112,6 +112,7 @@ class Recorded {
   writer(more: Partial<ReplayWriterOptions> = {}): ReplayWriter {
     return new ReplayWriter({
       folder: this.records,
+      store: storeAt(this.store),
       clock: this.clock,
       logger: SILENT_LOGGER,
       configurationFiles: [this.configuration],

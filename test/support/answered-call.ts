@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { type ByteString, bytesOf } from "../../src/base/byte-string.ts";
 import { type Digest, digestHex, sha256 } from "../../src/core/digest/digest.ts";
 import type { AbsentName, AnsweredCall, CallInput, FileStamp } from "../../src/daemon/call/answered-call.ts";
+import type { LocalStore } from "../../src/store/local/local-store.ts";
 import type { CallMessage, OutputManner } from "../../src/wire/launcher/messages.ts";
 
 export function fileStamp(path: ByteString | string): FileStamp {
@@ -75,5 +76,16 @@ export function answeredCall(parts: AnsweredCallParts): AnsweredCall {
     },
     startedMs: parts.startedMs,
     durationMs: 1,
+  };
+}
+
+/** The store of such calls, whose files are known by their path and told whole by their bytes. */
+export function storeAt(store: string): Pick<LocalStore, "find"> {
+  return {
+    async find(digest) {
+      const path = join(store, digestHex(digest));
+      const bytes = readFileSync(path);
+      return sha256(bytes) === digest ? { digest, sizeBytes: bytes.length, path: path as ByteString } : null;
+    },
   };
 }

@@ -130,6 +130,7 @@ test("replays count in the store at start, each minute and when asked, and a log
     program: null,
     bytesMax: 10 ** 9,
     store: {
+      find: async () => null,
       readRecord: async (key) => {
         read.push(key);
         return null;

@@ -10,13 +10,14 @@ import {
   rmSync,
   statSync,
   symlinkSync,
+  truncateSync,
   writeFileSync,
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
-import { answeredCall, callInput, fileStamp } from "../../../test/support/answered-call.ts";
-import { ascii, type ByteString } from "../../base/byte-string.ts";
+import { answeredCall, callInput, fileStamp, storeAt } from "../../../test/support/answered-call.ts";
+import { ascii, type ByteString, bytesOf } from "../../base/byte-string.ts";
 import { ManualClock } from "../../base/clock.ts";
 import { SILENT_LOGGER } from "../../base/log.ts";
 import type { CallMessage } from "../../wire/launcher/messages.ts";
@@ -83,6 +84,7 @@ class Place implements Disposable {
   writer(): ReplayWriter {
     return new ReplayWriter({
       folder: this.records,
+      store: storeAt(join(this.folder, "store")),
       clock: this.clock,
       logger: SILENT_LOGGER,
       configurationFiles: [join(this.folder, "config.toml")],
@@ -288,6 +290,16 @@ const REFUSED: Readonly<Record<string, readonly [why: string, (place: Place) => 
       },
     ],
   ],
+  damaged: [
+    [
+      "whose kept file was cut before it was recorded",
+      (place) => {
+        const call = place.call();
+        truncateSync(bytesOf(call.result!.outputs[0]!.path!), 3);
+        return call;
+      },
+    ],
+  ],
   project_elsewhere: [["of another place's project", (place) => place.call({ project: ascii("/elsewhere") })]],
   loader: [
     ["with a library by its name", (place) => place.call({}, place.message({}, { LD_PRELOAD: "libx.so" }))],
@@ -324,6 +336,7 @@ test("no record while a kept file may change unseen", async () => {
   const soon = new ManualClock(statSync(path).ctimeMs - 130);
   const writer = new ReplayWriter({
     folder: place.records,
+    store: storeAt(join(place.folder, "store")),
     clock: soon,
     logger: SILENT_LOGGER,
     configurationFiles: [],

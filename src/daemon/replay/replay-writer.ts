@@ -4,9 +4,11 @@ import { randomUUID } from "node:crypto";
 import { lstatSync, statSync } from "node:fs";
 import { mkdir, rename, rm, writeFile } from "node:fs/promises";
 import { dirname } from "node:path";
+import { isDeepStrictEqual } from "node:util";
 import type { Clock, Timer } from "../../base/clock.ts";
 import { HpccError } from "../../base/errors.ts";
 import type { Logger } from "../../base/log.ts";
+import type { LocalStore } from "../../store/local/local-store.ts";
 import {
   encodeReplayRecord,
   type ReplayOutput,
@@ -30,6 +32,8 @@ const OFF_VALUES: ReadonlySet<string> = new Set(["0", "false"]);
 export interface ReplayWriterOptions {
   /** Of records; made when it is missing. */
   readonly folder: string;
+  /** Tells whether a kept file is whole. */
+  readonly store: Pick<LocalStore, "find">;
   readonly clock: Clock;
   readonly logger: Logger;
   /** Files of hpcc's configuration outside of projects, which need not exist: a change of one makes records void. */
@@ -138,7 +142,7 @@ export class ReplayWriter implements CallObserver {
   }
 
   async #record(call: AnsweredCall): Promise<void> {
-    const record = this.#recordOf(call);
+    const record = await this.#recordOf(call);
     if (typeof record === "string") return this.#refuse(record);
     const bytes = encodeReplayRecord(record);
     const path = recordPath(this.#options.folder, record.name);
@@ -155,8 +159,16 @@ export class ReplayWriter implements CallObserver {
     await this.#pruner.wrote(bytes.length);
   }
 
+  async #isWhole({ digest, kept }: ReplayOutput): Promise<boolean> {
+    const found = await this.#options.store.find(digest);
+    const after = look(kept.path, lstatSync);
+    return (
+      found?.path === kept.path && after !== null && after !== "doubt" && isDeepStrictEqual(stampOf(after), kept.stamp)
+    );
+  }
+
   /** The record, or why there is none. */
-  #recordOf(call: AnsweredCall): ReplayRecord | string {
+  async #recordOf(call: AnsweredCall): Promise<ReplayRecord | string> {
     const { message, source, output, result } = call;
     if (result === null || source === null || output === null) return "not_understood";
     const { clock, configurationFiles, program } = this.#options;
@@ -167,6 +179,8 @@ export class ReplayWriter implements CallObserver {
     gatherEvidence(call, evidence, { configurationFiles, program, nowMs, known: this.#known });
     const outputs = result.outputs.map((kept) => keptOutput(kept, call, evidence));
     if (evidence.doubt !== null) return evidence.doubt;
+    // A file that was damaged since it was kept must not become the truth: what is stamped is what is whole.
+    for (const output of outputs) if (output !== null && !(await this.#isWhole(output))) return "damaged";
     if (pwdState(message) !== pwd) return "pwd";
     return {
       name: replayName({

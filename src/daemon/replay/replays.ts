@@ -10,7 +10,7 @@ import { ReplayWriter, type ReplayWriterOptions } from "./replay-writer.ts";
 const REFRESH_MS = 60_000;
 
 export interface ReplaysOptions extends Omit<ReplayWriterOptions, "clock" | "logger"> {
-  readonly store: Pick<LocalStore, "readRecord">;
+  readonly store: Pick<LocalStore, "readRecord" | "find">;
   readonly clock: Clock;
   readonly logger: Logger;
   /** Told of replays; those of records that are gone have no use. */
