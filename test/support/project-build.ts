@@ -33,6 +33,8 @@ export interface ProjectRecipe {
   readonly build: string;
   /** What a build with nothing to do says. */
   readonly nothing: RegExp;
+  /** Objects that name the checkout's folder though checkouts share results: Clang maps no path in what it assembles with `-g`. */
+  readonly withPaths?: Readonly<Partial<Record<"gcc" | "clang", number>>>;
   /** Compile calls, at least. */
   readonly callsMin: number;
 }
@@ -158,8 +160,8 @@ async function settled(folder: string): Promise<void> {
   while (Date.now() - ctimeMs < SETTLED_MS) await new Promise((resolve) => void setTimeout(resolve, 5));
 }
 
-/** A linker names the compiler's temporary files. */
-const TEMPORARY = /\/tmp\/cc\w{6}\b/g;
+/** A linker names the compiler's temporary files: GCC's, and Clang's. */
+const TEMPORARY = /\/tmp\/cc\w{6}\b|\/tmp\/[^\s:'"/]*-[0-9a-f]{6}(?=\.)/g;
 
 function saidIn(folder: string): Map<string, string> {
   const said = (name: string) => readFileSync(join(folder, name), "latin1").replaceAll(TEMPORARY, "/tmp/ccXXXXXX");
