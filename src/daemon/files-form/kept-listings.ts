@@ -5,7 +5,7 @@ import { ascii, type ByteString } from "../../base/byte-string.ts";
 import type { Logger } from "../../base/log.ts";
 import { FieldReader, FieldWriter } from "../../core/action/fields.ts";
 import { stepEnvironment } from "../../core/compile/grammar/environment.ts";
-import { listingArgv, oneStepInjected } from "../../core/compile/grammar/gnu-one-step.ts";
+import { grammarOf } from "../../core/compile/grammar/gnu-grammar.ts";
 import { type Digest, sha256 } from "../../core/digest/digest.ts";
 import type { LocalStore } from "../../store/local/local-store.ts";
 import type { PreparedCall } from "../call/prepared-call.ts";
@@ -128,12 +128,13 @@ function unpack(bytes: Uint8Array): KeptListing | null {
 /** All that a list depends on beside files. */
 export function listingKey({ request, place, project, compiler }: PreparedCall): Digest {
   const { mapped, plan, includePaths } = request;
-  const argv = listingArgv(mapped, {
+  const grammar = grammarOf(compiler);
+  const argv = grammar.listing.argv(mapped, {
     compiler: compiler.path,
     file: ascii("listing"),
     headers: "all",
     tree: false,
-    injected: oneStepInjected({ family: compiler.family, ownPaths: place.paths === "own", pinned: true }),
+    injected: grammar.oneStepInjected({ ownPaths: place.paths === "own", pinned: true }),
   });
   const words = [
     project.imageDigest,

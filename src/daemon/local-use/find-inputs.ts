@@ -1,6 +1,7 @@
 // What a compile that has run depends on: the files that it listed, those that no list holds, and the names that it sought in vain. It
 // errs towards more: what is missing here makes a stale object. UNTRUSTED: texts and names are a checkout's.
 import { ascii, type ByteString, bytesOf } from "../../base/byte-string.ts";
+import { grammarOf } from "../../core/compile/grammar/gnu-grammar.ts";
 import type { GnuInvocation } from "../../core/compile/grammar/invocation.ts";
 import { lineNames } from "../../core/compile/view/line-names.ts";
 import { type SourceKind, type SourceScan, scanSource } from "../../core/compile/view/source-scan.ts";
@@ -148,8 +149,9 @@ class Finding {
       if (valueKind === "include") this.#include(value, HERE, true);
       if (option === "-F" || option === "-iframework") return bypass("unsupported_compiler_option", option);
     }
-    if (invocation.family === "gcc" && !/assembler$|output$/.test(invocation.language))
-      return this.#include(ascii("stdc-predef.h"), null, true);
+    const { includesFirst } = grammarOf(invocation).habits;
+    if (includesFirst !== null && !/assembler$|output$/.test(invocation.language))
+      return this.#include(includesFirst, null, true);
     return null;
   }
 
@@ -343,7 +345,7 @@ class Finding {
       /^-(?:D|Wp,|Xpreprocessor)$/.test(option) ? words : [],
     );
     const defined = scanSource(bytesOf(`#define ${macros.join("\n#define ")}` as ByteString), "c");
-    const known = datesAreKnown && invocation.family === "gcc";
+    const known = datesAreKnown && grammarOf(invocation).habits.datesByEnvironment;
     for (const scan of [defined, ...this.#texts.map(({ findings }) => findings.scan)]) {
       if (scan.timestamp || (scan.dates && !known)) return bypass("date_time_macro");
       if (scan.computedTest) return bypass("unsupported_code_directive", ascii("__has_include(NAME)"));

@@ -8,6 +8,7 @@ import { ascii, type ByteString, byteStringOf, bytesOf } from "../../base/byte-s
 import { HpccError } from "../../base/errors.ts";
 import { FieldWriter } from "../../core/action/fields.ts";
 import type { Environment } from "../../core/compile/grammar/environment.ts";
+import { grammarOf } from "../../core/compile/grammar/gnu-grammar.ts";
 import type { CompilerFamily, GnuInvocation, Language } from "../../core/compile/grammar/invocation.ts";
 import { type Digest, sha256 } from "../../core/digest/digest.ts";
 import type { NamespaceRef } from "../../wire/launcher/messages.ts";
@@ -100,7 +101,8 @@ export class HostCompilers {
     const calledAs = call.message.argv[0]!;
     const report = await askDriver({ call, folder, namespace: null }, invocation, { path, calledAs });
     if (report === null) return unknown;
-    if (report.family === "gcc" && report.calledAs !== calledAs) return unknown;
+    const { driver } = grammarOf(report).habits;
+    if (driver.saysItsName && report.calledAs !== calledAs) return unknown;
     const found = new Map<ByteString, ByteString>();
     const programs = new Set<ByteString>([path]);
     for (const name of report.programs) {
@@ -109,7 +111,7 @@ export class HostCompilers {
       if (!name.includes("/")) found.set(name, program);
       programs.add(program);
     }
-    if (report.family === "clang" && !sameFile(path, [...programs][1] ?? path)) return unknown;
+    if (driver.compilesItself && !sameFile(path, [...programs][1] ?? path)) return unknown;
     const libraries = await this.#libraries(question, [...programs]);
     if (libraries === null) return unknown;
     const files: CallInput[] = [];
@@ -226,12 +228,9 @@ function tookInstead(
   names: readonly ByteString[],
 ): ByteString[] {
   const [driver, proper] = programs;
-  if (family === "clang") {
-    const folder = folderOf(realPath(driver!));
-    return ["clang.cfg", "clang++.cfg"].map((name) => `${folder}/${name}` as ByteString);
-  }
-  const folder = folderOf(proper ?? driver!);
-  return [ascii("specs"), ...names].map((name) => `${folder}/${name}` as ByteString);
+  const { beside, names: setUpFiles } = grammarOf({ family }).habits.driver.setUpBy;
+  const folder = folderOf(beside === "driver" ? realPath(driver!) : (proper ?? driver!));
+  return [...setUpFiles, ...(beside === "driver" ? [] : names)].map((name) => `${folder}/${name}` as ByteString);
 }
 
 function identityOf(folders: readonly ByteString[], files: readonly CallInput[]): Digest {

@@ -1,6 +1,7 @@
 // Which files a compile in place has written: those whose stamps differ from before. UNTRUSTED: anybody may write beside the compiler.
 import { type BigIntStats, lstatSync } from "node:fs";
 import { type ByteString, bytesOf } from "../../base/byte-string.ts";
+import { grammarOf } from "../../core/compile/grammar/gnu-grammar.ts";
 import type { GnuInvocation } from "../../core/compile/grammar/invocation.ts";
 import type { OutputManner } from "../../wire/launcher/messages.ts";
 import type { FileStamp } from "../call/answered-call.ts";
@@ -28,9 +29,9 @@ export function possibleOutputs({
   readonly invocation: GnuInvocation;
   readonly cwd: ByteString;
 }): PossibleOutput[] {
-  const { family, produce, output, dependencies, sideOutputs } = invocation;
-  const object = family === "clang" ? "clang" : produce === "object" ? "assembler" : "text";
-  const side = family === "clang" ? "clang" : "text";
+  const { output, dependencies, sideOutputs } = invocation;
+  const grammar = grammarOf(invocation);
+  const object = grammar.manner(invocation, "object");
   const at = (destination: ByteString, manner: OutputManner, required: boolean) => ({
     destination,
     path: destination.startsWith("/") ? destination : (`${cwd}/${destination}` as ByteString),
@@ -39,7 +40,7 @@ export function possibleOutputs({
   });
   return [
     ...(dependencies === null ? [] : [at(dependencies.file, "text", lists(invocation))]),
-    ...sideOutputs.map(({ path }) => at(path, side, false)),
+    ...sideOutputs.map(({ kind, path }) => at(path, grammar.manner(invocation, kind), false)),
     at(output, object, true),
   ];
 }

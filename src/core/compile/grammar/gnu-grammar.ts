@@ -28,6 +28,8 @@ const HABITS: Readonly<Record<CompilerFamily, Habits>> = {
     readsPrecompiled: /\.gch$/,
     takesPrecompiled: true,
     datesByEnvironment: true,
+    includesFirst: ascii("stdc-predef.h"),
+    driver: { saysItsName: true, compilesItself: false, setUpBy: { beside: "compiler", names: [ascii("specs")] } },
   },
   clang: {
     readsEqualFilesOnce: false,
@@ -37,6 +39,12 @@ const HABITS: Readonly<Record<CompilerFamily, Habits>> = {
     readsPrecompiled: /\.(?:gch|pch)$/,
     takesPrecompiled: false,
     datesByEnvironment: false,
+    includesFirst: null,
+    driver: {
+      saysItsName: false,
+      compilesItself: true,
+      setUpBy: { beside: "driver", names: ["clang.cfg", "clang++.cfg"].map(ascii) },
+    },
   },
 };
 

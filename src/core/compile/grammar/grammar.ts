@@ -26,6 +26,19 @@ export interface Habits {
   readonly takesPrecompiled: boolean;
   /** SOURCE_DATE_EPOCH sets the date, and makes it an error where it holds none; else dates must be found in the texts. */
   readonly datesByEnvironment: boolean;
+  /** Header that a compile includes before its source, unless that is assembler; null for none. */
+  readonly includesFirst: ByteString | null;
+  readonly driver: DriverHabits;
+}
+
+/** What a driver says of itself when it is asked, and where it finds its parts. */
+export interface DriverHabits {
+  /** It says by which name it was called, and finds its parts by that. */
+  readonly saysItsName: boolean;
+  /** It is the compiler proper, too. */
+  readonly compilesItself: boolean;
+  /** Files that change what it does, where they are: beside the driver, or beside the compiler proper. */
+  readonly setUpBy: { readonly beside: "driver" | "compiler"; readonly names: readonly ByteString[] };
 }
 
 /** Whose manner of writing an output has, by the names of the launcher protocol. */
