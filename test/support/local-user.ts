@@ -26,6 +26,8 @@ export interface LocalScenario {
   /** A script of sh that is run in the checkout before each call. */
   readonly prepare?: string;
   readonly umask?: string;
+  /** Redirections and the like, after the command. */
+  readonly shell?: string;
 }
 
 export interface Step {
@@ -143,7 +145,7 @@ export class LocalUser {
   async #run(scenario: LocalScenario, argv: readonly string[]): Promise<CallEnd> {
     const words = argv.map((word) => shellWord(word.replaceAll("@ROOT@", this.root))).join(" ");
     const cwd = scenario.cwd === undefined ? this.root : `${this.root}/${scenario.cwd}`;
-    const script = `umask ${scenario.umask ?? "022"}; cd ${shellWord(cwd)} && exec ${words}`;
+    const script = `umask ${scenario.umask ?? "022"}; cd ${shellWord(cwd)} && exec ${words} ${scenario.shell ?? ""}`;
     const ended = await run(script, { ...this.env, ...scenario.env });
     return { ...ended, tree: treeOf(this.root) };
   }

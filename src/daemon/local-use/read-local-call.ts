@@ -41,6 +41,9 @@ export function readLocalCall(message: CallMessage, family: CompilerFamily): Sta
   // The compiler's options would stand in the text.
   const verbose = invocation!.arguments.some(({ words: [word] }) => word === "-fverbose-asm");
   if (verbose && invocation!.sideOutputs.length > 0) return bypass("recorded_switches", ascii("-fverbose-asm"));
+  // GCC puts all of them into the name of a list that it is asked for.
+  if (invocation!.arguments.filter(({ option }) => option === "-o").length > 1)
+    return bypass("bad_compiler_arguments", ascii("-o"));
   const environment = environmentOf(message.environment);
   const decision = readEnvironment({
     invocation: invocation!,
