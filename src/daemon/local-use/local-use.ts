@@ -1,9 +1,9 @@
 // The road of a call that no image is bound to: look it up in the local store, else compile in place with the caller's own compiler and keep
 // what came of it. What cannot be kept runs as it is. UNTRUSTED: the caller's argv and environment, the checkout's files.
 import { randomUUID } from "node:crypto";
-import { existsSync } from "node:fs";
+import { existsSync, statSync } from "node:fs";
 import { mkdir, rm } from "node:fs/promises";
-import { type ByteString, byteStringOfText, bytesOf, displayText } from "../../base/byte-string.ts";
+import { ascii, type ByteString, byteStringOfText, bytesOf, displayText } from "../../base/byte-string.ts";
 import type { Clock } from "../../base/clock.ts";
 import { HpccError } from "../../base/errors.ts";
 import type { Logger } from "../../base/log.ts";
@@ -64,6 +64,10 @@ const INLINE_BYTES_MAX = 256 * 1024;
 const FAMILIES_MAX = 256;
 const SPEAKING_MAX = 10_000;
 const BUSY_FOLDERS_MAX = 8;
+/** Texts name templates of temporary files there, which a macro may make names of. */
+const TEMPORARY = ascii("/tmp");
+/** A folder that takes more room than this has too many names to be looked at each time. */
+const BUSY_FOLDER_BYTES_MAX = 256 * 1024;
 
 export class LocalUse {
   readonly #parts: LocalUseParts;
@@ -77,7 +81,7 @@ export class LocalUse {
   /** Calls that have something to say, which a terminal must hear from the compiler itself. */
   readonly #speaking = new Remembered<true>(SPEAKING_MAX);
   /** Folders that are looked at before a compile, as one sought a name in vain where others come and go. Newest first. */
-  #busyFolders: readonly ByteString[] = [];
+  #busyFolders: readonly ByteString[] = [TEMPORARY];
 
   constructor(parts: LocalUseParts) {
     this.#parts = parts;
@@ -192,7 +196,7 @@ export class LocalUse {
   ): Promise<LocalEnd | Bypass> {
     const { names, folders, clock, store, logger } = this.#parts;
     const steady = keyed.placesBefore(folders, names);
-    steady.note(this.#busyFolders);
+    steady.note(this.#busyFolders.filter(isSmallFolder));
     const startedMs = clock.wallMs();
     const before = new OutputsBefore(possibleOutputs(keyed), startedMs);
     const compiled = await compileInPlace(call, keyed);
@@ -236,6 +240,11 @@ export class LocalUse {
 
 function leftAs(outcome: "host", { reason, detail }: Bypass) {
   return { outcome, reason, detail };
+}
+
+function isSmallFolder(path: ByteString): boolean {
+  const stat = statSync(bytesOf(path), { throwIfNoEntry: false });
+  return stat?.isDirectory() === true && stat.size <= BUSY_FOLDER_BYTES_MAX;
 }
 
 function hitAnswer({ variant, outputs }: LocalHit): OutputsMessage {
