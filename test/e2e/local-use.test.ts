@@ -334,6 +334,39 @@ describe("local use without an image", () => {
     }
   });
 
+  it("answers nothing old where it is hard to see what a call reads", async () => {
+    user.root = join(user.folder, "checkout");
+    const data = { "data.bin": "old", "inc.h": "#define I(a, b) a##b\n#define S(x) #x\n#define T(x) S(x)\n" };
+    const incbin = (text: string) => ({ ...data, "a.c": `#include "inc.h"\n${text}\n` });
+    const run = "gcc -O1 --coverage -frandom-seed=1 p.c -o p && ./p";
+    const profiled = { "p.c": "int main(int c, char **v) { int s = 0; while (c--) s += c; return s & 0; }\n" };
+    const more = "echo new > data.bin";
+    const cases: readonly (readonly [string, readonly string[], Readonly<Record<string, string>>, string, string?])[] =
+      [
+        [
+          "parts of a directive",
+          ["gcc", "-c", "a.c"],
+          incbin('#define N "ncbin"\n__asm__("." "i" N " \\"data.bin\\"");'),
+          more,
+        ],
+        ["a pasted directive", ["gcc", "-c", "a.c"], incbin('__asm__(T(.I(inc,bin)) " \\"data.bin\\"");'), more],
+        [
+          "a source by a descriptor",
+          ["gcc", "-c", "-x", "c", "/dev/stdin", "-o", "d.o"],
+          { "d.c": "int d;\n" },
+          "echo 'int e;' > d.c",
+        ],
+        ["a profile", ["gcc", "-O2", "-c", "p.c", "-o", "p.o", "-fprofile-use=p-p.gcda"], profiled, "./p 1 2 3", run],
+      ];
+    for (const [name, argv, files, change, prepare = "true"] of cases) {
+      const one = { name, argv, files, prepare, ...(name.includes("descriptor") && { shell: "< d.c" }) };
+      const [before, after] = [await user.plain(one), await user.plain(one, change)];
+      for (const turn of ["first", "second"]) assert.deepEqual((await user.step(turn, one, before)).what, [], name);
+      await user.script(change);
+      assert.deepEqual((await user.again("changed", one, { ...after, tree: after.tree })).what, [], name);
+    }
+  });
+
   it("keeps what seeks a name in vain in a folder where others come and go", async () => {
     user.root = join(user.folder, "checkout");
     const source =

@@ -1,6 +1,6 @@
 // The daemon: one per user. Answers launchers' calls and the commands' questions, keeps namespaces and the streams to workers. Runs
 // no compiler itself. UNTRUSTED: any process of this user may connect.
-import { mkdirSync, readFileSync, rmSync, statSync } from "node:fs";
+import { mkdirSync, readFileSync, readlinkSync, rmSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { type ByteString, byteStringOfText } from "../../base/byte-string.ts";
 import type { Clock } from "../../base/clock.ts";
@@ -298,7 +298,13 @@ class Daemon {
     });
   }
 
-  #sameMounts({ mountNamespace }: CallMessage): boolean {
+  #sameMounts({ mountNamespace, pid }: CallMessage): boolean {
+    try {
+      // A caller in a chroot sees other files under the same names.
+      if (readlinkSync(`/proc/${pid}/root`) !== "/") return false;
+    } catch {
+      return false;
+    }
     return mountNamespace.ino === this.#mountNamespace.ino && mountNamespace.dev === this.#mountNamespace.dev;
   }
 

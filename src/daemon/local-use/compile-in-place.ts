@@ -2,6 +2,7 @@
 // list of files that it reads, where the call does not. UNTRUSTED: the lists name a checkout's files.
 import { readFile } from "node:fs/promises";
 import { ascii, type ByteString, byteStringOf, bytesOf } from "../../base/byte-string.ts";
+import { grammarOf } from "../../core/compile/grammar/gnu-grammar.ts";
 import type { DependencyRequest, GnuInvocation } from "../../core/compile/grammar/invocation.ts";
 import { readDependencies } from "../../core/compile/view/dependency-file.ts";
 import type { RunMessage } from "../../wire/launcher/messages.ts";
@@ -42,6 +43,15 @@ function ownList(folder: ByteString): ByteString {
   return `${folder}/listed.d` as ByteString;
 }
 
+function assemblersList(folder: ByteString): ByteString {
+  return `${folder}/assembled.d` as ByteString;
+}
+
+/** Whether an assembler of its own makes the object: it lists what it reads, which no text need show. */
+function isAssembled({ family, produce }: GnuInvocation): boolean {
+  return produce === "object" && grammarOf({ family }).habits.assemblerLists;
+}
+
 /** Compiles; null when the compiler did not end by itself, so that nothing can be told of it. */
 export async function compileInPlace(
   call: LauncherCall,
@@ -50,6 +60,8 @@ export async function compileInPlace(
   const { program, argv, environment, namespace } = command;
   const asks = lists(invocation) && invocation.dependencies === null;
   const added = asks ? [ascii("-MD"), ascii("-MF"), ownList(folder), ascii("-MT"), LISTED] : [];
+  if (isAssembled(invocation))
+    for (const word of [ascii("--MD"), assemblersList(folder)]) added.push(ascii("-Xassembler"), word);
   const words = { stdout: `${folder}/stdout` as ByteString, stderr: `${folder}/stderr` as ByteString };
   const { outcome } = await call.run({
     program,
@@ -80,4 +92,14 @@ export async function listedNames(
   const listed =
     bytes.length > LIST_BYTES_MAX ? null : readDependencies(byteStringOf(bytes), asked ?? UNASKED, invocation.family);
   return listed === null ? bypass("unsupported_dependency_file") : next([invocation.source, ...listed.names]);
+}
+
+/** Names of files that an assembler of its own has read; none where the compiler assembles by itself. */
+export async function assembledNames(invocation: GnuInvocation, folder: ByteString): Promise<readonly ByteString[]> {
+  if (!isAssembled(invocation)) return [];
+  const bytes = await readFile(bytesOf(assemblersList(folder)));
+  const listed = bytes.length > LIST_BYTES_MAX ? null : byteStringOf(bytes);
+  // The list of one file is the rule's target alone, and one of many goes on over lines.
+  const names = listed?.replaceAll("\\\n", " ").split(/(?<!\\)\s+/) ?? [];
+  return names.slice(1).flatMap((name) => (name === "" ? [] : [name.replaceAll("\\ ", " ") as ByteString]));
 }

@@ -63,7 +63,6 @@ function found({
         listed: (listed ?? [parsed.invocation.source]).map(ascii),
         listsAll,
         folders: searchPath(parsed.invocation, new Map(), []),
-        ownFolders: [],
         seen: new SeenNames(new FolderNamesCache(SYSTEM_CLOCK), { cwd: byteStringOfText(root), foreign: null }),
         startedMs,
         datesAreKnown: false,

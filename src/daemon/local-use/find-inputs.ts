@@ -23,8 +23,6 @@ export interface InputsQuestion {
   /** Whether the list holds system headers. */
   readonly listsAll: boolean;
   readonly folders: readonly SearchedFolder[];
-  /** Those of them that are the compiler's own. */
-  readonly ownFolders: readonly ByteString[];
   readonly seen: SeenNames;
   /** When the compile began, in milliseconds since 1970. */
   readonly startedMs: number;
@@ -182,8 +180,6 @@ class Finding {
 
   #kindOf(path: ByteString): SourceKind {
     const { language } = this.#question.invocation;
-    // The compiler's own headers are many, and give an assembler nothing to read.
-    if (this.#question.ownFolders.some((folder) => path.startsWith(`${folder}/`))) return "names";
     return language.startsWith("assembler") || /\.(?:s|S|sx|inc|asm)$/.test(path) ? "assembler" : "c";
   }
 

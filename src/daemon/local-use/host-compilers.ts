@@ -34,6 +34,7 @@ interface Known {
   readonly absent: readonly ByteString[];
   /** Programs that were found on PATH, by name. */
   readonly found: ReadonlyMap<ByteString, ByteString>;
+  readonly installations: string;
 }
 
 /** What a call asks of a compiler. */
@@ -128,7 +129,12 @@ export class HostCompilers {
       files: [...files, ...(await this.#loaderCache())],
       folders: report.folders,
     };
-    return next({ compiler, found, absent: tookInstead(report.family, [...programs], [...found.keys()]) });
+    return next({
+      compiler,
+      found,
+      installations: installationsOf(compiler),
+      absent: tookInstead(report.family, [...programs], [...found.keys()]),
+    });
   }
 
   async #loaderCache(): Promise<CallInput[]> {
@@ -212,11 +218,33 @@ function isRelative(path: ByteString | undefined): boolean {
   return (path ?? "").split(":").some((folder) => !folder.startsWith("/"));
 }
 
-function holds({ compiler, absent, found }: Known, question: CompilerQuestion): boolean {
+/**
+ * What changes when a compiler that was not there before would be taken, or its parts: folders of versions of GCC, of whose headers Clang
+ * takes the newest, and the folder beside a driver that reads files of many names there.
+ */
+function installationsOf({ family, files, folders }: HostCompiler): string {
+  const above = folders.flatMap((folder) => {
+    const parts = folder.split("/");
+    const at = parts.findIndex((part, index) => part.startsWith("gcc") && parts[index - 1]?.startsWith("lib") === true);
+    return at < 0 || parts.length <= at + 2 ? [] : [parts.slice(0, at + 2).join("/")];
+  });
+  const { beside } = grammarOf({ family }).habits.driver.setUpBy;
+  const driver = beside === "driver" ? files.slice(0, 1) : [];
+  const own = driver.flatMap(({ path }) => [folderOf(path), folderOf(realPath(path))]);
+  return [...new Set([...above, ...own])]
+    .map((path) => {
+      const stat = statSync(bytesOf(path as ByteString), { bigint: true, throwIfNoEntry: false });
+      return `${path}:${stat?.ino}:${stat?.ctimeNs}`;
+    })
+    .join();
+}
+
+function holds({ compiler, absent, found, installations }: Known, question: CompilerQuestion): boolean {
   for (const { path, stamp } of compiler.files) {
     const now = stampOf(path);
     if (now === null || !sameStamp(now, stamp)) return false;
   }
+  if (installationsOf(compiler) !== installations) return false;
   for (const [name, path] of found) if (onPath(name, question) !== path) return false;
   return absent.every((path) => statSync(bytesOf(path), { throwIfNoEntry: false }) === undefined);
 }
@@ -230,7 +258,13 @@ function tookInstead(
   const [driver, proper] = programs;
   const { beside, names: setUpFiles } = grammarOf({ family }).habits.driver.setUpBy;
   const folder = folderOf(beside === "driver" ? realPath(driver!) : (proper ?? driver!));
-  return [...setUpFiles, ...(beside === "driver" ? [] : names)].map((name) => `${folder}/${name}` as ByteString);
+  if (beside === "driver") return setUpFiles.map((name) => `${folder}/${name}` as ByteString);
+  const [, triple, version] = /\/([^/]+)\/([^/]+)$/.exec(folder) ?? [];
+  const tools = `${folder}/../../../../${triple}/bin`;
+  const places = [folder, `${folder}/..`, `${folder}/../..`, tools, `${tools}/${triple}/${version}`];
+  return [...setUpFiles, ...places.flatMap((place) => names.map((name) => `${place}/${name}`))].map(
+    (path) => (path.startsWith("/") ? path : `${folder}/${path}`) as ByteString,
+  );
 }
 
 function identityOf(folders: readonly ByteString[], files: readonly CallInput[]): Digest {

@@ -1,6 +1,7 @@
 // Keeps what a compile in place has left, with all that it depended on; or says why it may not be kept. UNTRUSTED: files of a checkout, which
 // may change at any time.
 
+import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import type { ByteString } from "../../base/byte-string.ts";
 import { bytesOf } from "../../base/byte-string.ts";
@@ -11,7 +12,7 @@ import { sameStamp, stampOf } from "../call/file-stamp.ts";
 import { type Bypass, bypass, next, type Stage } from "../call/stage.ts";
 import type { FolderNamesCache } from "../inputs/folder-names.ts";
 import type { SteadyPlaces } from "../inputs/steady-places.ts";
-import { type CompiledInPlace, listedNames } from "./compile-in-place.ts";
+import { assembledNames, type CompiledInPlace, listedNames } from "./compile-in-place.ts";
 import type { FileDigests } from "./file-digests.ts";
 import { type FoundInputs, findInputs, type TextScans } from "./find-inputs.ts";
 import { existing, type KeyedCall } from "./keyed-call.ts";
@@ -84,7 +85,7 @@ export async function keepResult(finished: Finished, parts: KeepParts): Promise<
 }
 
 async function inputsOf({ keyed, steady, startedMs }: Finished, parts: KeepParts): Promise<Stage<FoundInputs>> {
-  const { invocation, folder, searched, ownFolders, hasEpoch } = keyed;
+  const { invocation, folder, searched, hasEpoch } = keyed;
   const listed = await listedNames(keyed, invocation, folder);
   if (listed.kind === "bypass") return listed;
   const seen = keyed.seen(parts.names);
@@ -93,13 +94,20 @@ async function inputsOf({ keyed, steady, startedMs }: Finished, parts: KeepParts
     listed: listed.value,
     listsAll: invocation.dependencies?.kind !== "MMD",
     folders: searched,
-    ownFolders,
     seen,
     startedMs,
     datesAreKnown: hasEpoch,
   };
   const found = findInputs(question, parts.files, parts.scans);
   if (found.kind === "bypass") return found;
+  // A file that was read by a name which only the compiler could tell.
+  const known = new Set(found.value.inputs.map(({ path }) => seen.absolute(path)));
+  const made = new Set(invocation.sideOutputs.map(({ path }) => seen.absolute(path)));
+  for (const name of await assembledNames(invocation, folder)) {
+    const path = seen.absolute(name);
+    if (!known.has(path) && !made.has(path) && existsSync(bytesOf(path)))
+      return bypass("unsupported_code_directive", name);
+  }
   const moved = movedMeanwhile(found.value, keyed, { seen, steady, startedMs });
   return moved ?? found;
 }
@@ -117,6 +125,7 @@ function movedMeanwhile(
     return rest === "" ? [`${folder}/.` as ByteString] : [];
   });
   const { folders, links } = waysTo([...read, ...looked]);
+  for (const way of [...folders, ...links]) if (/^\/proc(?:\/|$)/.test(way)) return bypass("modified_input_file", way);
   const missing = absent.flatMap(({ folder, names }) => {
     const { folder: place, rest } = existing(seen.absolute(folder));
     return names.map((name) => [place, (rest === "" ? name : `${rest}/${name}`) as ByteString] as const);

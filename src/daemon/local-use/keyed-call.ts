@@ -27,7 +27,6 @@ export interface KeyedCall {
   readonly folder: ByteString;
   /** Where `#include` is answered from. */
   readonly searched: readonly SearchedFolder[];
-  readonly ownFolders: readonly ByteString[];
   readonly hasEpoch: boolean;
   readonly command: Command;
   /** In the order of looking up; the last one is the call's own place. */
@@ -60,7 +59,7 @@ export function keyedCall(parts: KeyedCallParts): KeyedCall {
   const pwd = call.environment.get("PWD");
   const names = placeNames(message.cwd, pwd, project);
   const folders = foldersSearched(parts, null);
-  const place = [message.cwd, pwd ?? ("" as ByteString)] as const;
+  const place = [message.cwd, leadsTo(pwd, message.cwd) ? pwd! : ("" as ByteString)] as const;
   const own = callDigest(call, compiler.identity, { place, folders });
   const shared = isMovable(call, names) ? [callDigest(call, compiler.identity, { place: null, folders })] : [];
   return placedCall(parts, {
@@ -111,7 +110,6 @@ export function placedCall(
     project,
     folder,
     searched,
-    ownFolders: compiler.folders,
     known: {
       compiler: told,
       source: absolute(invocation.source),
@@ -139,6 +137,13 @@ export function placedCall(
       ),
     }),
   };
+}
+
+/** Compilers believe PWD only where it is the working folder. */
+export function leadsTo(pwd: ByteString | undefined, cwd: ByteString): boolean {
+  if (pwd === undefined || !pwd.startsWith("/")) return false;
+  const [a, b] = [pwd, cwd].map((path) => statSync(bytesOf(path), { bigint: true, throwIfNoEntry: false }));
+  return a !== undefined && a.ino === b?.ino && a.dev === b.dev;
 }
 
 /** The nearest folder that is there, from an absolute path upwards, and the way on from it. */

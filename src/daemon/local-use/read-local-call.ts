@@ -22,7 +22,8 @@ export interface LocalCall {
 
 /** Compilers run where they are called, so the locale need not be one of the image's. */
 const ANY_LOCALE = { hasLocale: () => false, translates: () => false };
-const MATTERS = /^(?:LANG|LANGUAGE|LC_[A-Z]+|CPATH|(?:C|CPLUS)_INCLUDE_PATH|SOURCE_DATE_EPOCH)$/;
+const MATTERS =
+  /^(?:LANG|LANGUAGE|LC_[A-Z]+|CPATH|(?:C|CPLUS)_INCLUDE_PATH|SOURCE_DATE_EPOCH|LOCPATH|NLSPATH|OUTPUT_CHARSET|GCONV_PATH)$/;
 
 const NATIVE = /^-m(?:arch|tune|cpu)=native$/;
 
@@ -38,6 +39,8 @@ export function readLocalCall(message: CallMessage, family: CompilerFamily): Sta
   if (parsed.kind === "bypass") return parsed;
   const [invocation, another] = parsed.value;
   if (another !== undefined) return bypass("multiple_source_files", another.source);
+  const profile = invocation!.arguments.find(({ valueKind }) => valueKind === "profile");
+  if (profile !== undefined) return bypass("profile_guided", profile.words[0]);
   // The compiler's options would stand in the text.
   const verbose = invocation!.arguments.some(({ words: [word] }) => word === "-fverbose-asm");
   if (verbose && invocation!.sideOutputs.length > 0) return bypass("recorded_switches", ascii("-fverbose-asm"));

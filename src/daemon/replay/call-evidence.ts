@@ -30,7 +30,7 @@ const LOADER_SUBFOLDERS = ["glibc-hwcaps", "tls", "haswell", "x86_64"];
 const TOOLS = ["as", "objcopy"];
 /** Parts beside which drivers seek what sets them up, and their tools. */
 const GCC_PART = /\/cc1[^/]*$/;
-const CLANG_PART = /\/clang[^/]*$/;
+const CLANG_PART = /\/[^/]*clang[^/]*$/;
 const SPECS = "specs";
 /** Read by the loader of every program. */
 const LOADER_FILE = "/etc/ld.so.preload" as ByteString;
@@ -206,7 +206,7 @@ function holdNeighbours(files: CallCompiler["files"], evidence: Evidence): void 
       evidence.asItIs(`${folder.replace("/libexec/", "/lib/")}/${SPECS}` as ByteString);
     }
     // Clang reads files of many names beside itself.
-    if (CLANG_PART.test(path) && readLink(path) === null) evidence.asItIs(folderOf(path));
+    if (CLANG_PART.test(path) && readLink(path) === null && !path.includes(".so")) evidence.asItIs(folderOf(path));
   }
 }
 

@@ -29,6 +29,7 @@ const HABITS: Readonly<Record<CompilerFamily, Habits>> = {
     takesPrecompiled: true,
     datesByEnvironment: true,
     includesFirst: ascii("stdc-predef.h"),
+    assemblerLists: true,
     driver: { saysItsName: true, compilesItself: false, setUpBy: { beside: "compiler", names: [ascii("specs")] } },
   },
   clang: {
@@ -40,6 +41,7 @@ const HABITS: Readonly<Record<CompilerFamily, Habits>> = {
     takesPrecompiled: false,
     datesByEnvironment: false,
     includesFirst: null,
+    assemblerLists: false,
     driver: {
       saysItsName: false,
       compilesItself: true,

@@ -248,7 +248,11 @@ const INPUTS = [
   ...refused("joined", "profile_guided", "-fmemory-profile -fpseudo-probe"),
   ...LISTS.flatMap((names) => noText("joined", "extra_input_file", names, { valueKind: "file", ...clang })),
   ...refused("joined", "extra_input_file", "-fsanitize-system-"),
-  ...refused("joined", "extra_input_file", "-fthinlto-index= -fembed- -frandomize-layout-seed-file= -vfsoverlay"),
+  ...refused(
+    "joined",
+    "extra_input_file",
+    "-fthinlto-index= -fembed- -frandomize-layout-seed-file= -vfsoverlay -fbasic-block-sections=list=",
+  ),
   ...refused("joined", "extra_input_file", "--embed-dir= --warning-suppression-mappings= -foffload -fopenmp-targets="),
   ...refused("joined", "unsupported_source_language", "-ObjC --cuda- -fobjc-arc-cxxlib"),
   ...noText("joined", "unsupported_source_encoding", "-finput-charset="),

@@ -28,6 +28,8 @@ export interface Habits {
   readonly datesByEnvironment: boolean;
   /** Header that a compile includes before its source, unless that is assembler; null for none. */
   readonly includesFirst: ByteString | null;
+  /** Another program assembles, and can list what it reads. */
+  readonly assemblerLists: boolean;
   readonly driver: DriverHabits;
 }
 
