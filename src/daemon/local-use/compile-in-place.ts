@@ -48,8 +48,10 @@ function assemblersList(folder: ByteString): ByteString {
 }
 
 /** Whether an assembler of its own makes the object: it lists what it reads, which no text need show. */
-function isAssembled({ family, produce }: GnuInvocation): boolean {
-  return produce === "object" && grammarOf({ family }).habits.assemblerLists;
+function isAssembled({ family, produce, arguments: words }: GnuInvocation): boolean {
+  // Objects for link-time optimization hold the options, those for the assembler, too.
+  const isRecorded = words.some(({ words: [word = ""] }) => word.startsWith("-flto"));
+  return produce === "object" && !isRecorded && grammarOf({ family }).habits.assemblerLists;
 }
 
 /** Compiles; null when the compiler did not end by itself, so that nothing can be told of it. */

@@ -1,7 +1,7 @@
 // Keeps what a compile in place has left, with all that it depended on; or says why it may not be kept. UNTRUSTED: files of a checkout, which
 // may change at any time.
 
-import { existsSync } from "node:fs";
+import { statSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import type { ByteString } from "../../base/byte-string.ts";
 import { bytesOf } from "../../base/byte-string.ts";
@@ -100,16 +100,25 @@ async function inputsOf({ keyed, steady, startedMs }: Finished, parts: KeepParts
   };
   const found = findInputs(question, parts.files, parts.scans);
   if (found.kind === "bypass") return found;
-  // A file that was read by a name which only the compiler could tell.
-  const known = new Set(found.value.inputs.map(({ path }) => seen.absolute(path)));
+  const unseen = await unseenName({ invocation, folder, seen }, found.value);
+  if (unseen !== null) return bypass("unsupported_code_directive", unseen);
+  const moved = movedMeanwhile(found.value, keyed, { seen, steady, startedMs });
+  return moved ?? found;
+}
+
+/** A file that an assembler read by a name which only it could tell; null when there is none. */
+async function unseenName(
+  { invocation, folder, seen }: Pick<KeyedCall, "invocation" | "folder"> & { readonly seen: SeenNames },
+  { inputs }: FoundInputs,
+): Promise<ByteString | null> {
+  const known = new Set(inputs.map(({ stamp: { dev, ino } }) => `${dev}:${ino}`));
   const made = new Set(invocation.sideOutputs.map(({ path }) => seen.absolute(path)));
   for (const name of await assembledNames(invocation, folder)) {
     const path = seen.absolute(name);
-    if (!known.has(path) && !made.has(path) && existsSync(bytesOf(path)))
-      return bypass("unsupported_code_directive", name);
+    const stat = statSync(bytesOf(path), { bigint: true, throwIfNoEntry: false });
+    if (stat !== undefined && !known.has(`${stat.dev}:${stat.ino}`) && !made.has(path)) return name;
   }
-  const moved = movedMeanwhile(found.value, keyed, { seen, steady, startedMs });
-  return moved ?? found;
+  return null;
 }
 
 /** Whether a folder or link on the way to an input, or the lack of a name, may be newer than the compile. */
