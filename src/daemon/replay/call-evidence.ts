@@ -30,7 +30,6 @@ const LOADER_SUBFOLDERS = ["glibc-hwcaps", "tls", "haswell", "x86_64"];
 const TOOLS = ["as", "objcopy"];
 /** Parts beside which drivers seek what sets them up, and their tools. */
 const GCC_PART = /\/cc1[^/]*$/;
-const CLANG_PART = /\/[^/]*clang[^/]*$/;
 const SPECS = "specs";
 /** Read by the loader of every program. */
 const LOADER_FILE = "/etc/ld.so.preload" as ByteString;
@@ -197,6 +196,12 @@ function holdSearch(message: CallMessage, hostCompiler: ByteString, files: CallC
     }
 }
 
+/** Whether a part of a compiler is a driver of Clang, by whatever name, and no library. */
+function isClangs(path: ByteString): boolean {
+  const name = path.slice(path.lastIndexOf("/") + 1);
+  return name.includes("clang") && !name.includes(".so");
+}
+
 /** What drivers would take instead of their own if it appeared beside their parts. */
 function holdNeighbours(files: CallCompiler["files"], evidence: Evidence): void {
   for (const { path } of files) {
@@ -206,7 +211,7 @@ function holdNeighbours(files: CallCompiler["files"], evidence: Evidence): void 
       evidence.asItIs(`${folder.replace("/libexec/", "/lib/")}/${SPECS}` as ByteString);
     }
     // Clang reads files of many names beside itself.
-    if (CLANG_PART.test(path) && readLink(path) === null && !path.includes(".so")) evidence.asItIs(folderOf(path));
+    if (isClangs(path) && readLink(path) === null) evidence.asItIs(folderOf(path));
   }
 }
 
