@@ -6,7 +6,6 @@ import { afterEach, beforeEach, describe, test } from "node:test";
 import { ascii, byteStringOf, byteStringOfText, bytesOf } from "../base/byte-string.ts";
 import { HpccError } from "../base/errors.ts";
 import { sha256 } from "../core/digest/digest.ts";
-import { DEFAULT_TENANT_POLICY } from "../core/tenant-policy.ts";
 import { CLIENT_SCHEMA, loadClientConfig } from "./client.ts";
 import { resolveDirectories } from "./directories.ts";
 import type { Schema } from "./load.ts";
@@ -310,7 +309,11 @@ describe("configuration", () => {
         ["b.c", { life: "session", golden: "own" }],
       ]),
     );
-    assert.deepEqual(read("[tenants.acme]").get("acme"), DEFAULT_TENANT_POLICY, "as one that is not named");
+    assert.deepEqual(
+      read("[tenants.acme]").get("acme"),
+      { life: "session", golden: "shared" },
+      "as one that is not named",
+    );
     for (const [content, message] of [
       ['[tenants.acme]\nlive = "clean"', /tenants\.acme\.live is no known key; did you mean life\?$/],
       ['[tenants.acme]\nlife = "warm"', /tenants\.acme\.life must be "session", "clean"$/],

@@ -6,7 +6,7 @@ import type { HostPort } from "../core/identity/host-port.ts";
 import { NAME } from "../core/identity/spiffe.ts";
 import { ISOLATIONS, type Isolation } from "../core/isolation.ts";
 import { LIVES } from "../core/life.ts";
-import { DEFAULT_TENANT_POLICY, GOLDEN_POLICIES, type TenantPolicies } from "../core/tenant-policy.ts";
+import { DEFAULT_GOLDEN, GOLDEN_POLICIES, type TenantSettings } from "../core/tenant-policy.ts";
 import { ADDRESS, type IdentityFiles, identityFiles } from "./client.ts";
 import type { Environment } from "./directories.ts";
 import { type Loaded, loadConfig } from "./load.ts";
@@ -73,7 +73,7 @@ export interface WorkerConfig {
     readonly sparesMax: number;
   };
   /** How tenants' VMs live, by name; others have the default. */
-  readonly tenants: TenantPolicies;
+  readonly tenants: ReadonlyMap<string, TenantSettings>;
   readonly execution: {
     readonly wallMs: number;
     readonly memoryBytes: number;
@@ -115,10 +115,10 @@ const DEFAULT_LISTEN: HostPort = { host: "127.0.0.1", port: 9441 };
 const DEFAULT_ISOLATIONS: readonly Isolation[] = ["qemu-kvm", "firecracker"];
 const NO_ADDRESSES: readonly HostPort[] = [];
 const NO_PATHS: readonly string[] = [];
-const NO_TENANTS: TenantPolicies = new Map();
+const NO_TENANTS: ReadonlyMap<string, TenantSettings> = new Map();
 const TENANT = recordOf({
-  life: { kind: oneOf(LIVES), fallback: DEFAULT_TENANT_POLICY.life },
-  golden: { kind: oneOf(GOLDEN_POLICIES), fallback: DEFAULT_TENANT_POLICY.golden },
+  life: { kind: oneOf(LIVES), fallback: "session" },
+  golden: { kind: oneOf(GOLDEN_POLICIES), fallback: DEFAULT_GOLDEN },
 });
 const NO_DIGESTS: readonly Digest[] = [];
 /** Where the root process makes its groups when it is told nothing else. */

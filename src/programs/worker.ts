@@ -7,6 +7,7 @@ import type { Environment } from "../config/directories.ts";
 import { loadWorkerConfig, type WorkerConfig } from "../config/worker.ts";
 import type { Identity } from "../core/identity/spiffe.ts";
 import { ISOLATIONS } from "../core/isolation.ts";
+import { fixedPolicies } from "../core/tenant-policy.ts";
 import { WarmVmPool } from "../vm/warm-vm-pool.ts";
 import { type OwnCredentials, readTlsFiles } from "../wire/grpc/tls-files.ts";
 import { openLayoutImages, type WorkerImages } from "../worker/images.ts";
@@ -43,6 +44,7 @@ export async function runWorker(
     logger,
     tls: own.tls,
     images,
+    policies: fixedPolicies(config.tenants, runtime.isolation),
     isolation: runtime.isolation,
     host,
     createPool: (events) => new WarmVmPool({ runtime, limits: config.vms, events, clock: SYSTEM_CLOCK, logger }),
@@ -96,7 +98,6 @@ function settings(config: WorkerConfig, identity: WorkerIdentity) {
       sourceBytesMax: config.jobs.sourceBytesMax,
       execution: config.execution,
     },
-    tenants: config.tenants,
     cacheBytesMax: config.storeBytesMax,
   } as const;
 }

@@ -3,7 +3,7 @@
 import type { Digest } from "../core/digest/digest.ts";
 import type { IdentityName, Principal, TenantId } from "../core/identity/spiffe.ts";
 import type { Life } from "../core/life.ts";
-import { DEFAULT_TENANT_POLICY, type GoldenPolicy } from "../core/tenant-policy.ts";
+import { DEFAULT_GOLDEN, type GoldenPolicy } from "../core/tenant-policy.ts";
 
 declare const poolKeyBrand: unique symbol;
 
@@ -42,7 +42,7 @@ export interface PoolKeyParts {
 }
 
 export function makePoolKey(parts: PoolKeyParts): PoolKey {
-  const { principal, image, trust, golden = DEFAULT_TENANT_POLICY.golden } = parts;
+  const { principal, image, trust, golden = DEFAULT_GOLDEN } = parts;
   const { trustDomain, tenant, user } = principal;
   const text = joined([trustDomain, tenant, user, image, trust, golden]);
   const spareText = joined([trustDomain, tenant, image, golden]);

@@ -18,7 +18,7 @@ import {
 import type { Digest } from "../core/digest/digest.ts";
 import { type Principal, spiffeId, type TenantId } from "../core/identity/spiffe.ts";
 import { type Isolation, isolationAtLeast } from "../core/isolation.ts";
-import { policyOf, type TenantPolicies } from "../core/tenant-policy.ts";
+import type { PolicySource } from "../core/tenant-policy.ts";
 import type { JobHeader } from "../gen/hpcc/worker/v1/worker_pb.js";
 import type { TenantStore } from "../store/action-cache.ts";
 import type { ExecutionLimits } from "../vm/execution.ts";
@@ -46,7 +46,7 @@ export interface JobRunnerOptions {
   readonly worker: string;
   readonly isolation: Isolation;
   readonly images: WorkerImages;
-  readonly policies: TenantPolicies;
+  readonly policies: PolicySource;
   readonly store: (tenant: TenantId) => TenantStore;
   readonly log: AuditLog;
   readonly pool: VmPool;
@@ -154,7 +154,10 @@ export class JobRunner {
       throw new HpccError("isolation.weak", `this worker offers ${isolation}, and the job asks for ${isolationMin}`);
     if (!images.has(action.imageDigest))
       throw new HpccError("image.missing", `this worker has no image ${action.imageDigest}`);
-    const { life: trust, golden } = policyOf(policies, principal.tenant);
+    const policy = policies.of(principal);
+    if (policy === null)
+      throw new HpccError("identity.forbidden", `this worker's policy does not serve ${spiffeId(principal)}`);
+    const { life: trust, golden } = policy;
     return {
       action,
       encodedSource: header.sourceManifest,

@@ -6,16 +6,16 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { TestWorker } from "../../test/support/test-worker.ts";
 import { printInspection } from "../cli/inspect.ts";
-import type { TenantPolicies } from "../core/tenant-policy.ts";
+import { fixedPolicies } from "../core/tenant-policy.ts";
 
 const NEVER = { signal: new AbortController().signal };
 const HELLO = { path: "/hpcc/project/hello.c", content: "int answer(void) { return 42; }\n" };
 const OTHER = { path: "/hpcc/project/other.c", content: "int other;\n" };
-const CLEAN: TenantPolicies = new Map([["acme", { life: "clean", golden: "shared" }]]);
+const CLEAN = fixedPolicies(new Map([["acme", { life: "clean" }]]));
 const EVE = "tenant/other/user/eve";
 
 test("each tenant's jobs live as its policy says, and answers, rows and inspect say which life it was", async (t) => {
-  const at = await TestWorker.start(t, { tenants: CLEAN });
+  const at = await TestWorker.start(t, {}, { policies: CLEAN });
   const [ann, eve] = [await at.client(), await at.client(EVE)];
   for (const [client, life, shown] of [
     [ann, "clean", "clean"],
@@ -42,7 +42,7 @@ test("each tenant's jobs live as its policy says, and answers, rows and inspect 
 });
 
 test("the pool is told whose golden snapshot a tenant's VMs may come from", async (t) => {
-  const at = await TestWorker.start(t, { tenants: new Map([["acme", { life: "session", golden: "own" }]]) });
+  const at = await TestWorker.start(t, {}, { policies: fixedPolicies(new Map([["acme", { golden: "own" }]])) });
   for (const client of [await at.client(), await at.client(EVE)])
     await client.compile(await at.job({ files: [HELLO] }), NEVER);
   assert.deepEqual(
@@ -52,7 +52,7 @@ test("the pool is told whose golden snapshot a tenant's VMs may come from", asyn
 });
 
 test("two clean jobs name two VMs, two of a session one", async (t) => {
-  const at = await TestWorker.start(t, { tenants: CLEAN });
+  const at = await TestWorker.start(t, {}, { policies: CLEAN });
   for (const [client, vms] of [
     [await at.client(), 2],
     [await at.client(EVE), 1],
@@ -66,8 +66,8 @@ test("two clean jobs name two VMs, two of a session one", async (t) => {
 test("a session's result is no answer once the policy is clean, but a clean one is for sessions", async (t) => {
   const folder = await mkdtemp(join(tmpdir(), "hpcc-lives-"));
   const outcomes: string[] = [];
-  for (const tenants of [new Map(), CLEAN, CLEAN, new Map()]) {
-    const at = await TestWorker.start(t, { tenants }, {}, folder);
+  for (const policies of [fixedPolicies(), CLEAN, CLEAN, fixedPolicies()]) {
+    const at = await TestWorker.start(t, {}, { policies }, folder);
     const client = await at.client();
     const { outcome, life } = await client.compile(await at.job({ files: [HELLO] }), NEVER);
     outcomes.push(`${outcome} ${life}`);

@@ -8,7 +8,7 @@ import type { Logger } from "../base/log.ts";
 import type { HostPort } from "../core/identity/host-port.ts";
 import type { Identity, IdentityName, Principal, TrustDomain } from "../core/identity/spiffe.ts";
 import { type Isolation, isolationAtLeast } from "../core/isolation.ts";
-import type { TenantPolicies } from "../core/tenant-policy.ts";
+import type { PolicySource } from "../core/tenant-policy.ts";
 import { InspectResponseSchema, WorkerService } from "../gen/hpcc/worker/v1/worker_pb.js";
 import type { WriteAt } from "../store/disk/disk-files.ts";
 import { DiskStore, type DiskStoreCounters } from "../store/disk/disk-store.ts";
@@ -42,8 +42,6 @@ export interface WorkerConfig {
   /** Jobs that a client may have open. */
   readonly jobsPerStreamMax: number;
   readonly limits: JobLimits;
-  /** How tenants' VMs live, where it is not the default. */
-  readonly tenants: TenantPolicies;
   /** Largest size of results and cached actions; null for no limit. */
   readonly cacheBytesMax: number | null;
 }
@@ -53,6 +51,8 @@ export interface WorkerDeps {
   readonly logger: Logger;
   readonly tls: TlsMaterial;
   readonly images: WorkerImages;
+  /** What holds for tenants' jobs. */
+  readonly policies: PolicySource;
   /** What the pool's machines offer. */
   readonly isolation: Isolation;
   /** Makes the pool; each event must be awaited before its VM runs anything. */
@@ -116,7 +116,7 @@ export async function startWorker(config: WorkerConfig, deps: WorkerDeps): Promi
     worker: config.name,
     isolation,
     images,
-    policies: config.tenants,
+    policies: deps.policies,
     store,
     log,
     pool,

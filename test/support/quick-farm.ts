@@ -9,6 +9,7 @@ import { loadClientConfig } from "../../src/config/client.ts";
 import { type Directories } from "../../src/config/directories.ts";
 import { type Digest, parseDigest } from "../../src/core/digest/digest.ts";
 import { parseIdentityName } from "../../src/core/identity/spiffe.ts";
+import { fixedPolicies } from "../../src/core/tenant-policy.ts";
 import { startDaemon } from "../../src/daemon/control/daemon.ts";
 import { ImageStore } from "../../src/image/image-store.ts";
 import { rootfsPath } from "../../src/image/rootfs.ts";
@@ -151,7 +152,6 @@ export class QuickFarm {
             stdioBytes: 16 * 1024 * 1024,
           },
         },
-        tenants: new Map(),
         cacheBytesMax: null,
       },
       {
@@ -163,6 +163,7 @@ export class QuickFarm {
           has: (digest) => images.includes(digest),
           rootfs: async (digest) => rootfsPath(imageFolder, { digest }),
         },
+        policies: fixedPolicies(),
         isolation: "qemu-tcg",
         createPool: (events) => {
           if (this.#options.createPool) return this.#options.createPool(events);

@@ -11,6 +11,7 @@ import type { Action } from "../../src/core/action/action.ts";
 import { encodeSourceManifest, type SourceEntry, sourceManifest } from "../../src/core/action/source-manifest.ts";
 import { type Digest, sha256 } from "../../src/core/digest/digest.ts";
 import { parseIdentityName } from "../../src/core/identity/spiffe.ts";
+import { fixedPolicies } from "../../src/core/tenant-policy.ts";
 import type { RemoteJob } from "../../src/daemon/remote/remote-job.ts";
 import { WorkerClient } from "../../src/daemon/remote/worker-client.ts";
 import { compressBytes } from "../../src/store/zstd-codec.ts";
@@ -94,7 +95,6 @@ export class TestWorker {
             stdioBytes: 16 * 1024 * 1024,
           },
         },
-        tenants: new Map(),
         cacheBytesMax: null,
         ...overrides,
       },
@@ -107,6 +107,7 @@ export class TestWorker {
           has: (digest) => digest === TEST_IMAGE,
           rootfs: async () => "/nonexistent/image.sqfs",
         },
+        policies: fixedPolicies(),
         isolation: "qemu-tcg",
         createPool: (events) => {
           pool = new LocalPool(events);
