@@ -22,6 +22,7 @@ const registry = new WorkerRegistry({
   logger: SILENT_LOGGER,
   expiryMs: 60_000,
   workersMax: WORKERS,
+  membership: () => {},
   changed: () => {},
 });
 

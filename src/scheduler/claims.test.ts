@@ -40,6 +40,14 @@ test("every field of the contract is one of this closed list", () => {
     "Assignment.address STRING",
     "Assignment.tls_trust TlsTrust",
     "Assignment.isolation Isolation",
+    "WatchPeersRequest.image_digests repeated STRING",
+    "WatchPeersResponse.revision UINT64",
+    "WatchPeersResponse.peers repeated Peer",
+    "Peer.address STRING",
+    "Peer.tls_trust TlsTrust",
+    "Peer.isolation Isolation",
+    "Peer.slots UINT32",
+    "Peer.shared_images repeated UINT32",
     "TlsTrust.spiffe_id STRING",
     "TlsTrust.ca_digest STRING",
   ]);
@@ -62,6 +70,6 @@ test("no bytes, no map, no name of what a scheduler must not see, no import and 
   assert.deepEqual([file.dependencies.length, file.extensions.length], [0, 0]);
   assert.deepEqual(
     file.services.flatMap((service) => service.methods.map(({ name }) => name)),
-    ["Register", "Watch"],
+    ["Register", "Watch", "WatchPeers"],
   );
 });

@@ -6,7 +6,8 @@ import { SILENT_LOGGER } from "../base/log.ts";
 import { type Digest, sha256 } from "../core/digest/digest.ts";
 import { parseSpiffeId } from "../core/identity/spiffe.ts";
 import type { WorkerOffer } from "../wire/scheduler/mapping.ts";
-import { PUSH_INTERVAL_MS } from "./limits.ts";
+import { PEERS_PUSH_INTERVAL_MS, PUSH_INTERVAL_MS } from "./limits.ts";
+import { PeerHub, type PeersAnswer } from "./peer-hub.ts";
 import { WorkerRegistry } from "./registry.ts";
 import { type WatchAnswer, WatchHub } from "./watch-hub.ts";
 
@@ -38,6 +39,7 @@ function fixture(limits: { workersMax?: number; watchersMax?: number; watchersPe
     expiryMs: EXPIRY_MS,
     workersMax: limits.workersMax ?? 10,
     changed: (images) => hub.changed(images),
+    membership: (id, of) => peers.changed(id, of),
   });
   const hub: WatchHub = new WatchHub({
     clock,
@@ -45,9 +47,10 @@ function fixture(limits: { workersMax?: number; watchersMax?: number; watchersPe
     watchersPerClientMax: limits.watchersPerClientMax ?? 10,
     find: (wanted, client) => registry.find(wanted, client),
   });
+  const peers: PeerHub = new PeerHub({ clock, watchersMax: limits.watchersMax ?? 10 });
   const names = (image: Digest = IMAGE) =>
     registry.find({ ...query, image }, "ann").map(({ id }) => id.split("/").at(-1));
-  return { clock, registry, hub, names };
+  return { clock, registry, hub, peers, names };
 }
 
 const IDLE = { freeSlots: 2, queued: 0, draining: false };
@@ -185,4 +188,71 @@ test("clients are limited, all and each; one that left makes room", async () => 
   await full("eve");
   await first.answers.return();
   await reader(hub, "eve").next();
+});
+
+async function next(answers: AsyncGenerator<PeersAnswer>): Promise<string[]> {
+  const { value, done } = await answers.next();
+  if (done === true) return [];
+  return value.peers.map(
+    ({ tlsTrust, sharedImages }) => `${tlsTrust?.spiffeId.split("/").at(-1)} ${sharedImages.join()}`,
+  );
+}
+
+test("a worker is told of those that share an image with it, of changed offers and of the end of others, and never of itself", async () => {
+  const { clock, registry, peers } = fixture();
+  registry.register(offer("w1"), () => {});
+  registry.register(offer("stranger", { images: [OTHER] }), () => {});
+  const stop = new AbortController();
+  const answers = peers.watch([OTHER, IMAGE], "spiffe://test.example/worker/w1", stop.signal);
+  assert.deepEqual(await next(answers), ["stranger 0"]);
+  const second = registry.register(offer("w2", { images: [IMAGE, OTHER] }), () => {});
+  clock.advance(PEERS_PUSH_INTERVAL_MS);
+  assert.deepEqual((await next(answers)).sort(), ["stranger 0", "w2 0,1"]);
+  registry.register(offer("stranger", { images: [sha256(Buffer.from("third"))] }), () => {});
+  clock.advance(PEERS_PUSH_INTERVAL_MS);
+  assert.deepEqual(await next(answers), ["w2 0,1"]);
+  second.remove();
+  clock.advance(PEERS_PUSH_INTERVAL_MS);
+  assert.deepEqual(await next(answers), []);
+  stop.abort();
+  assert.equal((await answers.next()).done, true);
+});
+
+test("load is no news for peers, silence is", async () => {
+  const { clock, registry, peers } = fixture();
+  const handle = registry.register(offer("w2"), () => {});
+  const answers = peers.watch([IMAGE], "spiffe://test.example/worker/w1", new AbortController().signal);
+  assert.deepEqual(await next(answers), ["w2 0"]);
+  handle.heartbeat({ freeSlots: 0, queued: 9, draining: true });
+  clock.advance(PEERS_PUSH_INTERVAL_MS);
+  const answer = next(answers);
+  clock.advance(2 * EXPIRY_MS);
+  assert.deepEqual(await answer, []);
+});
+
+test("when there are too many peers, all are told of the same ones; and watches are bounded", async () => {
+  const { registry, peers } = fixture({ workersMax: 1000, watchersMax: 3 });
+  for (let at = 0; at < 600; at += 1) registry.register(offer(`w${at}`), () => {});
+  const ask = (worker: string) =>
+    peers.watch([IMAGE], `spiffe://test.example/worker/${worker}`, new AbortController().signal);
+  const [first, second] = await Promise.all([ask("x1"), ask("x2")].map(next));
+  assert.equal(first!.length, 500);
+  assert.deepEqual(first, second);
+  const known = first![0]!.split(" ")[0]!;
+  const own = await next(ask(known));
+  assert.equal(own.length, 500, "one more takes its own place");
+  assert.deepEqual(own.slice(0, 499), first!.slice(1));
+  await assert.rejects(ask("x3").next(), (error) => error instanceof HpccError && error.code === "limit.exceeded");
+});
+
+test("one worker has two watches at most", async () => {
+  const { peers } = fixture();
+  const ask = () => peers.watch([IMAGE], "spiffe://test.example/worker/w1", new AbortController().signal);
+  const first = ask();
+  await first.next();
+  const second = ask();
+  await second.next();
+  await assert.rejects(ask().next(), (error) => error instanceof HpccError && error.code === "limit.exceeded");
+  await first.return();
+  await ask().next();
 });

@@ -33,6 +33,8 @@ export interface RegistryOptions {
   readonly workersMax: number;
   /** Called with the images for which answers may have changed. */
   readonly changed: (images: readonly string[]) => void;
+  /** Called when a worker has come, has changed its offer, or has gone (null). */
+  readonly membership: (id: string, offer: WorkerOffer | null) => void;
 }
 
 /** The registry looks for silent workers this often within the expiry time. */
@@ -71,6 +73,7 @@ export class WorkerRegistry {
     this.#index.set(worker);
     this.#options.logger.info("scheduler.worker.registered", { worker: id, slots, images: images.length });
     if (old) old.expired();
+    this.#options.membership(id, offer);
     this.#options.changed(old ? [...new Set([...images, ...old.worker.images])] : images);
     this.#startSweep();
     return {
@@ -109,6 +112,7 @@ export class WorkerRegistry {
     this.#entries.delete(id);
     this.#index.delete(id);
     this.#options.logger.info("scheduler.worker.forgotten", { worker: id, why });
+    this.#options.membership(id, null);
     this.#options.changed(entry.worker.images);
   }
 

@@ -289,6 +289,7 @@ describe("scheduler", () => {
     let asked = 0;
     impostor.add(SchedulerService, {
       register: async () => {},
+      async *watchPeers() {},
       async *watch() {
         asked += 1;
         yield create(WatchResponseSchema, { revision: 1n });

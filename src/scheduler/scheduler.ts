@@ -13,6 +13,9 @@ import {
   type RegisterResponse,
   RegisterResponseSchema,
   SchedulerService,
+  type WatchPeersRequest,
+  type WatchPeersResponse,
+  WatchPeersResponseSchema,
   type WatchRequest,
   type WatchResponse,
   WatchResponseSchema,
@@ -20,7 +23,12 @@ import {
 import type { MessageStream } from "../wire/grpc/message-stream.ts";
 import { type CallContext, RpcServer } from "../wire/grpc/server.ts";
 import type { OwnCredentials } from "../wire/grpc/tls-files.ts";
-import { parseRegistration, parseWatchRequest, toAssignment } from "../wire/scheduler/mapping.ts";
+import {
+  parseRegistration,
+  parseWatchPeersRequest,
+  parseWatchRequest,
+  toAssignment,
+} from "../wire/scheduler/mapping.ts";
 import {
   HEARTBEATS_PER_INTERVAL_MAX,
   OPEN_BURST,
@@ -28,6 +36,7 @@ import {
   RATE_IDENTITIES_MAX,
   REGISTRATION_WAIT_MS,
 } from "./limits.ts";
+import { PeerHub } from "./peer-hub.ts";
 import { WorkerRegistry } from "./registry.ts";
 import { WatchHub } from "./watch-hub.ts";
 
@@ -64,6 +73,7 @@ export async function startScheduler(
   server.add(SchedulerService, {
     register: (stream, context) => service.register(stream, context),
     watch: (request, context) => service.watch(request, context),
+    watchPeers: (request, context) => service.watchPeers(request, context),
   });
   const address = await server.listen(settings.listen);
   logger.info("scheduler.started", { host: address.host, port: address.port });
@@ -84,6 +94,7 @@ class Scheduler {
   readonly #dependencies: SchedulerDependencies;
   readonly #registry: WorkerRegistry;
   readonly #hub: WatchHub;
+  readonly #peers: PeerHub;
   readonly #opens: RateLimit;
 
   constructor(settings: SchedulerSettings, dependencies: SchedulerDependencies) {
@@ -96,7 +107,9 @@ class Scheduler {
       expiryMs: settings.expiryMs,
       workersMax: settings.workersMax,
       changed: (images) => this.#hub.changed(images),
+      membership: (id, offer) => this.#peers.changed(id, offer),
     });
+    this.#peers = new PeerHub({ clock, watchersMax: settings.workersMax });
     this.#hub = new WatchHub({
       clock,
       watchersMax: settings.watchersMax,
@@ -116,6 +129,7 @@ class Scheduler {
   close(): void {
     this.#registry.close();
     this.#hub.close();
+    this.#peers.close();
   }
 
   /** One worker's stream: a registration, then heartbeats, until silence or its end. */
@@ -176,7 +190,18 @@ class Scheduler {
       yield create(WatchResponseSchema, { revision, assignments: workers.map(({ offer }) => toAssignment(offer)) });
   }
 
-  /** Only workers register and only users watch, of the own trust domain, at a bounded rate. */
+  /** One worker's stream of answers about its peers. */
+  async *watchPeers(
+    request: WatchPeersRequest,
+    context: CallContext,
+  ): AsyncGenerator<WatchPeersResponse, void, undefined> {
+    this.#admit(context.peer, "worker");
+    const images = parseWatchPeersRequest(request);
+    for await (const { revision, peers } of this.#peers.watch(images, spiffeId(context.peer), context.signal))
+      yield create(WatchPeersResponseSchema, { revision, peers: [...peers] });
+  }
+
+  /** Only workers register and watch peers and only users watch workers, of the own trust domain, at a bounded rate. */
   #admit(peer: Identity, kind: Identity["kind"]): void {
     if (peer.kind !== kind || peer.trustDomain !== this.#dependencies.credentials.identity.trustDomain)
       throw new HpccError("identity.forbidden", `${spiffeId(peer)} may not do this; it takes a ${kind}'s certificate`);

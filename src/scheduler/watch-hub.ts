@@ -3,6 +3,7 @@
 import type { Clock, Timer } from "../base/clock.ts";
 import { HpccError } from "../base/errors.ts";
 import type { WorkerQuery } from "../wire/scheduler/mapping.ts";
+import { LatestAnswer } from "./latest-answer.ts";
 import { PUSH_INTERVAL_MS } from "./limits.ts";
 import type { RegisteredWorker } from "./registry.ts";
 
@@ -24,8 +25,7 @@ interface Watcher {
   revision: bigint;
   /** What the last answer looked like. */
   signature: string;
-  pending: WatchAnswer | null;
-  wake: () => void;
+  readonly latest: LatestAnswer<WatchAnswer>;
 }
 
 export class WatchHub {
@@ -47,23 +47,12 @@ export class WatchHub {
 
   /** The answers to one client, until its signal is aborted. */
   async *watch(query: WorkerQuery, client: string, signal: AbortSignal): AsyncGenerator<WatchAnswer, void, undefined> {
-    const watcher: Watcher = { client, query, revision: 0n, signature: "", pending: null, wake: () => {} };
+    const watcher: Watcher = { client, query, revision: 0n, signature: "", latest: new LatestAnswer() };
     this.#add(watcher);
-    const leave = () => watcher.wake();
-    signal.addEventListener("abort", leave, { once: true });
     try {
       this.#answer(watcher, true);
-      while (!signal.aborted) {
-        const answer = watcher.pending;
-        watcher.pending = null;
-        if (answer) yield answer;
-        else
-          await new Promise<void>((resolve) => {
-            watcher.wake = resolve;
-          });
-      }
+      yield* watcher.latest.answers(signal);
     } finally {
-      signal.removeEventListener("abort", leave);
       this.#remove(watcher);
     }
   }
@@ -96,8 +85,7 @@ export class WatchHub {
     if (!always && signature === watcher.signature) return;
     watcher.signature = signature;
     watcher.revision += 1n;
-    watcher.pending = { revision: watcher.revision, workers };
-    watcher.wake();
+    watcher.latest.put({ revision: watcher.revision, workers });
   }
 
   #add(watcher: Watcher): void {

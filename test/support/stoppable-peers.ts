@@ -96,6 +96,7 @@ async function serve(start: Start): Promise<HostPort> {
   const scheduler = new RpcServer({ tls: tlsOf(start.scheduler), logger: SILENT_LOGGER });
   scheduler.add(SchedulerService, {
     async register() {},
+    async *watchPeers() {},
     async *watch(_, { signal }) {
       yield create(WatchResponseSchema, { assignments: [toAssignment({ ...offer, isolation: "qemu-tcg" })] });
       await new Promise((resolve) => signal.addEventListener("abort", resolve));

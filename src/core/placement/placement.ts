@@ -4,8 +4,8 @@
 // Affinity is weighted rendezvous hashing. With thousands of workers a look-up scores only a window of a hash ring that
 // begins at the client's point: as stable as scoring all (a worker that comes or goes moves only its neighbours), and of
 // a cost that does not grow with the fleet.
-import { createHash } from "node:crypto";
 import { ISOLATIONS, type Isolation } from "../isolation.ts";
+import { hash32, mix32 } from "./hash.ts";
 
 /** What placement knows of a worker. */
 export interface PlacementWorker {
@@ -143,16 +143,4 @@ function lowerBound(ring: readonly { readonly point: number }[], point: number):
 function weightedScore(client: number, worker: number, slots: number): number {
   const uniform = (mix32(client ^ mix32(worker)) + 0.5) / 2 ** 32;
   return uniform ** (1 / slots);
-}
-
-/** MurmurHash3's finaliser: every bit of the input moves every bit of the output. */
-function mix32(value: number): number {
-  let mixed = value;
-  mixed = Math.imul(mixed ^ (mixed >>> 16), 0x85ebca6b);
-  mixed = Math.imul(mixed ^ (mixed >>> 13), 0xc2b2ae35);
-  return (mixed ^ (mixed >>> 16)) >>> 0;
-}
-
-function hash32(text: string): number {
-  return createHash("sha256").update(text).digest().readUInt32BE(0);
 }

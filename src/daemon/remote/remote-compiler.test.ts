@@ -43,6 +43,7 @@ async function compilerOf(t: TestContext, behaviours: Readonly<Record<"w1" | "w2
   );
   scheduler.add(SchedulerService, {
     async register() {},
+    async *watchPeers() {},
     async *watch(_, { signal }) {
       yield create(WatchResponseSchema, { assignments: assignments });
       await new Promise((resolve) => signal.addEventListener("abort", resolve));

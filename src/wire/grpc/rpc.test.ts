@@ -98,6 +98,7 @@ describe("gRPC over mutual TLS", () => {
     });
     server.add(SchedulerService, {
       register: async () => {},
+      async *watchPeers() {},
       async *watch(request, context) {
         try {
           yield create(WatchResponseSchema, { revision: 1n });

@@ -9,8 +9,13 @@ import { ASSIGNMENTS_MAX } from "../../core/placement/placement.ts";
 import {
   type Assignment,
   AssignmentSchema,
+  type Peer,
+  PeerSchema,
   type Registration,
   RegistrationSchema,
+  type WatchPeersRequest,
+  WatchPeersRequestSchema,
+  type WatchPeersResponse,
   type WatchRequest,
   WatchRequestSchema,
   type WatchResponse,
@@ -19,6 +24,8 @@ import {
 
 /** Images that one worker may offer. */
 export const IMAGES_MAX = 1000;
+/** Peers that one worker is told of. */
+export const PEERS_MAX = 500;
 /** Slots that one worker may offer. */
 export const SLOTS_MAX = 4096;
 
@@ -42,6 +49,13 @@ export interface WorkerChoice {
   readonly identity: Identity & { readonly kind: "worker" };
   readonly caDigest: Digest;
   readonly isolation: Isolation;
+}
+
+/** Another worker, as a worker is told of it. */
+export interface PeerOffer extends WorkerChoice {
+  readonly slots: number;
+  /** Those that both offer. */
+  readonly images: readonly Digest[];
 }
 
 /** What a client looks for. */
@@ -81,9 +95,7 @@ export function toRegistration(offer: WorkerOffer): Registration {
 /** UNTRUSTED: a worker; `peer` is whom its certificate names, and it may speak for nobody else. */
 export function parseRegistration(message: Registration, peer: Identity): WorkerOffer {
   const { imageDigests, slots, version } = message;
-  if (imageDigests.length > IMAGES_MAX) throw new HpccError("limit.exceeded", `at most ${IMAGES_MAX} images`);
-  const images = [...new Set(imageDigests)].filter(isDigest);
-  if (imageDigests.some((digest) => !isDigest(digest))) throw protocol("an image's digest is malformed");
+  const images = parseImages(imageDigests);
   if (slots < 1 || slots > SLOTS_MAX) throw protocol(`slots must be from 1 to ${SLOTS_MAX}`);
   if (!VERSION.test(version)) throw protocol("the version is malformed");
   const { identity, ...trust } = parseTrusted(message);
@@ -128,7 +140,61 @@ export function parseWatchResponse(message: WatchResponse, query: WorkerQuery, c
   });
 }
 
-function parseTrusted(message: Registration | Assignment): WorkerChoice {
+export function toWatchPeersRequest(images: readonly Digest[]): WatchPeersRequest {
+  return create(WatchPeersRequestSchema, { imageDigests: [...images] });
+}
+
+/** The images of the worker that asks. UNTRUSTED: a worker. */
+export function parseWatchPeersRequest(message: WatchPeersRequest): readonly Digest[] {
+  const images = parseImages(message.imageDigests);
+  if (images.length !== message.imageDigests.length) throw protocol("an image is named twice");
+  return images;
+}
+
+/** `places` says where each of the asking worker's images stands in its request. */
+export function toPeer(offer: WorkerOffer, places: ReadonlyMap<Digest, number>): Peer {
+  return create(PeerSchema, {
+    ...toAssignment(offer),
+    $typeName: PeerSchema.typeName,
+    slots: offer.slots,
+    sharedImages: offer.images.flatMap((image) => places.get(image) ?? []).sort((a, b) => a - b),
+  });
+}
+
+/** UNTRUSTED: a scheduler. An answer that does not fit the question is refused as a whole. */
+export function parseWatchPeersResponse(
+  message: WatchPeersResponse,
+  images: readonly Digest[],
+  worker: Identity,
+): PeerOffer[] {
+  if (message.peers.length > PEERS_MAX) throw protocol(`more than ${PEERS_MAX} peers`);
+  const seen = new Set([spiffeId(worker)]);
+  return message.peers.map((peer) => {
+    const choice = parseTrusted(peer);
+    if (choice.identity.trustDomain !== worker.trustDomain)
+      throw new HpccError("identity.forbidden", "the scheduler named a peer of another trust domain");
+    const id = spiffeId(choice.identity);
+    if (seen.has(id)) throw protocol("the scheduler named a worker twice, or the one who asks");
+    seen.add(id);
+    if (peer.slots < 1 || peer.slots > SLOTS_MAX) throw protocol(`slots must be from 1 to ${SLOTS_MAX}`);
+    const shared = peer.sharedImages.map((place, at) => {
+      const image = images[place];
+      if (image === undefined || place <= (peer.sharedImages[at - 1] ?? -1))
+        throw protocol("a peer's images are not places of the question, rising");
+      return image;
+    });
+    if (shared.length === 0) throw protocol("a peer shares no image");
+    return { ...choice, slots: peer.slots, images: shared };
+  });
+}
+
+function parseImages(digests: readonly string[]): Digest[] {
+  if (digests.length > IMAGES_MAX) throw new HpccError("limit.exceeded", `at most ${IMAGES_MAX} images`);
+  if (digests.some((digest) => !isDigest(digest))) throw protocol("an image's digest is malformed");
+  return [...new Set(digests)].filter(isDigest);
+}
+
+function parseTrusted(message: Registration | Assignment | Peer): WorkerChoice {
   const identity = parseSpiffeId(message.tlsTrust?.spiffeId ?? "");
   if (identity.kind !== "worker") throw protocol("the TLS trust names no worker");
   const caDigest = message.tlsTrust?.caDigest ?? "";

@@ -257,6 +257,101 @@ export declare type Assignment = Message<"hpcc.scheduler.v1.Assignment"> & {
 export declare const AssignmentSchema: GenMessage<Assignment>;
 
 /**
+ * What a worker tells of itself when it asks for its peers.
+ *
+ * @generated from message hpcc.scheduler.v1.WatchPeersRequest
+ */
+export declare type WatchPeersRequest = Message<"hpcc.scheduler.v1.WatchPeersRequest"> & {
+  /**
+   * Digests of the images that it offers, at most 1000: workers that share none of them are no peers.
+   *
+   * @generated from field: repeated string image_digests = 1;
+   */
+  imageDigests: string[];
+};
+
+/**
+ * Describes the message hpcc.scheduler.v1.WatchPeersRequest.
+ * Use `create(WatchPeersRequestSchema)` to create a new message.
+ */
+export declare const WatchPeersRequestSchema: GenMessage<WatchPeersRequest>;
+
+/**
+ * The other workers that live now. Replaces the earlier answer of the stream as a whole.
+ *
+ * @generated from message hpcc.scheduler.v1.WatchPeersResponse
+ */
+export declare type WatchPeersResponse = Message<"hpcc.scheduler.v1.WatchPeersResponse"> & {
+  /**
+   * Grows by at least one with each answer of a stream.
+   *
+   * @generated from field: uint64 revision = 1;
+   */
+  revision: bigint;
+
+  /**
+   * At most 500, chosen alike for every worker that asks with the same images.
+   *
+   * @generated from field: repeated hpcc.scheduler.v1.Peer peers = 2;
+   */
+  peers: Peer[];
+};
+
+/**
+ * Describes the message hpcc.scheduler.v1.WatchPeersResponse.
+ * Use `create(WatchPeersResponseSchema)` to create a new message.
+ */
+export declare const WatchPeersResponseSchema: GenMessage<WatchPeersResponse>;
+
+/**
+ * Another worker.
+ *
+ * @generated from message hpcc.scheduler.v1.Peer
+ */
+export declare type Peer = Message<"hpcc.scheduler.v1.Peer"> & {
+  /**
+   * Address of the worker, "host:port".
+   *
+   * @generated from field: string address = 1;
+   */
+  address: string;
+
+  /**
+   * How to recognise it.
+   *
+   * @generated from field: hpcc.scheduler.v1.TlsTrust tls_trust = 2;
+   */
+  tlsTrust?: TlsTrust | undefined;
+
+  /**
+   * The strongest isolation that it offers.
+   *
+   * @generated from field: hpcc.scheduler.v1.Isolation isolation = 3;
+   */
+  isolation: Isolation;
+
+  /**
+   * Compiles that it runs at the same time.
+   *
+   * @generated from field: uint32 slots = 4;
+   */
+  slots: number;
+
+  /**
+   * Images that both offer: places in the request's image_digests, rising.
+   *
+   * @generated from field: repeated uint32 shared_images = 5;
+   */
+  sharedImages: number[];
+};
+
+/**
+ * Describes the message hpcc.scheduler.v1.Peer.
+ * Use `create(PeerSchema)` to create a new message.
+ */
+export declare const PeerSchema: GenMessage<Peer>;
+
+/**
  * How a worker is recognised in the TLS handshake. A client checks the chain against its own bundle and uses this only
  * to choose among identities that the bundle already vouches for.
  *
@@ -357,6 +452,16 @@ export declare const SchedulerService: GenService<{
     methodKind: "server_streaming";
     input: typeof WatchRequestSchema;
     output: typeof WatchResponseSchema;
+  },
+  /**
+   * A worker asks once which other workers there are, and keeps the stream open as clients do.
+   *
+   * @generated from rpc hpcc.scheduler.v1.SchedulerService.WatchPeers
+   */
+  watchPeers: {
+    methodKind: "server_streaming";
+    input: typeof WatchPeersRequestSchema;
+    output: typeof WatchPeersResponseSchema;
   },
 }>;
 
