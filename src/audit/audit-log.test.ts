@@ -11,10 +11,11 @@ import { ManualClock } from "../base/clock.ts";
 import { SILENT_LOGGER } from "../base/log.ts";
 import { type Digest, sha256 } from "../core/digest/digest.ts";
 import { AuditLog, type AuditLogOptions, LOG_DISK } from "./audit-log.ts";
-import { type EnvelopeBody, FIRST_PREVIOUS } from "./envelope.ts";
+import { type AuditEnvelope, encodeEnvelope, FIRST_PREVIOUS } from "./envelope.ts";
 import { type Command, decodeFlags } from "./flags.ts";
 import { readLog } from "./read-log.ts";
 import { type AuditRow, encodeRow } from "./row.ts";
+import { type EnvelopeBody, noteOf, SHAPES } from "./rows/bodies.ts";
 import { type AuditRecord, encodeRecord } from "./segment.ts";
 
 const D = sha256(new Uint8Array());
@@ -36,16 +37,18 @@ function rowOf(durationUs: number): AuditRow {
 
 const BODY: EnvelopeBody = {
   kind: "compile",
-  note: "",
   principal: "spiffe://x/tenant/acme/user/ann",
+  policy: null,
+  tier: null,
   startMs: 0,
   endMs: 1,
   isolation: "qemu-tcg",
-  life: "warm",
+  life: "session",
   actionKey: D,
   resultDigest: D,
   compileUs: 3,
   versions: {},
+  scope: "principal",
 };
 
 async function withFolder(run: (folder: string) => Promise<void>): Promise<void> {
@@ -79,25 +82,70 @@ async function durations(folder: string): Promise<number[]> {
 
 const range = (to: number) => Array.from({ length: to }, (_, i) => i);
 
-test("golden vector: a log is read and written byte by byte", async () =>
+interface Vector {
+  readonly row: AuditRow;
+  readonly envelope: AuditEnvelope;
+  readonly rowDigest: string;
+  readonly leaf: string;
+}
+
+test("golden vector: a log with a row of each kind is read and written byte by byte", async () =>
   withFolder(async (folder) => {
     const vectors = join(import.meta.dirname, "../../test/golden/audit");
     const expected = JSON.parse(await readFile(join(vectors, "records.json"), "utf8")) as {
       readonly command: Command;
-      readonly records: { readonly row: AuditRow; readonly rowDigest: string; readonly recordDigest: string }[];
+      readonly records: readonly Vector[];
     };
     const read = await records(vectors);
     assert.deepEqual(
-      read.map(({ row, digest, recordDigest }) => ({ row, rowDigest: digest, recordDigest })),
+      read.map(({ row, envelope, digest, leaf }) => ({ row, envelope, rowDigest: digest, leaf })),
       expected.records,
     );
     assert.deepEqual(decodeFlags(String(read[1]!.row.flags)), expected.command);
+    const names = read.map(({ envelope }) =>
+      "event" in envelope ? `${envelope.kind} ${envelope.event}` : envelope.kind,
+    );
+    assert.deepEqual(new Set(names), new Set(Object.keys(SHAPES)));
     const log = await open(folder);
     await log.append(read[0]!.row, read[0]!.envelope);
     await Promise.all(read.slice(1).map(async ({ row, envelope }) => log.append(row, envelope)));
     await log.close();
     const name = "0000000000000001.log";
     assert.deepEqual(await readFile(join(folder, name)), await readFile(join(vectors, name)));
+  }));
+
+test("a row has the columns of its kind and no others", async () =>
+  withFolder(async (folder) => {
+    const log = await open(folder);
+    const host = {
+      kind: "host" as const,
+      startMs: 0,
+      endMs: 0,
+      isolation: "firecracker" as const,
+      parts: {},
+      findings: [],
+    };
+    await assert.rejects(log.append(rowOf(0), host), { message: /kind host has imageDigest/ });
+    await assert.rejects(log.append({ ...rowOf(0), vm: null }, BODY), { message: /kind compile lacks vm/ });
+    await log.close();
+    const { frame } = encodeRecord(
+      encodeRow(rowOf(0)),
+      encodeEnvelope({ ...host, sequence: 1, previous: FIRST_PREVIOUS }),
+      1,
+    );
+    await writeFile(join(folder, "0000000000000001.log"), frame);
+    await assert.rejects(records(folder), { code: "audit.corrupt" });
+  }));
+
+test("a log of the form before does not open, and the error says what to do", async () =>
+  withFolder(async (folder) => {
+    const envelope =
+      '{"sequence":1,"kind":"log","note":"x","principal":null,"start":"1970-01-01T00:00:00.000Z","end":"1970-01-01T00:00:00.000Z",' +
+      `"isolation":null,"life":null,"action_key":null,"result_digest":null,"compile_us":null,"versions":{},"previous":"${FIRST_PREVIOUS}"}`;
+    const row = ["-", "-", "-", "-", "-", "w1", "-", "0", "-"].join("\t");
+    await writeFile(join(folder, "0000000000000001.log"), encodeRecord(row, envelope, 1).frame);
+    for (const use of [open, records])
+      await assert.rejects(use(folder), { code: "audit.corrupt", message: /older version/, hint: /aside/ });
   }));
 
 describe("the audit log", () => {
@@ -114,8 +162,7 @@ describe("the audit log", () => {
         all.map(({ envelope }) => envelope.sequence),
         range(12).map((i) => i + 1),
       );
-      for (const [i, record] of all.entries())
-        if (i > 0) assert.equal(record.envelope.previous, all[i - 1]!.recordDigest);
+      for (const [i, record] of all.entries()) if (i > 0) assert.equal(record.envelope.previous, all[i - 1]!.leaf);
       assert.ok((await readdir(folder)).length >= 3);
     }));
 
@@ -193,7 +240,7 @@ describe("the audit log", () => {
           all.map(({ envelope }) => envelope.kind),
           ["compile", "compile", "compile", "log", "compile"],
         );
-        assert.match(all[3]!.envelope.note, new RegExp(`torn end of ${cut - whole.length} bytes`));
+        assert.match(noteOf(all[3]!.envelope), new RegExp(`torn end of ${cut - whole.length} bytes`));
         const aside = (await readdir(folder)).filter((file) => file.includes(".torn-"));
         assert.equal(aside.length, 1);
         assert.deepEqual(await readFile(join(folder, aside[0]!)), longer.subarray(whole.length, cut));
@@ -258,10 +305,11 @@ describe("the audit log", () => {
   test("a record must name the one before by its number and by its digest", async () =>
     withFolder(async (folder) => {
       const write = async (sequence: number, previous: Digest) => {
-        const first = encodeRecord(encodeRow(rowOf(0)), { ...BODY, sequence: 1, previous: FIRST_PREVIOUS }, 1);
-        const second = encodeRecord(encodeRow(rowOf(1)), { ...BODY, sequence, previous }, sequence);
+        const envelope = (place: { sequence: number; previous: Digest }) => encodeEnvelope({ ...BODY, ...place });
+        const first = encodeRecord(encodeRow(rowOf(0)), envelope({ sequence: 1, previous: FIRST_PREVIOUS }), 1);
+        const second = encodeRecord(encodeRow(rowOf(1)), envelope({ sequence, previous }), sequence);
         await writeFile(join(folder, "0000000000000001.log"), Buffer.concat([first.frame, second.frame]));
-        return first.recordDigest;
+        return first.leaf;
       };
       const right = await write(2, D);
       await assert.rejects(records(folder), { code: "audit.corrupt" }, "another record's digest");

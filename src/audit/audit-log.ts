@@ -6,10 +6,20 @@ import type { Clock } from "../base/clock.ts";
 import { HpccError } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
 import type { Digest } from "../core/digest/digest.ts";
-import type { EnvelopeBody } from "./envelope.ts";
+import { encodeBody, placedEnvelope } from "./envelope.ts";
 import { CHAIN_START, listSegments, readSegment } from "./read-log.ts";
-import { type AuditRow, encodeRow, rowDigest } from "./row.ts";
-import { type ChainState, decodeFrame, encodeRecord, follow, hasLaterGroup, segmentName } from "./segment.ts";
+import { type AuditRow, emptyRow, encodeRow, rowDigest } from "./row.ts";
+import type { EnvelopeBody } from "./rows/bodies.ts";
+import { checkColumns } from "./rows/columns.ts";
+import {
+  type ChainState,
+  decodeFrame,
+  encodeRecord,
+  follow,
+  hasLaterGroup,
+  RECORD_BYTES_MAX,
+  segmentName,
+} from "./segment.ts";
 
 /** What touches the disk; a test's place for faults. */
 export interface LogDisk {
@@ -44,7 +54,8 @@ export interface AppendedRow {
 
 interface Waiting {
   readonly line: string;
-  readonly body: EnvelopeBody;
+  /** The envelope but for its place. */
+  readonly body: string;
   readonly resolve: (row: AppendedRow) => void;
   readonly reject: (error: HpccError) => void;
 }
@@ -54,6 +65,8 @@ const SEGMENT_BYTES_MAX = 32 * 1024 * 1024;
 const GROUP_ROWS_MAX = 1024;
 /** Rows that may wait; more means that the disk does not keep up. */
 const WAITING_ROWS_MAX = 65_536;
+/** What a record's place adds to its row and the rest of its envelope, line ends included. */
+const PLACE_BYTES_MAX = 256;
 
 export class AuditLog {
   readonly #options: AuditLogOptions;
@@ -78,7 +91,7 @@ export class AuditLog {
       throw new HpccError("audit.io", `cannot open the audit log ${options.folder}`, { cause: error });
     });
     const log = new AuditLog(options, end);
-    if (end.tornBytes > 0) await log.#recordTornEnd(end.tornBytes);
+    if (end.torn !== null) await log.#recordTornEnd(end.torn.bytes, end.torn.file);
     return log;
   }
 
@@ -95,10 +108,14 @@ export class AuditLog {
   /** Appends a row; resolves when it is durable, throws `audit.io` when it is not. */
   async append(row: AuditRow, body: EnvelopeBody): Promise<AppendedRow> {
     const line = encodeRow(row);
+    checkColumns(row, body.kind);
+    const encoded = encodeBody(body);
+    if (line.length + encoded.length + PLACE_BYTES_MAX > RECORD_BYTES_MAX)
+      throw new Error("bug: an audit row is too long");
     if (this.#failure !== null) throw this.#failure;
     if (this.#waiting.length >= WAITING_ROWS_MAX) throw new HpccError("audit.io", "too many audit rows are waiting");
     const { promise, resolve, reject } = Promise.withResolvers<AppendedRow>();
-    this.#waiting.push({ line, body, resolve, reject });
+    this.#waiting.push({ line, body: encoded, resolve, reject });
     this.#running ??= this.#writeGroups().finally(() => {
       this.#running = null;
     });
@@ -134,10 +151,10 @@ export class AuditLog {
     let chain = this.#chain;
     for (const { line, body } of group) {
       const sequence = chain.sequence + 1;
-      const encoded = encodeRecord(line, { ...body, sequence, previous: chain.recordDigest }, first);
-      frames.push(encoded.frame);
+      const { frame, leaf } = encodeRecord(line, placedEnvelope(body, { sequence, previous: chain.leaf }), first);
+      frames.push(frame);
       rows.push({ line, digest: rowDigest(line), sequence });
-      chain = { sequence, recordDigest: encoded.recordDigest };
+      chain = { sequence, leaf };
     }
     await this.#store(Buffer.concat(frames), first);
     this.#chain = chain;
@@ -182,36 +199,11 @@ export class AuditLog {
     this.#segment = { handle, size: 0 };
   }
 
-  async #recordTornEnd(bytes: number): Promise<void> {
+  async #recordTornEnd(bytes: number, file: string): Promise<void> {
     const { clock, worker, logger } = this.#options;
-    logger.error("audit.log.torn", { bytes });
+    logger.error("audit.log.torn", { bytes, file });
     const now = clock.wallMs();
-    await this.append(
-      {
-        imageDigest: null,
-        sourceDigest: null,
-        flags: null,
-        outputDigest: null,
-        tenant: "-",
-        worker,
-        vm: null,
-        durationUs: 0,
-        exit: null,
-      },
-      {
-        kind: "log",
-        note: `torn end of ${bytes} bytes set aside`,
-        principal: null,
-        startMs: now,
-        endMs: now,
-        isolation: null,
-        life: null,
-        actionKey: null,
-        resultDigest: null,
-        compileUs: null,
-        versions: {},
-      },
-    );
+    await this.append(emptyRow(worker), { kind: "log", event: "torn", startMs: now, endMs: now, bytes, file });
   }
 }
 
@@ -219,7 +211,7 @@ interface LogEnd {
   readonly handle: FileHandle;
   readonly size: number;
   readonly chain: ChainState;
-  readonly tornBytes: number;
+  readonly torn: { readonly bytes: number; readonly file: string } | null;
 }
 
 async function createSegment(folder: string, firstSequence: number): Promise<FileHandle> {
@@ -242,22 +234,23 @@ async function openEnd({ folder }: AuditLogOptions): Promise<LogEnd> {
   await mkdir(folder, { recursive: true, mode: 0o700 });
   const segments = await listSegments(folder);
   const last = segments.at(-1);
-  if (last === undefined) return { handle: await createSegment(folder, 1), size: 0, chain: CHAIN_START, tornBytes: 0 };
+  if (last === undefined) return { handle: await createSegment(folder, 1), size: 0, chain: CHAIN_START, torn: null };
   const before = segments.at(-2);
   const from = before === undefined ? CHAIN_START : chainOf(await readSegment(folder, before), null).chain;
   const bytes = await readSegment(folder, last);
   const { chain, end } = chainOf(bytes, from);
   const tornBytes = bytes.length - end;
+  const aside = `${last}.torn-${end}-${chain.sequence}`;
   if (tornBytes > 0) {
     if (hasLaterGroup(bytes, end, chain.sequence + 1))
       throw new HpccError("audit.corrupt", `${last} is damaged at byte ${end}, with synced rows after it`);
-    await writeFile(join(folder, `${last}.torn-${end}-${chain.sequence}`), bytes.subarray(end), { mode: 0o600 });
+    await writeFile(join(folder, aside), bytes.subarray(end), { mode: 0o600 });
     await truncate(join(folder, last), end);
   }
   const handle = await open(join(folder, last), "r+");
   await handle.datasync();
   await syncFolder(folder);
-  return { handle, size: end, chain, tornBytes };
+  return { handle, size: end, chain, torn: tornBytes > 0 ? { bytes: tornBytes, file: aside } : null };
 }
 
 /** Follows a segment's records from a state; null begins at whatever the first record says. */
@@ -266,7 +259,7 @@ function chainOf(bytes: Buffer, from: ChainState | null): { readonly chain: Chai
   let end = 0;
   for (let frame = decodeFrame(bytes, 0); frame !== null; frame = decodeFrame(bytes, end)) {
     const { envelope } = frame.record;
-    chain = follow(chain ?? { sequence: envelope.sequence - 1, recordDigest: envelope.previous }, frame.record);
+    chain = follow(chain ?? { sequence: envelope.sequence - 1, leaf: envelope.previous }, frame.record);
     end = frame.end;
   }
   if (from === null && end !== bytes.length)

@@ -1,11 +1,9 @@
-// Rows, flags and envelopes: what is written is read back, one text per value, and nothing else is read.
+// Rows and flags: what is written is read back, one text per value, and nothing else is read.
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import * as fc from "fast-check";
 import type { ByteString } from "../base/byte-string.ts";
 import { sha256 } from "../core/digest/digest.ts";
-import { ISOLATIONS } from "../core/isolation.ts";
-import { AUDIT_KINDS, type AuditEnvelope, decodeEnvelope, encodeEnvelope } from "./envelope.ts";
 import { type Command, decodeFlags, encodeFlags } from "./flags.ts";
 import { type AuditRow, decodeRow, encodeRow, INLINE_FLAGS_LENGTH_MAX, ROW_LENGTH_MAX } from "./row.ts";
 
@@ -36,25 +34,6 @@ const row: fc.Arbitrary<AuditRow> = record({
   durationUs: count,
   exit: orNull(fc.nat(255)),
 });
-const time = fc.nat(4_000_000_000_000);
-const envelope: fc.Arbitrary<AuditEnvelope> = record({
-  sequence: count,
-  kind: fc.constantFrom(...AUDIT_KINDS),
-  note: fc.string({ unit: "binary" }),
-  principal: orNull(fc.string()),
-  startMs: time,
-  endMs: time,
-  isolation: orNull(fc.constantFrom(...ISOLATIONS)),
-  life: orNull(fc.constantFrom("clean" as const, "warm" as const)),
-  actionKey: orNull(digest),
-  resultDigest: orNull(digest),
-  compileUs: orNull(count),
-  versions: fc.dictionary(fc.stringMatching(/^[a-z][a-zA-Z]{0,8}$/), fc.string({ unit: "binary" }), {
-    noNullPrototype: true,
-  }),
-  previous: digest,
-});
-
 const PRINTABLE = /^[ -~]*$/;
 
 describe("flags", () => {
@@ -154,32 +133,5 @@ describe("rows", () => {
     const long = "x".repeat(128);
     const row = { imageDigest: d, sourceDigest: d, outputDigest: d, tenant: long, worker: long, vm: long, exit: 255 };
     encodeRow({ ...row, flags: `[${" ".repeat(INLINE_FLAGS_LENGTH_MAX - 2)}]`, durationUs: 10 ** 15 });
-  });
-});
-
-describe("envelopes", () => {
-  test("any envelope is one printable line and comes back", () => {
-    fc.assert(
-      fc.property(envelope, (envelope) => {
-        const line = encodeEnvelope(envelope);
-        assert.match(line, PRINTABLE);
-        assert.deepEqual(decodeEnvelope(line), envelope);
-      }),
-    );
-  });
-
-  test("what is not canonical is refused", () => {
-    const good = encodeEnvelope(fc.sample(envelope, { numRuns: 1, seed: 7 })[0]!);
-    const other = sha256(new Uint8Array());
-    const bad = [
-      "",
-      "[]",
-      "null",
-      "{}",
-      ` ${good}`,
-      good.replace('"sequence":', '"sequence": '),
-      `{"x":"${other}",${good.slice(1)}`,
-    ];
-    for (const line of bad) assert.throws(() => decodeEnvelope(line), { code: "audit.corrupt" }, line);
   });
 });

@@ -6,6 +6,7 @@ import { decodeResultManifest } from "../core/action/result-manifest.ts";
 import { decodeSourceManifest, filesOf } from "../core/action/source-manifest.ts";
 import { type Digest, digestHex, isDigest } from "../core/digest/digest.ts";
 import { CHAIN_START, type PlacedRecord, readLog, readRecord } from "./read-log.ts";
+import { actionKeyOf, resultDigestsOf } from "./rows/bodies.ts";
 import type { AuditRecord, ChainState } from "./segment.ts";
 
 /** What a hash turned out to be, by the order in which it is looked for. */
@@ -134,10 +135,10 @@ export class InspectIndex {
   async #catchUp(): Promise<void> {
     for await (const placed of readLog(this.#folder, this.#chain)) {
       this.#add(placed);
-      const { row, envelope, recordDigest } = placed.record;
+      const { row, envelope, leaf } = placed.record;
       await this.#addMembers(row.tenant, row.sourceDigest, sourceBlobs);
-      await this.#addMembers(row.tenant, envelope.resultDigest, resultBlobs);
-      this.#chain = { sequence: envelope.sequence, recordDigest };
+      for (const result of resultDigestsOf(envelope)) await this.#addMembers(row.tenant, result, resultBlobs);
+      this.#chain = { sequence: envelope.sequence, leaf };
     }
   }
 
@@ -148,9 +149,9 @@ export class InspectIndex {
     const flagsBlob = row.flags !== null && isDigest(row.flags) ? row.flags : null;
     const names: [HashKind, Digest | null][] = [
       ["row", digest],
-      ["action", envelope.actionKey],
+      ["action", actionKeyOf(envelope)],
       ["source", row.sourceDigest],
-      ["result", envelope.resultDigest],
+      ...resultDigestsOf(envelope).map((result): [HashKind, Digest] => ["result", result]),
       ["blob", row.outputDigest],
       ["blob", flagsBlob],
     ];

@@ -15,7 +15,7 @@ export interface PlacedRecord extends RecordPlace {
   readonly record: AuditRecord;
 }
 
-export const CHAIN_START: ChainState = { sequence: 0, recordDigest: FIRST_PREVIOUS };
+export const CHAIN_START: ChainState = { sequence: 0, leaf: FIRST_PREVIOUS };
 
 /** Names of a log's segments in order; none when there is no log. */
 export async function listSegments(folder: string): Promise<string[]> {

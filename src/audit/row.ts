@@ -22,8 +22,8 @@ export interface AuditRow {
 
 /** Longest row in bytes, without its line end. */
 export const ROW_LENGTH_MAX = 64 * 1024 - 1;
-/** Flags longer than this go to a blob, so that a row with all its columns stays below ROW_LENGTH_MAX. */
-export const INLINE_FLAGS_LENGTH_MAX = 60 * 1024;
+/** Flags longer than this go to a blob, so that a row with all its columns and its envelope fit a record. */
+export const INLINE_FLAGS_LENGTH_MAX = 48 * 1024;
 
 const NONE = "-";
 const COLUMNS = 9;
@@ -95,4 +95,19 @@ function numberColumn(text: string): number {
 
 function corrupt(problem: string): HpccError {
   return new HpccError("audit.corrupt", `an audit row ${problem}`);
+}
+
+/** A row with nothing in it, of which the builders of rows take what they need. */
+export function emptyRow(worker: string): AuditRow {
+  return {
+    imageDigest: null,
+    sourceDigest: null,
+    flags: null,
+    outputDigest: null,
+    tenant: NONE,
+    worker,
+    vm: null,
+    durationUs: 0,
+    exit: null,
+  };
 }

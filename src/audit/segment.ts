@@ -2,9 +2,11 @@
 // (docs/specs/audit-log.md). Pure; what reads and writes files is beside it.
 import { crc32 } from "node:zlib";
 import { HpccError } from "../base/errors.ts";
-import { type Digest, sha256 } from "../core/digest/digest.ts";
-import { type AuditEnvelope, decodeEnvelope, encodeEnvelope } from "./envelope.ts";
+import type { Digest } from "../core/digest/digest.ts";
+import { leafHash } from "../core/merkle/hashes.ts";
+import { type AuditEnvelope, decodeEnvelope } from "./envelope.ts";
 import { type AuditRow, decodeRow, rowDigest } from "./row.ts";
+import { checkColumns } from "./rows/columns.ts";
 
 /** A record as read back. */
 export interface AuditRecord {
@@ -14,8 +16,8 @@ export interface AuditRecord {
   /** Digest of the line. */
   readonly digest: Digest;
   readonly envelope: AuditEnvelope;
-  /** SHA-256 of the record, which the next one names. */
-  readonly recordDigest: Digest;
+  /** Hash of the record as a leaf of the log's tree (RFC 6962), which the next one names. */
+  readonly leaf: Digest;
 }
 
 export interface Frame {
@@ -29,7 +31,8 @@ export interface Frame {
 /** "%hpcc <length> <crc32> <group>\n", the numbers in hex with leading zeros. */
 const HEADER = /^%hpcc ([0-9a-f]{8}) ([0-9a-f]{8}) ([0-9a-f]{16})\n$/;
 const HEADER_BYTES = 41;
-const PAYLOAD_BYTES_MAX = 128 * 1024;
+/** The two lines of a record with their line ends; entries of C2SP's tlog-tiles are no longer. */
+export const RECORD_BYTES_MAX = 64 * 1024 - 1;
 
 /** Name of the segment whose first record has this sequence; names sort in order of sequence. */
 export function segmentName(firstSequence: number): string {
@@ -44,15 +47,19 @@ export function segmentSequence(name: string): number | null {
 
 export interface EncodedRecord {
   readonly frame: Uint8Array;
-  readonly recordDigest: Digest;
+  readonly leaf: Digest;
 }
 
-export function encodeRecord(line: string, envelope: AuditEnvelope, group: number): EncodedRecord {
-  const payload = Buffer.from(`${line}\n${encodeEnvelope(envelope)}\n`, "latin1");
-  if (payload.length > PAYLOAD_BYTES_MAX) throw new Error("bug: an audit record is too large");
+export function encodeRecord(line: string, envelope: string, group: number): EncodedRecord {
+  const payload = Buffer.from(`${line}\n${envelope}\n`, "latin1");
+  if (payload.length > RECORD_BYTES_MAX) throw new Error("bug: an audit record is too large");
   const hex = (value: number, digits: number) => value.toString(16).padStart(digits, "0");
   const header = `%hpcc ${hex(payload.length, 8)} ${hex(crc32(payload), 8)} ${hex(group, 16)}\n`;
-  return { frame: Buffer.concat([Buffer.from(header, "latin1"), payload]), recordDigest: sha256(payload) };
+  return { frame: Buffer.concat([Buffer.from(header, "latin1"), payload]), leaf: leafDigest(payload) };
+}
+
+function leafDigest(payload: Uint8Array): Digest {
+  return `sha256:${leafHash(payload).toString("hex")}` as Digest;
 }
 
 /** The frame at an offset; null when none is whole and right there. UNTRUSTED: a log. */
@@ -61,7 +68,7 @@ export function decodeFrame(segment: Buffer, offset: number): Frame | null {
   if (match === null) return null;
   const start = offset + HEADER_BYTES;
   const end = start + Number.parseInt(match[1]!, 16);
-  if (end > segment.length || end - start > PAYLOAD_BYTES_MAX) return null;
+  if (end > segment.length || end - start > RECORD_BYTES_MAX) return null;
   const payload = segment.subarray(start, end);
   if (crc32(payload) !== Number.parseInt(match[2]!, 16)) return null;
   return { record: decodeRecord(payload), group: Number.parseInt(match[3]!, 16), end };
@@ -71,13 +78,10 @@ function decodeRecord(payload: Buffer): AuditRecord {
   const [line, envelope, rest, ...more] = payload.toString("latin1").split("\n");
   if (line === undefined || envelope === undefined || rest !== "" || more.length > 0)
     throw new HpccError("audit.corrupt", "an audit record is not two lines");
-  return {
-    row: decodeRow(line),
-    line,
-    digest: rowDigest(line),
-    envelope: decodeEnvelope(envelope),
-    recordDigest: sha256(payload),
-  };
+  const decoded = decodeEnvelope(envelope);
+  const row = decodeRow(line);
+  checkColumns(row, decoded.kind);
+  return { row, line, digest: rowDigest(line), envelope: decoded, leaf: leafDigest(payload) };
 }
 
 /** Whether a whole frame of a group that began after `sequence` stands anywhere after `offset`. */
@@ -100,13 +104,13 @@ function tryDecode(segment: Buffer, offset: number): Frame | null {
 /** Where a chain of records stands. */
 export interface ChainState {
   readonly sequence: number;
-  readonly recordDigest: Digest;
+  readonly leaf: Digest;
 }
 
 /** Throws `audit.corrupt` unless the record follows the state. */
 export function follow(state: ChainState, record: AuditRecord): ChainState {
   const { sequence, previous } = record.envelope;
-  if (sequence !== state.sequence + 1 || previous !== state.recordDigest)
+  if (sequence !== state.sequence + 1 || previous !== state.leaf)
     throw new HpccError("audit.corrupt", `audit record ${sequence} does not follow record ${state.sequence}`);
-  return { sequence, recordDigest: record.recordDigest };
+  return { sequence, leaf: record.leaf };
 }

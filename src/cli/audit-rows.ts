@@ -2,6 +2,7 @@
 import { join } from "node:path";
 import { encodeEnvelope } from "../audit/envelope.ts";
 import { listSegments, readLog } from "../audit/read-log.ts";
+import { noteOf } from "../audit/rows/bodies.ts";
 import { HpccError } from "../base/errors.ts";
 
 export interface AuditRowLine {
@@ -22,14 +23,14 @@ export async function auditRows(stateDirectory: string, countMax: number): Promi
     throw new HpccError("argument.invalid", `${folder} holds no audit log; name a worker's state_dir with --state`);
   const rows: AuditRowLine[] = [];
   for await (const { record } of readLog(folder)) {
-    const { kind, note, isolation } = record.envelope;
+    const { envelope } = record;
     rows.push({
       row: record.line,
       digest: record.digest,
-      kind,
-      note,
-      isolation,
-      envelope: encodeEnvelope(record.envelope),
+      kind: envelope.kind,
+      note: noteOf(envelope),
+      isolation: "isolation" in envelope ? envelope.isolation : null,
+      envelope: encodeEnvelope(envelope),
     });
     if (rows.length > 2 * countMax) rows.splice(0, rows.length - countMax);
   }

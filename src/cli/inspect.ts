@@ -4,6 +4,7 @@ import { create } from "@bufbuild/protobuf";
 import { decodeEnvelope } from "../audit/envelope.ts";
 import { decodeFlags } from "../audit/flags.ts";
 import { decodeRow } from "../audit/row.ts";
+import { noteOf } from "../audit/rows/bodies.ts";
 import { displayText } from "../base/byte-string.ts";
 import { HpccError } from "../base/errors.ts";
 import { decodeResultManifest } from "../core/action/result-manifest.ts";
@@ -101,18 +102,32 @@ function printRow(line: string, envelopeLine: string | null, form: SourceForm | 
   ];
   if (envelopeLine !== null) {
     const envelope = decodeEnvelope(envelopeLine);
+    const note = noteOf(envelope);
     rows.unshift(
-      ["row", `${envelope.sequence}, ${envelope.kind}${envelope.note === "" ? "" : ` (${envelope.note})`}`],
+      ["row", `${envelope.sequence}, ${envelope.kind}${note === "" ? "" : ` (${note})`}`],
       ["start", new Date(envelope.startMs).toISOString()],
-      ["principal", envelope.principal ?? "-"],
     );
-    if (envelope.kind === "host") rows.push(...Object.entries(envelope.versions));
-    if (envelope.isolation !== null) rows.push(["isolation", envelope.isolation]);
-    if (envelope.life !== null) rows.push(["life", envelope.life]);
-    if (envelope.actionKey !== null) rows.push(["action_key", envelope.actionKey]);
-    if (envelope.resultDigest !== null) rows.push(["result_digest", envelope.resultDigest]);
+    rows.push(...factsOf(envelopeLine));
   }
   return table([...rows, ...flagRows(row.flags, form)].map(([name, value]) => [name, printable(value)]));
+}
+
+/** What a row's heading says already. */
+const HEADING = new Set(["v", "sequence", "previous", "kind", "start"]);
+
+/** What the row's kind says, by the names that the log uses. */
+function factsOf(envelopeLine: string): [string, string][] {
+  const facts = Object.entries(JSON.parse(envelopeLine) as Record<string, unknown>);
+  return facts.filter(([name]) => !HEADING.has(name)).flatMap(([name, value]) => factRows(name, value));
+}
+
+function factRows(name: string, value: unknown): [string, string][] {
+  if (Array.isArray(value)) return value.flatMap((element) => factRows(name, element));
+  if (typeof value !== "object" || value === null) return [[name, String(value)]];
+  const { name: about, status, found, ...others } = value as Record<string, unknown>;
+  if (typeof about === "string" && Object.keys(others).length === 0)
+    return [[about, `${String(status)}: ${String(found)}`]];
+  return Object.entries(value).map(([key, text]) => [key, String(text)]);
 }
 
 function flagRows(flags: string | null, form: SourceForm | null): [string, string][] {

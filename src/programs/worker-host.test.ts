@@ -5,7 +5,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, describe, test } from "node:test";
 import { TestWorker } from "../../test/support/test-worker.ts";
+import { decodeEnvelope } from "../audit/envelope.ts";
 import { decodeRow } from "../audit/row.ts";
+import type { BodyOfKind } from "../audit/rows/bodies.ts";
 import { SILENT_LOGGER } from "../base/log.ts";
 import { auditRows } from "../cli/audit-rows.ts";
 import { printInspection } from "../cli/inspect.ts";
@@ -22,6 +24,8 @@ function config(lines: string): WorkerConfig {
   writeFileSync(file, `state_dir = "/s"\n${lines}\n[identity]\ncertificate = "/c"\nkey = "/k"\nca = "/a"\n`);
   return loadWorkerConfig({}, file).config;
 }
+
+type HostBody = BodyOfKind<"host">;
 
 const HOSTILE: HostReport = {
   parts: { kernel: "6.1\u001b[2J\n6.2", cpu: "x".repeat(10_000) },
@@ -43,9 +47,11 @@ describe("the row of a worker's host", () => {
       [envelope.kind, envelope.note, envelope.isolation],
       ["host", "fail: cgroup v2; warn: SMT", "qemu-tcg"],
     );
-    assert.equal(envelope.versions["check.swap"], "ok: none");
-    assert.equal(envelope.versions["check.smt"], "warn: on\tand\non");
-    assert.ok(Object.values(envelope.versions).every((text) => text.length <= 515));
+    const { parts, findings } = decodeEnvelope((await auditRows(join(at.folder, "state"), 1))[0]!.envelope) as HostBody;
+    assert.deepEqual(findings[2], { name: "swap", status: "ok", found: "none" });
+    assert.equal(findings[0]?.found, "on\tand\non");
+    const foreign = [...Object.values(parts), ...findings.map(({ found }) => found)];
+    assert.ok(foreign.every((text) => text.length <= 259));
     assert.deepEqual([decodeRow(line).tenant, decodeRow(line).worker, decodeRow(line).vm], ["-", "w1", null]);
 
     const state = join(at.folder, "state");
@@ -55,7 +61,7 @@ describe("the row of a worker's host", () => {
     );
     const printed = printInspection(await inspectState(state, digest));
     assert.match(printed, /^row +1, host \(fail: cgroup v2; warn: SMT\)$/m);
-    assert.match(printed, /^check\.swap +ok: none$/m);
+    assert.match(printed, /^swap +ok: none$/m);
     assert.doesNotMatch(printed, /\u001b|\t/);
     const client = await at.client();
     await assert.rejects(client.inspect(digest), { code: "hash.unknown" }, "it is no tenant's");

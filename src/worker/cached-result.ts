@@ -10,7 +10,7 @@ import { type Isolation, isolationAtLeast } from "../core/isolation.ts";
 import { type Life, lifeSuffices } from "../core/life.ts";
 import type { TenantStore } from "../store/action-cache.ts";
 import type { BlobStore, StoredFrame } from "../store/blob-store.ts";
-import type { RecordedResult } from "./job-record.ts";
+import type { RecordedResult } from "./rows/job-rows.ts";
 
 export interface ResultPart extends BlobRef {
   readonly kind: "output" | "stdout" | "stderr";

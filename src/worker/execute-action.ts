@@ -19,7 +19,8 @@ import type { ExecutionInput, ExecutionLimits, ExecutionResult, ReceivedBytes } 
 import type { VmPool } from "../vm/pool.ts";
 import type { PoolKey } from "../vm/pool-key.ts";
 import type { VmIdentity } from "../vm/vm-event.ts";
-import type { Origin, RecordedResult } from "./job-record.ts";
+import type { Origin, RecordedResult } from "./rows/job-rows.ts";
+import { versionsForRows } from "./rows/vm-rows.ts";
 
 export interface ExecuteActionParts {
   readonly action: Action;
@@ -35,7 +36,6 @@ export interface ExecuteActionParts {
 
 /** An output up to this size is read into memory at once. */
 const IN_MEMORY_BYTES_MAX = 1024 * 1024;
-const VERSION_LENGTH_MAX = 128;
 const EMPTY: BlobRef = { digest: sha256(new Uint8Array()), size: 0 };
 
 export async function executeAction(parts: ExecuteActionParts, signal: AbortSignal): Promise<RecordedResult> {
@@ -67,13 +67,6 @@ export async function executeAction(parts: ExecuteActionParts, signal: AbortSign
 
 function originOf(vm: VmIdentity, life: Life, result: ExecutionResult): Origin {
   return { vm: vm.id, isolation: vm.isolation, life, compileUs: result.wallUs, versions: versionsForRows(vm) };
-}
-
-/** A VM's versions, bounded: some are the guest's word. */
-export function versionsForRows(vm: VmIdentity): Record<string, string> {
-  return Object.fromEntries(
-    Object.entries(vm.versions).map(([name, text]) => [name, text.slice(0, VERSION_LENGTH_MAX)]),
-  );
 }
 
 async function inputsOf(source: SourceManifest, blobs: BlobStore): Promise<ExecutionInput[]> {

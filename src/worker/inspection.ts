@@ -2,6 +2,7 @@
 // may read a worker's state folder.
 import { encodeEnvelope } from "../audit/envelope.ts";
 import { type HashKind, InspectIndex } from "../audit/inspect-index.ts";
+import { resultDigestsOf } from "../audit/rows/bodies.ts";
 import { SILENT_LOGGER } from "../base/log.ts";
 import { SYSTEM_CLOCK } from "../base/system/clock.ts";
 import { SOURCE_MANIFEST_BYTES_MAX } from "../core/action/source-manifest.ts";
@@ -46,7 +47,7 @@ export class Inspector {
     const { kind, digest, records } = await this.#index.find(hash, tenant);
     const owner = records[0]?.row.tenant ?? "-";
     const source = common(records.map((record) => record.row.sourceDigest));
-    const result = common(records.map((record) => record.envelope.resultDigest));
+    const result = common(records.map((record) => resultDigestsOf(record.envelope)[0] ?? null));
     return {
       kind,
       digest,

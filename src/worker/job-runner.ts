@@ -2,7 +2,6 @@
 // per job, durable before the answer. Knows no stream and no message but the job's header.
 
 import type { AppendedRow, AuditLog } from "../audit/audit-log.ts";
-import type { AuditKind } from "../audit/envelope.ts";
 import type { Clock } from "../base/clock.ts";
 import { HpccError } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
@@ -30,8 +29,9 @@ import { lookUp, type OpenResult, openResult } from "./cached-result.ts";
 import { executeAction } from "./execute-action.ts";
 import { Flights } from "./flights.ts";
 import type { WorkerImages } from "./images.ts";
-import { JobRecord, type RecordedResult } from "./job-record.ts";
+import { JobRecord } from "./job-record.ts";
 import { type JobClient, receiveSource } from "./receive-source.ts";
+import type { JobEnd, RecordedResult } from "./rows/job-rows.ts";
 import { takeBack } from "./take-back.ts";
 
 export interface JobLimits {
@@ -212,10 +212,12 @@ export class JobRunner {
   }
 
   async #succeed(running: Running, outcome: "compiled" | "hit" | "joined", result: OpenResult): Promise<JobAnswer> {
-    const kind = outcome === "compiled" ? "compile" : "hit";
-    const note = outcome === "joined" ? "joined" : "";
+    const common = { result: result.recorded, scope: "principal" } as const;
+    const found = { from: null, compiledRow: null, confirmedBy: null };
+    const end: JobEnd =
+      outcome === "compiled" ? { kind: "compile", ...common } : { kind: "hit", outcome, ...common, ...found };
     try {
-      const row = await running.record.append(this.#target(running), { kind, note, result: result.recorded });
+      const row = await running.record.append(this.#target(running), end);
       this.counters[outcome === "hit" ? "hits" : outcome]++;
       return { kind: "result", outcome, result, row };
     } catch (error) {
@@ -225,13 +227,13 @@ export class JobRunner {
     }
   }
 
-  async #end(running: Running, kind: AuditKind & ("denied" | "failed"), cause: unknown): Promise<JobAnswer> {
+  async #end(running: Running, kind: "denied" | "failed", cause: unknown): Promise<JobAnswer> {
     const error = this.#known(cause);
     const vm = error.details["vm"];
     if (error.code === "vm.breach" && typeof vm === "string")
       await takeBack(vm, running.store.actions, this.#options.logger);
     try {
-      const end = { kind, note: error.code, ...(typeof vm === "string" ? { vm } : {}) };
+      const end = { kind, code: error.code, vm: typeof vm === "string" ? vm : null };
       await running.record.append(this.#target(running), end);
       this.counters[kind]++;
       return { kind: "error", error };

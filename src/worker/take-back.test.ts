@@ -72,7 +72,7 @@ test("after a breach the next equal call is compiled again, also by a worker tha
   await worker.stop();
   assert.ok(events.includes("store.actions.taken_back"), events.join());
   const notes = (await worker.rows()).map(({ envelope, row }) => `${row.vm} ${envelope.note}`);
-  assert.ok(notes.includes("vm-fake-1 results taken back: 2"), notes.join("\n"));
+  assert.ok(notes.includes("vm-fake-1 results taken back: 2 of vm vm-fake-1 (breach)"), notes.join("\n"));
   const again = await start(t, undefined, worker.folder);
   assert.equal(await compile(again.worker, "a"), "hit");
   assert.equal(await compile(again.worker, "b"), "compiled");

@@ -5,6 +5,7 @@ import type { Logger } from "../base/log.ts";
 import type { TenantId } from "../core/identity/spiffe.ts";
 import type { ActionCache, TenantStore } from "../store/action-cache.ts";
 import type { VmEventSink } from "../vm/pool.ts";
+import { revokeRow } from "./rows/log-rows.ts";
 
 /** Resolves when nothing of the VM is found any more; what cannot be written down holds until the worker ends, and is logged. */
 export async function takeBack(vm: string, actions: ActionCache, logger: Logger): Promise<void> {
@@ -31,37 +32,24 @@ export interface TakenBackOptions {
   readonly logger: Logger;
 }
 
-/** Writes the row of kind `vm` that says how many results were removed. */
+/** Writes the row that says how many results were removed. */
 export function takenBackRows({ log, worker, clock, logger }: TakenBackOptions) {
   return (tenant: TenantId, vm: string, entries: number): void => {
-    const nowMs = clock.wallMs();
+    const row = revokeRow({
+      worker,
+      tenant,
+      what: "vm",
+      value: vm,
+      upToMs: null,
+      cause: "breach",
+      askedBy: null,
+      entries,
+      served: null,
+      servedRows: [],
+      nowMs: clock.wallMs(),
+    });
     log
-      .append(
-        {
-          imageDigest: null,
-          sourceDigest: null,
-          flags: null,
-          outputDigest: null,
-          tenant,
-          worker,
-          vm,
-          durationUs: 0,
-          exit: null,
-        },
-        {
-          kind: "vm",
-          note: `results taken back: ${entries}`,
-          principal: null,
-          startMs: nowMs,
-          endMs: nowMs,
-          isolation: null,
-          life: null,
-          actionKey: null,
-          resultDigest: null,
-          compileUs: null,
-          versions: {},
-        },
-      )
+      .append(...row)
       .catch((error: unknown) => logger.error("vm.event.lost", { event: "taken-back", error: String(error) }));
   };
 }

@@ -16,14 +16,14 @@ import type { HostReport } from "../vm/host/host-report.ts";
 import type { VmEventSink, VmPool } from "../vm/pool.ts";
 import { RpcServer } from "../wire/grpc/server.ts";
 import type { TlsMaterial } from "../wire/grpc/tls.ts";
-import { hostRow } from "./host-row.ts";
 import type { WorkerImages } from "./images.ts";
 import { Inspector } from "./inspection.ts";
 import { type JobCounters, type JobLimits, JobRunner } from "./job-runner.ts";
+import { hostRow } from "./rows/host-row.ts";
+import { vmRows } from "./rows/vm-rows.ts";
 import { serveSession } from "./session.ts";
 import { stateFolders } from "./state-folders.ts";
 import { takenBackRows, takingBack } from "./take-back.ts";
-import { vmRows } from "./vm-rows.ts";
 
 export interface WorkerConfig {
   /** Where clients dial; port 0 takes a free one. */

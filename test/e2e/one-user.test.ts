@@ -4,7 +4,6 @@ import assert from "node:assert/strict";
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
-import { decodeEnvelope } from "../../src/audit/envelope.ts";
 import { SILENT_LOGGER } from "../../src/base/log.ts";
 import { SYSTEM_CLOCK } from "../../src/base/system/clock.ts";
 import { loadWorkerConfig } from "../../src/config/worker.ts";
@@ -12,6 +11,7 @@ import type { VmEventSink } from "../../src/vm/pool.ts";
 import { WarmVmPool } from "../../src/vm/warm-vm-pool.ts";
 import { type CommandResult, Farm, HPCC, IMAGE_FOLDER, runCommand, until } from "../support/farm.ts";
 import { type JobRow, jobRows } from "../support/job-rows.ts";
+import { readLoose } from "../support/loose-envelope.ts";
 import { QuickFarm } from "../support/quick-farm.ts";
 import { SandboxRuntime } from "../support/sandbox-runtime.ts";
 
@@ -77,7 +77,7 @@ const runningOf = (user: string): number => [...runtime.running].filter(({ vm })
 /** How many compiles ran at the same time at most, by their rows: each ran for its time in the compiler before its end. */
 function mostAtATime(rows: readonly JobRow[]): number {
   const edges = rows.flatMap(({ envelope }) => {
-    const { endMs, compileUs } = decodeEnvelope(envelope);
+    const { endMs, compileUs } = readLoose(envelope);
     return [
       { atMs: endMs - (compileUs ?? 0) / 1000, change: 1 },
       { atMs: endMs, change: -1 },

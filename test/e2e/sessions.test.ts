@@ -5,9 +5,9 @@ import { randomBytes } from "node:crypto";
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
-import { decodeEnvelope } from "../../src/audit/envelope.ts";
 import { Farm, type RunningWorker, type User, until } from "../support/farm.ts";
 import { type JobRow, jobRows, vmLives } from "../support/job-rows.ts";
+import { readLoose } from "../support/loose-envelope.ts";
 import { childrenOf } from "../support/processes.ts";
 import { SmallProject } from "../support/small-project.ts";
 
@@ -92,7 +92,7 @@ test("each job of a clean tenant has a VM that has run nothing, and its row says
   const rows = await build(carol, "clean", 3);
   assert.equal(vmsOf(rows).length, 3);
   for (const row of rows) {
-    assert.equal(decodeEnvelope(row.envelope).life, "clean");
+    assert.equal(readLoose(row.envelope).life, "clean");
     const vm = row.vm ?? "-";
     await until("the VM is destroyed", async () => (await notesOf(vm)).length === 2);
     assert.deepEqual(await notesOf(vm), ["booted", "destroyed: one-job after 1 executions"]);

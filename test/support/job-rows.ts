@@ -1,9 +1,10 @@
 // A worker's audit rows as the tests read them: through `hpcc audit rows`, with the command decoded.
-import { decodeEnvelope } from "../../src/audit/envelope.ts";
 import { type Command, decodeFlags } from "../../src/audit/flags.ts";
 import { type AuditRow, decodeRow } from "../../src/audit/row.ts";
+import { JOB_KINDS } from "../../src/audit/rows/bodies.ts";
 import { sha256 } from "../../src/core/digest/digest.ts";
 import { HPCC, type RunningWorker, runCommand } from "./farm.ts";
+import { readLoose } from "./loose-envelope.ts";
 
 export interface JobRow extends AuditRow {
   readonly digest: string;
@@ -31,10 +32,12 @@ async function auditLines({ state }: Pick<RunningWorker, "state">): Promise<Line
   return JSON.parse(result.stdout) as Line[];
 }
 
+const isOfJob = (kind: string): boolean => (JOB_KINDS as ReadonlySet<string>).has(kind);
+
 /** The rows of jobs (not of VMs), oldest first. */
 export async function jobRows(worker: Pick<RunningWorker, "state">): Promise<JobRow[]> {
   return (await auditLines(worker))
-    .filter(({ kind }) => !["vm", "host", "log"].includes(kind))
+    .filter(({ kind }) => isOfJob(kind))
     .map(({ row, ...line }) => {
       const columns = decodeRow(row);
       if (columns.flags === null) throw new Error(`a job's row without a command: ${row}`);
@@ -65,7 +68,7 @@ export async function vmLives(worker: Pick<RunningWorker, "state">): Promise<VmR
     .filter(({ kind }) => kind === "vm")
     .map(({ row, note, envelope }) => {
       const { vm, tenant } = decodeRow(row);
-      return { vm: vm ?? "", tenant, note, life: decodeEnvelope(envelope).life };
+      return { vm: vm ?? "", tenant, note, life: readLoose(envelope).life };
     });
 }
 

@@ -3,7 +3,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { readLog } from "../../src/audit/read-log.ts";
-import { type AuditRecord } from "../../src/audit/segment.ts";
+import { JOB_KINDS } from "../../src/audit/rows/bodies.ts";
 import { ascii, type ByteString, byteStringOfText } from "../../src/base/byte-string.ts";
 import { SILENT_LOGGER } from "../../src/base/log.ts";
 import { SYSTEM_CLOCK } from "../../src/base/system/clock.ts";
@@ -19,6 +19,7 @@ import { stateFolders } from "../../src/worker/state-folders.ts";
 import { type RunningWorker, startWorker, type WorkerConfig, type WorkerDeps } from "../../src/worker/worker.ts";
 import { TEST_TRUST_DOMAIN, TestAuthority } from "./certificates.ts";
 import { LocalPool } from "./local-pool.ts";
+import { type LooseRecord, looseRecord } from "./loose-envelope.ts";
 
 export const TEST_IMAGE = sha256(Buffer.from("the image of tests"));
 
@@ -164,15 +165,16 @@ export class TestWorker {
   }
 
   /** All audit records, by a reader that knows nothing of the worker. */
-  async rows(): Promise<AuditRecord[]> {
-    const records: AuditRecord[] = [];
-    for await (const { record } of readLog(stateFolders(join(this.folder, "state")).audit)) records.push(record);
+  async rows(): Promise<LooseRecord[]> {
+    const records: LooseRecord[] = [];
+    for await (const { record } of readLog(stateFolders(join(this.folder, "state")).audit))
+      records.push(looseRecord(record));
     return records;
   }
 
   /** Records of jobs alone. */
-  async jobRows(): Promise<AuditRecord[]> {
-    return (await this.rows()).filter(({ envelope }) => !["vm", "host", "log"].includes(envelope.kind));
+  async jobRows(): Promise<LooseRecord[]> {
+    return (await this.rows()).filter(({ envelope }) => JOB_KINDS.has(envelope.kind));
   }
 
   /** Ends clients and worker, keeping the folder. */

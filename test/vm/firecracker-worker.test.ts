@@ -14,12 +14,12 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
-import { decodeEnvelope } from "../../src/audit/envelope.ts";
 import type { Digest } from "../../src/core/digest/digest.ts";
 import { squashfsPath } from "../../src/image/squashfs.ts";
 import { CHECKOUT, Farm, IMAGE_FOLDER, type RunningWorker, type User, until } from "../support/farm.ts";
 import { findFirecracker, withoutFirecracker } from "../support/firecracker.ts";
 import { hostRows, jobRows, vmLives } from "../support/job-rows.ts";
+import { readLoose } from "../support/loose-envelope.ts";
 import { childrenOf, cpuMs } from "../support/processes.ts";
 import { SmallProject } from "../support/small-project.ts";
 
@@ -185,12 +185,12 @@ test("a build runs in jailed machines that were restored, and its rows say so", 
     Array.from({ length: 3 }, () => "compile firecracker"),
   );
   assert.equal(new Set(rows.map(({ vm }) => vm)).size, 1);
-  const { versions, life } = decodeEnvelope(rows[0]!.envelope);
+  const { versions, life } = readLoose(rows[0]!.envelope);
   assert.match(versions["vmm"] ?? "", /^Firecracker v1\./);
-  assert.equal(life, "warm");
+  assert.equal(life, "session");
   assert.equal((await notesOf(rows[0]?.vm ?? ""))[0], "booted from golden");
   const [host] = await hostRows(worker);
-  assert.equal(decodeEnvelope(host?.envelope ?? "").isolation, "firecracker");
+  assert.equal(readLoose(host?.envelope ?? "").isolation, "firecracker");
   const status = readFileSync(`/proc/${workerPid()}/status`, "latin1");
   assert.match(status, /^Uid:\t47300\t47300\t47300\t47300$/m);
   assert.match(status, /^CapEff:\t0+$/m);
@@ -214,7 +214,7 @@ test("each job of a clean tenant has a restored machine of its own", { skip }, a
   await build(newProject(await addUser("carol", "careful"), 3));
   const rows = (await jobRows(worker)).slice(before);
   assert.equal(new Set(rows.map(({ vm }) => vm)).size, 3);
-  for (const row of rows) assert.equal(decodeEnvelope(row.envelope).life, "clean");
+  for (const row of rows) assert.equal(readLoose(row.envelope).life, "clean");
 });
 
 type Victim = "VMM" | "worker" | "keeper" | "guard";

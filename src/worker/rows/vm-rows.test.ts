@@ -4,13 +4,14 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
-import { HELD_LIMITS, heldKey, heldPool, settle } from "../../test/support/held-pool.ts";
-import { HeldRuntime } from "../../test/support/held-runtime.ts";
-import { AuditLog } from "../audit/audit-log.ts";
-import { readLog } from "../audit/read-log.ts";
-import { ManualClock } from "../base/clock.ts";
-import { HpccError } from "../base/errors.ts";
-import { SILENT_LOGGER } from "../base/log.ts";
+import { HELD_LIMITS, heldKey, heldPool, settle } from "../../../test/support/held-pool.ts";
+import { HeldRuntime } from "../../../test/support/held-runtime.ts";
+import { looseRecord } from "../../../test/support/loose-envelope.ts";
+import { AuditLog } from "../../audit/audit-log.ts";
+import { readLog } from "../../audit/read-log.ts";
+import { ManualClock } from "../../base/clock.ts";
+import { HpccError } from "../../base/errors.ts";
+import { SILENT_LOGGER } from "../../base/log.ts";
 import { vmRows } from "./vm-rows.ts";
 
 async function rowsOf(run: (pool: ReturnType<typeof heldPool>, runtime: HeldRuntime) => Promise<void>) {
@@ -25,7 +26,7 @@ async function rowsOf(run: (pool: ReturnType<typeof heldPool>, runtime: HeldRunt
     await fixture.pool.close();
     await log.close();
     const found = [];
-    for await (const { record } of readLog(folder)) found.push(record);
+    for await (const { record } of readLog(folder)) found.push(looseRecord(record));
     return found;
   } finally {
     await rm(folder, { recursive: true, force: true });
@@ -56,12 +57,12 @@ test("a session that is parked and comes back", async () => {
     await second;
   });
   assert.deepEqual(
-    rows.map(({ row, envelope }) => [row.vm, envelope.note, envelope.life, envelope.versions["user"]]),
+    rows.map(({ row, envelope }) => [row.vm, envelope.note, envelope.life, envelope.user]),
     [
-      ["vm-0", "booted from golden", "warm", "ann"],
-      ["vm-0", `parked: ${2 ** 28} bytes on disk`, "warm", "ann"],
-      ["vm-0", "restored", "warm", "ann"],
-      ["vm-0", "destroyed: closed after 2 executions", "warm", "ann"],
+      ["vm-0", "booted from golden", "session", "ann"],
+      ["vm-0", `parked: ${2 ** 28} bytes on disk`, "session", "ann"],
+      ["vm-0", "restored", "session", "ann"],
+      ["vm-0", "destroyed: closed after 2 executions", "session", "ann"],
     ],
   );
   for (const { row, envelope } of rows) {
@@ -85,10 +86,8 @@ test("a clean one, which names its user at its end alone, and a boot that failed
     await until(() => events.some(({ t }) => t === "destroyed"));
     await assert.rejects(execute(heldKey("other")));
   });
-  const told = rows.map(
-    ({ row, envelope }) => `${row.vm ?? "-"} ${envelope.note}: ${envelope.life} ${envelope.versions["user"]}`,
-  );
-  assert.ok(told.includes("vm-0 booted from golden: clean undefined"), told.join("\n"));
+  const told = rows.map(({ row, envelope }) => `${row.vm ?? "-"} ${envelope.note}: ${envelope.life} ${envelope.user}`);
+  assert.ok(told.includes("vm-0 booted from golden: clean null"), told.join("\n"));
   assert.ok(told.includes("vm-0 destroyed: one-job after 1 executions: clean ann"), told.join("\n"));
-  assert.ok(told.includes("- boot failed: vm.boot: warm ann"), told.join("\n"));
+  assert.ok(told.includes("- boot failed: vm.boot: session ann"), told.join("\n"));
 });

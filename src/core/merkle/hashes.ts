@@ -1,0 +1,11 @@
+// The hashes of an RFC 6962 tree: a leaf can never be taken for a node. Pure.
+import { createHash } from "node:crypto";
+
+/** Bytes of a hash. */
+export const HASH_BYTES = 32;
+
+const LEAF = Uint8Array.of(0);
+
+export function leafHash(entry: Uint8Array): Buffer {
+  return createHash("sha256").update(LEAF).update(entry).digest();
+}
