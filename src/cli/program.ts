@@ -15,6 +15,7 @@ import { addEase } from "./ease-commands.ts";
 import { addExplain, type HistoryHost } from "./explain-command.ts";
 import type { Inspection } from "./inspect.ts";
 import { exitCodeOf, json, type Output, printError, table } from "./output.ts";
+import { addPolicy } from "./policy-command.ts";
 import { addStats } from "./stats-command.ts";
 
 /** What the command line needs of the process that runs it. */
@@ -37,7 +38,7 @@ export interface CliHost extends HistoryHost {
 
 const HELP_END = `
 Where to read on: README.md; for who runs it docs/operations/client.md, worker.md (and the host that it
-needs), scheduler.md, ca.md and configuration.md.`;
+needs), policy.md, scheduler.md, ca.md and configuration.md.`;
 const DEFAULT_TRUST_DOMAIN = "hpcc.local";
 
 /** Runs a command line (without the program's name) to its end; resolves to its exit code. */
@@ -85,6 +86,7 @@ function buildProgram(host: CliHost, setExitCode: (code: number) => void): Comma
   addImage(program, host);
   addCa(program, host);
   addConfig(program, host);
+  addPolicy(program, output, setExitCode);
   addDebugMap(program, host);
   addAudit(program, host);
   return program;

@@ -145,7 +145,7 @@ function readText(file: ConfigFile, shown: string): string | null {
 }
 
 /** UNTRUSTED: whoever wrote the checkout, for a project's file. */
-function parseToml(content: string, shown: string): Record<string, unknown> {
+export function parseToml(content: string, shown: string): Record<string, unknown> {
   try {
     return parse(content, { maxDepth: 16 });
   } catch (error) {

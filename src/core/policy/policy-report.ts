@@ -1,0 +1,176 @@
+// What a policy comes to, for people who write one: what holds for whom, what is probably not meant, what a change changes. Pure.
+import type { Isolation } from "../isolation.ts";
+import type { JobPolicy, Quotas } from "../tenant-policy.ts";
+import { jobPolicy, type Retention, type SitePolicy, type TenantRules, type TierRules } from "./site-policy.ts";
+import { commonUser, coversUsers, type UserPattern } from "./user-pattern.ts";
+
+/** What holds for one tier of a tenant, or for a tenant that has none. */
+export interface PolicyEntry {
+  /** Null: tenants that are not listed. */
+  readonly tenant: string | null;
+  readonly tier: string | null;
+  /** Null: all users of the tenant. */
+  readonly users: readonly UserPattern[] | null;
+  readonly policy: JobPolicy;
+  readonly retention: Retention;
+}
+
+/** A name and its value, as JSON may have it; null for "not limited", or "as the worker has it". */
+export type PolicyField = readonly [name: string, value: string | number | readonly string[] | null];
+
+export function entriesOf(policy: SitePolicy, isolation: Isolation): PolicyEntry[] {
+  const listed = [...policy.tenants].flatMap(([tenant, rules]) => entriesOfTenant(tenant, rules, isolation));
+  return policy.servesUnlisted ? [...listed, ...entriesOfTenant(null, policy.defaults, isolation)] : listed;
+}
+
+function entriesOfTenant(tenant: string | null, rules: TenantRules, isolation: Isolation): PolicyEntry[] {
+  const { retention, tiers } = rules;
+  if (tiers.length === 0)
+    return [{ tenant, tier: null, users: null, policy: jobPolicy(rules, null, isolation), retention }];
+  return tiers.map((tier) => {
+    const policy = jobPolicy(rules, tier, isolation);
+    return { tenant, tier: tier.name, users: tier.users, policy, retention };
+  });
+}
+
+/** All that an entry says, in the words of the file. */
+export function fieldsOf({ policy, retention, users }: PolicyEntry): PolicyField[] {
+  const { tenant, tier, principal } = policy.quotas;
+  return [
+    ...(users === null ? [] : [["users", users] as const]),
+    ["sharing", policy.sharing],
+    ["life", policy.life],
+    ["golden", policy.golden],
+    ["isolation_min", policy.isolationMin],
+    ["images", policy.images === null ? null : [...policy.images].toSorted()],
+    ...(policy.tier === null ? [] : [["served_by", policy.readableTiers as readonly string[]] as const]),
+    ...quotaFields("tenant", tenant),
+    ...(policy.tier === null ? [] : quotaFields("tier", tier)),
+    ...quotaFields("user", principal),
+    ["retention.days", retention.days],
+    ["retention.bytes", retention.bytes],
+  ];
+}
+
+function quotaFields(whose: string, { jobsMax, bytesPerDayMax, cpuUsPerDayMax }: Quotas): PolicyField[] {
+  return [
+    [`${whose}.jobs`, jobsMax],
+    [`${whose}.source_bytes_per_day`, bytesPerDayMax],
+    [`${whose}.cpu_seconds_per_day`, cpuUsPerDayMax === null ? null : cpuUsPerDayMax / 1e6],
+  ];
+}
+
+/** "acme, tier release", "acme", "tenants that are not listed". */
+export function nameOfEntry({ tenant, tier }: Pick<PolicyEntry, "tenant" | "tier">): string {
+  return (tenant ?? "tenants that are not listed") + (tier === null ? "" : `, tier ${tier}`);
+}
+
+/** What is allowed, and probably not meant. */
+export function warningsOf(policy: SitePolicy): string[] {
+  const warnings = [...policy.tenants].flatMap(([tenant, rules]) => [
+    ...tierWarnings(tenant, rules),
+    ...quotaWarnings(tenant, rules),
+    ...isolationWarnings(tenant, rules),
+  ]);
+  if (policy.tenants.size === 0 && !policy.servesUnlisted)
+    warnings.push('nobody is served: no tenant is listed, and unlisted = "refuse"');
+  return warnings;
+}
+
+function tierWarnings(tenant: string, { tiers }: TenantRules): string[] {
+  const warnings: string[] = [];
+  for (const [index, tier] of tiers.entries()) {
+    const above = tiers.slice(0, index);
+    const dead = tier.users.filter((pattern) => coveredBy(above, pattern) !== null);
+    if (dead.length === tier.users.length)
+      warnings.push(`${tenant}, tier ${tier.name}: nobody can be in it, as tiers above it take all of its users`);
+    else
+      for (const pattern of dead)
+        warnings.push(
+          `${tenant}, tier ${tier.name}: "${pattern}" names nobody, as tier ${coveredBy(above, pattern)} takes them`,
+        );
+    warnings.push(...overlaps(tenant, above, tier));
+  }
+  if (tiers.length > 0 && !tiers.some(({ users }) => users.some((pattern) => pattern === "*")))
+    warnings.push(`${tenant}: users whom no tier names are refused; a last tier with users = ["*"] would take them`);
+  return warnings;
+}
+
+function coveredBy(tiers: readonly TierRules[], pattern: UserPattern): string | null {
+  return tiers.find(({ users }) => users.some((other) => coversUsers(other, pattern)))?.name ?? null;
+}
+
+/** Names that fit two tiers, where neither pattern is plainly the exception to the other. */
+function overlaps(tenant: string, above: readonly TierRules[], tier: TierRules): string[] {
+  return above.flatMap((higher) =>
+    higher.users.flatMap((theirs) =>
+      tier.users.flatMap((ours) => {
+        if (coversUsers(ours, theirs) || coversUsers(theirs, ours)) return [];
+        const both = commonUser(theirs, ours);
+        if (both === null) return [];
+        const patterns = `"${theirs}" of tier ${higher.name} and "${ours}" of tier ${tier.name}`;
+        return [`${tenant}: ${patterns} overlap: a user "${both}" is in tier ${higher.name}, the more trusted one`];
+      }),
+    ),
+  );
+}
+
+function quotaWarnings(tenant: string, rules: TenantRules): string[] {
+  const warnings: string[] = [];
+  const check = (name: string, inner: Quotas, outer: Quotas, whole: string) => {
+    for (const key of ["jobsMax", "bytesPerDayMax", "cpuUsPerDayMax"] as const)
+      if (inner[key] !== null && outer[key] !== null && inner[key] > outer[key])
+        warnings.push(`${name} has a higher quota (${QUOTA_NAMES[key]}) than ${whole}; the lower one holds`);
+  };
+  check(`${tenant}: a user`, rules.userQuotas, rules.quotas, "the tenant");
+  for (const tier of rules.tiers) check(`${tenant}: tier ${tier.name}`, tier.quotas, rules.quotas, "the tenant");
+  return warnings;
+}
+
+const QUOTA_NAMES = {
+  jobsMax: "jobs",
+  bytesPerDayMax: "source_bytes_per_day",
+  cpuUsPerDayMax: "cpu_seconds_per_day",
+} as const;
+
+/** Namespaces and an emulator hold nobody back who wants out. */
+function isolationWarnings(tenant: string, { isolationMin, tiers }: TenantRules): string[] {
+  const floors = new Set([isolationMin, ...tiers.map((tier) => tier.isolationMin)]);
+  return [...floors].flatMap((floor) =>
+    floor === "namespace" || floor === "qemu-tcg"
+      ? [`${tenant}: isolation_min = "${floor}" is no boundary against hostile code; use it for tests alone`]
+      : [],
+  );
+}
+
+/** One line for each difference that somebody would notice. */
+export function changesBetween(before: SitePolicy, after: SitePolicy, isolation: Isolation): string[] {
+  const [old, now] = [fieldsByName(before, isolation), fieldsByName(after, isolation)];
+  const changes: string[] = [];
+  for (const name of old.keys()) if (!now.has(name)) changes.push(`${name}: no longer listed`);
+  for (const [name, fields] of now) {
+    const earlier = old.get(name);
+    if (earlier === undefined) changes.push(`${name}: new`);
+    else
+      for (const field of new Set([...earlier.keys(), ...fields.keys()])) {
+        const [was, is] = [printValue(field, earlier.get(field)), printValue(field, fields.get(field))];
+        if (was !== is) changes.push(`${name}: ${field}: ${was} -> ${is}`);
+      }
+  }
+  return changes;
+}
+
+function fieldsByName(policy: SitePolicy, isolation: Isolation) {
+  return new Map(
+    entriesOf(policy, isolation).map((entry) => [nameOfEntry(entry), new Map<string, PolicyField[1]>(fieldsOf(entry))]),
+  );
+}
+
+/** A field's value in words. */
+export function printValue(name: string, value: PolicyField[1] | undefined): string {
+  if (value === null || value === undefined) {
+    if (name === "isolation_min") return "the worker's own";
+    return name === "images" ? "all that the worker has" : "no limit";
+  }
+  return typeof value === "object" ? value.join(", ") : String(value);
+}
