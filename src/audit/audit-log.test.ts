@@ -49,6 +49,9 @@ const BODY: EnvelopeBody = {
   compileUs: 3,
   versions: {},
   scope: "principal",
+  outputs: [],
+  terminalColumns: null,
+  determinism: "default",
 };
 
 async function withFolder(run: (folder: string) => Promise<void>): Promise<void> {

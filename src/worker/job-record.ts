@@ -62,7 +62,7 @@ export class JobRecord {
       principal: spiffeId(this.#principal),
       policy: this.#policy,
       tier: this.#tier,
-      imageDigest: this.#action?.imageDigest ?? null,
+      action: this.#action,
       sourceDigest: this.#sourceDigest,
       flags,
       actionKey: this.#actionKey,

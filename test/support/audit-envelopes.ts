@@ -2,6 +2,7 @@
 import * as fc from "fast-check";
 import type { AuditEnvelope } from "../../src/audit/envelope.ts";
 import type { EnvelopeBody } from "../../src/audit/rows/bodies.ts";
+import { DETERMINISM_POLICIES, OUTPUT_KINDS } from "../../src/core/action/action.ts";
 import { type Digest, sha256 } from "../../src/core/digest/digest.ts";
 import { ISOLATIONS } from "../../src/core/isolation.ts";
 import { LIVES } from "../../src/core/life.ts";
@@ -21,6 +22,12 @@ const times = { startMs: time, endMs: time };
 const job = { ...times, principal: text, policy: orNull(digest), tier: orNull(text) };
 const result = { isolation, life, actionKey: digest, resultDigest: digest, compileUs: count };
 const scope = orNull(fc.constantFrom("tenant", "principal"));
+const output = record({ path: text, kind: fc.constantFrom(...OUTPUT_KINDS.names), required: fc.boolean() });
+const action = {
+  outputs: fc.array(output, { maxLength: 3 }),
+  terminalColumns: orNull(count),
+  determinism: fc.constantFrom(...DETERMINISM_POLICIES.names),
+};
 const ended = { ...job, code: text, actionKey: orNull(digest) };
 const vm = { ...times, isolation, life, user: orNull(text), versions: texts };
 const policy = { ...times, digest: orNull(digest), version: orNull(count) };
@@ -28,7 +35,7 @@ const finding = record({ name: text, status: fc.constantFrom("ok", "warn", "fail
 
 /** One for each shape, by its name. */
 export const BODIES: Readonly<Record<string, fc.Arbitrary<EnvelopeBody>>> = {
-  compile: record({ kind: is("compile"), ...job, ...result, versions: texts, scope }),
+  compile: record({ kind: is("compile"), ...job, ...result, versions: texts, scope, ...action }),
   hit: record({
     kind: is("hit"),
     ...job,
@@ -38,6 +45,7 @@ export const BODIES: Readonly<Record<string, fc.Arbitrary<EnvelopeBody>>> = {
     from: orNull(text),
     compiledRow: orNull(digest),
     confirmedBy: orNull(text),
+    ...action,
   }),
   denied: record({ kind: is("denied"), ...ended }),
   failed: record({ kind: is("failed"), ...ended }),
@@ -68,6 +76,7 @@ export const BODIES: Readonly<Record<string, fc.Arbitrary<EnvelopeBody>>> = {
     firstVm: text,
     firstResultDigest: digest,
     firstRow: orNull(digest),
+    ...action,
   }),
   revoke: record({
     kind: is("revoke"),

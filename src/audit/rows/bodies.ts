@@ -1,9 +1,24 @@
 // The kinds of audit rows and the fields of each: what its envelope says beside the nine columns, and which columns it has
 // (docs/specs/audit-log.md). Pure. A field is added at the end of its kind; a kind's name is never used for another thing.
+
+import { DETERMINISM_POLICIES, OUTPUT_KINDS } from "../../core/action/action.ts";
 import type { Digest } from "../../core/digest/digest.ts";
 import { ISOLATIONS } from "../../core/isolation.ts";
 import { LIVES } from "../../core/life.ts";
-import { count, digest, list, object, oneOf, optional, type Shape, text, texts, time, type Values } from "./field.ts";
+import {
+  count,
+  digest,
+  flag,
+  list,
+  object,
+  oneOf,
+  optional,
+  type Shape,
+  text,
+  texts,
+  time,
+  type Values,
+} from "./field.ts";
 
 const TIMES = { startMs: time, endMs: time } as const;
 
@@ -17,6 +32,14 @@ const RESULT = {
   resultDigest: digest,
   compileUs: count,
 } as const;
+/** What a command does not say of its job: with it and the columns the job can be run again, and its key made again. */
+const ACTION = {
+  /** In the order in which the result names them; paths are bytes. */
+  outputs: list(object({ path: text, kind: oneOf(OUTPUT_KINDS.names), required: flag } as const)),
+  /** Width of the terminal that stderr was; left out for none. */
+  terminalColumns: optional(count),
+  determinism: oneOf(DETERMINISM_POLICIES.names),
+} as const;
 /** Whose key a result was put under, or was found under. */
 const SCOPE = { scope: optional(oneOf(["tenant", "principal"])) } as const;
 const ENDED = { code: text, actionKey: optional(digest) } as const;
@@ -29,7 +52,7 @@ const FINDING = object({ name: text, status: oneOf(["ok", "warn", "fail", "unkno
 /** Each kind's fields; a kind of several events has one entry for each, named "kind event". */
 export const SHAPES = {
   /** The compiler ran for this job, also when it failed. */
-  compile: { ...TIMES, ...JOB, ...RESULT, versions: texts, ...SCOPE },
+  compile: { ...TIMES, ...JOB, ...RESULT, versions: texts, ...SCOPE, ...ACTION },
   /** Answered without a compile of its own: from the cache, or by the compile of an equal job at the same time. */
   hit: {
     ...TIMES,
@@ -43,6 +66,7 @@ export const SHAPES = {
     compiledRow: optional(digest),
     /** The VM of the second, equal compile. */
     confirmedBy: optional(text),
+    ...ACTION,
   },
   /** Refused before anything ran. */
   denied: { ...TIMES, ...JOB, ...ENDED },
@@ -63,6 +87,7 @@ export const SHAPES = {
     firstVm: text,
     firstResultDigest: digest,
     firstRow: optional(digest),
+    ...ACTION,
   },
   /** Results were taken out of look-up, for good. */
   revoke: {

@@ -36,6 +36,8 @@ export const count: Field<number> = same((json) =>
   Number.isSafeInteger(json) && (json as number) >= 0 ? (json as number) : undefined,
 );
 
+export const flag: Field<boolean> = same((json) => (typeof json === "boolean" ? json : undefined));
+
 export const digest: Field<Digest> = same((json) => (typeof json === "string" && isDigest(json) ? json : undefined));
 
 /** Milliseconds since 1970 in the program, ISO 8601 in UTC in the log. */

@@ -2,6 +2,7 @@
 // `AuditLog.append`.
 import { type AuditRow, emptyRow } from "../../audit/row.ts";
 import type { BodyOfKind } from "../../audit/rows/bodies.ts";
+import type { Action } from "../../core/action/action.ts";
 import { objectOf, type ResultManifest } from "../../core/action/result-manifest.ts";
 import type { Digest } from "../../core/digest/digest.ts";
 import type { Isolation } from "../../core/isolation.ts";
@@ -31,7 +32,8 @@ export interface JobFacts {
   /** Digest of the policy file in force; null without one. */
   readonly policy: Digest | null;
   readonly tier: string | null;
-  readonly imageDigest: Digest | null;
+  /** Null where what the client sent was none. */
+  readonly action: Action | null;
   readonly sourceDigest: Digest | null;
   /** The command, or the digest of a blob with it. */
   readonly flags: string | Digest | null;
@@ -74,12 +76,15 @@ export function jobRow(job: JobFacts, end: JobEnd): JobRow {
   switch (end.kind) {
     case "compile": {
       const { versions } = end.result.origin;
-      return [rowOf(job, end.result), { ...resultBody(job, end.result), kind: end.kind, versions, scope: end.scope }];
+      return [
+        rowOf(job, end.result),
+        { ...resultBody(job, end.result), kind: end.kind, versions, scope: end.scope, ...actionBody(job) },
+      ];
     }
     case "hit": {
       const { kind, outcome, scope, from, compiledRow, confirmedBy } = end;
       const own = { kind, outcome, scope, from, compiledRow, confirmedBy };
-      return [rowOf(job, end.result), { ...resultBody(job, end.result), ...own }];
+      return [rowOf(job, end.result), { ...resultBody(job, end.result), ...own, ...actionBody(job) }];
     }
     case "denied":
     case "failed": {
@@ -105,12 +110,14 @@ export function confirmRow(job: JobFacts, compile: SecondCompile): [AuditRow, Bo
       firstVm: first.vm,
       firstResultDigest: first.resultDigest,
       firstRow: first.row,
+      ...actionBody(job),
     },
   ];
 }
 
 function rowOf(job: JobFacts, result: RecordedResult | null): AuditRow {
-  const { worker, tenant, imageDigest, sourceDigest, flags, durationUs } = job;
+  const { worker, tenant, action, sourceDigest, flags, durationUs } = job;
+  const imageDigest = action?.imageDigest ?? null;
   const made = result && {
     outputDigest: objectOf(result.manifest)?.digest ?? null,
     vm: result.origin.vm,
@@ -127,4 +134,10 @@ function resultBody(job: JobFacts, { resultDigest, origin }: RecordedResult) {
   const { isolation, life, compileUs } = origin;
   if (job.actionKey === null) throw new Error("bug: a result without a key");
   return { ...jobBody(job), isolation, life, actionKey: job.actionKey, resultDigest, compileUs };
+}
+
+function actionBody({ action }: JobFacts) {
+  if (action === null) throw new Error("bug: a result without an action");
+  const { outputs, terminalColumns, determinism } = action;
+  return { outputs, terminalColumns, determinism };
 }
