@@ -92,8 +92,10 @@ describe("what is not canonical is refused", () => {
     assert.ok(decodeEnvelope(line('{"a":"b","c":"d"}')));
     for (const bad of ['{"10":"b"}', '{"__proto__":"b"}', '{"c":"d","a":"b"}', '{"a":1}', "[]", "null"])
       refused(line(bad));
-    const kind = line('{"a":"b"}').replace('"kind":"vm","event":"restored"', '"kind":"toString"');
-    refused(kind);
+    const event = '"kind":"vm","event":"restored"';
+    assert.ok(line('{"a":"b"}').includes(event));
+    for (const bad of ['"kind":"toString"', '"kind":"vm restored"', '"kind":["vm"],"event":"restored"', '"kind":"vm"'])
+      refused(line('{"a":"b"}').replace(event, bad));
   });
 });
 

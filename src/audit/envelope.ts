@@ -54,8 +54,11 @@ export function decodeEnvelope(line: string): AuditEnvelope {
   return envelope;
 }
 
+const WORD = /^[a-z-]+$/;
+
 function shapeOf(kind: unknown, event: unknown): Shape | undefined {
-  const name = event === null ? String(kind) : `${String(kind)} ${String(event)}`;
+  const words = event === null ? [kind] : [kind, event];
+  const name = words.every((word) => typeof word === "string" && WORD.test(word)) ? words.join(" ") : "";
   return Object.hasOwn(SHAPES, name) ? SHAPES[name as keyof typeof SHAPES] : undefined;
 }
 

@@ -94,8 +94,12 @@ export function object<S extends Shape>(shape: S): Field<Values<S>> {
 }
 
 /** May be null, and is left out then. */
-export function optional<T>({ write, read }: Field<T>): Field<T | null> & { readonly optional: true } {
-  return { write: (value) => (value === null ? null : write(value)), read, optional: true };
+export function optional<T>(field: Field<T>): Field<T | null> & { readonly optional: true } {
+  return {
+    write: (value) => (value === null ? null : field.write(value)),
+    read: (json) => field.read(json),
+    optional: true,
+  };
 }
 
 /** The fields as JSON has them, in the order of the shape. */
