@@ -1,7 +1,6 @@
-// One compile: inputs from the store into the guest, outputs from the guest into the store, and the result in the cache.
+// One compile: inputs from the store into the guest, outputs from the guest into the store.
 // Digests of what a guest made are taken here, on the host.
 import { HpccError } from "../base/errors.ts";
-import type { Logger } from "../base/log.ts";
 import type { Action } from "../core/action/action.ts";
 import {
   type BlobRef,
@@ -22,31 +21,39 @@ import type { VmIdentity } from "../vm/vm-event.ts";
 import type { Origin, RecordedResult } from "./rows/job-rows.ts";
 import { versionsForRows } from "./rows/vm-rows.ts";
 
-export interface ExecuteActionParts {
+export interface ActionToExecute {
   readonly action: Action;
   readonly source: SourceManifest;
-  readonly actionKey: Digest;
   readonly poolKey: PoolKey;
+  readonly store: TenantStore;
+  readonly signal: AbortSignal;
+}
+
+export interface ExecuteOn {
   readonly rootfs: string;
   readonly limits: ExecutionLimits;
   readonly pool: VmPool;
-  readonly store: TenantStore;
-  readonly logger: Logger;
+}
+
+export interface Executed {
+  readonly recorded: RecordedResult;
+  /** Time of all processors. */
+  readonly cpuUs: number;
 }
 
 /** An output up to this size is read into memory at once. */
 const IN_MEMORY_BYTES_MAX = 1024 * 1024;
 const EMPTY: BlobRef = { digest: sha256(new Uint8Array()), size: 0 };
 
-export async function executeAction(parts: ExecuteActionParts, signal: AbortSignal): Promise<RecordedResult> {
-  const { action, pool, limits, poolKey, rootfs, store } = parts;
+export async function executeAction(job: ActionToExecute, { rootfs, limits, pool }: ExecuteOn): Promise<Executed> {
+  const { action, source, poolKey, store, signal } = job;
   const request = {
     argv: action.argv,
     environment: action.environment,
     cwd: action.cwd,
-    inputs: await inputsOf(parts.source, store.blobs),
-    links: parts.source.entries.filter((entry) => entry.kind === "link"),
-    folders: parts.source.entries.filter((entry) => entry.kind === "folder").map(({ path }) => path),
+    inputs: await inputsOf(source, store.blobs),
+    links: source.entries.filter((entry) => entry.kind === "link"),
+    folders: source.entries.filter((entry) => entry.kind === "folder").map(({ path }) => path),
     outputs: action.outputs.map((output) => output.path),
     limits,
     terminalColumns: action.terminalColumns ?? 0,
@@ -61,8 +68,7 @@ export async function executeAction(parts: ExecuteActionParts, signal: AbortSign
   const encoded = encodeResultManifest(manifest);
   await store.blobs.putBytes(encoded, "kept", encoded.length);
   const origin = originOf(vm, life, result);
-  if (manifest.exitCode === 0) await remember(parts, encoded, origin);
-  return { manifest, resultDigest: resultDigest(encoded), origin };
+  return { recorded: { manifest, resultDigest: resultDigest(encoded), origin }, cpuUs: result.cpuUs };
 }
 
 function originOf(vm: VmIdentity, life: Life, result: ExecutionResult): Origin {
@@ -125,14 +131,4 @@ async function keep(content: ReceivedBytes, blobs: BlobStore, sizeMax: number): 
   if (content.sizeBytes === 0) return EMPTY;
   const bytes = content.sizeBytes <= IN_MEMORY_BYTES_MAX ? await content.bytes() : content.chunks();
   return blobs.putBytes(bytes, "cache", sizeMax);
-}
-
-async function remember({ store, actionKey, logger }: ExecuteActionParts, result: Uint8Array, origin: Origin) {
-  const { isolation, life, compileUs, vm } = origin;
-  try {
-    await store.actions.put(actionKey, { result, isolation, life, compileUs, vm });
-  } catch (error) {
-    // The result stands; it is compiled again the next time.
-    logger.warn("worker.cache.put_failed", { error: String(error) });
-  }
 }

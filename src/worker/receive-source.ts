@@ -22,14 +22,20 @@ export interface ReceivedSource {
 const COLLECTED_BYTES_MAX = 128 * 1024;
 const WRITES_AT_ONCE_MAX = 16;
 
+/** What came from the client, uncompressed. */
+export interface ReceivedBlobs {
+  readonly blobs: number;
+  readonly bytes: number;
+}
+
 /** Resolves when all of the source is durable. UNTRUSTED: the client; a blob that is not what its digest names throws. */
-export async function receiveSource(job: ReceivedSource, blobs: BlobStore, client: JobClient): Promise<void> {
+export async function receiveSource(job: ReceivedSource, blobs: BlobStore, client: JobClient): Promise<ReceivedBlobs> {
   const missing = await missingBlobs(job.source, blobs);
   const writes = new Writes();
   const keepManifest = async () => void (await blobs.putBytes(job.encodedSource, "kept", SOURCE_MANIFEST_BYTES_MAX));
   try {
     await writes.add(keepManifest());
-    if (missing.length === 0) return;
+    if (missing.length === 0) return { blobs: 0, bytes: 0 };
     client.progress("receiving");
     let index = 0;
     for await (const frame of client.receive(missing)) {
@@ -41,6 +47,7 @@ export async function receiveSource(job: ReceivedSource, blobs: BlobStore, clien
     await writes.done();
   }
   writes.throwIfFailed();
+  return { blobs: missing.length, bytes: missing.reduce((sum, { size }) => sum + size, 0) };
 }
 
 async function missingBlobs(source: SourceManifest, blobs: BlobStore): Promise<BlobRef[]> {

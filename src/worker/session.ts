@@ -29,11 +29,11 @@ import {
   PROGRESS_INTERVAL_MS,
   PROTOCOL_VERSION,
 } from "../wire/worker/limits.ts";
-import type { JobAnswer, JobRunner } from "./job-runner.ts";
+import type { JobAnswer, Jobs } from "./layers/layer.ts";
 import type { JobProgress } from "./receive-source.ts";
 
 export interface SessionOptions {
-  readonly runner: JobRunner;
+  readonly jobs: Jobs;
   readonly version: string;
   readonly jobsMax: number;
   readonly blobBytesMax: number;
@@ -197,7 +197,7 @@ class Session {
     let timer = this.#options.clock.after(PROGRESS_INTERVAL_MS, beat);
     let answer: JobAnswer;
     try {
-      answer = await this.#options.runner.run(this.#principal, header, client, job.cancel.signal);
+      answer = await this.#options.jobs.run({ principal: this.#principal, header, client, signal: job.cancel.signal });
     } finally {
       timer.cancel();
     }

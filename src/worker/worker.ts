@@ -18,7 +18,9 @@ import { RpcServer } from "../wire/grpc/server.ts";
 import type { TlsMaterial } from "../wire/grpc/tls.ts";
 import type { WorkerImages } from "./images.ts";
 import { Inspector } from "./inspection.ts";
-import { type JobCounters, type JobLimits, JobRunner } from "./job-runner.ts";
+import type { JobCounters } from "./layers/count.ts";
+import type { JobObserver } from "./layers/observer.ts";
+import { type Interceptors, type JobLimits, stackLayers } from "./layers/stack.ts";
 import { hostRow } from "./rows/host-row.ts";
 import { vmRows } from "./rows/vm-rows.ts";
 import { serveSession } from "./session.ts";
@@ -59,6 +61,10 @@ export interface WorkerDeps {
   readonly createPool: (events: VmEventSink) => VmPool;
   /** What the host was found to be; it becomes a row before the worker answers anybody. */
   readonly host?: HostReport;
+  /** Who is told of jobs. */
+  readonly observers?: readonly JobObserver[];
+  /** Layers from elsewhere. */
+  readonly interceptors?: Interceptors;
   /** A test's places for faults of the disk. */
   readonly faults?: { readonly log?: LogDisk; readonly write?: WriteAt };
 }
@@ -112,7 +118,7 @@ export async function startWorker(config: WorkerConfig, deps: WorkerDeps): Promi
   const pool = deps.createPool(takingBack(vmRows({ log, worker: config.name, clock }), store, logger));
   const { limits } = config;
   const { images } = deps;
-  const runner = new JobRunner({
+  const layers = stackLayers({
     worker: config.name,
     isolation,
     images,
@@ -123,9 +129,11 @@ export async function startWorker(config: WorkerConfig, deps: WorkerDeps): Promi
     limits,
     clock,
     logger,
+    observers: deps.observers ?? [],
+    interceptors: deps.interceptors ?? {},
   });
   const session = {
-    runner,
+    jobs: layers.jobs,
     version: config.version,
     jobsMax: config.jobsPerStreamMax,
     blobBytesMax: limits.blobBytesMax,
@@ -169,10 +177,10 @@ export async function startWorker(config: WorkerConfig, deps: WorkerDeps): Promi
     address,
     isolation,
     load: () => ({
-      freeSlots: Math.max(0, config.slots - runner.compiling),
-      queued: Math.max(0, runner.compiling - config.slots),
+      freeSlots: Math.max(0, config.slots - layers.compiling),
+      queued: Math.max(0, layers.compiling - config.slots),
     }),
-    stats: () => ({ jobs: { ...runner.counters }, store: disk.counters, rows: log.sequence }),
+    stats: () => ({ jobs: { ...layers.counters }, store: disk.counters, rows: log.sequence }),
     updateTls: (tls) => server.updateTls(tls),
     async close(graceMs) {
       closing ??= close(graceMs);

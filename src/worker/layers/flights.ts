@@ -1,29 +1,38 @@
 // Single flight: equal work that is wanted at the same time is done once. It goes on as long as anybody waits for it, and is
 // cancelled when nobody does.
-import { HpccError } from "../base/errors.ts";
+import { HpccError } from "../../base/errors.ts";
 
 export interface Landing<T> {
   readonly value: T;
   /** True for one of those who waited: the one who accounts for the work. */
   readonly first: boolean;
+  /** The first one calls it when others will find the work elsewhere; until then they still join. */
+  readonly done: () => void;
 }
 
 interface Flight<T> {
   readonly result: Promise<T>;
   readonly cancel: AbortController;
   waiting: number;
+  landed: { readonly value: T } | null;
   claimed: boolean;
 }
 
 export class Flights<T> {
   readonly #flights = new Map<string, Flight<T>>();
+  readonly #unclaimed: (value: T) => void;
 
-  /** How many are under way. */
+  /** `unclaimed` gets what was made although nobody waits for it any more. */
+  constructor(unclaimed: (value: T) => void) {
+    this.#unclaimed = unclaimed;
+  }
+
+  /** How many are under way, or are not done. */
   get size(): number {
     return this.#flights.size;
   }
 
-  /** Whether this work is under way. */
+  /** Whether this work is under way, or is not done. */
   has(key: string): boolean {
     return this.#flights.has(key);
   }
@@ -40,27 +49,33 @@ export class Flights<T> {
       const value = await Promise.race([flight.result, left]);
       const first = !flight.claimed;
       flight.claimed = true;
-      return { value, first };
+      return { value, first, done: () => this.#remove(key, flight) };
     } finally {
       signal.removeEventListener("abort", onAbort);
       flight.waiting--;
-      if (flight.waiting === 0) this.#abandon(key, flight);
+      if (flight.waiting === 0 && !flight.claimed) this.#abandon(key, flight);
     }
   }
 
   #start(key: string, start: (signal: AbortSignal) => Promise<T>): Flight<T> {
     const cancel = new AbortController();
     const result = start(cancel.signal);
-    const flight: Flight<T> = { result, cancel, waiting: 0, claimed: false };
+    const flight: Flight<T> = { result, cancel, waiting: 0, landed: null, claimed: false };
     this.#flights.set(key, flight);
-    const land = () => this.#remove(key, flight);
-    result.then(land, land);
+    result.then(
+      (value) => {
+        if (flight.waiting > 0) flight.landed = { value };
+        else this.#unclaimed(value);
+      },
+      () => this.#remove(key, flight),
+    );
     return flight;
   }
 
   #abandon(key: string, flight: Flight<T>): void {
     this.#remove(key, flight);
     flight.cancel.abort(new HpccError("job.cancelled", "nobody waits for it any more"));
+    if (flight.landed !== null) this.#unclaimed(flight.landed.value);
   }
 
   #remove(key: string, flight: Flight<T>): void {

@@ -1,0 +1,117 @@
+// Lets a job in: reads what the client sent and holds it against limits, images and policy, before anything is asked for or looked up.
+// UNTRUSTED: the header of a job.
+import { HpccError } from "../../base/errors.ts";
+import type { Action } from "../../core/action/action.ts";
+import { deriveActionKey } from "../../core/action/action-key.ts";
+import {
+  decodeSourceManifest,
+  filesOf,
+  SOURCE_MANIFEST_BYTES_MAX,
+  type SourceManifest,
+  sourceDigest,
+} from "../../core/action/source-manifest.ts";
+import type { Digest } from "../../core/digest/digest.ts";
+import { spiffeId, type TenantId } from "../../core/identity/spiffe.ts";
+import { type Isolation, isolationAtLeast } from "../../core/isolation.ts";
+import type { PolicySource } from "../../core/tenant-policy.ts";
+import type { TenantStore } from "../../store/action-cache.ts";
+import { makePoolKey } from "../../vm/pool-key.ts";
+import { actionOfMessage, isolationOfNumber } from "../../wire/worker/action-codec.ts";
+import { DEADLINE_MS_MAX } from "../../wire/worker/limits.ts";
+import type { WorkerImages } from "../images.ts";
+import { type Answer, Denied, type Job, type Layer, type RecordedArrival } from "./layer.ts";
+import type { JobObserver } from "./observer.ts";
+
+export interface SourceLimits {
+  /** Largest blob of a source, uncompressed. */
+  readonly blobBytesMax: number;
+  /** All blobs of a source together, uncompressed. */
+  readonly sourceBytesMax: number;
+}
+
+export interface AdmitLayerOptions {
+  /** What this worker's VMs offer. */
+  readonly isolation: Isolation;
+  readonly images: WorkerImages;
+  readonly policies: PolicySource;
+  readonly limits: SourceLimits;
+  readonly store: (tenant: TenantId) => TenantStore;
+  readonly observe: JobObserver;
+}
+
+export class AdmitLayer implements Layer<RecordedArrival> {
+  readonly #next: Layer;
+  readonly #options: AdmitLayerOptions;
+
+  constructor(next: Layer, options: AdmitLayerOptions) {
+    this.#next = next;
+    this.#options = options;
+  }
+
+  async run(arrival: RecordedArrival): Promise<Answer> {
+    let job: Job;
+    try {
+      job = this.#admit(arrival);
+    } catch (error) {
+      throw new Denied(error);
+    }
+    this.#options.observe({ t: "admitted", job });
+    return this.#next.run(job);
+  }
+
+  #admit({ principal, header, client, signal, record }: RecordedArrival): Job {
+    const { limits, policies, store } = this.#options;
+    const digest = sourceDigest(header.sourceManifest);
+    record.source(digest);
+    const action = actionOfMessage(header.action);
+    record.action(action);
+    if (header.sourceManifest.length > SOURCE_MANIFEST_BYTES_MAX)
+      throw new HpccError("limit.exceeded", `a source manifest has at most ${SOURCE_MANIFEST_BYTES_MAX} bytes`);
+    const source = decodeSourceManifest(header.sourceManifest);
+    checkSizes(source, limits);
+    const scope = { tenant: principal.tenant, principal: spiffeId(principal) };
+    const key = deriveActionKey({ action, sourceDigest: digest, scope });
+    record.key(key);
+    if (header.deadlineMs < 1 || header.deadlineMs > DEADLINE_MS_MAX)
+      throw new HpccError("argument.invalid", `a deadline is 1 to ${DEADLINE_MS_MAX} ms`);
+    const isolationMin = isolationOfNumber(header.isolationMin);
+    this.#checkOffer(action, isolationMin);
+    const policy = policies.of(principal);
+    if (policy === null)
+      throw new HpccError("identity.forbidden", `this worker's policy does not serve ${spiffeId(principal)}`);
+    const { life: trust, golden } = policy;
+    return {
+      principal,
+      action,
+      source,
+      encodedSource: header.sourceManifest,
+      key,
+      isolationMin,
+      poolKey: makePoolKey({ principal, image: action.imageDigest, trust, golden }),
+      store: store(principal.tenant),
+      signal,
+      client,
+      deadlineMs: header.deadlineMs,
+    };
+  }
+
+  #checkOffer({ imageDigest }: Action, isolationMin: Isolation): void {
+    const { images, isolation } = this.#options;
+    if (!isolationAtLeast(isolation, isolationMin))
+      throw new HpccError("isolation.weak", `this worker offers ${isolation}, and the job asks for ${isolationMin}`);
+    if (!images.has(imageDigest)) throw new HpccError("image.missing", `this worker has no image ${imageDigest}`);
+  }
+}
+
+function checkSizes(source: SourceManifest, { blobBytesMax, sourceBytesMax }: SourceLimits): void {
+  const sizes = new Map<Digest, number>();
+  let total = 0;
+  for (const { digest, size } of filesOf(source)) {
+    if (sizes.has(digest) && sizes.get(digest) !== size)
+      throw new HpccError("argument.invalid", "a source manifest gives one digest two sizes");
+    sizes.set(digest, size);
+    total += size;
+    if (size > blobBytesMax) throw new HpccError("limit.exceeded", `a source file has at most ${blobBytesMax} bytes`);
+    if (total > sourceBytesMax) throw new HpccError("limit.exceeded", `a source has at most ${sourceBytesMax} bytes`);
+  }
+}

@@ -1,0 +1,109 @@
+// The port that the layers of a worker stack on: a job goes in, its answer comes out. Each layer does one thing and leaves the
+// rest to the next one, so that another can be put between two without either knowing of it.
+import type { AppendedRow } from "../../audit/audit-log.ts";
+import type { HpccError } from "../../base/errors.ts";
+import type { Action } from "../../core/action/action.ts";
+import type { SourceManifest } from "../../core/action/source-manifest.ts";
+import type { Digest } from "../../core/digest/digest.ts";
+import type { Principal } from "../../core/identity/spiffe.ts";
+import type { Isolation } from "../../core/isolation.ts";
+import type { JobHeader } from "../../gen/hpcc/worker/v1/worker_pb.js";
+import type { TenantStore } from "../../store/action-cache.ts";
+import type { PoolKey } from "../../vm/pool-key.ts";
+import type { OpenResult } from "../cached-result.ts";
+import type { JobRecord } from "../job-record.ts";
+import type { JobClient } from "../receive-source.ts";
+import type { Scope } from "../rows/job-rows.ts";
+
+/** A job as a client sent it. UNTRUSTED: `header`, `client`. */
+export interface Arrival {
+  readonly principal: Principal;
+  readonly header: JobHeader;
+  readonly client: JobClient;
+  readonly signal: AbortSignal;
+}
+
+/** With the record that its row will be made of. */
+export interface RecordedArrival extends Arrival {
+  readonly record: JobRecord;
+}
+
+/** What is to be compiled and for whom. It has no client: who wanted it first may have left. */
+export interface CompileJob {
+  readonly principal: Principal;
+  readonly action: Action;
+  readonly source: SourceManifest;
+  /** The source manifest as it came. */
+  readonly encodedSource: Uint8Array;
+  readonly key: Digest;
+  /** What answers it is isolated at least so well. */
+  readonly isolationMin: Isolation;
+  /** Where it runs; its trust is the life that the tenant's policy wants. */
+  readonly poolKey: PoolKey;
+  readonly store: TenantStore;
+  readonly signal: AbortSignal;
+}
+
+/** A job that may run. */
+export interface Job extends CompileJob {
+  readonly client: JobClient;
+  /** How long its client waits. */
+  readonly deadlineMs: number;
+}
+
+export type Outcome = "compiled" | "hit" | "joined";
+
+/** What is known of a result that was not compiled for this job. */
+export interface Provenance {
+  /** The worker whose statement it was; null for this one. */
+  readonly from: string | null;
+  /** Digest of the row of its compile, where it is known. */
+  readonly compiledRow: Digest | null;
+  /** The VM of a second, equal compile. */
+  readonly confirmedBy: string | null;
+}
+
+export const OWN: Provenance = { from: null, compiledRow: null, confirmedBy: null };
+
+export interface Answer {
+  readonly outcome: Outcome;
+  /** Under whose key it was found or is put. */
+  readonly scope: Scope;
+  readonly provenance: Provenance;
+  /** Whoever takes the answer closes it. */
+  readonly result: OpenResult;
+  /** Called once the job's row is durable, before its client hears of it. When it throws, the client gets the error instead. */
+  readonly afterRow: (row: AppendedRow) => Promise<void>;
+}
+
+export interface Layer<J = Job> {
+  /** Throws `Denied` for a job that may not run, an HpccError for one that failed. */
+  run(job: J): Promise<Answer>;
+}
+
+/** Puts a layer before another one. */
+export type Interceptor = (next: Layer) => Layer;
+
+/** Refuses a job before anything of it ran; its row is of kind `denied`. */
+export class Denied extends Error {
+  constructor(reason: unknown) {
+    super("the job was denied", { cause: reason });
+  }
+}
+
+/** What a session gets for a job. */
+export type JobAnswer =
+  | {
+      readonly kind: "result";
+      readonly outcome: Outcome;
+      /** Close it when it is sent. */
+      readonly result: OpenResult;
+      readonly row: AppendedRow;
+    }
+  | { readonly kind: "error"; readonly error: HpccError };
+
+/** What sessions hand their jobs to. */
+export interface Jobs {
+  /** Runs one job to its answer; never throws. The row is durable when it resolves. */
+  run(arrival: Arrival): Promise<JobAnswer>;
+}
