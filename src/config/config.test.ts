@@ -270,6 +270,8 @@ describe("configuration", () => {
       invalid(/memory_mib_max/),
     );
     assert.throws(() => read(`state_dir = "s"\nexecution.memory_mib = 2048\n${identity}`), invalid(/vm_memory_mib/));
+    for (const line of ['runtime = "hyperv"', 'isolation.allowed = ["firecracker", "hyperv"]'])
+      assert.throws(() => read(`state_dir = "s"\n${line}\n${identity}`), invalid(/no driver for hyperv yet/));
     assert.throws(() => read(`state_dir = "s"\nvms.vcpus_max = 1\n${identity}`), invalid(/vm_vcpus .*vcpus_max/));
     assert.throws(() => loadWorkerConfig({}, join(folder, "none.toml")), invalid(/cannot read/));
   });

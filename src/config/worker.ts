@@ -137,7 +137,7 @@ export const WORKER_SCHEMA = {
   "images.layouts": { kind: listOf(PATH), fallback: NO_PATHS, variable: "HPCC_WORKER_IMAGE_LAYOUTS" },
   "images.dir": { kind: optional(PATH), fallback: null, variable: "HPCC_WORKER_IMAGE_DIR" },
   "isolation.allowed": { kind: listOf(oneOf(ISOLATIONS)), fallback: DEFAULT_ISOLATIONS },
-  runtime: { kind: oneOf(["auto", "firecracker", "qemu"]), fallback: "auto", variable: "HPCC_RUNTIME" },
+  runtime: { kind: oneOf(["auto", "firecracker", "qemu", "hyperv"]), fallback: "auto", variable: "HPCC_RUNTIME" },
   "firecracker.guest_dir": { kind: optional(PATH), fallback: null, variable: "HPCC_FIRECRACKER_GUEST_DIR" },
   "firecracker.boot_deadline_ms": { kind: integer(1_000, 600_000), fallback: 60_000 },
   "firecracker.restore_deadline_ms": { kind: integer(1_000, 600_000), fallback: 15_000 },
@@ -203,6 +203,11 @@ export function loadWorkerConfig(
   if (values.state_dir === null) throw invalid("state_dir is required");
   if (values.advertise === null && ["0.0.0.0", "::"].includes(values.listen.host))
     throw invalid("advertise is required with a listen address that nobody can dial");
+  const { runtime } = values;
+  if (runtime === "hyperv" || values["isolation.allowed"].includes("hyperv"))
+    throw invalid(
+      "there is no driver for hyperv yet; name firecracker or qemu as runtime, and no hyperv in isolation.allowed",
+    );
   const vms = vmLimits(values, machine, invalid);
   if (values["execution.memory_mib"] > values["vms.vm_memory_mib"])
     throw invalid("execution.memory_mib must not be above vms.vm_memory_mib");
@@ -216,7 +221,7 @@ export function loadWorkerConfig(
     imageLayouts: values["images.layouts"],
     imageDir: values["images.dir"] ?? `${values.state_dir}/images`,
     isolation: { allowed: values["isolation.allowed"] },
-    runtime: values.runtime,
+    runtime,
     keeperFd: keeperDescriptor(env),
     firecracker: {
       guestDir: values["firecracker.guest_dir"],

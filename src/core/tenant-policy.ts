@@ -23,6 +23,7 @@ const DEFAULT_SHARING: Readonly<Record<Isolation, Sharing>> = {
   "qemu-tcg": "confirm",
   "qemu-kvm": "confirm",
   firecracker: "confirm",
+  hyperv: "confirm",
 };
 
 /** Each null: no limit. */

@@ -10,7 +10,6 @@ import {
   type ClientHello,
   type JobHeader,
   JobState,
-  Life,
   Outcome,
   ResultBlobKind,
   type SessionRequest,
@@ -19,7 +18,7 @@ import {
 } from "../gen/hpcc/worker/v1/worker_pb.js";
 import { frameSizeMax } from "../store/zstd-frame.ts";
 import type { MessageStream } from "../wire/grpc/message-stream.ts";
-import { isolationToNumber } from "../wire/worker/action-codec.ts";
+import { isolationToNumber, lifeToNumber } from "../wire/worker/action-codec.ts";
 import { BlobReceiver } from "../wire/worker/blob-receiver.ts";
 import { FairSender } from "../wire/worker/fair-sender.ts";
 import {
@@ -55,7 +54,6 @@ const STATES: Record<JobProgress, JobState> = {
   queued: JobState.QUEUED,
   running: JobState.RUNNING,
 };
-const LIVES = { session: Life.SESSION, clean: Life.CLEAN } as const;
 const OUTCOMES = { compiled: Outcome.COMPILED, hit: Outcome.HIT, joined: Outcome.JOINED } as const;
 const BLOB_KINDS = {
   output: ResultBlobKind.OUTPUT,
@@ -253,7 +251,7 @@ class Session {
           rowDigest: row.digest,
           isolation: isolationToNumber(origin.isolation),
           compileUs: BigInt(origin.compileUs),
-          life: LIVES[origin.life],
+          life: lifeToNumber(origin.life),
         },
       });
       const blobs = result.parts.flatMap(({ frame }, index) =>

@@ -4,7 +4,7 @@
 // Affinity is weighted rendezvous hashing. With thousands of workers a look-up scores only a window of a hash ring that
 // begins at the client's point: as stable as scoring all (a worker that comes or goes moves only its neighbours), and of
 // a cost that does not grow with the fleet.
-import { ISOLATIONS, type Isolation } from "../isolation.ts";
+import { ISOLATIONS, type Isolation, isolationAtLeast } from "../isolation.ts";
 import { hash32, mix32 } from "./hash.ts";
 
 /** What placement knows of a worker. */
@@ -96,8 +96,9 @@ export class PlacementIndex<W extends PlacementWorker> {
   find(query: PlacementQuery): W[] {
     const client = hash32(`${query.client}\n${query.image}`);
     const scored: { worker: W; score: number }[] = [];
-    for (let level = ISOLATIONS.indexOf(query.isolationMin); level < ISOLATIONS.length; level += 1) {
-      const ring = this.#rings.get(ringKey(query.image, ISOLATIONS[level]!));
+    for (const isolation of ISOLATIONS) {
+      if (!isolationAtLeast(isolation, query.isolationMin)) continue;
+      const ring = this.#rings.get(ringKey(query.image, isolation));
       if (ring) this.#score(ring, client, scored);
     }
     scored.sort((a, b) => b.score - a.score);

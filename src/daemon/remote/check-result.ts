@@ -8,8 +8,8 @@ import {
 } from "../../core/action/result-manifest.ts";
 import { type Digest, isDigest, sha256 } from "../../core/digest/digest.ts";
 import { isolationAtLeast } from "../../core/isolation.ts";
-import { type JobResult, Life, Outcome, type ResultBlob, ResultBlobKind } from "../../gen/hpcc/worker/v1/worker_pb.js";
-import { isolationOfNumber } from "../../wire/worker/action-codec.ts";
+import { type JobResult, Outcome, type ResultBlob, ResultBlobKind } from "../../gen/hpcc/worker/v1/worker_pb.js";
+import { isolationOfNumber, lifeOfNumber } from "../../wire/worker/action-codec.ts";
 import { AUDIT_ROW_LENGTH_MAX } from "../../wire/worker/limits.ts";
 import type { RemoteJob, RemoteResult } from "./remote-job.ts";
 
@@ -35,16 +35,11 @@ const OUTCOMES: Partial<Record<Outcome, RemoteResult["outcome"]>> = {
   [Outcome.JOINED]: "joined",
 };
 
-const LIVES: Partial<Record<Life, RemoteResult["life"]>> = {
-  [Life.SESSION]: "session",
-  [Life.CLEAN]: "clean",
-};
-
 /** Throws `peer.protocol` for an answer that does not fit the job or itself. UNTRUSTED: the worker. */
 export function checkResult(message: JobResult, job: RemoteJob): CheckedResult {
   const blobs = message.blobs.map((blob) => checkBlob(blob, job));
   const outcome = OUTCOMES[message.outcome];
-  const life = LIVES[message.life];
+  const life = lifeOfNumber(message.life);
   const isolation = isolationOfNumber(message.isolation);
   const { exitCode, auditRow } = message;
   require(outcome !== undefined, "says no outcome");

@@ -4,11 +4,10 @@ import { createHash } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { basename } from "node:path";
 import { HpccError } from "../../base/errors.ts";
-import { NumberTable } from "../../base/number-table.ts";
 import { FieldReader, FieldWriter } from "../../core/action/fields.ts";
 import { type Digest, digestHex, parseDigest } from "../../core/digest/digest.ts";
-import type { Isolation } from "../../core/isolation.ts";
-import type { Life } from "../../core/life.ts";
+import { ISOLATION_NUMBERS } from "../../core/isolation.ts";
+import { LIFE_NUMBERS } from "../../core/life.ts";
 import type { ActionCache, ActionLookup, CachedAction } from "../action-cache.ts";
 import type { StoreObserver } from "./disk-blob-store.ts";
 import { type DiskFiles, isMissing, storeError } from "./disk-files.ts";
@@ -19,9 +18,6 @@ const SCHEMA = "hpcc.cached.v2";
 const SCHEMA_WITHOUT_LIFE = "hpcc.cached.v1";
 const CHECKSUM_BYTES = 32;
 const AREA = "actions";
-/** Their numbers in an entry. */
-const ISOLATION_NUMBERS = new NumberTable<Isolation>({ namespace: 1, "qemu-tcg": 2, "qemu-kvm": 3, firecracker: 4 });
-const LIFE_NUMBERS = new NumberTable<Life>({ session: 1, clean: 2 });
 
 export class DiskActionCache implements ActionCache {
   readonly #files: DiskFiles;

@@ -1,10 +1,11 @@
 // Between the scheduler's messages and what the roles work with. Everything that a peer said is checked here.
 import { create } from "@bufbuild/protobuf";
 import { HpccError } from "../../base/errors.ts";
+import { NumberTable } from "../../base/number-table.ts";
 import { type Digest, isDigest } from "../../core/digest/digest.ts";
 import { formatHostPort, type HostPort, parseHostPort } from "../../core/identity/host-port.ts";
 import { type Identity, parseSpiffeId, spiffeId } from "../../core/identity/spiffe.ts";
-import { ISOLATIONS, type Isolation, isolationAtLeast } from "../../core/isolation.ts";
+import { type Isolation, isolationAtLeast } from "../../core/isolation.ts";
 import { ASSIGNMENTS_MAX } from "../../core/placement/placement.ts";
 import {
   type Assignment,
@@ -64,21 +65,22 @@ export interface WorkerQuery {
   readonly isolationMin: Isolation;
 }
 
-const WIRE_ISOLATION: Readonly<Record<Isolation, WireIsolation>> = {
+const WIRE_ISOLATIONS = new NumberTable<Isolation, WireIsolation>({
   namespace: WireIsolation.NAMESPACE,
   "qemu-tcg": WireIsolation.QEMU_TCG,
   "qemu-kvm": WireIsolation.QEMU_KVM,
   firecracker: WireIsolation.FIRECRACKER,
-};
+  hyperv: WireIsolation.HYPERV,
+});
 
 /** The isolation as the scheduler's messages say it. */
 export function toWireIsolation(isolation: Isolation): WireIsolation {
-  return WIRE_ISOLATION[isolation];
+  return WIRE_ISOLATIONS.numberOf(isolation);
 }
 
 /** Reads an isolation; null when it stands for none. UNTRUSTED: peers. */
 export function fromWireIsolation(value: WireIsolation): Isolation | null {
-  return ISOLATIONS.find((isolation) => WIRE_ISOLATION[isolation] === value) ?? null;
+  return WIRE_ISOLATIONS.nameOf(value) ?? null;
 }
 
 export function toRegistration(offer: WorkerOffer): Registration {

@@ -11,11 +11,13 @@ import {
   type OutputKind,
 } from "../../core/action/action.ts";
 import { parseDigest } from "../../core/digest/digest.ts";
-import type { Isolation } from "../../core/isolation.ts";
+import { ISOLATION_NUMBERS, type Isolation } from "../../core/isolation.ts";
+import type { Life } from "../../core/life.ts";
 import {
   type Action as ActionMessage,
   ActionSchema,
   DeterminismPolicy as DeterminismNumber,
+  Life as LifeNumber,
   OutputKind as OutputKindNumber,
 } from "../../gen/hpcc/worker/v1/worker_pb.js";
 
@@ -40,8 +42,7 @@ const DETERMINISM_NUMBERS = new NumberTable<DeterminismPolicy, DeterminismNumber
   pin: DeterminismNumber.PIN,
 });
 
-/** Those of hpcc.scheduler.v1.Isolation, which the worker's contract carries. */
-const ISOLATION_NUMBERS = new NumberTable<Isolation>({ namespace: 1, "qemu-tcg": 2, "qemu-kvm": 3, firecracker: 4 });
+const LIFE_WIRE_NUMBERS = new NumberTable<Life, LifeNumber>({ session: LifeNumber.SESSION, clean: LifeNumber.CLEAN });
 
 /** The name that a number of a message stands for. */
 function nameOf<T extends string>(table: NumberTable<T>, number: number, what: string): T {
@@ -93,4 +94,13 @@ export function isolationToNumber(isolation: Isolation): number {
 /** UNTRUSTED: the peer. */
 export function isolationOfNumber(number: number): Isolation {
   return nameOf(ISOLATION_NUMBERS, number, "the isolation");
+}
+
+export function lifeToNumber(life: Life): LifeNumber {
+  return LIFE_WIRE_NUMBERS.numberOf(life);
+}
+
+/** Undefined for a number that stands for none. UNTRUSTED: the worker. */
+export function lifeOfNumber(number: number): Life | undefined {
+  return LIFE_WIRE_NUMBERS.nameOf(number);
 }

@@ -380,7 +380,7 @@ export declare type TlsTrust = Message<"hpcc.scheduler.v1.TlsTrust"> & {
 export declare const TlsTrustSchema: GenMessage<TlsTrust>;
 
 /**
- * Isolation of a compile, ordered: FIRECRACKER > QEMU_KVM > QEMU_TCG > NAMESPACE.
+ * Isolation of a compile, ordered: FIRECRACKER = HYPERV > QEMU_KVM > QEMU_TCG > NAMESPACE.
  *
  * @generated from enum hpcc.scheduler.v1.Isolation
  */
@@ -419,6 +419,13 @@ export enum Isolation {
    * @generated from enum value: ISOLATION_FIRECRACKER = 4;
    */
   FIRECRACKER = 4,
+
+  /**
+   * A Windows microVM under Hyper-V.
+   *
+   * @generated from enum value: ISOLATION_HYPERV = 5;
+   */
+  HYPERV = 5,
 }
 
 /**
