@@ -349,8 +349,9 @@ describe("configuration", () => {
 });
 
 test("directories follow HPCC_*, then XDG, then the home folder", () => {
-  const home = resolveDirectories({ HOME: "/home/ann" }, 7);
-  assert.deepEqual(home, {
+  const owners = { folderOwner: () => 7, listedHome: () => null };
+  const resolve = (env: Record<string, string>) => resolveDirectories(env, 7, owners);
+  assert.deepEqual(resolve({ HOME: "/home/ann" }), {
     runtime: "/tmp/hpcc-7",
     state: "/home/ann/.local/state/hpcc",
     cache: "/home/ann/.cache/hpcc",
@@ -358,21 +359,48 @@ test("directories follow HPCC_*, then XDG, then the home folder", () => {
     userConfig: "/home/ann/.config/hpcc/config.toml",
     systemConfig: "/etc/hpcc/config.toml",
   });
-  assert.equal(resolveDirectories({ HOME: "/h", XDG_CACHE_HOME: "/x/cache" }, 7).cache, "/x/cache/hpcc");
-  assert.equal(resolveDirectories({ HOME: "/h", HPCC_CACHE_DIR: "/big" }, 7).cache, "/big");
+  assert.equal(resolve({ HOME: "/h", XDG_CACHE_HOME: "/x/cache" }).cache, "/x/cache/hpcc");
+  assert.equal(resolve({ HOME: "/h", HPCC_CACHE_DIR: "/big" }).cache, "/big");
   const noHome = { HPCC_STATE_DIR: "/s", HPCC_IMAGE_DIR: "/i", HPCC_CONFIG: "/c.toml" };
-  assert.equal(resolveDirectories(noHome, 7).cache, "/s/cache");
+  assert.equal(resolve(noHome).cache, "/s/cache");
   const xdg = { XDG_RUNTIME_DIR: "/run/u", XDG_STATE_HOME: "/xs", XDG_DATA_HOME: "/xd/", XDG_CONFIG_HOME: "/xc" };
-  const fromXdg = resolveDirectories(xdg, 7);
+  const fromXdg = resolve(xdg);
   assert.deepEqual(
     [fromXdg.runtime, fromXdg.state, fromXdg.images, fromXdg.userConfig],
     ["/run/u/hpcc", "/xs/hpcc", "/xd/hpcc/images", "/xc/hpcc/config.toml"],
   );
   const own = { ...xdg, HPCC_RUNTIME_DIR: "/r", HPCC_STATE_DIR: "/s", HPCC_IMAGE_DIR: "/i", HPCC_CONFIG: "/c.toml" };
-  const fromOwn = resolveDirectories(own, 7);
+  const fromOwn = resolve(own);
   assert.deepEqual([fromOwn.runtime, fromOwn.state, fromOwn.images, fromOwn.userConfig], ["/r", "/s", "/i", "/c.toml"]);
-  assert.throws(() => resolveDirectories({ HOME: "relative" }, 7), invalid(/HOME/));
-  assert.throws(() => resolveDirectories({}, 7), invalid(/HOME is not set/));
+  assert.throws(() => resolve({ HOME: "relative" }), invalid(/HOME/));
+});
+
+test("folders of other users are not used, but their configuration is read", () => {
+  const folders: Record<string, number> = { "/": 0, "/home": 0, "/home/ann": 7, "/run/user/7": 7, "/root": 0, "/x": 0 };
+  const owners = {
+    folderOwner: (path: string) => folders[path] ?? null,
+    listedHome: (uid: number) => (uid === 0 ? "/root" : null),
+  };
+  const ann = { HOME: "/home/ann", XDG_RUNTIME_DIR: "/run/user/7", XDG_CACHE_HOME: "/home/ann/cache" };
+  assert.equal(resolveDirectories(ann, 7, owners).cache, "/home/ann/cache/hpcc");
+  const asRoot = resolveDirectories(ann, 0, owners);
+  assert.deepEqual(asRoot, {
+    runtime: "/tmp/hpcc-0",
+    state: "/root/.local/state/hpcc",
+    cache: "/root/.cache/hpcc",
+    images: "/root/.local/share/hpcc/images",
+    userConfig: "/home/ann/.config/hpcc/config.toml",
+    systemConfig: "/etc/hpcc/config.toml",
+  });
+  // A folder that is not there yet belongs to whom the one above it belongs.
+  assert.equal(resolveDirectories({ ...ann, XDG_CACHE_HOME: "/x/new/cache" }, 0, owners).cache, "/x/new/cache/hpcc");
+  // Builders of packages say with a home that is not there that nothing may be kept in one.
+  assert.equal(resolveDirectories({ HOME: "/nonexistent" }, 0, owners).state, "/root/.local/state/hpcc");
+  const nowhere = resolveDirectories({ HOME: "/nonexistent" }, 9, owners);
+  assert.deepEqual(
+    [nowhere.state, nowhere.cache, nowhere.images],
+    ["/tmp/hpcc-9/state", "/tmp/hpcc-9/state/cache", "/tmp/hpcc-9/state/images"],
+  );
 });
 
 test("the nearest name", () => {

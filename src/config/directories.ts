@@ -1,5 +1,8 @@
-// Where hpcc keeps things for a user: runtime, state, images, configuration. Pure over the environment; creates nothing.
+// Where hpcc keeps things for a user: runtime, state, images, configuration. Creates nothing. Folders that variables name are used when they
+// are the user's own: a `sudo make` with the caller's environment would leave folders in his home that he cannot write to.
 
+import { readFileSync, statSync } from "node:fs";
+import { dirname } from "node:path";
 import { HpccError } from "../base/errors.ts";
 import { withoutTrailingSlashes } from "../base/trailing-slashes.ts";
 
@@ -27,31 +30,75 @@ export function replayFolder(state: string): string {
   return `${state}/replay`;
 }
 
+/** What the machine knows of folders and users. */
+export interface Owners {
+  /** Null where there is no folder. */
+  folderOwner(path: string): number | null;
+  /** Null for a user who is not listed. */
+  listedHome(uid: number): string | null;
+}
+
 /** The directories of a user; the launcher resolves the first two the same way. */
-export function resolveDirectories(env: Environment, uid: number): Directories {
-  const home = () => {
-    const path = absolute(env, "HOME");
-    if (path === null)
-      throw new HpccError("config.invalid", "HOME is not set; set HPCC_STATE_DIR, HPCC_IMAGE_DIR, HPCC_CONFIG");
-    return path;
+export function resolveDirectories(env: Environment, uid: number, owners: Owners = OWNERS): Directories {
+  const own = (variable: string) => {
+    const path = absolute(env, variable);
+    return path !== null && isOwnPlace(path, uid, owners) ? path : null;
   };
-  const under = (variable: string, folder: string, leaf: string) =>
-    `${absolute(env, variable) ?? `${home()}/${folder}`}/${leaf}`;
-  const state = absolute(env, "HPCC_STATE_DIR") ?? under("XDG_STATE_HOME", ".local/state", "hpcc");
-  const xdgRuntime = absolute(env, "XDG_RUNTIME_DIR");
+  const named = absolute(env, "HOME");
+  const home = [named, owners.listedHome(uid)].find((path) => path !== null && owners.folderOwner(path) === uid);
+  const xdgRuntime = own("XDG_RUNTIME_DIR");
+  const runtime =
+    absolute(env, "HPCC_RUNTIME_DIR") ?? (xdgRuntime === null ? `/tmp/hpcc-${uid}` : `${xdgRuntime}/hpcc`);
+  const under = (variable: string, folder: string, leaf: string) => {
+    const above = own(variable) ?? (home === undefined ? null : `${home}/${folder}`);
+    return above === null ? null : `${above}/${leaf}`;
+  };
+  const state =
+    absolute(env, "HPCC_STATE_DIR") ?? under("XDG_STATE_HOME", ".local/state", "hpcc") ?? `${runtime}/state`;
+  const stateIsNamed = absolute(env, "HPCC_STATE_DIR") !== null && named === null;
+  const cache = stateIsNamed && own("XDG_CACHE_HOME") === null ? null : under("XDG_CACHE_HOME", ".cache", "hpcc");
+  // Read, never written: whoever acts with another user's settings means them.
+  const configHome = absolute(env, "XDG_CONFIG_HOME") ?? `${named ?? home ?? state}/.config`;
   return {
-    runtime: absolute(env, "HPCC_RUNTIME_DIR") ?? (xdgRuntime === null ? `/tmp/hpcc-${uid}` : `${xdgRuntime}/hpcc`),
+    runtime,
     state,
-    // Nobody has to name it who has named the others.
-    cache:
-      absolute(env, "HPCC_CACHE_DIR") ??
-      (absolute(env, "XDG_CACHE_HOME") === null && absolute(env, "HOME") === null
-        ? `${state}/cache`
-        : under("XDG_CACHE_HOME", ".cache", "hpcc")),
-    images: absolute(env, "HPCC_IMAGE_DIR") ?? under("XDG_DATA_HOME", ".local/share", "hpcc/images"),
-    userConfig: absolute(env, "HPCC_CONFIG") ?? under("XDG_CONFIG_HOME", ".config", "hpcc/config.toml"),
+    // Nobody has to name it who has named the state folder.
+    cache: absolute(env, "HPCC_CACHE_DIR") ?? cache ?? `${state}/cache`,
+    images:
+      absolute(env, "HPCC_IMAGE_DIR") ?? under("XDG_DATA_HOME", ".local/share", "hpcc/images") ?? `${state}/images`,
+    userConfig: absolute(env, "HPCC_CONFIG") ?? `${configHome}/hpcc/config.toml`,
     systemConfig: SYSTEM_CONFIG,
   };
+}
+
+/** Whether a folder is the user's own, or the nearest one above it that is there is. */
+function isOwnPlace(path: string, uid: number, owners: Owners): boolean {
+  let at = path;
+  while (owners.folderOwner(at) === null && at !== "/") at = dirname(at);
+  return owners.folderOwner(at) === uid;
+}
+
+const OWNERS: Owners = {
+  folderOwner(path) {
+    try {
+      const stat = statSync(path);
+      return stat.isDirectory() ? stat.uid : null;
+    } catch {
+      return null;
+    }
+  },
+  listedHome(uid) {
+    try {
+      return homeIn(readFileSync("/etc/passwd", "utf8"), uid);
+    } catch {
+      return null;
+    }
+  },
+};
+
+function homeIn(list: string, uid: number): string | null {
+  const entries = list.split("\n").map((line) => line.split(":"));
+  return entries.find(([, , user, , , home]) => user === String(uid) && home?.startsWith("/"))?.[5] ?? null;
 }
 
 /** An empty variable counts as unset; a relative path, which would depend on the cwd, is an error. */

@@ -66,7 +66,9 @@ fn user_file(environment: &Environment) -> Option<Vec<u8>> {
     if let Some(folder) = absolute("XDG_CONFIG_HOME") {
         return Some(join(folder, b"hpcc/config.toml"));
     }
-    absolute("HOME").map(|home| join(home, b".config/hpcc/config.toml"))
+    let home = absolute("HOME").map(<[u8]>::to_vec);
+    home.or_else(|| environment.home())
+        .map(|home| join(&home, b".config/hpcc/config.toml"))
 }
 
 /// What stands behind a key of the top level.
