@@ -51,6 +51,46 @@ test("OUTPUTS of a failing compile removes what is named, if it is a plain file"
   assert.deepEqual(folder.fallbacks(), ["write"]);
 });
 
+test("a file that may not grow is the compiler's business, and leaves nothing of ours", async () => {
+  await using folder = new LauncherFolder();
+  folder.compiler("gcc", "grep ^SigIgn /proc/self/status > signals");
+  const files = [inlineFile("a.d", "a.o: a.c\n"), inlineFile("a.o", "x".repeat(200_000))];
+  const end = await write(folder, files, "ulimit -f 64");
+  assert.deepEqual([end.code, leftovers(folder.work)], [0, []], end.stderr);
+  assert.deepEqual(folder.fallbacks(), ["write"]);
+  // SIGXFSZ is the 25th: the compiler is not to find it ignored.
+  const ignored = BigInt(`0x${readFileSync(join(folder.work, "signals"), "latin1").trim().split("\t")[1]}`);
+  assert.equal(ignored & (1n << 24n), 0n);
+});
+
+test("a full disk is the compiler's business, and leaves nothing of ours", { skip: !IS_ROOT }, async () => {
+  await using folder = new LauncherFolder();
+  const mount = `mount -t tmpfs -o size=64k none '${folder.work}' && cd '${folder.work}'`;
+  await folder.serve(async (peer) => {
+    await peer.call();
+    peer.send(outputsOf([inlineFile("a.d", "a.o: a.c\n"), inlineFile("a.o", "x".repeat(200_000))]));
+  });
+  const end = await folder.run(`exec unshare -m sh -c "${mount} && \"$HPCC\" gcc -c a.c; ls -A"`);
+  assert.equal(end.stdout, "real.out\n", end.stderr);
+  assert.deepEqual(folder.fallbacks(), ["write"]);
+});
+
+test("words on both streams keep their order where these are one", async () => {
+  await using folder = new LauncherFolder();
+  folder.compiler("gcc", "echo one; echo two >&2; echo three");
+  const bytes = (text: string) => ({ kind: "inline", bytes: Buffer.from(text) }) as const;
+  await folder.serve(async (peer) => {
+    await peer.call();
+    peer.send(outputsOf([], { stdout: bytes("one\nthree\n"), stderr: bytes("two\n") }));
+  });
+  const apart = await folder.run('exec "$HPCC" gcc -c a.c');
+  assert.deepEqual([apart.stdout, apart.stderr], ["one\nthree\n", "two\n"]);
+  assert.deepEqual(folder.fallbacks(), []);
+  const joined = await folder.run('exec "$HPCC" gcc -c a.c 2>&1');
+  assert.equal(joined.stdout, "one\ntwo\nthree\n");
+  assert.deepEqual(folder.fallbacks(), ["one-stream"]);
+});
+
 const leftovers = (folder: string) => readdirSync(folder).filter((name) => name.startsWith(".hpcc-"));
 
 /** Linux's, which Node does not name. */

@@ -322,6 +322,31 @@ test("PWD's spelling of the working folder counts, and where its links lead", as
   assert.equal(recorded.launcher.fallbacks().length, 3);
 });
 
+test("words on both streams are not replayed into one", async () => {
+  await using recorded = new Recorded();
+  await recorded.record(COMPILE, {}, { stdout: "words\n", stderr: "others\n" });
+  const apart = await recorded.launcher.run(COMPILE);
+  assert.deepEqual([apart.stdout, apart.stderr, recorded.hits().length], ["words\n", "others\n", 1]);
+  const joined = await recorded.launcher.run(`${COMPILE} 2>&1`);
+  assert.match(joined.stdout, /unused/);
+  assert.deepEqual([recorded.hits().length, recorded.launcher.fallbacks().length], [1, 1]);
+});
+
+test("a limit on files' sizes leaves nothing half written by a replay", async () => {
+  await using recorded = new Recorded();
+  recorded.write("src/a.c", '#include "h.h"\nchar big[300000] = {H};\n');
+  await recorded.record();
+  recorded.removeOutputs();
+  // GCC dies of the limit, too.
+  const ended = await recorded.launcher.run(COMPILE, { before: "ulimit -f 64; ulimit -c 0" });
+  assert.notEqual(ended.code, 0);
+  assert.deepEqual([recorded.launcher.fallbacks(), recorded.hits().length], [["write"], 0]);
+  assert.deepEqual(
+    readdirSync(recorded.path("out")).filter((name) => name.startsWith(".hpcc-")),
+    [],
+  );
+});
+
 test("outputs that cannot be written are the real compiler's to complain of", async () => {
   await using recorded = new Recorded();
   await recorded.record();

@@ -131,6 +131,33 @@ test("a daemon is free of its first caller: session, folder, umask, signals, des
   }
 });
 
+test("a caller's limits are not the daemon's; where they cannot be lifted, none is started", async () => {
+  const DAEMON = `
+    appendFileSync(join(state, "limits"), readFileSync("/proc/self/limits", "latin1"));
+    serve();
+    `;
+  const before = "ulimit -S -f 2000; ulimit -S -t 600";
+  for (const plain of [false, true]) {
+    await using folder = new LauncherFolder();
+    installDaemon(folder, DAEMON);
+    if (plain) folder.givePlain();
+    try {
+      assert.equal((await folder.run(CALL, { before, plain })).code, 17);
+      const limits = readFileSync(join(folder.state, "limits"), "latin1");
+      assert.match(limits, /^Max file size +unlimited +unlimited /m);
+      assert.match(limits, /^Max cpu time +unlimited +unlimited /m);
+    } finally {
+      killDaemons(folder);
+    }
+  }
+  await using folder = new LauncherFolder();
+  installDaemon(folder, DAEMON);
+  folder.givePlain();
+  const end = await folder.run(CALL, { before: "ulimit -f 2000", plain: true });
+  assert.equal(end.stderr, "real\n");
+  assert.deepEqual([starts(folder), folder.fallbacks()], [[], ["file-size-limit"]]);
+});
+
 test("a daemon that ends at once is tried once; the next calls cost nothing for a while, then it is tried again", async () => {
   await using folder = new LauncherFolder();
   installDaemon(folder, "process.exit(3);");

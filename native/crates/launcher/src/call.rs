@@ -3,7 +3,7 @@
 use crate::become_program::{Target, become_program};
 use crate::caller::Caller;
 use crate::connection::{Connection, Event};
-use crate::fallback::{HostTarget, become_host_compiler};
+use crate::fallback::{self, HostTarget, become_host_compiler};
 use crate::fault::{Fault, display};
 use crate::outputs::{self, StreamSource};
 use crate::spawn::Child;
@@ -154,6 +154,13 @@ fn follow_outputs(outputs: &Outputs, caller: &Caller, connection: &Connection) -
         Ok(streams) => streams,
         Err(fault) => return fault,
     };
+    // The real compiler says it in its order; where none may run, the order is what is lost.
+    if streams.iter().all(|stream| !stream.is_empty())
+        && outputs::streams_are_one()
+        && fallback::may_run_compiler(caller)
+    {
+        return Fault::new("one-stream", "the order of its words is not known");
+    }
     let files: Vec<_> = outputs.files.iter().map(outputs::Output::from).collect();
     let (pending, unblock) = (|| signals.pending_end(), || signals.unblock());
     match outputs::write_files(&files, &outputs.removals, pending, unblock) {

@@ -81,6 +81,20 @@ pub fn run_real_compiler(caller: &Caller, fault: Option<&Fault>) -> ! {
     }
 }
 
+/// Whether the project's policy lets a compiler run on this machine.
+pub fn may_run_compiler(caller: &Caller) -> bool {
+    let folder = sys::current_folder().unwrap_or_default();
+    let settings = Settings::of(&caller.environment);
+    match find_plan(&caller.environment.state_folder(), &folder, &settings) {
+        Found::Plan(plan) => plan
+            .image
+            .as_ref()
+            .is_none_or(|image| settings.fallback().unwrap_or(image.fallback) != Fallback::None),
+        Found::Nothing => true,
+        Found::Unplanned(_) => settings.fallback() == Some(Fallback::Host),
+    }
+}
+
 /// Ends the call, where the policy leaves nothing that may run.
 fn refuse(what: &str, policy: Fallback, fault: Option<&Fault>) -> ! {
     let why = fault.map_or_else(

@@ -324,6 +324,13 @@ fn close(file: OwnedFd) -> io::Result<()> {
     }
 }
 
+/// Whether standard output and standard error lead to one place: what a compiler said on both cannot be put there in its order.
+pub fn streams_are_one() -> bool {
+    // SAFETY: descriptors 0 to 2 are held open from the start to the end of the process.
+    let (stdout, stderr) = unsafe { (BorrowedFd::borrow_raw(1), BorrowedFd::borrow_raw(2)) };
+    sys::is_same_file(stdout, stderr)
+}
+
 /// A stream's content, at hand before anything is written: the daemon may remove its file once it has heard of the end.
 pub enum StreamSource<'a> {
     Nothing,
@@ -338,6 +345,14 @@ impl StreamSource<'_> {
             Some(Content::Inline(bytes)) => StreamSource::Inline(bytes),
             Some(Content::File(path)) => StreamSource::File(open_source(path)?.0),
         })
+    }
+
+    pub fn is_empty(&self) -> bool {
+        match self {
+            StreamSource::Nothing => true,
+            StreamSource::Inline(bytes) => bytes.is_empty(),
+            StreamSource::File(file) => sys::fstat(file.as_fd()).is_ok_and(|stat| stat.size == 0),
+        }
     }
 
     /// Writes it to one of the caller's own descriptors, whole, also to a slow pipe. A reader that has gone is not our

@@ -13,6 +13,7 @@ pub struct Signals {
     old_mask: libc::sigset_t,
     old_pipe: libc::sigaction,
     old_child: libc::sigaction,
+    old_file_size: libc::sigaction,
 }
 
 /// What the descriptor told.
@@ -45,10 +46,12 @@ fn set_simple_disposition(signal: libc::c_int, handler: libc::sighandler_t) {
 }
 
 impl Signals {
-    /// Blocks the ending signals and SIGCHLD, ignores SIGPIPE.
+    /// Blocks the ending signals and SIGCHLD, ignores SIGPIPE and SIGXFSZ: a file that may not grow is an error, after which what
+    /// was begun is removed.
     pub fn take() -> io::Result<Signals> {
         let old_pipe = disposition(libc::SIGPIPE)?;
         let old_child = disposition(libc::SIGCHLD)?;
+        let old_file_size = disposition(libc::SIGXFSZ)?;
         // SAFETY: all zeroes is a valid set, and `sigemptyset` makes it the empty one.
         let mut set: libc::sigset_t = unsafe { std::mem::zeroed() };
         // SAFETY: as above.
@@ -75,6 +78,7 @@ impl Signals {
             libc::sigprocmask(libc::SIG_BLOCK, &raw const set, &raw mut old_mask)
         })?;
         set_simple_disposition(libc::SIGPIPE, libc::SIG_IGN);
+        set_simple_disposition(libc::SIGXFSZ, libc::SIG_IGN);
         // A caller who ignores SIGCHLD would make the kernel reap our children unseen.
         set_simple_disposition(libc::SIGCHLD, libc::SIG_DFL);
         Ok(Signals {
@@ -82,6 +86,7 @@ impl Signals {
             old_mask,
             old_pipe,
             old_child,
+            old_file_size,
         })
     }
 
@@ -129,6 +134,7 @@ impl Signals {
     pub fn restore(&self) {
         set_disposition(libc::SIGPIPE, &self.old_pipe);
         set_disposition(libc::SIGCHLD, &self.old_child);
+        set_disposition(libc::SIGXFSZ, &self.old_file_size);
         self.unblock();
     }
 

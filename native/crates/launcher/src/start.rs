@@ -32,6 +32,16 @@ const DAEMON_VARIABLES: [&str; 8] = [
 const DAEMON_VARIABLE_PREFIXES: [&str; 3] = ["XDG_", "HPCC_", "SSL_CERT_"];
 const DAEMON_VARIABLE_SUFFIXES: [&str; 2] = ["_proxy", "_PROXY"];
 
+/// Limits that a caller sets for one build, and that a daemon which serves others would keep: raised as far as may be.
+const CALLERS_LIMITS: [libc::__rlimit_resource_t; 4] = [
+    libc::RLIMIT_FSIZE,
+    libc::RLIMIT_CPU,
+    libc::RLIMIT_AS,
+    libc::RLIMIT_DATA,
+];
+/// A daemon whose files may not grow to this size could keep nothing for anybody: none is started.
+const FILE_BYTES_LEAST: u64 = 1024 * 1024 * 1024;
+
 pub struct Places {
     pub runtime: Vec<u8>,
     pub state: Vec<u8>,
@@ -114,6 +124,12 @@ pub fn reach(
         return Ok(connection);
     }
     let program = Program::find(environment)?;
+    if sys::hard_limit(libc::RLIMIT_FSIZE).is_some_and(|bytes| bytes < FILE_BYTES_LEAST) {
+        return Err(Fault::new(
+            "file-size-limit",
+            "a daemon that is started under this limit (ulimit -f) could keep nothing",
+        ));
+    }
     let lock = open_lock(places)?;
     let begun = Instant::now();
     loop {
@@ -372,6 +388,9 @@ fn become_daemon(
     [null, log, lock]: [&OwnedFd; 3],
 ) -> ! {
     signals::reset_all();
+    for limit in CALLERS_LIMITS {
+        let _ = sys::raise_limit(limit);
+    }
     // SAFETY: no pointers but the path, which is a C string. The copies survive exec. `lock` may itself be descriptor 3.
     unsafe {
         libc::umask(0o077);

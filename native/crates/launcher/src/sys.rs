@@ -384,6 +384,47 @@ pub fn effective_user() -> u32 {
     unsafe { libc::geteuid() }
 }
 
+fn limits(resource: libc::__rlimit_resource_t) -> io::Result<libc::rlimit> {
+    // SAFETY: all zeroes is a valid `rlimit`.
+    let mut limits: libc::rlimit = unsafe { std::mem::zeroed() };
+    // SAFETY: the pointer lives over the call.
+    check(unsafe { libc::getrlimit(resource, &raw mut limits) })?;
+    Ok(limits)
+}
+
+/// What a resource can be raised to; none for no limit, or where root may lift it.
+pub fn hard_limit(resource: libc::__rlimit_resource_t) -> Option<u64> {
+    if effective_user() == 0 {
+        return None;
+    }
+    let hard = limits(resource).ok()?.rlim_max;
+    (hard != libc::RLIM_INFINITY).then_some(hard)
+}
+
+/// Lifts a limit: wholly for root, else to what it may be raised to.
+pub fn raise_limit(resource: libc::__rlimit_resource_t) -> io::Result<()> {
+    let none = libc::rlimit {
+        rlim_cur: libc::RLIM_INFINITY,
+        rlim_max: libc::RLIM_INFINITY,
+    };
+    // SAFETY: the pointer lives over the call.
+    if check(unsafe { libc::setrlimit(resource, &raw const none) }).is_ok() {
+        return Ok(());
+    }
+    let mut limits = limits(resource)?;
+    limits.rlim_cur = limits.rlim_max;
+    // SAFETY: the pointer lives over the call.
+    check(unsafe { libc::setrlimit(resource, &raw const limits) }).map(drop)
+}
+
+/// Whether two descriptors lead to one file, pipe or terminal.
+pub fn is_same_file(one: BorrowedFd, other: BorrowedFd) -> bool {
+    match (fstat(one), fstat(other)) {
+        (Ok(one), Ok(other)) => (one.dev, one.ino) == (other.dev, other.ino),
+        _ => false,
+    }
+}
+
 /// The effective group and the supplementary ones.
 pub fn groups() -> io::Result<Vec<u32>> {
     // SAFETY: a size of 0 only asks for the number of groups.
