@@ -6,7 +6,7 @@ import { test } from "node:test";
 import { byteStringOfText } from "../base/byte-string.ts";
 import { SILENT_LOGGER } from "../base/log.ts";
 import { SYSTEM_CLOCK } from "../base/system/clock.ts";
-import { sha256 } from "../core/digest/digest.ts";
+import { type Digest, sha256 } from "../core/digest/digest.ts";
 import { DiskLocalStore } from "../store/local/disk-local-store.ts";
 import { clean, parseAge, printCleaned } from "./clean.ts";
 
@@ -35,6 +35,11 @@ test("what was freed is said in a line", () => {
   );
 });
 
+const replay = {
+  lastReplays: async () => new Map<Digest, number>(),
+  removeReplays: async () => assert.fail("a part goes, and the records of the rest stay"),
+};
+
 test("a project may be named through links, also when it is gone", async () => {
   const folder = realpathSync(mkdtempSync(join(tmpdir(), "hpcc-clean-")));
   try {
@@ -49,7 +54,7 @@ test("a project may be named through links, also when it is gone", async () => {
     const key = sha256(Buffer.from("key"));
     const write = () => store.writeRecord(key, Buffer.from("r"), byteStringOfText(root), []);
     const removed = async (project: string) =>
-      (await clean({ state: join(folder, "state"), cache }, { project }, SYSTEM_CLOCK)).records;
+      (await clean({ directories: { cache }, replay, clock: SYSTEM_CLOCK }, { project })).records;
     await write();
     assert.equal(await removed(join(folder, "other")), 0);
     assert.equal(await removed(link), 1);

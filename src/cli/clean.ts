@@ -1,11 +1,11 @@
 // `hpcc clean`: makes the local store smaller, beside a daemon or without one.
 import { realpathSync } from "node:fs";
-import { rm } from "node:fs/promises";
 import { resolve } from "node:path";
 import { byteStringOf, byteStringOfText } from "../base/byte-string.ts";
 import type { Clock } from "../base/clock.ts";
 import { HpccError } from "../base/errors.ts";
-import { type Directories, replayFolder } from "../config/directories.ts";
+import type { Directories } from "../config/directories.ts";
+import type { Digest } from "../core/digest/digest.ts";
 import { type Cleaned, cleanLocalStore } from "../store/local/upkeep.ts";
 import { size } from "./stats.ts";
 
@@ -22,14 +22,27 @@ export interface CleanFlags {
   readonly project?: string;
 }
 
+/** What launchers answer from by themselves. */
+export interface ReplayUpkeep {
+  /** When results were replayed last, in milliseconds since 1970, by their keys in the local store. */
+  lastReplays(): Promise<ReadonlyMap<Digest, number>>;
+  removeReplays(): Promise<void>;
+}
+
+export interface CleanParts {
+  readonly directories: Pick<Directories, "cache">;
+  readonly replay: ReplayUpkeep;
+  readonly clock: Clock;
+}
+
 /** Removes all, or what fits every flag. */
-export async function clean(directories: Pick<Directories, "cache" | "state">, flags: CleanFlags, clock: Clock) {
+export async function clean({ directories, replay, clock }: CleanParts, flags: CleanFlags) {
   const unusedMs = flags.olderThan === undefined ? null : parseAge(flags.olderThan);
   const project = flags.project === undefined ? null : pathOf(flags.project);
   // What launchers would answer from is of no use without the store's files.
-  if (unusedMs === null && project === null)
-    await rm(replayFolder(directories.state), { recursive: true, force: true });
-  return cleanLocalStore(directories.cache, { unusedMs, project }, clock);
+  if (unusedMs === null && project === null) await replay.removeReplays();
+  const used = unusedMs === null ? new Map<Digest, number>() : await replay.lastReplays();
+  return cleanLocalStore(directories.cache, { unusedMs, project, used }, clock);
 }
 
 export function printCleaned({ records, files, bytes, leftBytes }: Cleaned): string {

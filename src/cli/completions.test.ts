@@ -39,6 +39,7 @@ describe("completions", () => {
         runWorker: never,
         runScheduler: never,
         images: never,
+        replayUpkeep: never,
         doctorChecks: never,
         history: never,
         inspectState: never,

@@ -48,6 +48,7 @@ describe("command line", () => {
       images: async () => {
         throw new HpccError("image.missing", "no images in this test");
       },
+      replayUpkeep: async () => ({ lastReplays: async () => new Map(), removeReplays: async () => {} }),
       doctorChecks: async () => [
         async () => ({ name: "extra", status: "missing", detail: "broken\u001b[2J", fix: "mend it" }),
         async () => [

@@ -9,6 +9,7 @@ import { VERSION } from "../base/version.ts";
 import { type Environment, resolveDirectories } from "../config/directories.ts";
 import { parseIdentityName, parseTenantId, parseTrustDomain } from "../core/identity/spiffe.ts";
 import type { ImageStore } from "../image/image-store.ts";
+import type { ReplayUpkeep } from "./clean.ts";
 import type { DebugMapFormat } from "./debug-map.ts";
 import type { DoctorCheck } from "./doctor.ts";
 import { addEase } from "./ease-commands.ts";
@@ -17,6 +18,7 @@ import type { Inspection } from "./inspect.ts";
 import { exitCodeOf, json, type Output, printError, table } from "./output.ts";
 import { addPolicy } from "./policy-command.ts";
 import { addStats } from "./stats-command.ts";
+import { withFolderGone } from "./working-folder.ts";
 
 /** What the command line needs of the process that runs it. */
 export interface CliHost extends HistoryHost {
@@ -31,6 +33,7 @@ export interface CliHost extends HistoryHost {
   runWorker(configFile: string, flags: Readonly<Record<string, string>>): Promise<void>;
   runScheduler(configFile: string, flags: Readonly<Record<string, string>>): Promise<void>;
   images(): Promise<ImageStore>;
+  replayUpkeep(): Promise<ReplayUpkeep>;
   /** Checks of `hpcc doctor` that need other layers. */
   doctorChecks(workerConfigFile: string | null): Promise<readonly DoctorCheck[]>;
   inspectState(stateFolder: string, hash: string): Promise<Inspection>;
@@ -51,9 +54,10 @@ export async function runCli(argv: readonly string[], host: CliHost): Promise<nu
     if (argv.length === 0) program.outputHelp();
     else await program.parseAsync([...argv], { from: "user" });
     return exitCode;
-  } catch (error) {
+  } catch (thrown) {
     // Commander has printed its own message already.
-    if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
+    if (thrown instanceof CommanderError) return thrown.exitCode === 0 ? 0 : 2;
+    const error = withFolderGone(thrown);
     host.output.error(printError(error));
     return exitCodeOf(error);
   }
@@ -107,7 +111,8 @@ function addClean(program: Command, host: CliHost): void {
     .option("--json", "print JSON")
     .action(async (options: { olderThan?: string; project?: string; json?: true }) => {
       const { clean, printCleaned } = await import("./clean.ts");
-      const cleaned = await clean(directoriesOf(host), options, host.clock);
+      const replay = await host.replayUpkeep();
+      const cleaned = await clean({ directories: directoriesOf(host), replay, clock: host.clock }, options);
       host.output.out(options.json ? json(cleaned) : printCleaned(cleaned));
     });
 }

@@ -2,7 +2,7 @@
 import { SYSTEM_CLOCK } from "../base/system/clock.ts";
 import { writeStderr } from "../base/system/json-logger.ts";
 import { runCli } from "../cli/program.ts";
-import { resolveDirectories } from "../config/directories.ts";
+import { replayFolder, resolveDirectories } from "../config/directories.ts";
 
 const { env } = process;
 const uid = process.getuid?.() ?? 0;
@@ -39,6 +39,11 @@ process.exitCode = await runCli(process.argv.slice(2), {
   async images() {
     const { ImageStore } = await import("../image/image-store.ts");
     return new ImageStore(resolveDirectories(env, uid).images);
+  },
+  async replayUpkeep() {
+    const { lastReplays, removeReplays } = await import("../daemon/replay/replay-upkeep.ts");
+    const folder = replayFolder(resolveDirectories(env, uid).state);
+    return { lastReplays: () => lastReplays(folder), removeReplays: () => removeReplays(folder) };
   },
   async doctorChecks(workerFile) {
     const { doctorChecks } = await import("./doctor-checks.ts");

@@ -1,5 +1,16 @@
 import assert from "node:assert/strict";
-import { appendFileSync, mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { randomUUID } from "node:crypto";
+import {
+  appendFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  rmSync,
+  statSync,
+  utimesSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { test } from "node:test";
@@ -12,6 +23,7 @@ import type { ReplayUse } from "./hit-log.ts";
 import { HitLog } from "./hit-log.ts";
 import { RecordPruner } from "./record-pruner.ts";
 import { recordPath } from "./replay-places.ts";
+import { lastReplays, removeReplays } from "./replay-upkeep.ts";
 import { Replays } from "./replays.ts";
 
 const NAME = sha256(Buffer.from("name"));
@@ -175,8 +187,10 @@ test("the records that were not used for longest are removed, and what a killed 
   await log.take();
   folder.hit(digest(0), 1_600_000_100_000);
   await log.take();
-  const leftover = `${recordPath(folder.path, digest(0))}.x.tmp`;
-  writeFileSync(leftover, "");
+  const leftover = `${recordPath(folder.path, digest(0))}.${randomUUID()}.tmp`;
+  const foreign = join(dirname(leftover), "thesis.txt");
+  for (const path of [leftover, foreign]) writeFileSync(path, "");
+  utimesSync(foreign, 1, 1);
   clock.advance(7_200_000);
   await pruner.wrote(statSync(folder.record(digest(20))).size);
   const left = new Set(readdirSync(folder.path, { recursive: true }).map((name) => String(name).slice(-64)));
@@ -185,7 +199,34 @@ test("the records that were not used for longest are removed, and what a killed 
     Array.from({ length: 21 }, (_, index) => index).filter((index) => !isLeft(index)),
     [1, 2, 3],
   );
-  assert.ok(!left.has(leftover.slice(-64)));
+  assert.deepEqual([existsSync(leftover), existsSync(foreign)], [false, true]);
+});
+
+test("last replays are read and stay to be counted", async () => {
+  using folder = new Folder();
+  folder.record(NAME);
+  folder.hit(NAME, 1_700_000_001_000);
+  const log = new HitLog(folder.path, SILENT_LOGGER);
+  // A daemon that ended left a log that it had taken.
+  await log.take();
+  folder.hit(NAME, 1_700_000_003_000);
+  folder.hit(NAME, 1_700_000_002_000);
+  folder.hit(GONE, 1_700_000_009_000);
+  assert.deepEqual(await lastReplays(folder.path), new Map([[CALL, 1_700_000_003_000]]));
+  assert.equal((await log.take()).hits, 3);
+  assert.deepEqual(await lastReplays(join(folder.path, "none")), new Map());
+});
+
+test("what launchers answer from is removed, and nothing else", async () => {
+  using folder = new Folder();
+  const record = folder.record(NAME);
+  folder.hit(NAME, 1);
+  const shard = dirname(folder.record(GONE));
+  const foreign = [join(folder.path, "notes"), join(shard, "thesis.txt"), join(folder.path, "hits.log.old")];
+  for (const path of foreign) writeFileSync(path, "mine");
+  await removeReplays(folder.path);
+  const left = [...foreign, record, folder.log, dirname(record), shard].map((path) => existsSync(path));
+  assert.deepEqual(left, [true, true, true, false, false, false, true]);
 });
 
 test("records are held below their bytes, too", async () => {

@@ -8,13 +8,11 @@ import type { ByteString } from "../../base/byte-string.ts";
 import type { Logger } from "../../base/log.ts";
 import type { Digest } from "../../core/digest/digest.ts";
 import { decodeReplayRecord, type ReplayRecord } from "../../wire/launcher/replay-record.ts";
-import { HIT_LOG, recordPath } from "./replay-places.ts";
+import { HIT_LOG, recordPath, TAKEN } from "./replay-places.ts";
 
 /** Launchers stop at a quarter of it. */
 const LOG_BYTES_MAX = 16 * 1024 * 1024;
 const LINE = /^([0-9]{1,15})\t([0-9a-f]{64})\t([0-9]{1,15})$/;
-/** A log that was taken. */
-const TAKEN = /^hits\.[0-9a-f-]{36}\.log$/;
 
 /** One record's replays since the last time. */
 export interface ReplayUse {
@@ -114,14 +112,11 @@ export class HitLog {
     const text = await readFrom(log.path, log.offset);
     const end = text.lastIndexOf("\n") + 1;
     log.offset += end;
-    for (const line of text.slice(0, end).split("\n")) {
-      const [, ms, hex, us] = LINE.exec(line) ?? [];
-      if (hex === undefined) continue;
-      const record = `sha256:${hex}` as Digest;
+    for (const { record, ms, us } of replaysIn(text.slice(0, end))) {
       const count = counts.get(record) ?? { count: 0, lastMs: 0, totalUs: 0 };
       count.count++;
-      count.lastMs = Math.max(count.lastMs, Number(ms));
-      count.totalUs += Number(us);
+      count.lastMs = Math.max(count.lastMs, ms);
+      count.totalUs += us;
       counts.set(record, count);
     }
   }
@@ -154,7 +149,16 @@ export class HitLog {
   }
 }
 
-async function readFrom(path: string, offset: number): Promise<string> {
+/** The replays that lines of a log tell of; a last line without an end is read as the others. */
+export function* replaysIn(text: string): Generator<{ record: Digest; ms: number; us: number }> {
+  for (const line of text.split("\n")) {
+    const [, ms, hex, us] = LINE.exec(line) ?? [];
+    if (hex !== undefined) yield { record: `sha256:${hex}` as Digest, ms: Number(ms), us: Number(us) };
+  }
+}
+
+/** The text of a log from a byte on; empty for what is no log. */
+export async function readFrom(path: string, offset: number): Promise<string> {
   let file: FileHandle | null = null;
   try {
     file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);

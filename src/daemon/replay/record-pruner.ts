@@ -1,8 +1,8 @@
 // Keeps the number and the bytes of replay records below a limit: those not used for longest go first. Removing any is safe at any time.
-import { lstat, readdir, rm, unlink } from "node:fs/promises";
+import { lstat, readdir, unlink } from "node:fs/promises";
 import { join } from "node:path";
 import type { Clock } from "../../base/clock.ts";
-import { RECORD, SHARD } from "./replay-places.ts";
+import { RECORD, SHARD, TEMPORARY } from "./replay-places.ts";
 
 /** Removes down to this share of a limit, so that not every write counts them all. */
 const TARGET_SHARE = 0.9;
@@ -70,7 +70,8 @@ export class RecordPruner {
         const stat = await lstat(path).catch(() => null);
         if (stat === null) continue;
         if (RECORD.test(name)) kept.push({ path, bytes: stat.size + BLOCK_BYTES, usedMs: stat.mtimeMs });
-        else if (clock.wallMs() - stat.mtimeMs > LEFTOVER_MS) await rm(path, { recursive: true, force: true });
+        else if (TEMPORARY.test(name) && clock.wallMs() - stat.mtimeMs > LEFTOVER_MS)
+          await unlink(path).catch(() => {});
       }
     }
     return kept;

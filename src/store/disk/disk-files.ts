@@ -21,6 +21,8 @@ export const writeAt: WriteAt = async (handle, bytes, position) => {
 const LEFTOVER_MS = 60 * 60 * 1000;
 /** A large file is synced piece by piece: one long sync would hold up every other one on the disk. */
 const SYNC_BYTES = 4 * 1024 * 1024;
+const TEMPORARY_NAME_BYTES = 12;
+const TEMPORARY = /^[0-9a-f]{24}$/;
 const FILE_MODE = 0o600;
 const FOLDER_MODE = 0o700;
 
@@ -179,6 +181,7 @@ export class DiskFiles {
   async removeLeftovers(nowMs: number): Promise<void> {
     const folder = join(this.root, "tmp");
     for (const name of await readdir(folder).catch(() => [])) {
+      if (!TEMPORARY.test(name)) continue;
       const path = join(folder, name);
       const info = await stat(path).catch(() => null);
       // Not its mtime, which its writer may have set already.
@@ -192,7 +195,7 @@ export class DiskFiles {
   }
 
   #temporaryPath(): string {
-    return join(this.root, "tmp", randomBytes(12).toString("hex"));
+    return join(this.root, "tmp", randomBytes(TEMPORARY_NAME_BYTES).toString("hex"));
   }
 
   async #finish(temporary: string, handle: FileHandle, run: () => Promise<void>): Promise<void> {

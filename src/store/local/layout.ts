@@ -24,5 +24,6 @@ export async function prepareFolders(cache: string): Promise<void> {
         hint: "Give it to this user alone (chmod 700), or set HPCC_CACHE_DIR.",
       });
   }
-  await writeFile(join(cache, "CACHEDIR.TAG"), CACHE_TAG, { flag: "wx" }).catch(() => {});
+  // In the folder of our own: the one that is named may have other things in it, which backups are not to leave out.
+  await writeFile(join(root, "CACHEDIR.TAG"), CACHE_TAG, { flag: "wx" }).catch(() => {});
 }

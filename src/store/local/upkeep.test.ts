@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { existsSync, mkdirSync, writeFileSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { test } from "node:test";
 import { type ByteString, byteStringOfText } from "../../base/byte-string.ts";
 import { ManualClock } from "../../base/clock.ts";
@@ -125,11 +125,38 @@ test("without a store there is nothing to count or remove, and none is made", as
   assert.ok(!existsSync(cache));
 });
 
+test("what was replayed lately is not old", () =>
+  filled(async ({ cache, clock, left }) => {
+    const used = new Map([[keyOf("a"), clock.wallMs() - DAY_MS]]);
+    await cleanLocalStore(cache, { unusedMs: 2.5 * DAY_MS, project: null, used }, clock);
+    assert.equal(await left(), "acd");
+  }));
+
 test("a folder that has other things in it loses none of them", () =>
-  filled(async ({ cache, clock }) => {
-    mkdirSync(join(cache, "files", "ab"), { recursive: true });
-    const mine = join(cache, "files", "ab", "thesis.txt");
-    writeFileSync(mine, "mine");
+  filled(async ({ cache, clock, store }) => {
+    const names = ["thesis.txt", "files/ab/thesis.txt", "v1/thesis.txt", "v1/tmp/thesis.txt", "v1/files/thesis.txt"];
+    const odd = [
+      "v1/records/ab/thesis.txt",
+      "v1/records/ab/folder/thesis.txt",
+      "v1/files/zz/thesis.txt",
+      `v1/files/zz/${"a".repeat(64)}`,
+    ];
+    const mine = [...names, ...odd].map((name) => join(cache, name));
+    for (const path of mine) {
+      mkdirSync(dirname(path), { recursive: true });
+      writeFileSync(path, "mine");
+    }
     await cleanLocalStore(cache, { unusedMs: null, project: null }, clock);
-    assert.ok(existsSync(mine));
+    await localStoreFigures(cache, 7);
+    await store.keepBytes(Buffer.from("more"));
+    await store.settled();
+    assert.deepEqual(
+      mine.filter((path) => !existsSync(path)),
+      [],
+    );
+    // Backups leave out what is the store's, and not what stands beside it.
+    assert.deepEqual(
+      [existsSync(join(cache, "CACHEDIR.TAG")), existsSync(join(cache, "v1/CACHEDIR.TAG"))],
+      [false, true],
+    );
   }));

@@ -1,7 +1,9 @@
 // What a person asks of the local store: how much lies there, and to make it less. For any process, beside a daemon that uses the store.
 import { stat } from "node:fs/promises";
+import { basename } from "node:path";
 import type { ByteString } from "../../base/byte-string.ts";
 import type { Clock } from "../../base/clock.ts";
+import type { Digest } from "../../core/digest/digest.ts";
 import { isMissing, storeError } from "../disk/disk-files.ts";
 import { localFiles, prepareFolders } from "./layout.ts";
 import { UsageLog } from "./usage-log.ts";
@@ -55,6 +57,8 @@ export interface CleanChoice {
   readonly unusedMs: number | null;
   /** Of this project, and of those below its root. */
   readonly project: ByteString | null;
+  /** Later uses than the store knows of, by key; milliseconds since 1970. */
+  readonly used?: ReadonlyMap<Digest, number>;
 }
 
 export interface Cleaned {
@@ -79,10 +83,13 @@ export async function cleanLocalStore(cache: string, choice: CleanChoice, clock:
   return { records: removal.records, files: removal.files, bytes: removal.bytes, leftBytes };
 }
 
-function chosen(store: WalkedStore, { unusedMs, project }: CleanChoice, nowMs: number): Removal {
+function chosen(store: WalkedStore, { unusedMs, project, used }: CleanChoice, nowMs: number): Removal {
   if (unusedMs === null && project === null) return removalOfAll(store);
+  const lastUse = ({ path, usedMs }: WalkedRecord) =>
+    Math.max(usedMs, used?.get(`sha256:${basename(path)}` as Digest) ?? 0);
   const fits = (record: WalkedRecord) =>
-    (unusedMs === null || nowMs - record.usedMs >= unusedMs) && (project === null || isBelow(record.project, project));
+    (unusedMs === null || nowMs - lastUse(record) >= unusedMs) &&
+    (project === null || isBelow(record.project, project));
   return removalOf(store, fits, nowMs);
 }
 

@@ -15,6 +15,7 @@ const BLOCK_BYTES = 4096;
 /** A file that no record uses may be about to be used; a record comes within this time. */
 const UNUSED_MS = 60 * 60 * 1000;
 const HEX_NAME = /^[0-9a-f]{64}$/;
+const FAN_NAME = /^[0-9a-f]{2}$/;
 
 export interface WalkedRecord {
   readonly path: string;
@@ -145,7 +146,7 @@ class Choice {
   }
 }
 
-/** Walks a store. What does not belong there is removed, damaged records too. */
+/** Walks a store. Damaged records are removed; what has no name of the store's own is somebody else's, and stays. */
 export async function walkStore(files: DiskFiles): Promise<WalkedStore> {
   const records: WalkedRecord[] = [];
   for await (const { path, info } of entriesOf(files, RECORDS_AREA)) {
@@ -177,22 +178,21 @@ async function* entriesOf(files: DiskFiles, area: string): AsyncGenerator<{ path
   const root = files.plainPath(area, "");
   for (const fan of await foldersOf(root))
     for (const name of await readdir(join(root, fan)).catch(() => [])) {
+      if (!HEX_NAME.test(name) || !name.startsWith(fan)) continue;
       const path = join(root, fan, name);
       const info = await lstat(path, { bigint: true }).catch(() => null);
       if (info === null) continue;
-      if (info.isFile() && HEX_NAME.test(name)) yield { path, info };
-      else await rm(path, { recursive: true, force: true });
+      if (info.isFile()) yield { path, info };
     }
 }
 
-/** The fan-out folders; a file in the place of one is in the way of all that belongs there. */
+/** The fan-out folders. */
 async function foldersOf(root: string): Promise<string[]> {
   const entries = await readdir(root, { withFileTypes: true }).catch((error: NodeJS.ErrnoException) => {
     if (isMissing(error)) return [];
     throw error;
   });
-  for (const entry of entries) if (!entry.isDirectory()) await rm(join(root, entry.name), { force: true });
-  return entries.filter((entry) => entry.isDirectory()).map(({ name }) => name);
+  return entries.filter((entry) => entry.isDirectory() && FAN_NAME.test(entry.name)).map(({ name }) => name);
 }
 
 /** A string tells what is wrong with a record. */
