@@ -1,6 +1,6 @@
 // The client's configuration of the folder in which a command runs, and what it leads to.
-import { existsSync, realpathSync } from "node:fs";
-import { type ByteString, byteStringOf, bytesOf } from "../base/byte-string.ts";
+import { existsSync } from "node:fs";
+import { type ByteString, bytesOf } from "../base/byte-string.ts";
 import { HpccError } from "../base/errors.ts";
 import { type ClientConfig, type LoadedClientConfig, loadClientConfig } from "../config/client.ts";
 import type { Environment } from "../config/directories.ts";
@@ -10,6 +10,7 @@ import { SchedulerService } from "../gen/hpcc/scheduler/v1/scheduler_pb.js";
 import { RpcClient } from "../wire/grpc/client.ts";
 import { type OwnCredentials, readTlsFiles } from "../wire/grpc/tls-files.ts";
 import { parseWatchResponse, toWatchRequest, type WorkerChoice } from "../wire/scheduler/mapping.ts";
+import { workingFolder } from "./working-folder.ts";
 
 const SCHEDULER_DEADLINE_MS = 5_000;
 
@@ -20,7 +21,7 @@ export interface CurrentConfig extends LoadedClientConfig {
 
 /** Reads the configuration for the current folder. */
 export function currentClientConfig(env: Environment): CurrentConfig {
-  const folder = byteStringOf(realpathSync.native(".", "buffer"));
+  const folder = workingFolder();
   const exists = (path: ByteString) => existsSync(bytesOf(path));
   const load = (projectRoot: ByteString | null) => loadClientConfig({ env, projectRoot });
   const own = findProjectRoot(folder, exists);

@@ -32,7 +32,7 @@ function addInit(program: Command, host: EaseHost): void {
     .option("--json", "print JSON")
     .action(async (options: { image?: string; json?: true }) => {
       const { init, printInit } = await import("./init.ts");
-      const { workingFolder } = await import("./explain.ts");
+      const { workingFolder } = await import("./working-folder.ts");
       const report = await init({
         env: host.env,
         folder: workingFolder(),

@@ -5,6 +5,7 @@ import { HpccError } from "../base/errors.ts";
 import { type Environment, resolveDirectories } from "../config/directories.ts";
 import type { CallHistory } from "../core/explain/recorded-call.ts";
 import { json, type Output } from "./output.ts";
+import { workingFolder } from "./working-folder.ts";
 
 /** What commands about earlier calls need of the process. */
 export interface HistoryHost {
@@ -40,7 +41,7 @@ async function explained(
   host: HistoryHost,
   { file, asJson }: { readonly file: string | undefined; readonly asJson: boolean },
 ): Promise<string> {
-  const { currentProject, explainFile, explainLastBuild, workingFolder } = await import("./explain.ts");
+  const { currentProject, explainFile, explainLastBuild } = await import("./explain.ts");
   const print = await import("./explain-print.ts");
   const reader = { cwd: workingFolder(), nowMs: host.clock.wallMs() };
   if (file !== undefined) {

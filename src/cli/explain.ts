@@ -8,6 +8,7 @@ import { type Cause, causesOf } from "../core/explain/causes.ts";
 import { includeChain, normalPath } from "../core/explain/include-chain.ts";
 import { type BuildSummary, type ExplainedCall, lastBuild, summarize } from "../core/explain/last-build.ts";
 import { answerKind, type CallHistory, type CallRow, type RecordedCall } from "../core/explain/recorded-call.ts";
+import { workingFolder } from "./working-folder.ts";
 
 /** Calls of a file that are looked through for its last compile. */
 const CALLS_MAX = 200;
@@ -96,10 +97,6 @@ function callsOfFile(history: CallHistory, file: string): readonly RecordedCall[
     .flatMap((name) => history.callsOf(name, CALLS_MAX))
     .toSorted((a, b) => b.id - a.id)
     .filter(({ id }, at, all) => id !== all[at - 1]?.id);
-}
-
-export function workingFolder(): ByteString {
-  return byteStringOf(realpathSync.native(".", "buffer"));
 }
 
 /** The root of the project in which the command runs; null outside of any. */

@@ -63,9 +63,20 @@ async function ofHistory(host: HistoryHost, { why, project, json: asJson }: Stat
     if (asJson) return json({ ...of, ...(reasons === null ? {} : { why: reasons }) });
     const { outcomeTable } = await import("./stats.ts");
     const counts = of === null ? "" : `project ${printable(of.project)}\n${outcomeTable(of.outcomes, of.calls)}`;
-    return [counts, reasons === null ? "" : printWhy(reasons, process.cwd())].filter((part) => part !== "").join("\n");
+    return [counts, reasons === null ? "" : printWhy(reasons, currentFolder())]
+      .filter((part) => part !== "")
+      .join("\n");
   } finally {
     history.close();
+  }
+}
+
+/** The folder that names are shown from. */
+function currentFolder(): string {
+  try {
+    return process.cwd();
+  } catch {
+    return "/";
   }
 }
 
