@@ -235,7 +235,9 @@ class Gathering {
   /** Files that line directives name: GCC quotes from them. */
   #quoted(bytes: Buffer): Stage<never> | null {
     const { cwd } = this.#prepared.request;
-    for (const name of lineNames(bytes)) {
+    const { names, computed } = lineNames(bytes);
+    if (computed && this.#habits.quotesNamedFiles) return bypass("unsupported_code_directive", ascii("#line NAME"));
+    for (const name of names) {
       const found = this.#tree.look(name);
       const elsewhere = name.startsWith("/") && found.kind !== "file" && found.kind !== "image";
       // The name of a file of this machine, to which no map of the view's paths applies.

@@ -3,7 +3,7 @@
 import { ascii, type ByteString, bytesOf } from "../../base/byte-string.ts";
 import { grammarOf } from "../../core/compile/grammar/gnu-grammar.ts";
 import type { GnuInvocation } from "../../core/compile/grammar/invocation.ts";
-import { lineNames } from "../../core/compile/view/line-names.ts";
+import { type LineNames, lineNames } from "../../core/compile/view/line-names.ts";
 import { type SourceKind, type SourceScan, scanSource } from "../../core/compile/view/source-scan.ts";
 import { testsBy } from "../../core/compile/view/test-macros.ts";
 import type { Digest } from "../../core/digest/digest.ts";
@@ -43,7 +43,7 @@ export interface FoundInputs {
 /** What a text says, kept by its digest. */
 interface TextFindings {
   readonly scan: SourceScan;
-  readonly lines: readonly ByteString[];
+  readonly lines: LineNames;
   /** Whether it makes what it includes the system's. */
   readonly system: boolean;
   /** Whether it may ask to be read once. */
@@ -219,7 +219,8 @@ class Finding {
       if (refused !== null) return refused;
     }
     // GCC quotes from files that line directives name.
-    for (const name of lines) {
+    if (lines.computed) return bypass("unsupported_code_directive", ascii("#line NAME"));
+    for (const name of lines.names) {
       const refused = this.#all(name, [HERE], (at) => this.#take(at, { text: false, unlisted: false }));
       if (refused !== null) return refused;
     }

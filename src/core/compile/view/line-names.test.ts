@@ -2,13 +2,28 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { lineNames } from "./line-names.ts";
 
-const names = (text: string) => lineNames(Buffer.from(text, "latin1"));
+const names = (text: string) => lineNames(Buffer.from(text, "latin1")).names;
+const isComputed = (text: string) => lineNames(Buffer.from(text, "latin1")).computed;
 
 test("names of line directives are found, each once", () => {
   assert.deepEqual(names('#line 1 "y.y"\nint a;\n# 12 "dir/z.l" 1 3\n  #  line 3 "y.y"\n'), ["y.y", "dir/z.l"]);
   assert.deepEqual(names('#line 7 "a\\"b\\\\c"'), ['a"b\\c']);
   assert.deepEqual(names('#line 7\n#include "h.h"\n#define S "x"\n#line X "y"\nint c = 1; /* # */\n'), []);
   assert.deepEqual(names('#line 1 ""\n#line 1 "\n#'), []);
+});
+
+test("a name that a macro makes is told of", () => {
+  for (const text of ["#line 3 NAME\n", "# line LINE\n", "int a;\n  #line WHERE(3) // x", '#line __LINE__ "y"\n'])
+    assert.ok(isComputed(text), text);
+  for (const text of [
+    '#line 3 "a.c"\n',
+    "#line 3\n",
+    "#line 3 /* NAME */\n",
+    "# 3 NAME\n",
+    "#define line NAME\n",
+    "#linear x\n",
+  ])
+    assert.ok(!isComputed(text), text);
 });
 
 test("a line without an end, a megabyte of hashes, is read in time that grows with its size", () => {

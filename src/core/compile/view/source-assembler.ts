@@ -29,6 +29,10 @@ export class AssemblerSearch {
   /** Ends of directives that a literal begins with, and beginnings that one ends with. */
   readonly #heads = new Set<string>();
   readonly #tails = new Set<string>();
+  /** Literals that are a part of a directive's name and nothing else: between a beginning and an end there may be any number. */
+  readonly #middles = new Set<string>();
+  /** Whether a literal ends with a dot that may begin a directive. */
+  #dot = false;
   #glued = false;
   #bare = false;
 
@@ -50,6 +54,7 @@ export class AssemblerSearch {
         if ((text[at - 1]! | LOWER) === LETTER_N && (text[at - 2]! | LOWER) === LETTER_I) this.#word(at - 2);
       } else if (code === DOT) {
         if ((text[at + 1]! | LOWER) === LETTER_I || text[at + 1] === BACKSLASH) this.#part(at);
+        else if (this.#kind === "literals" && isGap(text[at + 1])) this.#loneDot(at);
       } else if (code === BACKSLASH) {
         if (this.#kind === "assembler") this.#argument(at);
       } else if (this.#kind === "literals") this.#literalStart(at + 1);
@@ -57,7 +62,9 @@ export class AssemblerSearch {
     if (this.#kind === "literals") {
       this.#literalStart(0);
       for (const head of this.#heads)
-        if (WORDS.some((word) => word.startsWith(head) && this.#tails.has(word.slice(head.length)))) this.#computed();
+        if (WORDS.some((word) => word.startsWith(head) && this.#ends(word.slice(head.length)))) this.#computed();
+      // A dot and a whole name stand in many a program: only parts of the name tell of a directive.
+      if (this.#dot && WORDS.some((word) => !this.#tails.has(word) && this.#ends(word))) this.#computed();
     }
     if (this.#glued && this.#bare) this.#computed();
   }
@@ -127,6 +134,10 @@ export class AssemblerSearch {
     } else if (next === HASH || (isBlank(next ?? NEWLINE) && isPasted(text, after))) this.#computed();
   }
 
+  #loneDot(at: number): void {
+    this.#dot ||= STATEMENT_START.includes(this.#text[at - 1] ?? NEWLINE);
+  }
+
   /** Looks at an argument of the assembler's macros that stands beside another or beside the end of a directive. */
   #argument(at: number): void {
     const text = this.#text;
@@ -145,8 +156,23 @@ export class AssemblerSearch {
     const text = this.#text;
     let after = at;
     while (after < at + 8 && isWord(text[after])) after += 1;
-    if (after > at && !isWord(text[after])) this.#tails.add(text.toString("latin1", at, after).toLowerCase());
+    if (after === at || isWord(text[after])) return;
+    const start = text.toString("latin1", at, after).toLowerCase();
+    this.#tails.add(start);
+    if (isGap(text[after])) this.#middles.add(start);
   }
+
+  /** Whether literals, one after another, could make the rest of a directive's name. */
+  #ends(rest: string): boolean {
+    if (this.#tails.has(rest)) return true;
+    for (let length = 1; length < rest.length; length += 1)
+      if (this.#middles.has(rest.slice(0, length)) && this.#ends(rest.slice(length))) return true;
+    return false;
+  }
+}
+
+function isGap(code: number | undefined): boolean {
+  return code === GAP || code === MACRO_GAP;
 }
 
 function isNameEnd(code: number): boolean {
