@@ -9,6 +9,8 @@ const STEPS = Number(process.env["HPCC_TEST_STEPS"] ?? "300");
 const SEED = Number(process.env["HPCC_TEST_SEED"] ?? "20261128");
 const STEPS_PER_PROJECT = 40;
 const TROUBLE_PERCENT = 15;
+/** A run of so many says how far it is. */
+const STEPS_TO_REPORT = 2_000;
 /** Differences after which it is pointless to go on. */
 const FAILURES_MAX = 5;
 
@@ -70,6 +72,7 @@ test(`${STEPS} random steps without an image leave what the compiler leaves`, (t
   for (let seed = SEED, made = 0; made < STEPS && failures.length < FAILURES_MAX; seed += 1) {
     const end = runProject(seed, Math.min(STEPS_PER_PROJECT, STEPS - made));
     made += end.steps;
+    if (STEPS >= STEPS_TO_REPORT) process.stderr.write(`${made} of ${STEPS} steps, seed ${seed}\n`);
     if (end.failure !== null) failures.push(end.failure);
     for (const [name, value] of Object.entries(end.outcomes)) outcomes.set(name, (outcomes.get(name) ?? 0) + value);
     for (const [name, value] of Object.entries(end.reasons)) reasons.set(name, (reasons.get(name) ?? 0) + value);

@@ -73,19 +73,26 @@ export class LocalSteps implements Disposable {
       HPCC_RUNTIME_DIR: join(this.#home, "run"),
       HPCC_STATE_DIR: join(this.#home, "state"),
       HPCC_CACHE_DIR: join(this.#home, "cache"),
+      // Long runs are made beside other work.
+      HPCC_DAEMON_TIMEOUT_MS: String(TIMEOUT_MS),
     };
   }
 
   hpcc(argv: readonly string[]): string {
-    const ran = spawnSync(HPCC, argv, { env: this.#environment, encoding: "utf8", timeout: TIMEOUT_MS });
-    return ran.stdout;
+    return this.#hpcc(argv).stdout;
+  }
+
+  #hpcc(argv: readonly string[]): { readonly stdout: string; readonly stderr: string } {
+    return spawnSync(HPCC, argv, { env: this.#environment, encoding: "utf8", timeout: TIMEOUT_MS });
   }
 
   /** Counts of `hpcc stats`. */
   stats(): { readonly outcomes: Readonly<Record<string, number>>; readonly reasons: Readonly<Record<string, number>> } {
     // Calls that were replayed have not started a daemon.
     this.hpcc(["gcc", "--version"]);
-    return JSON.parse(this.hpcc(["stats", "--json"]));
+    const { stdout, stderr } = this.#hpcc(["stats", "--json"]);
+    if (stdout === "") throw new Error(`no stats: ${stderr}`);
+    return JSON.parse(stdout);
   }
 
   /** Runs a script in the project. What it says, and whether it fails, is nothing to a step. */
