@@ -297,36 +297,15 @@ describe("configuration", () => {
     assert.ok(loadWorkerConfig({}, file).config.vms.placesMax >= 1, "this machine's");
   });
 
-  test("a worker's tenants", () => {
-    const file = join(folder, "tenants.toml");
+  test("a worker's policy is a file of its own", () => {
+    const file = join(folder, "policy.toml");
     const read = (content: string) => {
       writeFileSync(file, `state_dir = "s"\n${content}\n[identity]\ncertificate = "c"\nkey = "k"\nca = "a"\n`);
-      return loadWorkerConfig({}, file).config.tenants;
+      return loadWorkerConfig({}, file).config.policy;
     };
-    assert.deepEqual(read(""), new Map());
-    assert.deepEqual(
-      read('[tenants.acme]\nlife = "clean"\n[tenants."b.c"]\ngolden = "own"'),
-      new Map([
-        ["acme", { life: "clean", golden: "shared" }],
-        ["b.c", { life: "session", golden: "own" }],
-      ]),
-    );
-    assert.deepEqual(
-      read("[tenants.acme]").get("acme"),
-      { life: "session", golden: "shared" },
-      "as one that is not named",
-    );
-    for (const [content, message] of [
-      ['[tenants.acme]\nlive = "clean"', /tenants\.acme\.live is no known key; did you mean life\?$/],
-      ['[tenants.acme]\nlife = "warm"', /tenants\.acme\.life must be "session", "clean"$/],
-      ["[tenants.acme]\ngolden = true", /tenants\.acme\.golden must be "shared", "own"$/],
-      ["tenants.acme = 1", /tenants must be a table from names/],
-      ['[tenants.Acme]\nlife = "clean"', /tenants\.Acme is no name/],
-      // No certificate names a tenant of 64 characters.
-      [`[tenants."${"a".repeat(60)}.bbb"]\nlife = "clean"`, /bbb is no name/],
-      ['[tenant.acme]\nlife = "clean"', /unknown key tenant\.acme\.life; did you mean tenants\?$/],
-    ] as const)
-      assert.throws(() => read(content), invalid(message));
+    assert.equal(read(""), null);
+    assert.equal(read('policy = "hpcc-policy.toml"'), join(folder, "hpcc-policy.toml"));
+    assert.throws(() => read('[tenants.acme]\nlife = "clean"'), invalid(/unknown key tenants\.acme\.life$/));
   });
 
   test("a scheduler's file", () => {

@@ -2,7 +2,6 @@
 import { isAbsolute, resolve } from "node:path";
 import { HpccError } from "../base/errors.ts";
 import { formatHostPort, type HostPort } from "../core/identity/host-port.ts";
-import { nearest } from "./nearest.ts";
 
 /** How one kind of value is read. `fail` throws an error that names the key and its source. */
 export interface ValueKind<T> {
@@ -158,38 +157,6 @@ export function tableOf<T>(namePattern: RegExp, kind: ValueKind<T>): ValueKind<R
       if (pairs.some((pair) => pair.length !== 2)) return text;
       return Object.fromEntries(pairs.map(([name, item]) => [name!.trim(), kind.fromText(item!.trim())]));
     },
-  };
-}
-
-type Members = Readonly<Record<string, { readonly kind: ValueKind<unknown>; readonly fallback: unknown }>>;
-type RecordOf<M extends Members> = {
-  readonly [K in keyof M]: M[K] extends { readonly kind: ValueKind<infer T> } ? T : never;
-};
-
-/** A table of known members, each with a value when it is not set. */
-export function recordOf<const M extends Members>(members: M): ValueKind<RecordOf<M>> {
-  return {
-    expected: `a table of ${Object.keys(members).join(", ")}`,
-    parse(value, folder) {
-      if (!isTable(value) || Object.keys(value).some((name) => !Object.hasOwn(members, name))) return undefined;
-      const entries = Object.entries(members).map(([name, { kind, fallback }]) => [
-        name,
-        Object.hasOwn(value, name) ? kind.parse(value[name], folder) : fallback,
-      ]);
-      return entries.some(([, item]) => item === undefined) ? undefined : Object.fromEntries(entries);
-    },
-    complaint(value) {
-      if (!isTable(value)) return null;
-      for (const [name, item] of Object.entries(value)) {
-        const member = Object.hasOwn(members, name) ? members[name] : undefined;
-        const near = nearest(name, Object.keys(members));
-        if (!member) return { at: `.${name}`, problem: `is no known key${near ? `; did you mean ${near}?` : ""}` };
-        if (member.kind.parse(item, null) === undefined)
-          return { at: `.${name}`, problem: `must be ${member.kind.expected}` };
-      }
-      return null;
-    },
-    fromText: asIs,
   };
 }
 

@@ -3,14 +3,11 @@ import { HpccError } from "../base/errors.ts";
 import { type MachineSize, machineSize } from "../base/system/machine-size.ts";
 import { type Digest, parseDigest } from "../core/digest/digest.ts";
 import type { HostPort } from "../core/identity/host-port.ts";
-import { NAME } from "../core/identity/spiffe.ts";
 import { ISOLATIONS, type Isolation } from "../core/isolation.ts";
-import { LIVES } from "../core/life.ts";
-import { DEFAULT_GOLDEN, GOLDEN_POLICIES, type TenantSettings } from "../core/tenant-policy.ts";
 import { ADDRESS, type IdentityFiles, identityFiles } from "./client.ts";
 import type { Environment } from "./directories.ts";
 import { type Loaded, loadConfig } from "./load.ts";
-import { integer, listOf, oneOf, optional, PATH, recordOf, tableOf, text } from "./value.ts";
+import { integer, listOf, oneOf, optional, PATH, text } from "./value.ts";
 
 const KIB = 1024;
 const MIB = 1024 * 1024;
@@ -72,8 +69,8 @@ export interface WorkerConfig {
     readonly sessionMs: number;
     readonly sparesMax: number;
   };
-  /** How tenants' VMs live, by name; others have the default. */
-  readonly tenants: ReadonlyMap<string, TenantSettings>;
+  /** The site's policy file; null without one: every tenant is served, with the defaults. */
+  readonly policy: string | null;
   readonly execution: {
     readonly wallMs: number;
     readonly memoryBytes: number;
@@ -115,11 +112,6 @@ const DEFAULT_LISTEN: HostPort = { host: "127.0.0.1", port: 9441 };
 const DEFAULT_ISOLATIONS: readonly Isolation[] = ["qemu-kvm", "firecracker"];
 const NO_ADDRESSES: readonly HostPort[] = [];
 const NO_PATHS: readonly string[] = [];
-const NO_TENANTS: ReadonlyMap<string, TenantSettings> = new Map();
-const TENANT = recordOf({
-  life: { kind: oneOf(LIVES), fallback: "session" },
-  golden: { kind: oneOf(GOLDEN_POLICIES), fallback: DEFAULT_GOLDEN },
-});
 const NO_DIGESTS: readonly Digest[] = [];
 /** Where the root process makes its groups when it is told nothing else. */
 const DEFAULT_CGROUP = "/sys/fs/cgroup/hpcc";
@@ -163,7 +155,7 @@ export const WORKER_SCHEMA = {
   "vms.parked_disk_mib_max": { kind: integer(0, 16 * 1024 * 1024), fallback: 16_384 },
   "vms.session_ms": { kind: integer(1_000, 604_800_000), fallback: 28_800_000 },
   "vms.spares_max": { kind: integer(0, 64), fallback: 2 },
-  tenants: { kind: tableOf(NAME, TENANT), fallback: NO_TENANTS },
+  policy: { kind: optional(PATH), fallback: null, variable: "HPCC_WORKER_POLICY" },
   "host.firecracker": { kind: PROGRAM, fallback: "firecracker", variable: "HPCC_FIRECRACKER" },
   "host.jailer": { kind: PROGRAM, fallback: "jailer", variable: "HPCC_JAILER" },
   "host.base_dir": { kind: optional(PATH), fallback: null },
@@ -239,7 +231,7 @@ export function loadWorkerConfig(
       bootDeadlineMs: values["qemu.boot_deadline_ms"],
     },
     vms,
-    tenants: values.tenants,
+    policy: values.policy,
     execution: {
       wallMs: values["execution.wall_ms"],
       memoryBytes: values["execution.memory_mib"] * MIB,

@@ -39,6 +39,21 @@ async function examine(lines: string): Promise<ReadonlyMap<string, CheckResult>>
   return new Map(results.map((result) => [result.name, result]));
 }
 
+test("the doctor says which policy a worker has, and what is wrong with it", async () => {
+  const policy = join(folder, "policy.toml");
+  assert.equal((await examine("")).get("policy")?.status, "note");
+  for (const [content, status, detail] of [
+    ["version = 4\n[tenants.acme]", "ok", /policy\.toml: version 4, sha256:[0-9a-f]{64}$/],
+    ["version = 4", "warn", /nobody is served/],
+    ["", "missing", /version is required/],
+  ] as const) {
+    writeFileSync(policy, `schema = 1\nunlisted = "refuse"\n${content}\n`);
+    const said = (await examine('policy = "policy.toml"')).get("policy");
+    assert.equal(said?.status, status);
+    assert.match(said?.detail ?? "", detail);
+  }
+});
+
 describe("the doctor asks", () => {
   for (const lines of ['runtime = "firecracker"', 'host.base_dir = "/no/keeper"'])
     test(`with ${lines} for Firecracker and nothing of QEMU's`, async () => {

@@ -10,7 +10,9 @@ import { askDaemon } from "../cli/daemon-control.ts";
 import { type CheckResult, type DoctorCheck, program } from "../cli/doctor.ts";
 import type { ProjectImage } from "../config/client.ts";
 import { type Environment, resolveDirectories } from "../config/directories.ts";
+import { readPolicyFile } from "../config/policy-file.ts";
 import { loadWorkerConfig, type WorkerConfig, wantsFirecracker } from "../config/worker.ts";
+import { warningsOf } from "../core/policy/policy-report.ts";
 import { ImageStore } from "../image/image-store.ts";
 import { loadGuestFiles } from "../vm/guest-files.ts";
 import { readKvmDevice } from "../vm/host/kvm-device.ts";
@@ -30,9 +32,26 @@ export function doctorChecks(env: Environment, uid: number, workerFile: string |
   return [
     ...client,
     async () => offeredImages(config),
+    async () => policyCheck(config),
     ...(wantsFirecracker(config) ? firecrackerChecks(env, config) : qemuChecks(env, config)),
     async () => hostChecks(config),
   ];
+}
+
+function policyCheck({ policy }: WorkerConfig): CheckResult {
+  const name = "policy";
+  if (policy === null)
+    return { name, status: "note", detail: "no file: every tenant is served, with the defaults", fix: null };
+  try {
+    const file = readPolicyFile(policy);
+    const warnings = warningsOf(file);
+    const detail = `${policy}: version ${file.version}, ${file.digest}`;
+    if (warnings.length === 0) return { name, status: "ok", detail, fix: null };
+    return { name, status: "warn", detail: `${detail}; ${warnings.join("; ")}`, fix: "`hpcc policy check` tells more" };
+  } catch (error) {
+    if (!(error instanceof HpccError)) throw error;
+    return { name, status: "missing", detail: error.message, fix: error.hint };
+  }
 }
 
 async function imageIsHere(env: Environment, uid: number): Promise<CheckResult> {

@@ -4,15 +4,16 @@ import { HpccError } from "../base/errors.ts";
 import { SYSTEM_CLOCK } from "../base/system/clock.ts";
 import { VERSION } from "../base/version.ts";
 import type { Environment } from "../config/directories.ts";
+import { parsePolicy } from "../config/policy-file.ts";
 import { loadWorkerConfig, type WorkerConfig } from "../config/worker.ts";
 import type { Identity } from "../core/identity/spiffe.ts";
-import { ISOLATIONS } from "../core/isolation.ts";
+import { ISOLATIONS, type Isolation } from "../core/isolation.ts";
 import { fixedPolicies } from "../core/tenant-policy.ts";
 import { WarmVmPool } from "../vm/warm-vm-pool.ts";
 import { type OwnCredentials, readTlsFiles } from "../wire/grpc/tls-files.ts";
 import { openLayoutImages, type WorkerImages } from "../worker/images.ts";
 import { startRegistration } from "../worker/registration.ts";
-import { type RunningWorker, startWorker } from "../worker/worker.ts";
+import { type RunningWorker, startWorker, type WorkerDeps } from "../worker/worker.ts";
 import { abortedBySignal, programLogger, serveUntilSignal } from "./process.ts";
 import { reportWorkerHost } from "./worker-host.ts";
 import { openWorkerRuntime } from "./worker-runtime.ts";
@@ -44,7 +45,7 @@ export async function runWorker(
     logger,
     tls: own.tls,
     images,
-    policies: fixedPolicies(config.tenants, runtime.isolation),
+    policies: policiesOf(config, runtime.isolation),
     isolation: runtime.isolation,
     host,
     createPool: (events) => new WarmVmPool({ runtime, limits: config.vms, events, clock: SYSTEM_CLOCK, logger }),
@@ -70,6 +71,8 @@ export async function runWorker(
     port: worker.address.port,
     isolation: worker.isolation,
     images: images.digests.length,
+    policyVersion: worker.policy?.version ?? null,
+    policy: worker.policy?.digest ?? null,
   });
   void opened.prepare(images);
   await serveUntilSignal({
@@ -78,6 +81,7 @@ export async function runWorker(
     reload: () => {
       worker.updateTls(credentials().tls);
       registration.refresh();
+      void worker.checkPolicy();
     },
     close: () => parts.disposeAsync(),
   });
@@ -100,6 +104,10 @@ function settings(config: WorkerConfig, identity: WorkerIdentity) {
     },
     cacheBytesMax: config.storeBytesMax,
   } as const;
+}
+
+function policiesOf({ policy }: WorkerConfig, isolation: Isolation): WorkerDeps["policies"] {
+  return policy === null ? fixedPolicies(new Map(), isolation) : { path: policy, parse: parsePolicy };
 }
 
 function workerIdentity({ identity }: OwnCredentials): WorkerIdentity {

@@ -2,5 +2,9 @@
 import { join } from "node:path";
 
 export function stateFolders(stateFolder: string) {
-  return { store: join(stateFolder, "store"), audit: join(stateFolder, "audit") } as const;
+  return {
+    store: join(stateFolder, "store"),
+    audit: join(stateFolder, "audit"),
+    policy: join(stateFolder, "policy"),
+  } as const;
 }

@@ -5,6 +5,7 @@ import { AuditLog, type LogDisk } from "../audit/audit-log.ts";
 import type { Clock } from "../base/clock.ts";
 import { HpccError } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
+import type { Digest } from "../core/digest/digest.ts";
 import type { HostPort } from "../core/identity/host-port.ts";
 import type { Identity, IdentityName, Principal, TrustDomain } from "../core/identity/spiffe.ts";
 import { type Isolation, isolationAtLeast } from "../core/isolation.ts";
@@ -21,6 +22,8 @@ import { Inspector } from "./inspection.ts";
 import type { JobCounters } from "./layers/count.ts";
 import type { JobObserver } from "./layers/observer.ts";
 import { type Interceptors, type JobLimits, stackLayers } from "./layers/stack.ts";
+import { type OpenPolicies, openPolicies } from "./policy/open-policies.ts";
+import type { PolicyFile } from "./policy/watched-policy.ts";
 import { hostRow } from "./rows/host-row.ts";
 import { vmRows } from "./rows/vm-rows.ts";
 import { serveSession } from "./session.ts";
@@ -53,8 +56,8 @@ export interface WorkerDeps {
   readonly logger: Logger;
   readonly tls: TlsMaterial;
   readonly images: WorkerImages;
-  /** What holds for tenants' jobs. */
-  readonly policies: PolicySource;
+  /** What holds for tenants' jobs: fixed, or a file that is watched. */
+  readonly policies: PolicySource | PolicyFile;
   /** What the pool's machines offer. */
   readonly isolation: Isolation;
   /** Makes the pool; each event must be awaited before its VM runs anything. */
@@ -85,6 +88,10 @@ export interface RunningWorker {
   stats(): WorkerStats;
   /** Uses other credentials for connections from now on. */
   updateTls(tls: TlsMaterial): void;
+  /** Looks at the policy file now. */
+  checkPolicy(): Promise<void>;
+  /** The policy in force; null without a file. */
+  readonly policy: { readonly version: number; readonly digest: Digest } | null;
   /** Ends the sessions, then the pool, then the log. */
   close(graceMs?: number): Promise<void>;
 }
@@ -106,12 +113,14 @@ export async function startWorker(config: WorkerConfig, deps: WorkerDeps): Promi
     ...(faults.log ? { disk: faults.log } : {}),
   });
   if (deps.host) await log.append(...hostRow(deps.host, { worker: config.name, isolation, nowMs: clock.wallMs() }));
+  const common = { log, worker: config.name, clock, logger };
+  const policies = await openPolicies(deps.policies, { ...common, folder: folders.policy, isolation });
   const disk = await DiskStore.open({
     root: folders.store,
     clock,
     logger,
     cacheBytesMax: config.cacheBytesMax,
-    takenBack: takenBackRows({ log, worker: config.name, clock, logger }),
+    takenBack: takenBackRows(common),
     ...(faults.write ? { write: faults.write } : {}),
   });
   const store = disk.tenant.bind(disk);
@@ -119,16 +128,13 @@ export async function startWorker(config: WorkerConfig, deps: WorkerDeps): Promi
   const { limits } = config;
   const { images } = deps;
   const layers = stackLayers({
-    worker: config.name,
+    ...common,
     isolation,
     images,
-    policies: deps.policies,
+    policies: policies.source,
     store,
-    log,
     pool,
     limits,
-    clock,
-    logger,
     observers: deps.observers ?? [],
     interceptors: deps.interceptors ?? {},
   });
@@ -157,6 +163,7 @@ export async function startWorker(config: WorkerConfig, deps: WorkerDeps): Promi
       create(InspectResponseSchema, await inspector.find(hash, clientOf(peer, config.trustDomain).tenant)),
   });
   const closeParts = async () => {
+    await policies.close();
     await pool.close();
     await disk.settled();
     inspector.close();
@@ -182,11 +189,19 @@ export async function startWorker(config: WorkerConfig, deps: WorkerDeps): Promi
     }),
     stats: () => ({ jobs: { ...layers.counters }, store: disk.counters, rows: log.sequence }),
     updateTls: (tls) => server.updateTls(tls),
+    checkPolicy: () => policies.check(),
+    get policy() {
+      return policyInForce(policies);
+    },
     async close(graceMs) {
       closing ??= close(graceMs);
       await closing;
     },
   };
+}
+
+function policyInForce({ source: { digest, version } }: OpenPolicies): RunningWorker["policy"] {
+  return digest === null || version === null ? null : { digest, version };
 }
 
 /** Only users of tenants are clients; a worker's or scheduler's certificate opens nothing here. */

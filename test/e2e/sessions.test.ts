@@ -15,9 +15,8 @@ const TABLES = `
 [vms]
 idle_ms = 3000
 spares_max = 1
-[tenants.careful]
-life = "clean"
 `;
+const POLICY = '[tenants.careful]\nlife = "clean"\n';
 
 const LOUD = 'log_level = "debug"\n';
 const PARKED = "parked: stopped, in memory";
@@ -31,7 +30,7 @@ before(async () => {
   await farm.init();
   image = await farm.image("e2e");
   await farm.startScheduler();
-  worker = await farm.startWorker("w", { layouts: [image.layout], tables: TABLES, extraConfig: LOUD });
+  worker = await farm.startWorker("w", { layouts: [image.layout], tables: TABLES, policy: POLICY, extraConfig: LOUD });
 });
 
 after(async () => {

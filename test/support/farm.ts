@@ -233,6 +233,8 @@ export interface WorkerOptions {
   /** Lines before the tables, and tables, of the worker's configuration. */
   readonly extraConfig?: string;
   readonly tables?: string;
+  /** What a policy file says of tenants, if it is to have one; others are served too. */
+  readonly policy?: string;
   readonly layouts: readonly string[];
   readonly env?: NodeJS.ProcessEnv;
   /** Isolations that it may offer; those of QEMU when absent. */
@@ -296,6 +298,12 @@ export class Farm {
     return service;
   }
 
+  #writePolicy(worker: string, tenants: string): string {
+    const file = this.#path(`${worker}-policy.toml`);
+    writeFileSync(file, `schema = 1\nversion = 1\nunlisted = "serve"\n${tenants}`);
+    return file;
+  }
+
   /** Starts a worker, or one of that name again with the state that it had. */
   async startWorker(name: string, options: WorkerOptions): Promise<RunningWorker> {
     const config = this.#path(`${name}.toml`);
@@ -309,6 +317,7 @@ export class Farm {
         `listen = "127.0.0.1:${await freePort()}"
 schedulers = ["${this.schedulerAddress}"]
 state_dir = "${state}"
+${options.policy === undefined ? "" : `policy = "${this.#writePolicy(name, options.policy)}"`}
 ${options.extraConfig ?? ""}
 ${identity}
 [images]

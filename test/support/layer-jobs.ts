@@ -7,6 +7,7 @@ import { encodeResultManifest, resultDigest } from "../../src/core/action/result
 import { encodeSourceManifest, sourceManifest } from "../../src/core/action/source-manifest.ts";
 import { sha256 } from "../../src/core/digest/digest.ts";
 import { type Principal, parseSpiffeId } from "../../src/core/identity/spiffe.ts";
+import { fixedPolicies } from "../../src/core/tenant-policy.ts";
 import type { TenantStore } from "../../src/store/action-cache.ts";
 import { memoryStore } from "../../src/store/memory/memory-store.ts";
 import { makePoolKey } from "../../src/vm/pool-key.ts";
@@ -53,6 +54,7 @@ export function testJob(changes: Partial<Job> = {}): Job {
     source,
     encodedSource: encodeSourceManifest(source),
     key: sha256(Buffer.from("the key of ann")),
+    policy: fixedPolicies().of(principal)!,
     isolationMin: "qemu-tcg",
     poolKey: makePoolKey({ principal, image: IMAGE, trust: "session" }),
     store: memoryStore(),

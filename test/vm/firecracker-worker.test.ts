@@ -43,9 +43,8 @@ memory_mib = 192
 [firecracker]
 boot_deadline_ms = 300000
 restore_deadline_ms = 120000
-[tenants.careful]
-life = "clean"
 `;
+const POLICY = '[tenants.careful]\nlife = "clean"\n';
 
 let disk: string;
 let farm: Farm;
@@ -89,6 +88,7 @@ async function startWorker({ golden = true } = {}): Promise<RunningWorker> {
   const started = await farm.startWorker("w", {
     layouts: [image.layout],
     tables: TABLES,
+    policy: POLICY,
     isolations: ["firecracker"],
     imageFolder: ownImages(),
     starter: {

@@ -1,7 +1,6 @@
 // Lets a job in: reads what the client sent and holds it against limits, images and policy, before anything is asked for or looked up.
 // UNTRUSTED: the header of a job.
 import { HpccError } from "../../base/errors.ts";
-import type { Action } from "../../core/action/action.ts";
 import { deriveActionKey } from "../../core/action/action-key.ts";
 import {
   decodeSourceManifest,
@@ -11,9 +10,9 @@ import {
   sourceDigest,
 } from "../../core/action/source-manifest.ts";
 import type { Digest } from "../../core/digest/digest.ts";
-import { spiffeId, type TenantId } from "../../core/identity/spiffe.ts";
+import { type Principal, spiffeId, type TenantId } from "../../core/identity/spiffe.ts";
 import { type Isolation, isolationAtLeast } from "../../core/isolation.ts";
-import type { PolicySource } from "../../core/tenant-policy.ts";
+import type { JobPolicy, PolicySource } from "../../core/tenant-policy.ts";
 import type { TenantStore } from "../../store/action-cache.ts";
 import { makePoolKey } from "../../vm/pool-key.ts";
 import { actionOfMessage, isolationOfNumber } from "../../wire/worker/action-codec.ts";
@@ -61,6 +60,9 @@ export class AdmitLayer implements Layer<RecordedArrival> {
 
   #admit({ principal, header, client, signal, record }: RecordedArrival): Job {
     const { limits, policies, store } = this.#options;
+    // Both of one file, whatever comes into force meanwhile: the job keeps what it was admitted under.
+    const policy = policies.of(principal);
+    record.policy(policies.digest, policy?.tier ?? null);
     const digest = sourceDigest(header.sourceManifest);
     record.source(digest);
     const action = actionOfMessage(header.action);
@@ -74,11 +76,10 @@ export class AdmitLayer implements Layer<RecordedArrival> {
     record.key(key);
     if (header.deadlineMs < 1 || header.deadlineMs > DEADLINE_MS_MAX)
       throw new HpccError("argument.invalid", `a deadline is 1 to ${DEADLINE_MS_MAX} ms`);
-    const isolationMin = isolationOfNumber(header.isolationMin);
-    this.#checkOffer(action, isolationMin);
-    const policy = policies.of(principal);
     if (policy === null)
       throw new HpccError("identity.forbidden", `this worker's policy does not serve ${spiffeId(principal)}`);
+    const isolationMin = this.#isolationMin(isolationOfNumber(header.isolationMin), policy);
+    this.#checkImage(action.imageDigest, principal, policy);
     const { life: trust, golden } = policy;
     return {
       principal,
@@ -86,6 +87,7 @@ export class AdmitLayer implements Layer<RecordedArrival> {
       source,
       encodedSource: header.sourceManifest,
       key,
+      policy,
       isolationMin,
       poolKey: makePoolKey({ principal, image: action.imageDigest, trust, golden }),
       store: store(principal.tenant),
@@ -95,11 +97,21 @@ export class AdmitLayer implements Layer<RecordedArrival> {
     };
   }
 
-  #checkOffer({ imageDigest }: Action, isolationMin: Isolation): void {
-    const { images, isolation } = this.#options;
+  /** A job may ask for more than the policy does, and never gets less. */
+  #isolationMin(asked: Isolation, { isolationMin }: JobPolicy): Isolation {
+    const { isolation } = this.#options;
+    if (!isolationAtLeast(isolation, asked))
+      throw new HpccError("isolation.weak", `this worker offers ${isolation}, and the job asks for ${asked}`);
+    if (isolationMin === null || isolationAtLeast(asked, isolationMin)) return asked;
     if (!isolationAtLeast(isolation, isolationMin))
-      throw new HpccError("isolation.weak", `this worker offers ${isolation}, and the job asks for ${isolationMin}`);
-    if (!images.has(imageDigest)) throw new HpccError("image.missing", `this worker has no image ${imageDigest}`);
+      throw new HpccError("isolation.weak", `this worker offers ${isolation}, and the policy asks for ${isolationMin}`);
+    return isolationMin;
+  }
+
+  #checkImage(image: Digest, { tenant }: Principal, { images }: JobPolicy): void {
+    if (images !== null && !images.has(image))
+      throw new HpccError("image.forbidden", `this worker's policy does not allow ${tenant} the image ${image}`);
+    if (!this.#options.images.has(image)) throw new HpccError("image.missing", `this worker has no image ${image}`);
   }
 }
 

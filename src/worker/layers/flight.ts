@@ -44,8 +44,19 @@ export class FlightLayer implements Layer {
 
   /** For whoever waits: the client of whoever asked first is no part of it. */
   async #compile(job: Job, signal: AbortSignal): Promise<Answer> {
-    const { principal, action, source, encodedSource, key, isolationMin, poolKey, store } = job;
-    return this.#next.run({ principal, action, source, encodedSource, key, isolationMin, poolKey, store, signal });
+    const { principal, action, source, encodedSource, key, policy, isolationMin, poolKey, store } = job;
+    return this.#next.run({
+      principal,
+      action,
+      source,
+      encodedSource,
+      key,
+      policy,
+      isolationMin,
+      poolKey,
+      store,
+      signal,
+    });
   }
 
   async #joined({ store }: Job, { scope, result: { recorded } }: Answer): Promise<Answer> {

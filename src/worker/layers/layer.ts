@@ -7,6 +7,7 @@ import type { SourceManifest } from "../../core/action/source-manifest.ts";
 import type { Digest } from "../../core/digest/digest.ts";
 import type { Principal } from "../../core/identity/spiffe.ts";
 import type { Isolation } from "../../core/isolation.ts";
+import type { JobPolicy } from "../../core/tenant-policy.ts";
 import type { JobHeader } from "../../gen/hpcc/worker/v1/worker_pb.js";
 import type { TenantStore } from "../../store/action-cache.ts";
 import type { PoolKey } from "../../vm/pool-key.ts";
@@ -36,6 +37,8 @@ export interface CompileJob {
   /** The source manifest as it came. */
   readonly encodedSource: Uint8Array;
   readonly key: Digest;
+  /** What held for it when it was admitted, whatever comes into force later. */
+  readonly policy: JobPolicy;
   /** What answers it is isolated at least so well. */
   readonly isolationMin: Isolation;
   /** Where it runs; its trust is the life that the tenant's policy wants. */
