@@ -65,13 +65,23 @@ async function compare(request: ExecutionRequest, one: ExecutionResult, other: E
   const note = (what: string) => void found.push({ source, what });
   if (JSON.stringify(one.exit) !== JSON.stringify(other.exit)) note("exit");
   for (const stream of ["stdout", "stderr"] as const)
-    if (Buffer.compare(await one[stream].bytes(), await other[stream].bytes()) !== 0) note(stream);
+    await compareWords(stream, one, other, note);
   for (const [index, path] of request.outputs.entries()) {
     const both = [one, other].map(async ({ outputs }) => outputs[index]?.content.bytes() ?? new Uint8Array());
     const [a, b] = (await Promise.all(both)) as [Uint8Array, Uint8Array];
     if (Buffer.compare(a, b) !== 0) note(`${path}: ${sectionsThatDiffer(a, b)}`);
   }
   return found;
+}
+
+async function compareWords(
+  stream: "stdout" | "stderr",
+  one: ExecutionResult,
+  other: ExecutionResult,
+  note: (what: string) => void,
+): Promise<void> {
+  const [a, b] = [await one[stream].bytes(), await other[stream].bytes()].map((bytes) => Buffer.from(bytes).toString());
+  if (a !== b) note(`${stream}: ${JSON.stringify([a, b].map((text) => text?.slice(0, 600)))}`);
 }
 
 /** Names of the sections whose bytes differ, as objdump shows them. */

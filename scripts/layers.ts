@@ -13,11 +13,12 @@ export const LAYERS: Readonly<Record<string, readonly string[]>> = {
   image: ["base", "core", "store"],
   vm: ["base", "core", "wire", "gen"],
   audit: ["base", "core"],
+  reproduce: ["base", "core", "wire", "gen", "store", "audit"],
   config: ["base", "core"],
   daemon: ["base", "core", "wire", "gen", "store", "image", "vm/namespace", "config"],
   scheduler: ["base", "core", "wire", "gen", "config"],
   worker: ["base", "core", "wire", "gen", "store", "image", "vm", "audit"],
-  cli: ["base", "core", "wire", "gen", "config", "audit", "image", "store/local"],
+  cli: ["base", "core", "wire", "gen", "config", "audit", "image", "store/local", "reproduce"],
   programs: ["*"],
 };
 

@@ -48,6 +48,10 @@ export const ERROR_TRAITS = {
   "store.io": { ...operator, hint: "Check the disk's space and permissions." },
   "audit.io": { ...operator, hint: "Without its audit log a worker answers nothing; check the disk's space." },
   "audit.corrupt": { ...operator, hint: "The log was altered or torn; keep it and ask who runs the worker." },
+  "evidence.gone": {
+    ...operator,
+    hint: "Rows outlive what retention or eviction removed; ask who runs the worker for a copy.",
+  },
   "vm.boot": { ...operator, hint: "`hpcc doctor` on the worker tells what the machine lacks." },
   "vm.breach": { ...peer, hint: "A guest broke its contract and was destroyed." },
   "vm.lost": { ...peer, hint: "The microVM ended before its answer; the compile can be tried again." },

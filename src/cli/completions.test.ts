@@ -43,6 +43,7 @@ describe("completions", () => {
         doctorChecks: never,
         history: never,
         inspectState: never,
+        reproducing: never,
       };
       assert.equal(await runCli(["completions", shell], host), 0);
       scripts.set(shell, join(folder, shell));

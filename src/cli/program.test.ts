@@ -58,6 +58,7 @@ describe("command line", () => {
         ],
       ],
       history: async () => null,
+      reproducing: () => assert.fail("no evidence in this test"),
       inspectState: async () => {
         throw new Error("something unforeseen");
       },

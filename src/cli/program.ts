@@ -2,7 +2,7 @@
 // (daemon, worker, scheduler) comes from the program.
 
 import { isIP } from "node:net";
-import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
+import { Command, CommanderError, Option } from "commander";
 import type { Clock } from "../base/clock.ts";
 import { HpccError } from "../base/errors.ts";
 import { VERSION } from "../base/version.ts";
@@ -15,13 +15,15 @@ import type { DoctorCheck } from "./doctor.ts";
 import { addEase } from "./ease-commands.ts";
 import { addExplain, type HistoryHost } from "./explain-command.ts";
 import type { Inspection } from "./inspect.ts";
+import { parseCount } from "./numbers.ts";
 import { exitCodeOf, json, type Output, printError, table } from "./output.ts";
 import { addPolicy } from "./policy-command.ts";
+import { addReproduce, type ReproduceHost } from "./reproduce-command.ts";
 import { addStats } from "./stats-command.ts";
 import { withFolderGone } from "./working-folder.ts";
 
 /** What the command line needs of the process that runs it. */
-export interface CliHost extends HistoryHost {
+export interface CliHost extends HistoryHost, ReproduceHost {
   readonly env: Environment;
   readonly uid: number;
   readonly output: Output;
@@ -86,6 +88,7 @@ function buildProgram(host: CliHost, setExitCode: (code: number) => void): Comma
   addDaemon(program, host);
   addDoctor(program, host, setExitCode);
   addInspect(program, host);
+  addReproduce(program, host, setExitCode);
   addServers(program, host);
   addImage(program, host);
   addCa(program, host);
@@ -367,11 +370,6 @@ function subjectOf({ worker, scheduler, tenant, user }: IssueFlags) {
     return { kind: "scheduler", name: parseIdentityName(scheduler, "a scheduler's name") } as const;
   if (tenant === undefined || user === undefined) throw wrong;
   return { kind: "user", tenant: parseTenantId(tenant), user: parseIdentityName(user, "a user's name") } as const;
-}
-
-function parseCount(text: string): number {
-  if (!/^[0-9]{1,4}$/.test(text)) throw new InvalidArgumentError("it must be a whole number.");
-  return Number(text);
 }
 
 function addConfig(program: Command, host: CliHost): void {

@@ -57,4 +57,8 @@ process.exitCode = await runCli(process.argv.slice(2), {
     const { inspectState } = await import("../worker/inspection.ts");
     return inspectState(folder, hash);
   },
+  async reproducing(options) {
+    const { openReproducing } = await import("./reproduce.ts");
+    return openReproducing(options, { env, uid, clock: SYSTEM_CLOCK });
+  },
 });

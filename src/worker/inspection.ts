@@ -2,6 +2,7 @@
 // may read a worker's state folder.
 import { encodeEnvelope } from "../audit/envelope.ts";
 import { type HashKind, InspectIndex } from "../audit/inspect-index.ts";
+import { readLog } from "../audit/read-log.ts";
 import { resultDigestsOf } from "../audit/rows/bodies.ts";
 import { SILENT_LOGGER } from "../base/log.ts";
 import { SYSTEM_CLOCK } from "../base/system/clock.ts";
@@ -68,15 +69,38 @@ export class Inspector {
   }
 }
 
-/** Inspects a worker's state folder, also while the worker runs; all tenants. */
-export async function inspectState(stateFolder: string, hash: string): Promise<Inspection> {
+/** A worker's state folder, opened to be read; the worker may run. All tenants. */
+export interface OpenState {
+  readonly inspector: Inspector;
+  /** A blob's bytes; null when it is not there, or larger than `sizeMax`. */
+  blob(tenant: string, digest: Digest, sizeMax: number): Promise<Uint8Array | null>;
+  /** Lines of all rows and their envelopes, oldest first. Throws `audit.corrupt` where the chain breaks. */
+  rows(): AsyncIterable<{ readonly line: string; readonly envelope: string }>;
+  close(): void;
+}
+
+export async function openState(stateFolder: string): Promise<OpenState> {
   const folders = stateFolders(stateFolder);
   const disk = await DiskStore.open({ root: folders.store, clock: SYSTEM_CLOCK, logger: SILENT_LOGGER });
   const inspector = new Inspector({ auditFolder: folders.audit, store: (tenant) => disk.tenant(tenant) });
+  return {
+    inspector,
+    blob: async (tenant, digest, sizeMax) => readBlob(disk.tenant(parseTenantId(tenant)).blobs, digest, sizeMax),
+    async *rows() {
+      for await (const { record } of readLog(folders.audit))
+        yield { line: record.line, envelope: encodeEnvelope(record.envelope) };
+    },
+    close: () => inspector.close(),
+  };
+}
+
+/** What a worker's state folder knows of a hash. */
+export async function inspectState(stateFolder: string, hash: string): Promise<Inspection> {
+  const { inspector, close } = await openState(stateFolder);
   try {
     return await inspector.find(hash, null);
   } finally {
-    inspector.close();
+    close();
   }
 }
 

@@ -17,6 +17,7 @@ import type { HostReport } from "../vm/host/host-report.ts";
 import type { VmEventSink, VmPool } from "../vm/pool.ts";
 import { RpcServer } from "../wire/grpc/server.ts";
 import type { TlsMaterial } from "../wire/grpc/tls.ts";
+import { fetchBlob } from "./fetch-blob.ts";
 import type { WorkerImages } from "./images.ts";
 import { Inspector } from "./inspection.ts";
 import type { JobCounters } from "./layers/count.ts";
@@ -161,6 +162,10 @@ export async function startWorker(config: WorkerConfig, deps: WorkerDeps): Promi
     },
     inspect: async ({ hash }, { peer }) =>
       create(InspectResponseSchema, await inspector.find(hash, clientOf(peer, config.trustDomain).tenant)),
+    fetch: (request, { peer }) => {
+      const principal = clientOf(peer, config.trustDomain);
+      return fetchBlob(request, principal, { inspector, store: store(principal.tenant) });
+    },
   });
   const closeParts = async () => {
     await policies.close();

@@ -65,6 +65,7 @@ export function testJob(changes: Partial<Job> = {}): Job {
       },
       progress: () => undefined,
     },
+    again: false,
     deadlineMs: 60_000,
     ...changes,
   };

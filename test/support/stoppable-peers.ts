@@ -71,6 +71,7 @@ async function serve(start: Start): Promise<HostPort> {
   const here = { host: "127.0.0.1", port: 0 };
   const worker = new RpcServer({ tls: tlsOf(start.worker), logger: SILENT_LOGGER });
   worker.add(WorkerService, {
+    async *fetch() {},
     async session(stream) {
       const hello = {
         protocolVersion: PROTOCOL_VERSION,

@@ -76,6 +76,7 @@ export class OpenJob {
         sourceManifest: job.manifest,
         deadlineMs: job.deadlineMs,
         isolationMin: isolationToNumber(job.isolationMin),
+        again: job.again ?? false,
       },
     });
     return this.#done.promise;

@@ -22,6 +22,8 @@ export interface RemoteJob {
   readonly isolationMin: Isolation;
   /** How long the worker may take, at most an hour. */
   readonly deadlineMs: number;
+  /** Whether it is to be compiled in a VM that has run nothing, whatever is known of it, and its result kept under no key. */
+  readonly again?: true;
   /** Existing folder for the outputs' files; the caller removes it. */
   readonly outputFolder: string;
 }

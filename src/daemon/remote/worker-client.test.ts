@@ -120,6 +120,7 @@ class ScriptedWorker {
     const folder = await mkdtemp(join(tmpdir(), "hpcc-client-"));
     const worker = new ScriptedWorker(authority, folder);
     server.add(WorkerService, {
+      async *fetch() {},
       async session(stream) {
         for await (const { message } of stream.incoming) {
           worker.heard.push(message.case);

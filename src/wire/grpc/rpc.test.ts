@@ -66,6 +66,7 @@ describe("gRPC over mutual TLS", () => {
     user = await authority.issue("tenant/acme/user/ann");
     server = new RpcServer({ tls: await authority.issue("worker/w1"), logger: SILENT_LOGGER });
     server.add(WorkerService, {
+      async *fetch() {},
       inspect: async (request, context) => {
         contexts.push(context);
         if (request.hash === "unknown") throw new HpccError("hash.unknown", "no row of yours \u001b[31m");

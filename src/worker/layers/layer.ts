@@ -50,6 +50,8 @@ export interface CompileJob {
 /** A job that may run. */
 export interface Job extends CompileJob {
   readonly client: JobClient;
+  /** Compiled in a VM that has run nothing, whatever is known of it, and kept under no key. */
+  readonly again: boolean;
   /** How long its client waits. */
   readonly deadlineMs: number;
 }

@@ -10,6 +10,7 @@ import type { ExecutionLimits } from "../../vm/execution.ts";
 import type { VmPool } from "../../vm/pool.ts";
 import type { WorkerImages } from "../images.ts";
 import { AdmitLayer, type SourceLimits } from "./admit.ts";
+import { AgainLayer } from "./again.ts";
 import { type JobCounters, JobCounts } from "./count.ts";
 import { DeadlineLayer } from "./deadline.ts";
 import { ExecuteLayer } from "./execute.ts";
@@ -62,15 +63,17 @@ export function stackLayers(options: LayersOptions): StackedLayers {
   const { admitted = [], missed = [] } = options.interceptors ?? {};
   const execute = new ExecuteLayer({ images, limits: limits.execution, pool, logger, observe });
   const flight = new FlightLayer(new KeepLayer(execute, { logger, observe }), { logger, observe });
-  const lookUp = new RefuseRevokedLayer(new LookUpLayer(through(missed, flight), { logger, observe }));
-  const inner = through(admitted, new DeadlineLayer(lookUp, clock));
+  const lookUp = new LookUpLayer(through(missed, flight), { logger, observe });
+  const again = new FlightLayer(execute, { logger, observe });
+  const found = new RefuseRevokedLayer(new AgainLayer(lookUp, again));
+  const inner = through(admitted, new DeadlineLayer(found, clock));
   const admit = new AdmitLayer(inner, { isolation, images, policies, limits, store, observe });
   const jobs = new RecordLayer(admit, { worker, log, store, clock, logger, observe });
   return {
     jobs,
     counters: counts.counters,
     get compiling() {
-      return flight.compiling;
+      return flight.compiling + again.compiling;
     },
   };
 }

@@ -273,6 +273,14 @@ export declare type JobHeader = Message<"hpcc.worker.v1.JobHeader"> & {
    * @generated from field: uint32 isolation_min = 5;
    */
   isolationMin: number;
+
+  /**
+   * True to have it compiled in a microVM that has run nothing, whatever is known of it; the result is put under no key. So a row can be made
+   * again.
+   *
+   * @generated from field: bool again = 6;
+   */
+  again: boolean;
 };
 
 /**
@@ -796,6 +804,60 @@ export declare type InspectResponse = Message<"hpcc.worker.v1.InspectResponse"> 
 export declare const InspectResponseSchema: GenMessage<InspectResponse>;
 
 /**
+ * Which blob of which job.
+ *
+ * @generated from message hpcc.worker.v1.FetchRequest
+ */
+export declare type FetchRequest = Message<"hpcc.worker.v1.FetchRequest"> & {
+  /**
+   * Digest of the audit row of a job of the caller, "sha256:<64 hex>".
+   *
+   * @generated from field: string row_digest = 1;
+   */
+  rowDigest: string;
+
+  /**
+   * Digest of what that row names: its source manifest, its flags where they are a blob, its result manifest, or a blob of either manifest.
+   *
+   * @generated from field: string digest = 2;
+   */
+  digest: string;
+};
+
+/**
+ * Describes the message hpcc.worker.v1.FetchRequest.
+ * Use `create(FetchRequestSchema)` to create a new message.
+ */
+export declare const FetchRequestSchema: GenMessage<FetchRequest>;
+
+/**
+ * Part of the blob, in order; the last one ends the stream. A blob that is not there any more is an empty stream.
+ *
+ * @generated from message hpcc.worker.v1.FetchResponse
+ */
+export declare type FetchResponse = Message<"hpcc.worker.v1.FetchResponse"> & {
+  /**
+   * Uncompressed size of the blob in bytes; the same in each part.
+   *
+   * @generated from field: uint64 size = 1;
+   */
+  size: bigint;
+
+  /**
+   * 0 to 131,072 bytes of the blob's zstd frame; none for an empty blob.
+   *
+   * @generated from field: bytes data = 2;
+   */
+  data: Uint8Array;
+};
+
+/**
+ * Describes the message hpcc.worker.v1.FetchResponse.
+ * Use `create(FetchResponseSchema)` to create a new message.
+ */
+export declare const FetchResponseSchema: GenMessage<FetchResponse>;
+
+/**
  * What an output file is.
  *
  * @generated from enum hpcc.worker.v1.OutputKind
@@ -1116,6 +1178,16 @@ export declare const WorkerService: GenService<{
     methodKind: "unary";
     input: typeof InspectRequestSchema;
     output: typeof InspectResponseSchema;
+  },
+  /**
+   * Gives back a blob of a job that the caller itself had run, to run it again.
+   *
+   * @generated from rpc hpcc.worker.v1.WorkerService.Fetch
+   */
+  fetch: {
+    methodKind: "server_streaming";
+    input: typeof FetchRequestSchema;
+    output: typeof FetchResponseSchema;
   },
 }>;
 
