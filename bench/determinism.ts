@@ -64,8 +64,7 @@ async function compare(request: ExecutionRequest, one: ExecutionResult, other: E
   const found: Difference[] = [];
   const note = (what: string) => void found.push({ source, what });
   if (JSON.stringify(one.exit) !== JSON.stringify(other.exit)) note("exit");
-  for (const stream of ["stdout", "stderr"] as const)
-    await compareWords(stream, one, other, note);
+  for (const stream of ["stdout", "stderr"] as const) await compareWords(stream, one, other, note);
   for (const [index, path] of request.outputs.entries()) {
     const both = [one, other].map(async ({ outputs }) => outputs[index]?.content.bytes() ?? new Uint8Array());
     const [a, b] = (await Promise.all(both)) as [Uint8Array, Uint8Array];

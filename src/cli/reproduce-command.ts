@@ -75,7 +75,7 @@ async function run(what: readonly string[], flags: Flags, host: ReproduceHost): 
   try {
     const rows: JobEvidence[] = [];
     for (const word of what) rows.push(await findJob(at.evidence, hashOf(word)));
-    if (flags.sample !== undefined) rows.push(...(await drawn(at, flags.sample, seed)));
+    if (flags.sample !== undefined && at.rows !== null) rows.push(...(await drawnRows(at.rows(), flags.sample, seed)));
     const done: Reproduction[] = [];
     for (const [index, row] of rows.entries()) {
       if (rows.length > 1) host.output.error(`${index + 1} of ${rows.length}: ${row.digest}\n`);
@@ -102,9 +102,13 @@ function hashOf(word: string): string {
 }
 
 /** Rows in the order of a digest of seed and row: as good as random, and the same for the same seed. */
-async function drawn({ rows }: Reproducing, count: number, seed: string): Promise<JobEvidence[]> {
+export async function drawnRows(
+  rows: AsyncIterable<{ readonly line: string; readonly envelope: string }>,
+  count: number,
+  seed: string,
+): Promise<JobEvidence[]> {
   const best: { readonly rank: string; readonly row: JobEvidence }[] = [];
-  for await (const { line, envelope } of rows?.() ?? []) {
+  for await (const { line, envelope } of rows) {
     const row = jobEvidence(line, envelope);
     if (row === null) continue;
     const rank = sha256(Buffer.from(`${seed}\n${row.envelope.sequence}\n${row.digest}`));

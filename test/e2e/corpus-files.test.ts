@@ -2,6 +2,7 @@
 // the image's own compiler at the same path, and leaves the same files, words and exit code. With the project at its own path the plain
 // side has no flag of hpcc's. The VM's share of the corpus is in corpus.test.ts.
 import assert from "node:assert/strict";
+import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { byteStringOf } from "../../src/base/byte-string.ts";
 import type { CompilerFamily } from "../../src/core/compile/grammar/invocation.ts";
@@ -9,6 +10,7 @@ import { type CorpusCase, corpusCases, namesTheView } from "../corpus/cases.ts";
 import { Differential, type Scenario } from "../support/differential.ts";
 import { HPCC, IMAGE_FOLDER, runCommand } from "../support/farm.ts";
 import { QuickFarm } from "../support/quick-farm.ts";
+import { type ReproductionCounts, reproduceRows } from "../support/reproduced-rows.ts";
 
 const FAMILIES: readonly CompilerFamily[] = ["gcc", "clang"];
 /** At the shared place a project's cases are the same but for prefix maps: every so many are tried there. */
@@ -16,6 +18,8 @@ const SHARED_EVERY = 8;
 /** Snippets, which may have a case for each compiler. */
 const SNIPPETS_MIN = 300;
 const REMOTE_SHARE_MIN = 0.98;
+/** Rows of each compiler that are made again. */
+const REPRODUCED_ROWS = Number(process.env["HPCC_TEST_REPRODUCED_ROWS"] ?? 30);
 
 /** A farm and a project of its own for each compiler, so that both are tried at a time. */
 class Track {
@@ -52,6 +56,11 @@ class Track {
     assert.equal(outcomes[0], entry.comesTo === "remote" ? "remote_compiled" : `local: ${entry.comesTo}`);
     assert.equal(plain.stderr !== "", entry.speaks, "the compiler speaks");
     if (place === "own") this.equal[entry.comesTo === "remote" ? "remote" : "local"] += 1;
+  }
+
+  /** Rows of what was compiled, drawn at random, made again in fresh sandboxes. */
+  reproduce(count: number): Promise<ReproductionCounts> {
+    return reproduceRows(join(this.#farm.folder, "worker"), (image) => this.#farm.rootfs(image), count);
   }
 
   close(): Promise<void> {
@@ -107,6 +116,14 @@ run(
     (entry, index) => index % SHARED_EVERY === 0 && !namesTheView(entry) && !entry.name.startsWith("preprocessed "),
   ),
 );
+
+for (const family of FAMILIES)
+  test(`rows of ${family}, drawn at random, come to the same bytes, words and exit code again`, async () => {
+    const { rows, equal, others } = await tracks.get(family)!.reproduce(REPRODUCED_ROWS);
+    assert.deepEqual(others, []);
+    assert.equal(rows, REPRODUCED_ROWS);
+    assert.equal(equal, rows);
+  });
 
 test("nearly all of the corpus is compiled in the guest", () => {
   const names = new Set(snippets.map(({ name }) => name.split(" ")[0]));
