@@ -54,6 +54,7 @@ export const ERROR_TRAITS = {
   },
   "vm.boot": { ...operator, hint: "`hpcc doctor` on the worker tells what the machine lacks." },
   "vm.breach": { ...peer, hint: "A guest broke its contract and was destroyed." },
+  "result.revoked": { ...peer, hint: "What the worker had is no answer any more; the compile can be tried again." },
   "vm.lost": { ...peer, hint: "The microVM ended before its answer; the compile can be tried again." },
   "hash.unknown": { ...usage, hint: "No row, key, source, result or blob of yours has this hash." },
 } as const satisfies Record<string, ErrorTrait>;

@@ -3,9 +3,10 @@
 import type { Digest } from "../core/digest/digest.ts";
 import type { Isolation } from "../core/isolation.ts";
 import type { Life } from "../core/life.ts";
+import type { Made, Revocation, RevokedBy } from "../core/revocation.ts";
 import type { BlobStore } from "./blob-store.ts";
 
-export interface CachedAction {
+export interface CachedAction extends Made {
   /** The result manifest's encoding. */
   readonly result: Uint8Array;
   /** Isolation under which it was compiled. */
@@ -16,17 +17,30 @@ export interface CachedAction {
   readonly compileUs: number;
   /** The VM that compiled it, as its audit row names it. */
   readonly vm: string;
+  /** The worker that compiled it: this one, or a peer. */
+  readonly worker: string;
+  readonly image: Digest;
+  /** Digest of the line of the row of its compile; null when it is not known. */
+  readonly row: Digest | null;
+  /** The signed words of the peer that it came from; null when it was made here. */
+  readonly statement: Uint8Array | null;
 }
 
 export type ActionLookup = { readonly kind: "hit"; readonly action: CachedAction } | { readonly kind: "miss" };
 
 export interface ActionCache {
   get(key: Digest): Promise<ActionLookup>;
-  /** A result of a VM that was revoked is not kept. */
+  /** A result that is revoked is not kept. */
   put(key: Digest, action: CachedAction): Promise<void>;
-  /** Takes back all that a VM made: nothing of it is found from this call on, also after a crash once it has resolved. */
-  revoke(vm: string): Promise<void>;
-  revoked(vm: string): Promise<boolean>;
+  /**
+   * Takes results back: nothing of them is found from this call on, also after a crash once it has resolved. `by` is for the
+   * rows.
+   */
+  revoke(revocation: Revocation, by: RevokedBy): Promise<void>;
+  /** Whether a result is revoked that is kept, or was to be kept, under this key. */
+  revoked(key: Digest, made: Made): Promise<boolean>;
+  /** The time to give as `madeMs` to a compile that begins now: no revocation that is here already reaches it. */
+  stamp(nowMs: number): Promise<number>;
 }
 
 /** All that a tenant has; one tenant's stores cannot reach another's. */

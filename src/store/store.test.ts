@@ -13,10 +13,13 @@ import { SILENT_LOGGER } from "../base/log.ts";
 import { FieldWriter } from "../core/action/fields.ts";
 import { type Digest, digestHex, sha256 } from "../core/digest/digest.ts";
 import { parseTenantId } from "../core/identity/spiffe.ts";
+import type { Revocation } from "../core/revocation.ts";
 import type { CachedAction, TenantStore } from "./action-cache.ts";
 import type { BlobStore } from "./blob-store.ts";
 import { DiskFiles, type WriteAt, writeAt } from "./disk/disk-files.ts";
+import type { Swept } from "./disk/disk-revocations.ts";
 import { DiskStore } from "./disk/disk-store.ts";
+import { RevocationList } from "./disk/revocation-list.ts";
 import { memoryStore } from "./memory/memory-store.ts";
 import { inflate } from "./zstd-codec.ts";
 
@@ -38,7 +41,12 @@ async function openDisk(root: string, options: { write?: WriteAt; cacheBytesMax?
 
 const BACKENDS: Record<string, (run: (store: TenantStore) => Promise<void>) => Promise<void>> = {
   memory: async (run) => run(memoryStore()),
-  disk: async (run) => withFolder(async (folder) => run((await openDisk(folder)).tenant(TENANT))),
+  disk: async (run) =>
+    withFolder(async (folder) => {
+      const store = await openDisk(folder);
+      await run(store.tenant(TENANT));
+      await store.settled();
+    }),
 };
 
 function refOf(bytes: Uint8Array) {
@@ -68,7 +76,18 @@ const cached: CachedAction = {
   life: "clean",
   compileUs: 1234,
   vm: "vm-1",
+  worker: "w1",
+  principal: "spiffe://example.com/tenant/acme/user/ann",
+  image: sha256(Buffer.from("image")),
+  row: null,
+  madeMs: 1000,
+  confirmedBy: null,
+  statement: null,
 };
+const BREACH = { cause: "breach", askedBy: null } as const;
+const OPERATOR = { cause: "operator", askedBy: "root" } as const;
+const PEER = { cause: "peer", askedBy: "w2" } as const;
+const vm = (value: string): Revocation => ({ kind: "vm", value, atMs: 2000 });
 
 for (const [name, backend] of Object.entries(BACKENDS))
   describe(`the ${name} store keeps the contract`, () => {
@@ -141,14 +160,19 @@ for (const [name, backend] of Object.entries(BACKENDS))
         await assert.rejects(blobs.putBytes(cut(noise, 900), "cache", 1000), { code: "limit.exceeded" });
       }));
 
-    test("a cached action is read back", async () =>
+    test("a cached action is read back, with all that is known of who made it", async () =>
       backend(async ({ actions }) => {
         const key = sha256(Buffer.from("key"));
         assert.deepEqual(await actions.get(key), { kind: "miss" });
-        await actions.put(key, cached);
-        const found = await actions.get(key);
-        assert.ok(found.kind === "hit");
-        assert.deepEqual({ ...found.action, result: Buffer.from(found.action.result) }, cached);
+        const more = { row: sha256(text), confirmedBy: "vm-2", statement: Buffer.from("signed") };
+        for (const action of [cached, { ...cached, ...more }, { ...cached, confirmedBy: "vm-2" }]) {
+          await actions.put(key, action);
+          const found = await actions.get(key);
+          assert.ok(found.kind === "hit");
+          const { result, statement } = found.action;
+          const plain = { result: Buffer.from(result), statement: statement && Buffer.from(statement) };
+          assert.deepEqual({ ...found.action, ...plain }, action);
+        }
       }));
 
     test("what a revoked VM made is not found, nor kept afterwards; what others made is", async () =>
@@ -156,7 +180,7 @@ for (const [name, backend] of Object.entries(BACKENDS))
         const [bad, good, late] = ["bad", "good", "late"].map((name) => sha256(Buffer.from(name)));
         await actions.put(bad!, cached);
         await actions.put(good!, { ...cached, vm: "vm-2" });
-        const revoking = actions.revoke("vm-1");
+        const revoking = actions.revoke(vm("vm-1"), BREACH);
         assert.equal((await actions.get(bad!)).kind, "miss", "at once");
         await revoking;
         await actions.put(late!, cached);
@@ -165,61 +189,120 @@ for (const [name, backend] of Object.entries(BACKENDS))
           "hit",
           "miss",
         ]);
-        assert.deepEqual([await actions.revoked("vm-1"), await actions.revoked("vm-2")], [true, false]);
+        assert.equal(await actions.revoked(late!, cached), true);
+        assert.equal(await actions.revoked(late!, { ...cached, vm: "vm-2" }), false);
         await actions.put(bad!, { ...cached, vm: "vm-3" });
         assert.equal((await actions.get(bad!)).kind, "hit", "another VM's takes its place");
       }));
+
+    test("what a revoked VM confirmed is not found either, whenever it was made", async () =>
+      backend(async ({ actions }) => {
+        const key = sha256(Buffer.from("key"));
+        for (const madeMs of [1, 5000]) {
+          await actions.put(key, { ...cached, madeMs, confirmedBy: "vm-2" });
+          await actions.revoke(vm("vm-2"), BREACH);
+          assert.equal((await actions.get(key)).kind, "miss");
+        }
+      }));
+
+    const keyOf = (name: string) => sha256(Buffer.from(name));
+    for (const [kind, value] of [
+      ["image", cached.image],
+      ["principal", cached.principal],
+      ["key", keyOf("1000")],
+    ] as const)
+      test(`a revoked ${kind}: what had begun to be made until then, and nothing of others or later`, async () =>
+        backend(async ({ actions }) => {
+          const other = {
+            ...cached,
+            image: keyOf("other image"),
+            principal: "spiffe://example.com/tenant/acme/user/bob",
+          };
+          const found = async (name: string) => (await actions.get(keyOf(name))).kind;
+          await actions.put(keyOf("1000"), cached);
+          await actions.put(keyOf("other"), other);
+          await actions.revoke({ kind, value, atMs: 2000 }, OPERATOR);
+          assert.deepEqual([await found("1000"), await found("other")], ["miss", "hit"]);
+          await actions.put(keyOf("1000"), { ...cached, madeMs: 2000 });
+          assert.equal(await found("1000"), "miss", "it was on its way");
+          await actions.put(keyOf("1000"), { ...cached, madeMs: await actions.stamp(1500) });
+          assert.equal(await found("1000"), "hit", "it is made anew, also when the clock was set back");
+          await actions.revoke({ kind, value, atMs: 1000 }, PEER);
+          assert.equal(await found("1000"), "hit");
+          await actions.revoke({ kind, value, atMs: 9000 }, OPERATOR);
+          assert.equal(await found("1000"), "miss");
+        }));
   });
 
-describe("the disk store takes back what a VM made", () => {
+describe("the disk store takes back what is revoked", () => {
   const key = (name: string) => sha256(Buffer.from(name));
+  const marked = async (folder: string, revocation: Revocation) =>
+    new RevocationList({
+      files: new DiskFiles(join(folder, TENANT)),
+      worker: null,
+      damaged: () => assert.fail("it is whole"),
+      nowMs: () => 0,
+    }).add({ ...revocation, by: BREACH, sequence: 1 });
 
-  test("in all of the tenant's entries and no other's, and leaves no mark", async () =>
+  test("in all of the tenant's entries and no other's, and remembers it", async () =>
     withFolder(async (folder) => {
       const told: string[] = [];
-      const takenBack = (tenant: string, vm: string, entries: number) => void told.push(`${tenant} ${vm} ${entries}`);
+      const takenBack = ({ tenant, mark, entries }: Swept) => void told.push(`${tenant} ${mark.value} ${entries}`);
       const store = await DiskStore.open({ root: folder, clock: new ManualClock(), logger: SILENT_LOGGER, takenBack });
       const other = parseTenantId("other");
       for (let at = 0; at < 300; at += 1)
         await store.tenant(TENANT).actions.put(key(`${at}`), { ...cached, vm: `vm-${at % 3}` });
       await store.tenant(other).actions.put(key("0"), { ...cached, vm: "vm-0" });
-      await Promise.all(["vm-0", "vm-1"].map(async (vm) => store.tenant(TENANT).actions.revoke(vm)));
+      await Promise.all(["vm-0", "vm-1"].map(async (name) => store.tenant(TENANT).actions.revoke(vm(name), BREACH)));
       await store.settled();
       assert.deepEqual(told.sort(), ["acme vm-0 100", "acme vm-1 100"]);
       const left = await readdir(join(folder, TENANT, "actions"), { recursive: true });
       assert.equal(left.filter((name) => name.includes("/")).length, 100);
-      assert.deepEqual(await readdir(join(folder, TENANT, "revoked")), []);
       assert.equal((await store.tenant(other).actions.get(key("0"))).kind, "hit");
+      const next = (await openDisk(folder)).tenant(TENANT).actions;
+      await next.put(key("0"), { ...cached, vm: "vm-0" });
+      assert.equal((await next.get(key("0"))).kind, "miss", "a peer may have kept it");
     }));
 
   test("also when it was killed between the mark and the sweep", async () =>
     withFolder(async (folder) => {
-      const first = (await openDisk(folder)).tenant(TENANT);
-      await first.actions.put(key("a"), cached);
+      const { actions } = (await openDisk(folder)).tenant(TENANT);
+      await actions.put(key("a"), cached);
+      await actions.put(key("b"), { ...cached, vm: "vm-2" });
       // What the kill left: the mark, and every entry.
-      await mkdir(join(folder, TENANT, "revoked"));
-      await writeFile(join(folder, TENANT, "revoked", Buffer.from("vm-1").toString("hex")), "");
-      const next = await openDisk(folder);
+      await marked(folder, vm("vm-1"));
+      const told: string[] = [];
+      const takenBack = ({ mark, entries }: Swept) => void told.push(`${mark.value} ${mark.by.cause} ${entries}`);
+      const reopen = () => DiskStore.open({ root: folder, clock: new ManualClock(), logger: SILENT_LOGGER, takenBack });
+      const next = await reopen();
       assert.equal((await next.tenant(TENANT).actions.get(key("a"))).kind, "miss");
       await next.settled();
-      assert.deepEqual(await readdir(join(folder, TENANT, "revoked")), []);
-      const third = await openDisk(folder);
-      assert.equal((await third.tenant(TENANT).actions.get(key("a"))).kind, "miss", "it is gone");
+      assert.equal((await next.tenant(TENANT).actions.get(key("b"))).kind, "hit");
+      const third = await reopen();
+      await third.revocations.open();
+      await third.settled();
+      assert.deepEqual(told, ["vm-1 breach 1"], "and is done with it once");
+      assert.deepEqual(await readdir(join(folder, TENANT, "actions", digestHex(key("a")).slice(0, 2))), []);
     }));
 
   test("and nothing that comes into the cache after the sweep", async () =>
     withFolder(async (folder) => {
       let hold = Promise.resolve();
+      const entryWritten = Promise.withResolvers<void>();
       const write: WriteAt = async (handle, bytes, position) => {
         await writeAt(handle, bytes, position);
-        await hold;
+        const held = hold;
+        hold = Promise.resolve();
+        entryWritten.resolve();
+        await held;
       };
       const store = await openDisk(folder, { write });
       const { actions } = store.tenant(TENANT);
       const { promise, resolve } = Promise.withResolvers<void>();
       hold = promise;
       const putting = actions.put(key("a"), cached);
-      await actions.revoke("vm-1");
+      await entryWritten.promise;
+      await actions.revoke(vm("vm-1"), BREACH);
       await store.settled();
       resolve();
       await putting;
@@ -228,11 +311,89 @@ describe("the disk store takes back what a VM made", () => {
 
   test("for as long as it runs when the mark cannot be written", async () =>
     withFolder(async (folder) => {
-      const { actions } = (await openDisk(folder)).tenant(TENANT);
+      let full = false;
+      const write: WriteAt = async (handle, bytes, position) => {
+        if (full) throw Object.assign(new Error("no space left on device"), { code: "ENOSPC", errno: -28 });
+        await writeAt(handle, bytes, position);
+      };
+      const store = await openDisk(folder, { write });
+      const { actions } = store.tenant(TENANT);
       await actions.put(key("a"), cached);
-      await writeFile(join(folder, TENANT, "revoked"), "no folder");
-      await assert.rejects(actions.revoke("vm-1"), { code: "store.io" });
+      full = true;
+      await assert.rejects(actions.revoke(vm("vm-1"), BREACH), { code: "store.io" });
       assert.equal((await actions.get(key("a"))).kind, "miss");
+      await store.settled();
+    }));
+
+  test("and answers nothing at all while it cannot read what is revoked", async () =>
+    withFolder(async (folder) => {
+      await (await openDisk(folder)).tenant(TENANT).actions.put(key("a"), cached);
+      await mkdir(join(folder, TENANT, "revocations"));
+      const { actions } = (await openDisk(folder)).tenant(TENANT);
+      await assert.rejects(actions.get(key("a")), { code: "store.io" });
+      await rm(join(folder, TENANT, "revocations"), { recursive: true });
+      assert.equal((await actions.get(key("a"))).kind, "hit");
+    }));
+
+  test("and everything that is older when a byte of the list has changed", async () =>
+    withFolder(async (folder) => {
+      const path = join(folder, TENANT, "revocations");
+      const first = await openDisk(folder);
+      await first.tenant(TENANT).actions.revoke(vm("vm-1"), BREACH);
+      await first.settled();
+      const good = await readFile(path);
+      for (const at of good.keys()) {
+        await writeFile(path, Buffer.from(good).fill(good[at]! ^ 1, at, at + 1));
+        const store = await openDisk(folder);
+        const clock = new ManualClock();
+        assert.equal(await store.tenant(TENANT).actions.revoked(key("a"), { ...cached, madeMs: clock.wallMs() }), true);
+        assert.equal(
+          await store.tenant(TENANT).actions.revoked(key("a"), { ...cached, madeMs: clock.wallMs() + 1 }),
+          false,
+        );
+        assert.equal(store.counters.quarantined, 1);
+        const again = await openDisk(folder);
+        assert.equal(await again.tenant(TENANT).actions.revoked(key("a"), { ...cached, vm: "vm-3" }), true);
+        assert.equal(again.counters.quarantined, 0);
+      }
+    }));
+
+  test("of all tenants, those too that come later", async () =>
+    withFolder(async (folder) => {
+      const swept: string[] = [];
+      const takenBack = ({ tenant, mark, entries }: Swept) => void swept.push(`${tenant} ${mark.kind} ${entries}`);
+      const store = await DiskStore.open({ root: folder, clock: new ManualClock(), logger: SILENT_LOGGER, takenBack });
+      const later = parseTenantId("later");
+      await store.tenant(TENANT).actions.put(key("a"), cached);
+      await store.revocations.revoke({ kind: "image", value: cached.image, atMs: 5000 }, OPERATOR, null);
+      await store.settled();
+      assert.deepEqual(swept, ["null image 1"]);
+      for (const opened of [store, await openDisk(folder)]) {
+        assert.equal(await opened.tenant(later).actions.revoked(key("b"), cached), true);
+        assert.equal(await opened.tenant(later).actions.revoked(key("b"), { ...cached, madeMs: 5001 }), false);
+      }
+    }));
+
+  test("and tells of each in order, also after a restart with the clock set back", async () =>
+    withFolder(async (folder) => {
+      const store = await openDisk(folder, { clock: new ManualClock(9000) });
+      await store.tenant(TENANT).actions.revoke(vm("vm-1"), BREACH);
+      await store.revocations.revoke(vm("vm-2"), OPERATOR, null);
+      const next = await openDisk(folder, { clock: new ManualClock(5) });
+      await next.revocations.open();
+      await next.tenant(parseTenantId("other")).actions.revoke(vm("vm-3"), BREACH);
+      const noted = await next.revocations.since(0);
+      assert.deepEqual(
+        noted.map(({ tenant, mark }) => [tenant, mark.value, `${mark.by.cause} ${mark.by.askedBy}`]),
+        [
+          ["acme", "vm-1", "breach null"],
+          [null, "vm-2", "operator root"],
+          ["other", "vm-3", "breach null"],
+        ],
+      );
+      await Promise.all([store.settled(), next.settled()]);
+      const rest = await next.revocations.since(noted[1]!.mark.sequence);
+      assert.deepEqual(rest, noted.slice(2));
     }));
 });
 
@@ -275,15 +436,15 @@ describe("what is kept is on the disk when it is said to be", () => {
     assert.deepEqual(await put("cache", 100), []);
   });
 
-  test("the mark of a revoked VM, and the removal of its entries before that of the mark", async () => {
+  test("what is revoked before it is said to be, and then the removal of the entries before the sweep is over", async () => {
     const synced = await syncsDuring(async (store, told) => {
       const { actions } = store.tenant(TENANT);
       await actions.put(sha256(Buffer.from("a")), cached);
-      await actions.revoke("vm-1");
-      assert.deepEqual(told.slice(0, 3), ["tmp/NEW", ".", "revoked"]);
+      await actions.revoke(vm("vm-1"), BREACH);
+      assert.deepEqual(told.slice(0, 2), ["tmp/NEW", "."]);
       await store.settled();
     });
-    assert.deepEqual(synced.slice(3), ["actions/FAN", "revoked"]);
+    assert.deepEqual(synced.slice(2), ["actions/FAN", "tmp/NEW", "."]);
   });
 });
 
@@ -394,7 +555,7 @@ describe("the disk store", () => {
       assert.equal(disk.counters.quarantined, all.length);
     }));
 
-  test("reads an action from before lives were kept as one of a session, and none of a later schema", async () =>
+  test("misses what older versions kept, which does not say who made it, and leaves it alone", async () =>
     withFolder(async (folder) => {
       const disk = await openDisk(folder);
       const { actions } = disk.tenant(TENANT);
@@ -405,14 +566,17 @@ describe("the disk store", () => {
         const body = fields.u64(5, cached.compileUs).ascii(6, cached.vm).finish();
         return Buffer.concat([body, createHash("sha256").update(body).digest()]);
       };
-      await writeFile(entryPath(folder, "actions", key), entry("hpcc.cached.v1"));
-      const found = await actions.get(key);
-      assert.deepEqual(found.kind === "hit" && { ...found.action, result: Buffer.from(found.action.result) }, {
-        ...cached,
-        life: "session",
-      });
-      await writeFile(entryPath(folder, "actions", key), entry("hpcc.cached.v3"));
-      assert.deepEqual(await actions.get(key), { kind: "miss" });
+      for (const [schema, quarantined] of [
+        ["hpcc.cached.v1", 0],
+        ["hpcc.cached.v2", 0],
+        ["hpcc.cached.v4", 1],
+      ] as const) {
+        await writeFile(entryPath(folder, "actions", key), entry(schema));
+        assert.deepEqual(await actions.get(key), { kind: "miss" });
+        assert.equal(disk.counters.quarantined, quarantined);
+      }
+      await actions.put(key, cached);
+      assert.equal((await actions.get(key)).kind, "hit");
     }));
 
   test("a full disk fails the put, leaves no file, and serves what is there", async () =>

@@ -12,6 +12,18 @@ const KEY = sha256(Buffer.from("key"));
 const OBJECT = Buffer.from("object");
 const EMPTY = { digest: sha256(new Uint8Array()), size: 0 };
 
+const MADE = {
+  compileUs: 1,
+  vm: "vm-1",
+  worker: "w1",
+  principal: "spiffe://example.com/tenant/acme/user/ann",
+  image: sha256(Buffer.from("image")),
+  row: null,
+  madeMs: 1,
+  confirmedBy: null,
+  statement: null,
+};
+
 async function stored(changes: Partial<ResultManifest> = {}) {
   const store = memoryStore();
   const ref = await store.blobs.putBytes(OBJECT, "cache", OBJECT.length);
@@ -31,7 +43,7 @@ describe("a cached result", () => {
       test(`of ${isolation} ${made >= wanted ? "answers" : "is no answer to"} a job that asks for ${isolationMin}`, async () => {
         const { store, manifest } = await stored();
         const result = encodeResultManifest(manifest);
-        await store.actions.put(KEY, { result, isolation, life: "clean", compileUs: 1, vm: "vm-1" });
+        await store.actions.put(KEY, { ...MADE, result, isolation, life: "clean" });
         const found = await lookUp(KEY, { isolationMin, life: "session" }, store);
         assert.equal(found !== null, made >= wanted);
         assert.equal(found?.recorded.origin.isolation ?? isolation, isolation);
@@ -44,7 +56,7 @@ describe("a cached result", () => {
     const found: string[] = [];
     for (const life of LIVES)
       for (const wanted of LIVES) {
-        await store.actions.put(KEY, { result, isolation: "firecracker", life, compileUs: 1, vm: "vm-1" });
+        await store.actions.put(KEY, { ...MADE, result, isolation: "firecracker", life });
         const answer = await lookUp(KEY, { isolationMin: "firecracker", life: wanted }, store);
         if (answer !== null) found.push(`${life} for ${wanted}`);
         await answer?.close();
@@ -56,7 +68,7 @@ describe("a cached result", () => {
     const { store, manifest } = await stored();
     const [output] = manifest.outputs;
     const missing = { digest: sha256(Buffer.from("gone")), size: 4 };
-    const origin = { vm: "vm-1", isolation: "firecracker", life: "clean", compileUs: 1, versions: {} } as const;
+    const origin = { ...MADE, isolation: "firecracker", life: "clean", versions: {} } as const;
     for (const changed of [
       { ...manifest, outputs: [{ ...output!, ...missing }] },
       { ...manifest, stderr: missing },

@@ -63,10 +63,12 @@ export interface WantedResult {
 export async function lookUp(key: Digest, wanted: WantedResult, store: TenantStore): Promise<OpenResult | null> {
   const found = await store.actions.get(key);
   if (found.kind === "miss") return null;
-  const { result, isolation, life, compileUs, vm } = found.action;
+  const { action } = found;
+  const { result, isolation, life, compileUs } = action;
   if (!isolationAtLeast(isolation, wanted.isolationMin) || !lifeSuffices(life, wanted.life)) return null;
   const manifest = decodeResultManifest(result);
-  const origin = { vm, isolation, life, compileUs, versions: {} };
+  const { vm, worker, principal, image, madeMs, confirmedBy } = action;
+  const origin = { vm, worker, principal, image, madeMs, confirmedBy, isolation, life, compileUs, versions: {} };
   return openResult({ manifest, resultDigest: resultDigest(result), origin }, store.blobs);
 }
 

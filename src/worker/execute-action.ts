@@ -1,5 +1,6 @@
 // One compile: inputs from the store into the guest, outputs from the guest into the store.
 // Digests of what a guest made are taken here, on the host.
+import type { Clock } from "../base/clock.ts";
 import { HpccError } from "../base/errors.ts";
 import type { Action } from "../core/action/action.ts";
 import {
@@ -11,6 +12,7 @@ import {
 } from "../core/action/result-manifest.ts";
 import { filesOf, type SourceFile, type SourceManifest } from "../core/action/source-manifest.ts";
 import { type Digest, sha256 } from "../core/digest/digest.ts";
+import { type Principal, spiffeId } from "../core/identity/spiffe.ts";
 import type { Life } from "../core/life.ts";
 import type { TenantStore } from "../store/action-cache.ts";
 import type { BlobStore } from "../store/blob-store.ts";
@@ -18,12 +20,14 @@ import type { ExecutionInput, ExecutionLimits, ExecutionResult, ReceivedBytes } 
 import type { VmPool } from "../vm/pool.ts";
 import type { PoolKey } from "../vm/pool-key.ts";
 import type { VmIdentity } from "../vm/vm-event.ts";
-import type { Origin, RecordedResult } from "./rows/job-rows.ts";
+import type { RecordedResult } from "./rows/job-rows.ts";
 import { versionsForRows } from "./rows/vm-rows.ts";
 
 export interface ActionToExecute {
   readonly action: Action;
   readonly source: SourceManifest;
+  /** Who pays. */
+  readonly principal: Principal;
   readonly poolKey: PoolKey;
   readonly store: TenantStore;
   readonly signal: AbortSignal;
@@ -33,6 +37,8 @@ export interface ExecuteOn {
   readonly rootfs: string;
   readonly limits: ExecutionLimits;
   readonly pool: VmPool;
+  readonly worker: string;
+  readonly clock: Clock;
 }
 
 export interface Executed {
@@ -45,8 +51,10 @@ export interface Executed {
 const IN_MEMORY_BYTES_MAX = 1024 * 1024;
 const EMPTY: BlobRef = { digest: sha256(new Uint8Array()), size: 0 };
 
-export async function executeAction(job: ActionToExecute, { rootfs, limits, pool }: ExecuteOn): Promise<Executed> {
+export async function executeAction(job: ActionToExecute, on: ExecuteOn): Promise<Executed> {
   const { action, source, poolKey, store, signal } = job;
+  const { rootfs, limits, pool, worker, clock } = on;
+  const madeMs = await store.actions.stamp(clock.wallMs());
   const request = {
     argv: action.argv,
     environment: action.environment,
@@ -67,11 +75,12 @@ export async function executeAction(job: ActionToExecute, { rootfs, limits, pool
   }
   const encoded = encodeResultManifest(manifest);
   await store.blobs.putBytes(encoded, "kept", encoded.length);
-  const origin = originOf(vm, life, result);
+  const made = { worker, principal: spiffeId(job.principal), image: action.imageDigest, madeMs, confirmedBy: null };
+  const origin = { ...made, ...originOf(vm, life, result) };
   return { recorded: { manifest, resultDigest: resultDigest(encoded), origin }, cpuUs: result.cpuUs };
 }
 
-function originOf(vm: VmIdentity, life: Life, result: ExecutionResult): Origin {
+function originOf(vm: VmIdentity, life: Life, result: ExecutionResult) {
   return { vm: vm.id, isolation: vm.isolation, life, compileUs: result.wallUs, versions: versionsForRows(vm) };
 }
 

@@ -47,7 +47,8 @@ async function start(t: TestContext, breach: Promise<void> = new Promise(() => u
     error: (event) => void events.push(event),
     with: () => logger,
   };
-  const runtime = new FakeAgentRuntime({ behaviour: agent(breach), deadlines: DEADLINES, folder: tmpdir() });
+  const name = at === undefined ? "vm-fake" : "vm-later";
+  const runtime = new FakeAgentRuntime({ behaviour: agent(breach), deadlines: DEADLINES, folder: tmpdir(), name });
   const limits = { ...HELD_LIMITS, parkedMax: 0, executionsPerVmMax: 1, vmsMax: 1 };
   const createPool = (sink: VmEventSink) =>
     new WarmVmPool({ runtime, limits, events: sink, clock: SYSTEM_CLOCK, logger });
@@ -100,6 +101,6 @@ test("the answer of the job that met the breach comes after that, also while its
   worker.pool.failure = new HpccError("vm.breach", "it lied", { details: { vm: "vm-1" } });
   await assert.rejects(compile(worker, "b"), { code: "vm.breach" });
   worker.pool.failure = null;
-  await assert.rejects(compile(worker, "a"), { code: "vm.breach" }, "no result of that VM is sent any more");
+  await assert.rejects(compile(worker, "a"), { code: "result.revoked" }, "no result of that VM is sent any more");
   assert.equal(worker.pool.executions, 3, "the equal call was compiled again");
 });

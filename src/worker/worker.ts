@@ -121,11 +121,13 @@ export async function startWorker(config: WorkerConfig, deps: WorkerDeps): Promi
     clock,
     logger,
     cacheBytesMax: config.cacheBytesMax,
+    worker: config.name,
     takenBack: takenBackRows(common),
     ...(faults.write ? { write: faults.write } : {}),
   });
+  await disk.revocations.open();
   const store = disk.tenant.bind(disk);
-  const pool = deps.createPool(takingBack(vmRows({ log, worker: config.name, clock }), store, logger));
+  const pool = deps.createPool(takingBack(vmRows({ log, worker: config.name, clock }), store, { clock, logger }));
   const { limits } = config;
   const { images } = deps;
   const layers = stackLayers({

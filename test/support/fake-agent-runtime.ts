@@ -15,6 +15,8 @@ export interface FakeAgentRuntimeOptions {
   readonly deadlines: AgentDeadlines;
   /** For larger outputs. */
   readonly folder: string;
+  /** Machines are named by it and a number: a worker that starts again has others. */
+  readonly name?: string;
 }
 
 export class FakeAgentRuntime implements Runtime {
@@ -49,7 +51,7 @@ export class FakeAgentRuntime implements Runtime {
     const unable = (): Promise<never> => Promise.reject(new HpccError("vm.lost", "a fake agent clears nothing away"));
     const none = { vmm: "fake", kernelDigest: "-", initramfsDigest: "-", agentDigest: "-" };
     return {
-      id: `vm-fake-${this.booted}`,
+      id: `${this.#options.name ?? "vm-fake"}-${this.booted}`,
       isolation: this.isolation,
       versions: { ...none, kernelRelease: session.ready.kernelRelease, agentVersion: session.ready.agentVersion },
       origin: "boot",

@@ -6,7 +6,7 @@ import type { Action } from "../../src/core/action/action.ts";
 import { encodeResultManifest, resultDigest } from "../../src/core/action/result-manifest.ts";
 import { encodeSourceManifest, sourceManifest } from "../../src/core/action/source-manifest.ts";
 import { sha256 } from "../../src/core/digest/digest.ts";
-import { type Principal, parseSpiffeId } from "../../src/core/identity/spiffe.ts";
+import { type Principal, parseSpiffeId, spiffeId } from "../../src/core/identity/spiffe.ts";
 import { fixedPolicies } from "../../src/core/tenant-policy.ts";
 import type { TenantStore } from "../../src/store/action-cache.ts";
 import { memoryStore } from "../../src/store/memory/memory-store.ts";
@@ -92,6 +92,11 @@ export async function testAnswer(
   const manifest = { exitCode, outputs, stdout: EMPTY_BLOB, stderr: EMPTY_BLOB };
   const origin: Origin = {
     vm: "vm-1",
+    worker: "w1",
+    principal: spiffeId(user("ann")),
+    image: IMAGE,
+    madeMs: 1000,
+    confirmedBy: null,
     isolation: "qemu-tcg",
     life: "session",
     compileUs: 7,

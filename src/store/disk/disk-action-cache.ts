@@ -1,48 +1,48 @@
-// The action cache of one tenant on disk. An entry is tagged fields and a SHA-256 of them (docs/specs/store.md); it is
-// never synced, since losing one costs a compile.
-import { createHash } from "node:crypto";
+// The action cache of one tenant on disk. An entry (docs/specs/store.md) is never synced, since losing one costs a compile; what
+// is revoked is.
 import { readFile } from "node:fs/promises";
 import { basename } from "node:path";
-import { HpccError } from "../../base/errors.ts";
-import { FieldReader, FieldWriter } from "../../core/action/fields.ts";
-import { type Digest, digestHex, parseDigest } from "../../core/digest/digest.ts";
-import { ISOLATION_NUMBERS } from "../../core/isolation.ts";
-import { LIFE_NUMBERS } from "../../core/life.ts";
+import { type Digest, digestHex, isDigest } from "../../core/digest/digest.ts";
+import type { Made, Revocation, RevokedBy } from "../../core/revocation.ts";
 import type { ActionCache, ActionLookup, CachedAction } from "../action-cache.ts";
+import { decodeCachedAction, encodeCachedAction } from "./cached-action-codec.ts";
 import type { StoreObserver } from "./disk-blob-store.ts";
 import { type DiskFiles, isMissing, storeError } from "./disk-files.ts";
-import { RevokedVms } from "./revoked-vms.ts";
+import type { RevocationMark } from "./revocation-list.ts";
 
-const SCHEMA = "hpcc.cached.v2";
-/** Entries of this schema have no life: every VM was one of a session. */
-const SCHEMA_WITHOUT_LIFE = "hpcc.cached.v1";
-const CHECKSUM_BYTES = 32;
 const AREA = "actions";
+/** Removed together, when a sweep has found that many. */
+const REMOVED_AT_ONCE = 1000;
+
+/** What is revoked of one tenant's results. */
+export interface TenantRevocations {
+  covering(key: Digest, made: Made): Promise<RevocationMark | "horizon" | null>;
+  stamp(nowMs: number): Promise<number>;
+  revoke(revocation: Revocation, by: RevokedBy): Promise<void>;
+}
 
 export class DiskActionCache implements ActionCache {
   readonly #files: DiskFiles;
   readonly #observer: StoreObserver;
-  readonly #revoked: RevokedVms;
+  readonly #revocations: TenantRevocations;
 
-  constructor(files: DiskFiles, observer: StoreObserver) {
+  constructor(files: DiskFiles, observer: StoreObserver, revocations: TenantRevocations) {
     this.#files = files;
     this.#observer = observer;
-    this.#revoked = new RevokedVms({
-      files,
-      sweep: (vms) => this.#removeOf(vms),
-      swept: (vm, entries) => observer.takenBack(vm, entries),
-      failed: (error) => observer.sweepFailed(error),
-    });
+    this.#revocations = revocations;
   }
 
   async get(key: Digest): Promise<ActionLookup> {
     const path = this.#files.path(AREA, digestHex(key));
     try {
-      const action = decode(key, await readFile(path));
-      if (typeof action !== "string")
-        return (await this.#revoked.has(action.vm)) ? { kind: "miss" } : { kind: "hit", action };
+      const decoded = decodeCachedAction(key, await readFile(path));
+      if (decoded.t === "older") return { kind: "miss" };
+      if (decoded.t === "action") {
+        const { action } = decoded;
+        return (await this.revoked(key, action)) ? { kind: "miss" } : { kind: "hit", action };
+      }
       await this.#files.quarantine(path, digestHex(key));
-      this.#observer.quarantined("action", key, action);
+      this.#observer.quarantined("action", key, decoded.problem);
       return { kind: "miss" };
     } catch (error) {
       if (isMissing(error)) return { kind: "miss" };
@@ -51,7 +51,8 @@ export class DiskActionCache implements ActionCache {
   }
 
   async put(key: Digest, action: CachedAction): Promise<void> {
-    const entry = encode(key, action);
+    if (await this.revoked(key, action)) return;
+    const entry = encodeCachedAction(key, action);
     try {
       await this.#files.create(false, async (file) => {
         await file.append(entry);
@@ -61,84 +62,48 @@ export class DiskActionCache implements ActionCache {
       throw storeError(error, `cannot keep the cached action ${key}`);
     }
     this.#observer.cacheGrew(entry.length);
-    // Asked last: it may have been revoked, and swept, while its result was written.
-    if (await this.#revoked.has(action.vm)) await this.#files.removeDurably([this.#files.path(AREA, digestHex(key))]);
+    // Asked again: it may have been revoked, and swept, while its result was written.
+    if (await this.revoked(key, action)) await this.#files.removeDurably([this.#files.path(AREA, digestHex(key))]);
   }
 
-  revoke(vm: string): Promise<void> {
-    return this.#revoked.add(vm);
+  revoke(revocation: Revocation, by: RevokedBy): Promise<void> {
+    return this.#revocations.revoke(revocation, by);
   }
 
-  revoked(vm: string): Promise<boolean> {
-    return this.#revoked.has(vm);
+  async revoked(key: Digest, made: Made): Promise<boolean> {
+    return (await this.#revocations.covering(key, made)) !== null;
   }
 
-  /** Resolves when nothing is being removed. */
-  settled(): Promise<void> {
-    return this.#revoked.settled();
+  stamp(nowMs: number): Promise<number> {
+    return this.#revocations.stamp(nowMs);
   }
 
-  async #removeOf(vms: ReadonlySet<string>): Promise<Map<string, number>> {
-    const removed = new Map<string, number>();
-    const paths: string[] = [];
+  /** Removes all that is revoked; tells each removed entry's key and what revokes it. What it tells is durable when it resolves. */
+  async sweep(removed: (key: Digest, mark: RevocationMark | "horizon") => void): Promise<void> {
+    let paths: string[] = [];
     for await (const path of this.#files.paths(AREA)) {
-      const vm = await vmOf(path);
-      if (vm === null || !vms.has(vm)) continue;
-      removed.set(vm, (removed.get(vm) ?? 0) + 1);
+      const entry = await entryAt(path);
+      const mark = entry && (await this.#revocations.covering(entry.key, entry.action));
+      if (entry === null || mark === null) continue;
+      removed(entry.key, mark);
       paths.push(path);
+      if (paths.length < REMOVED_AT_ONCE) continue;
+      await this.#files.removeDurably(paths);
+      paths = [];
     }
     await this.#files.removeDurably(paths);
-    return removed;
   }
 }
 
-/** The VM that an entry names; null for one that is gone or damaged, which answers nobody. */
-async function vmOf(path: string): Promise<string | null> {
+/** Null for one that is gone, damaged or older, which answers nobody. */
+async function entryAt(path: string): Promise<{ readonly key: Digest; readonly action: CachedAction } | null> {
+  const key = `sha256:${basename(path)}`;
+  if (!isDigest(key)) return null;
   try {
-    const action = decode(parseDigest(`sha256:${basename(path)}`, "an entry's name"), await readFile(path));
-    return typeof action === "string" ? null : action.vm;
+    const decoded = decodeCachedAction(key, await readFile(path));
+    return decoded.t === "action" ? { key, action: decoded.action } : null;
   } catch (error) {
-    if (isMissing(error) || error instanceof HpccError) return null;
-    throw error;
-  }
-}
-
-function checksum(bytes: Uint8Array): Buffer {
-  return createHash("sha256").update(bytes).digest();
-}
-
-function encode(key: Digest, action: CachedAction): Uint8Array {
-  const fields = new FieldWriter()
-    .ascii(1, SCHEMA)
-    .digest(2, key)
-    .bytes(3, action.result)
-    .u32(4, ISOLATION_NUMBERS.numberOf(action.isolation))
-    .u64(5, action.compileUs)
-    .ascii(6, action.vm)
-    .u32(7, LIFE_NUMBERS.numberOf(action.life))
-    .finish();
-  return Buffer.concat([fields, checksum(fields)]);
-}
-
-/** A string tells what is wrong with the entry. */
-function decode(key: Digest, entry: Buffer): CachedAction | string {
-  const body = entry.subarray(0, Math.max(0, entry.length - CHECKSUM_BYTES));
-  if (!checksum(body).equals(entry.subarray(body.length))) return "its checksum is wrong";
-  try {
-    const fields = new FieldReader(body, "the cached action");
-    const schema = fields.byteString(1);
-    if (schema !== SCHEMA && schema !== SCHEMA_WITHOUT_LIFE) return "its schema is another";
-    if (fields.digest(2) !== key) return "it belongs to another key";
-    const result = Uint8Array.from(fields.bytes(3));
-    const isolation = ISOLATION_NUMBERS.nameOf(fields.u32(4));
-    if (isolation === undefined) return "its isolation is unknown";
-    const made = { result, isolation, compileUs: fields.u64(5), vm: String(fields.byteString(6)) };
-    const life = schema === SCHEMA ? LIFE_NUMBERS.nameOf(fields.u32(7)) : "session";
-    if (life === undefined) return "its life is unknown";
-    fields.end();
-    return { ...made, life };
-  } catch (error) {
-    if (error instanceof HpccError) return error.message;
+    if (isMissing(error)) return null;
     throw error;
   }
 }

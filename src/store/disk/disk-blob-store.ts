@@ -26,10 +26,6 @@ export interface StoreObserver {
   quarantined(kind: "blob" | "action", digest: Digest, problem: string): void;
   /** Bytes were added to what may be evicted. */
   cacheGrew(bytes: number): void;
-  /** All that a revoked VM had in the cache is removed. */
-  takenBack(vm: string, entries: number): void;
-  /** It could not be; it answers nobody, and is tried again at the next start or revocation. */
-  sweepFailed(error: unknown): void;
 }
 
 export interface DiskBlobStoreOptions {

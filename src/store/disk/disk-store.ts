@@ -1,14 +1,14 @@
 // The disk tier: one folder per tenant, with what is kept as long as audit rows are, and what may be evicted.
-import { mkdir } from "node:fs/promises";
+import { mkdir, readdir } from "node:fs/promises";
 import { join } from "node:path";
 import type { Clock } from "../../base/clock.ts";
 import type { Logger } from "../../base/log.ts";
-import type { Digest } from "../../core/digest/digest.ts";
-import type { TenantId } from "../../core/identity/spiffe.ts";
+import { NAME, parseTenantId, type TenantId } from "../../core/identity/spiffe.ts";
 import type { TenantStore } from "../action-cache.ts";
 import { DiskActionCache } from "./disk-action-cache.ts";
 import { DiskBlobStore, type StoreObserver } from "./disk-blob-store.ts";
-import { DiskFiles, storeError, type WriteAt } from "./disk-files.ts";
+import { DiskFiles, isMissing, storeError, type WriteAt } from "./disk-files.ts";
+import { DiskRevocations, type NotedRevocation, type Swept } from "./disk-revocations.ts";
 import { evict } from "./eviction.ts";
 
 export interface DiskStoreOptions {
@@ -21,8 +21,12 @@ export interface DiskStoreOptions {
   readonly durable?: boolean;
   /** A test's place to run out of space. */
   readonly write?: WriteAt;
-  /** What a VM that broke its contract had in the cache of its tenant is removed. */
-  readonly takenBack?: (tenant: TenantId, vm: string, entries: number) => void;
+  /** The worker whose store it is: what others made is dated by their clocks. Null where it is only read. */
+  readonly worker?: string | null;
+  /** What was revoked is removed. */
+  readonly takenBack?: (swept: Swept) => void;
+  /** A revocation is durable. */
+  readonly revoked?: (noted: NotedRevocation) => void;
 }
 
 export interface DiskStoreCounters {
@@ -30,12 +34,16 @@ export interface DiskStoreCounters {
   readonly evicted: number;
 }
 
+/** No tenant can have this name. */
+const ALL_TENANTS = "_all";
 /** Looks for what to evict after this share of the limit has been written. */
 const SWEEP_SHARE = 0.05;
 
 export class DiskStore {
   readonly #options: DiskStoreOptions;
   readonly #tenants = new Map<TenantId, TenantStore & { readonly actions: DiskActionCache }>();
+  /** What is revoked, of all tenants. */
+  readonly revocations: DiskRevocations;
   #quarantined = 0;
   #evicted = 0;
   #grownBytes = Number.POSITIVE_INFINITY;
@@ -43,6 +51,18 @@ export class DiskStore {
 
   private constructor(options: DiskStoreOptions) {
     this.#options = options;
+    const { clock, logger, worker, revoked } = options;
+    this.revocations = new DiskRevocations({
+      clock,
+      worker: worker ?? null,
+      files: (tenant) => this.#files(tenant ?? ALL_TENANTS),
+      tenants: () => this.#tenantsOnDisk(),
+      sweep: (tenant, removed) => this.#open(tenant).actions.sweep(removed),
+      noted: (noted) => revoked?.(noted),
+      swept: (swept) => this.#noteTakenBack(swept),
+      sweepFailed: (error) => logger.error("store.revocation.sweep_failed", { error: String(error) }),
+      damaged: (tenant, problem) => this.#noteQuarantine(tenant ?? ALL_TENANTS, "revocations", "of a tenant", problem),
+    });
   }
 
   static async open(options: DiskStoreOptions): Promise<DiskStore> {
@@ -56,12 +76,7 @@ export class DiskStore {
 
   /** The store of one tenant. */
   tenant(id: TenantId): TenantStore {
-    let store = this.#tenants.get(id);
-    if (store === undefined) {
-      store = this.#openTenant(id);
-      this.#tenants.set(id, store);
-    }
-    return store;
+    return this.#open(id);
   }
 
   get counters(): DiskStoreCounters {
@@ -71,34 +86,58 @@ export class DiskStore {
   /** Resolves when nothing is being evicted or taken back. */
   async settled(): Promise<void> {
     while (this.#sweep !== null) await this.#sweep;
-    for (const { actions } of this.#tenants.values()) await actions.settled();
+    await this.revocations.settled();
+  }
+
+  #open(id: TenantId) {
+    let store = this.#tenants.get(id);
+    if (store === undefined) {
+      store = this.#openTenant(id);
+      this.#tenants.set(id, store);
+    }
+    return store;
   }
 
   #openTenant(id: TenantId) {
-    const { root, clock, durable, write } = this.#options;
-    const files = new DiskFiles(join(root, id), write === undefined ? {} : { write });
+    const { clock, durable } = this.#options;
+    const files = this.#files(id);
     const observer: StoreObserver = {
       quarantined: (kind, digest, problem) => this.#noteQuarantine(id, kind, digest, problem),
       cacheGrew: (bytes) => this.#noteGrowth(bytes),
-      takenBack: (vm, entries) => this.#noteTakenBack(id, vm, entries),
-      sweepFailed: (error) =>
-        this.#options.logger.error("store.revocation.sweep_failed", { tenant: id, error: String(error) }),
     };
     files.removeLeftovers(clock.wallMs()).catch(() => {});
     return {
       blobs: new DiskBlobStore({ files, observer, clock, durable: durable ?? true }),
-      actions: new DiskActionCache(files, observer),
+      actions: new DiskActionCache(files, observer, this.revocations.of(id)),
     };
   }
 
-  #noteQuarantine(tenant: TenantId, kind: "blob" | "action", digest: Digest, problem: string): void {
+  #files(folder: string): DiskFiles {
+    const { root, write } = this.#options;
+    return new DiskFiles(join(root, folder), write === undefined ? {} : { write });
+  }
+
+  async #tenantsOnDisk(): Promise<TenantId[]> {
+    try {
+      const found = await readdir(this.#options.root, { withFileTypes: true });
+      return found
+        .filter((entry) => entry.isDirectory() && NAME.test(entry.name))
+        .map(({ name }) => parseTenantId(name));
+    } catch (error) {
+      if (isMissing(error)) return [];
+      throw storeError(error, `cannot read the store ${this.#options.root}`);
+    }
+  }
+
+  #noteQuarantine(tenant: string, kind: "blob" | "action" | "revocations", digest: string, problem: string): void {
     this.#quarantined++;
     this.#options.logger.error(`store.${kind}.quarantined`, { tenant, digest, problem });
   }
 
-  #noteTakenBack(tenant: TenantId, vm: string, entries: number): void {
-    this.#options.logger.warn("store.actions.taken_back", { tenant, vm, entries });
-    this.#options.takenBack?.(tenant, vm, entries);
+  #noteTakenBack(swept: Swept): void {
+    const { tenant, entries, mark } = swept;
+    this.#options.logger.warn("store.actions.taken_back", { tenant, kind: mark.kind, value: mark.value, entries });
+    this.#options.takenBack?.(swept);
   }
 
   #noteGrowth(bytes: number): void {

@@ -2,6 +2,8 @@
 
 import type { BlobRef } from "../../core/action/result-manifest.ts";
 import type { Digest } from "../../core/digest/digest.ts";
+import type { Made, Revocation } from "../../core/revocation.ts";
+import { RevocationSet } from "../../core/revocation-set.ts";
 import type { ActionCache, ActionLookup, CachedAction, TenantStore } from "../action-cache.ts";
 import type { BlobStore, ByteSource, FrameLookup, Retention } from "../blob-store.ts";
 import { compressTo, verifyFrame } from "../zstd-codec.ts";
@@ -51,7 +53,11 @@ class MemoryBlobStore implements BlobStore {
 
 class MemoryActionCache implements ActionCache {
   readonly #actions = new Map<Digest, CachedAction>();
-  readonly #revoked = new Set<string>();
+  readonly #revoked: RevocationSet;
+
+  constructor(worker: string | null) {
+    this.#revoked = new RevocationSet(worker);
+  }
 
   async get(key: Digest): Promise<ActionLookup> {
     const action = this.#actions.get(key);
@@ -59,19 +65,24 @@ class MemoryActionCache implements ActionCache {
   }
 
   async put(key: Digest, action: CachedAction): Promise<void> {
-    if (!this.#revoked.has(action.vm)) this.#actions.set(key, action);
+    if (!this.#revoked.has(key, action)) this.#actions.set(key, action);
   }
 
-  async revoke(vm: string): Promise<void> {
-    this.#revoked.add(vm);
-    for (const [key, action] of this.#actions) if (action.vm === vm) this.#actions.delete(key);
+  async revoke(revocation: Revocation): Promise<void> {
+    if (!this.#revoked.add(revocation)) return;
+    for (const [key, action] of this.#actions) if (this.#revoked.has(key, action)) this.#actions.delete(key);
   }
 
-  async revoked(vm: string): Promise<boolean> {
-    return this.#revoked.has(vm);
+  async revoked(key: Digest, made: Made): Promise<boolean> {
+    return this.#revoked.has(key, made);
+  }
+
+  async stamp(nowMs: number): Promise<number> {
+    return this.#revoked.stamp(nowMs);
   }
 }
 
-export function memoryStore(): TenantStore {
-  return { blobs: new MemoryBlobStore(), actions: new MemoryActionCache() };
+/** `worker` is the one whose results are not another's. */
+export function memoryStore(worker: string | null = null): TenantStore {
+  return { blobs: new MemoryBlobStore(), actions: new MemoryActionCache(worker) };
 }

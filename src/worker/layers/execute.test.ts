@@ -4,6 +4,7 @@ import { test } from "node:test";
 import { ACTION, FILE, SOURCE, seen, testAnswer, testJob } from "../../../test/support/layer-jobs.ts";
 import { LocalPool } from "../../../test/support/local-pool.ts";
 import { byteStringOfText } from "../../base/byte-string.ts";
+import { ManualClock } from "../../base/clock.ts";
 import { HpccError } from "../../base/errors.ts";
 import { SILENT_LOGGER } from "../../base/log.ts";
 import { encodeResultManifest } from "../../core/action/result-manifest.ts";
@@ -17,7 +18,8 @@ function start() {
   const pool = new LocalPool(async () => undefined);
   const { events, observe } = seen();
   const images = { digests: [], has: () => true, rootfs: async () => "/nonexistent" };
-  return { pool, events, layer: new ExecuteLayer({ images, limits: LIMITS, pool, logger: SILENT_LOGGER, observe }) };
+  const on = { images, limits: LIMITS, pool, worker: "w1", clock: new ManualClock(), logger: SILENT_LOGGER };
+  return { pool, events, layer: new ExecuteLayer({ ...on, observe }) };
 }
 
 /** Copies the source to the object; its source is there. */
@@ -45,7 +47,7 @@ test("whoever hears of a breach finds nothing more that the VM made", async () =
   const { result } = await testAnswer(job.store);
   const { manifest, origin } = result.recorded;
   const key = sha256(Buffer.from("an earlier one"));
-  await job.store.actions.put(key, { result: encodeResultManifest(manifest), ...origin });
+  await job.store.actions.put(key, { ...origin, result: encodeResultManifest(manifest), row: null, statement: null });
   at.pool.failure = new HpccError("vm.breach", "it lied", { details: { vm: origin.vm } });
   await assert.rejects(at.layer.run(job), { code: "vm.breach" });
   assert.equal((await job.store.actions.get(key)).kind, "miss");

@@ -1,4 +1,5 @@
 // The innermost layer: runs the compile in a VM of its tenant.
+import type { Clock } from "../../base/clock.ts";
 import { HpccError } from "../../base/errors.ts";
 import type { Logger } from "../../base/log.ts";
 import type { ExecutionLimits } from "../../vm/execution.ts";
@@ -14,6 +15,8 @@ export interface ExecuteLayerOptions {
   readonly images: WorkerImages;
   readonly limits: ExecutionLimits;
   readonly pool: VmPool;
+  readonly worker: string;
+  readonly clock: Clock;
   readonly logger: Logger;
   readonly observe: JobObserver;
 }
@@ -34,15 +37,15 @@ export class ExecuteLayer implements Layer<CompileJob> {
   }
 
   async #execute(job: CompileJob): Promise<Executed> {
-    const { images, limits, pool, logger } = this.#options;
+    const { images, limits, pool, worker, clock, logger } = this.#options;
     const rootfs = await images.rootfs(job.action.imageDigest);
     job.signal.throwIfAborted();
     try {
-      return await executeAction(job, { rootfs, limits, pool });
+      return await executeAction(job, { rootfs, limits, pool, worker, clock });
     } catch (error) {
       // Whoever hears of the breach finds nothing of that VM any more.
       if (error instanceof HpccError && error.code === "vm.breach" && typeof error.details["vm"] === "string")
-        await takeBack(error.details["vm"], job.store.actions, logger);
+        await takeBack(error.details["vm"], job.store.actions, { clock, logger });
       throw error;
     }
   }

@@ -1,6 +1,7 @@
 // Puts what was compiled into the action cache, once the row that accounts for it is durable. Failures are not kept.
 import type { Logger } from "../../base/log.ts";
 import { encodeResultManifest } from "../../core/action/result-manifest.ts";
+import type { Digest } from "../../core/digest/digest.ts";
 import type { RecordedResult } from "../rows/job-rows.ts";
 import type { Answer, CompileJob, Layer } from "./layer.ts";
 import type { JobObserver } from "./observer.ts";
@@ -28,14 +29,14 @@ export class KeepLayer implements Layer<CompileJob> {
       scope: "principal",
       afterRow: async (row) => {
         await answer.afterRow(row);
-        await this.#keep(job, recorded);
+        await this.#keep(job, recorded, row.digest);
       },
     };
   }
 
-  async #keep(job: CompileJob, { manifest, origin }: RecordedResult): Promise<void> {
-    const { isolation, life, compileUs, vm } = origin;
-    const action = { result: encodeResultManifest(manifest), isolation, life, compileUs, vm };
+  async #keep(job: CompileJob, { manifest, origin }: RecordedResult, row: Digest): Promise<void> {
+    const { versions: _, ...made } = origin;
+    const action = { ...made, result: encodeResultManifest(manifest), row, statement: null };
     try {
       await job.store.actions.put(job.key, action);
     } catch (error) {

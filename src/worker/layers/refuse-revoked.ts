@@ -28,8 +28,10 @@ export class RefuseRevokedLayer implements Layer {
   }
 }
 
-async function refuse({ store }: Job, { result }: Answer): Promise<void> {
-  const { vm } = result.recorded.origin;
-  if (await store.actions.revoked(vm))
-    throw new HpccError("vm.breach", "the microVM that compiled it has broken its contract since", { details: { vm } });
+async function refuse({ key, store }: Job, { result }: Answer): Promise<void> {
+  const { origin } = result.recorded;
+  if (await store.actions.revoked(key, origin))
+    throw new HpccError("result.revoked", "the result was taken back before it could be sent", {
+      details: { vm: origin.vm },
+    });
 }

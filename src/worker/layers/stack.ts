@@ -61,7 +61,7 @@ export function stackLayers(options: LayersOptions): StackedLayers {
   const counts = new JobCounts();
   const observe = observers([counts.observe, ...(options.observers ?? [])], logger);
   const { admitted = [], missed = [] } = options.interceptors ?? {};
-  const execute = new ExecuteLayer({ images, limits: limits.execution, pool, logger, observe });
+  const execute = new ExecuteLayer({ images, limits: limits.execution, pool, worker, clock, logger, observe });
   const flight = new FlightLayer(new KeepLayer(execute, { logger, observe }), { logger, observe });
   const lookUp = new LookUpLayer(through(missed, flight), { logger, observe });
   const again = new FlightLayer(execute, { logger, observe });

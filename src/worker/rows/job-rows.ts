@@ -7,9 +7,11 @@ import { objectOf, type ResultManifest } from "../../core/action/result-manifest
 import type { Digest } from "../../core/digest/digest.ts";
 import type { Isolation } from "../../core/isolation.ts";
 import type { Life } from "../../core/life.ts";
+import type { Made } from "../../core/revocation.ts";
 
-/** Which VM made a result, and on what. */
-export interface Origin {
+/** Which VM made a result, for whom, when, and on what. */
+export interface Origin extends Made {
+  readonly image: Digest;
   readonly vm: string;
   readonly isolation: Isolation;
   readonly life: Life;
