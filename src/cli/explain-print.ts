@@ -58,9 +58,10 @@ export function printBuildExplanation({ summary, groups, unexplained }: BuildExp
     const count = summary.outcomes.get(outcome) ?? 0;
     return count === 0 ? [] : [[`  ${OUTCOME_TEXTS[outcome]}`, String(count)]];
   });
+  if (summary.others > 0) outcomes.push(["  no compiles: links, preprocessing, questions", String(summary.others)]);
   lines.push(table(outcomes).trimEnd());
   if (groups.length === 0) return `${lines.join("\n")}\n`;
-  lines.push("", `why ${summary.compiled} of ${summary.calls} were compiled`);
+  lines.push("", `why ${summary.compiled} of ${summary.calls - summary.others} were compiled`);
   const width = String(summary.compiled).length;
   for (const { calls, example, why } of groups.slice(0, GROUPS_SHOWN)) {
     lines.push(`  ${String(calls).padStart(width)} of ${summary.compiled}: ${causeText(why.cause, reader, calls > 1)}`);
@@ -217,6 +218,7 @@ export function fileExplanationForJson({ call, compiled, causes }: FileExplanati
 export function buildExplanationForJson({ summary, groups, unexplained }: BuildExplanation, reader: Reader): object {
   return {
     calls: summary.calls,
+    others: summary.others,
     compiled: summary.compiled,
     started_ms: summary.startedMs,
     ended_ms: summary.endedMs,

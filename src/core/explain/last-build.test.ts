@@ -56,3 +56,20 @@ test("calls are counted under the cause that explains most of them", () => {
     ],
   );
 });
+
+test("calls that compile nothing are told apart", () => {
+  const called = (id: number, reason: string | null): ExplainedCall => ({
+    call: { id, reason, source: ascii("/p/a.c") } as RecordedCall,
+    causes: reason === null ? [{ kind: "first-time" }] : [{ kind: "uncacheable", reason, detail: null } as Cause],
+  });
+  const rows = ["a.o", "b.o", "program", null].map((key, at) => row(at, key));
+  const reasons = [null, "date_time_macro", "called_for_link", "compiler_query"];
+  const explained = reasons.map((reason, at) => called(rows[at]!.id, reason));
+  const summary = summarize(rows, explained);
+  assert.deepEqual([summary.calls, summary.others, summary.compiled], [4, 2, 2]);
+  assert.deepEqual([...summary.outcomes], [["local_compiled", 2]]);
+  assert.deepEqual(
+    summary.groups.map(({ cause }) => cause.kind),
+    ["first-time", "uncacheable"],
+  );
+});

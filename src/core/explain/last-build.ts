@@ -1,4 +1,5 @@
 // Which calls were one build, and what they have in common: "308 of 312: config.h". Pure.
+import type { BypassReason } from "../compile/bypass-reasons.ts";
 import type { Cause } from "./causes.ts";
 import { answerKind, type CallRow, type RecordedCall, type RecordedOutcome } from "./recorded-call.ts";
 
@@ -35,19 +36,35 @@ export interface CauseGroup {
   readonly example: RecordedCall;
 }
 
+/** Reasons of calls that compile nothing: they link, preprocess or ask. Nothing of theirs is ever kept, which needs no explanation. */
+const NO_COMPILE: ReadonlySet<string> = new Set<BypassReason>([
+  "called_for_link",
+  "called_for_preprocessing",
+  "compiler_query",
+  "no_input_file",
+  "syntax_only",
+]);
+
 export interface BuildSummary {
+  /** Those that compile nothing included. */
   readonly calls: number;
+  /** Calls that link, preprocess or ask. */
+  readonly others: number;
   readonly startedMs: number;
   readonly endedMs: number;
+  /** Of those that compile. */
   readonly outcomes: ReadonlyMap<RecordedOutcome, number>;
   readonly compiled: number;
   /** By how many calls they explain, each call under one of its causes. */
   readonly groups: readonly CauseGroup[];
 }
 
-export function summarize(rows: readonly CallRow[], compiled: readonly ExplainedCall[]): BuildSummary {
+export function summarize(rows: readonly CallRow[], explained: readonly ExplainedCall[]): BuildSummary {
+  const compiled = explained.filter(({ call }) => !NO_COMPILE.has(call.reason ?? ""));
+  const others = new Set(explained.filter(({ call }) => NO_COMPILE.has(call.reason ?? "")).map(({ call }) => call.id));
+  const compiles = rows.filter(({ id }) => !others.has(id));
   const outcomes = new Map<RecordedOutcome, number>();
-  for (const { outcome } of rows) outcomes.set(outcome, (outcomes.get(outcome) ?? 0) + 1);
+  for (const { outcome } of compiles) outcomes.set(outcome, (outcomes.get(outcome) ?? 0) + 1);
   const groups = new Map<string, { cause: Cause; calls: number; example: RecordedCall }>();
   const common = new Map<string, number>();
   for (const { causes } of compiled)
@@ -62,10 +79,11 @@ export function summarize(rows: readonly CallRow[], compiled: readonly Explained
   }
   return {
     calls: rows.length,
+    others: others.size,
     startedMs: Math.min(...rows.map(({ startedMs }) => startedMs)),
     endedMs: Math.max(...rows.map(({ startedMs, durationMs }) => startedMs + durationMs)),
     outcomes,
-    compiled: rows.filter(({ outcome }) => answerKind(outcome) === "compiled").length,
+    compiled: compiles.filter(({ outcome }) => answerKind(outcome) === "compiled").length,
     groups: [...groups.values()].toSorted((a, b) => b.calls - a.calls),
   };
 }
