@@ -432,7 +432,7 @@ export const MAPS: readonly Row[] = (
     ["-fdebug-prefix-map=src=S", ["debug", "macro"]],
   ] as const
 ).map(([flag, maps]): Row => [flag, `-c @ROOT@/src/a.c -o a.o -g -gdwarf-4 ${flag}`, PLACES, { maps }]);
-export const MUTATIONS: readonly Row[] = (
+const APPEARING = (
   [
     ["a header appears before it on the path", "echo '#define K 7' > x/k.h"],
     ["a folder of the path appears", "mkdir z; echo '#define Z' > z/k.h"],
@@ -445,3 +445,13 @@ export const MUTATIONS: readonly Row[] = (
     ["the source goes on", "echo 'int more;' >> a.c"],
   ] as const
 ).map(([name, mutate]): Row => [name, SEARCHING, SEARCH, { mutate }]);
+export const MUTATIONS: readonly Row[] = [
+  ...APPEARING,
+  [
+    "an instrumented source goes on",
+    "-c a.c -O1 -fprofile-generate -frandom-seed=1",
+    SIMPLE,
+    { mutate: "echo 'int g(int x) { return f(x) * 2; }' >> a.c" },
+  ],
+  ["warnings move to other lines", "-c a.c -Wall -Wextra", WARNS, { mutate: "sed -i '1i // a line more' a.c h.h" }],
+];

@@ -30,6 +30,8 @@ export interface QuickFarmOptions {
   readonly images: readonly string[];
   readonly logger?: Logger;
   readonly fallback?: "image" | "none";
+  /** False: the user never asks a worker. */
+  readonly remote?: boolean;
   /** Whether results of workers are kept on the client, too; else each call asks the worker. */
   readonly local?: boolean;
   /** Compiles at a time, as told to the scheduler. */
@@ -225,6 +227,7 @@ export class QuickFarm {
       `schedulers = ["127.0.0.1:${this.#joining.schedulerPort}"]
 fallback = "${fallback}"
 isolation_min = "qemu-tcg"
+remote = ${this.#options.remote ?? true}
 [identity]
 certificate = "${home}/certificate.pem"
 key = "${home}/key.pem"

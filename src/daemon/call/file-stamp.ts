@@ -51,3 +51,9 @@ export function movedMs(path: ByteString): number | null {
     return null;
   }
 }
+
+/** A stamp as a part of a key. */
+export function stampKey(path: ByteString): string {
+  const stamp = stampOf(path);
+  return stamp === null ? "-" : `${stamp.dev}:${stamp.ino}:${stamp.size}:${stamp.mtimeNs}:${stamp.ctimeNs}`;
+}

@@ -13,10 +13,11 @@ import type { CompilerFamily, GnuInvocation, Language } from "../../core/compile
 import { type Digest, sha256 } from "../../core/digest/digest.ts";
 import type { NamespaceRef } from "../../wire/launcher/messages.ts";
 import type { CallInput, FileStamp } from "../call/answered-call.ts";
-import { sameStamp, stampOf } from "../call/file-stamp.ts";
+import { sameStamp, stampKey, stampOf } from "../call/file-stamp.ts";
 import { Remembered } from "../call/remembered.ts";
 import { bypass, next, type Stage } from "../call/stage.ts";
 import type { LauncherCall } from "../control/launcher-connection.ts";
+import { loaderPlaces, loaderVariables, placeStamps } from "./loader-places.ts";
 import { type CompilerReport, readLoaded, readReport } from "./read-probe.ts";
 
 export interface HostCompiler {
@@ -132,7 +133,7 @@ export class HostCompilers {
     return next({
       compiler,
       found,
-      installations: installationsOf(compiler),
+      installations: installationsOf(compiler) + loaderPlaces(question.environment, question.call.message.cwd),
       absent: tookInstead(report.family, [...programs], [...found.keys()]),
     });
   }
@@ -146,7 +147,13 @@ export class HostCompilers {
   async #libraries(question: CompilerQuestion, programs: readonly ByteString[]): Promise<Set<ByteString> | null> {
     const all = new Set<ByteString>();
     for (const program of programs) {
-      const key = [program, stampKey(program), stampKey(LOADER_CACHE), ...loaderVariables(question)].join("\0");
+      const told = [
+        stampKey(program),
+        stampKey(LOADER_CACHE),
+        loaderPlaces(question.environment, question.call.message.cwd),
+        ...loaderVariables(question.environment),
+      ];
+      const key = [program, ...told].join("\0");
       let loaded = this.#loads.get(key);
       if (loaded === undefined) {
         const trace = hasInterpreter(program) ? [ascii("LD_TRACE_LOADED_OBJECTS=1")] : null;
@@ -196,22 +203,13 @@ export function relevantWords({ arguments: words }: Pick<GnuInvocation, "argumen
 function keyOf(path: ByteString, { call, invocation, environment }: CompilerQuestion): string {
   const { argv, cwd } = call.message;
   const words = relevantWords(invocation);
-  const variables = [environment.get("PATH"), ...loaderVariables({ environment })];
+  const variables = [environment.get("PATH"), ...loaderVariables(environment)];
   const named = invocation.arguments.some(
     ({ isPath, value, words: [word = ""] }) =>
       isPath && value?.startsWith("/") !== true && words.includes(word as ByteString),
   );
   const place = named || isRelative(environment.get("PATH")) || !path.startsWith("/") ? cwd : "";
   return JSON.stringify([path, argv[0], words, LANGUAGES[invocation.language], place, variables]);
-}
-
-function loaderVariables({ environment }: Pick<CompilerQuestion, "environment">): string[] {
-  return [...environment].flatMap(([name, value]) => (name.startsWith("LD_") ? [`${name}=${value}`] : [])).sort();
-}
-
-function stampKey(path: ByteString): string {
-  const stamp = stampOf(path);
-  return stamp === null ? "-" : `${stamp.dev}:${stamp.ino}:${stamp.size}:${stamp.mtimeNs}:${stamp.ctimeNs}`;
 }
 
 function isRelative(path: ByteString | undefined): boolean {
@@ -231,12 +229,7 @@ function installationsOf({ family, files, folders }: HostCompiler): string {
   const { beside } = grammarOf({ family }).habits.driver.setUpBy;
   const driver = beside === "driver" ? files.slice(0, 1) : [];
   const own = driver.flatMap(({ path }) => [folderOf(path), folderOf(realPath(path))]);
-  return [...new Set([...above, ...own])]
-    .map((path) => {
-      const stat = statSync(bytesOf(path as ByteString), { bigint: true, throwIfNoEntry: false });
-      return `${path}:${stat?.ino}:${stat?.ctimeNs}`;
-    })
-    .join();
+  return placeStamps([...new Set([...above, ...own])]);
 }
 
 function holds({ compiler, absent, found, installations }: Known, question: CompilerQuestion): boolean {
@@ -244,7 +237,8 @@ function holds({ compiler, absent, found, installations }: Known, question: Comp
     const now = stampOf(path);
     if (now === null || !sameStamp(now, stamp)) return false;
   }
-  if (installationsOf(compiler) !== installations) return false;
+  if (installationsOf(compiler) + loaderPlaces(question.environment, question.call.message.cwd) !== installations)
+    return false;
   for (const [name, path] of found) if (onPath(name, question) !== path) return false;
   return absent.every((path) => statSync(bytesOf(path), { throwIfNoEntry: false }) === undefined);
 }
