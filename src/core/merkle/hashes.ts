@@ -5,7 +5,15 @@ import { createHash } from "node:crypto";
 export const HASH_BYTES = 32;
 
 const LEAF = Uint8Array.of(0);
+const NODE = Uint8Array.of(1);
 
 export function leafHash(entry: Uint8Array): Buffer {
   return createHash("sha256").update(LEAF).update(entry).digest();
 }
+
+export function nodeHash(left: Uint8Array, right: Uint8Array): Buffer {
+  return createHash("sha256").update(NODE).update(left).update(right).digest();
+}
+
+/** Root of a tree without leaves. */
+export const EMPTY_ROOT: Buffer = createHash("sha256").digest();
