@@ -5,8 +5,10 @@ import { join } from "node:path";
 import type { Clock } from "../base/clock.ts";
 import { HpccError } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
-import type { Digest } from "../core/digest/digest.ts";
+import { type Digest, digestHex } from "../core/digest/digest.ts";
+import type { NoteSigner, NoteVerifier } from "../core/note/signed-note.ts";
 import { encodeBody, placedEnvelope } from "./envelope.ts";
+import { LogTree, readLogKey, type TreeDisk, writeLogKey } from "./log-tree.ts";
 import { CHAIN_START, listSegments, readSegment } from "./read-log.ts";
 import { type AuditRow, emptyRow, encodeRow, rowDigest } from "./row.ts";
 import type { EnvelopeBody } from "./rows/bodies.ts";
@@ -44,12 +46,25 @@ export interface AuditLogOptions {
   readonly logger: Logger;
   readonly disk?: LogDisk;
   readonly segmentBytesMax?: number;
+  /** Signs the log; without one it has no tree. */
+  readonly signer?: NoteSigner;
+  readonly treeDisk?: TreeDisk;
+}
+
+/** What shows anybody that a row is in the log. */
+export interface Receipt {
+  /** The row's envelope; with the row's line it is the record. */
+  readonly envelope: string;
+  /** A proof in the form of C2SP's tlog-proof, with a checkpoint of the log. */
+  readonly proof: string;
 }
 
 export interface AppendedRow {
   readonly line: string;
   readonly digest: Digest;
   readonly sequence: number;
+  /** Null where the log is not signed. */
+  readonly receipt: Receipt | null;
 }
 
 interface Waiting {
@@ -74,6 +89,7 @@ export class AuditLog {
   readonly #waiting: Waiting[] = [];
   #segment: { readonly handle: FileHandle; size: number };
   #chain: ChainState;
+  #tree: LogTree | null = null;
   #failure: HpccError | null = null;
   #running: Promise<void> | null = null;
 
@@ -91,7 +107,9 @@ export class AuditLog {
       throw new HpccError("audit.io", `cannot open the audit log ${options.folder}`, { cause: error });
     });
     const log = new AuditLog(options, end);
+    const before = options.signer === undefined ? null : await log.#openTree(options.signer);
     if (end.torn !== null) await log.#recordTornEnd(end.torn.bytes, end.torn.file);
+    if (options.signer !== undefined) await log.#recordKey(options.signer.verifier, before);
     return log;
   }
 
@@ -125,6 +143,7 @@ export class AuditLog {
   /** Waits for what was appended, then takes nothing more. */
   async close(): Promise<void> {
     while (this.#running !== null) await this.#running;
+    await this.#tree?.close();
     this.#failure ??= new HpccError("audit.io", "the audit log is closed");
     await this.#segment.handle.close();
   }
@@ -147,18 +166,27 @@ export class AuditLog {
   async #writeGroup(group: readonly Waiting[]): Promise<AppendedRow[]> {
     const first = this.#chain.sequence + 1;
     const frames: Uint8Array[] = [];
-    const rows: AppendedRow[] = [];
+    const rows: Omit<AppendedRow, "receipt">[] = [];
+    const envelopes: string[] = [];
+    const leaves: Buffer[] = [];
     let chain = this.#chain;
     for (const { line, body } of group) {
       const sequence = chain.sequence + 1;
-      const { frame, leaf } = encodeRecord(line, placedEnvelope(body, { sequence, previous: chain.leaf }), first);
+      const envelope = placedEnvelope(body, { sequence, previous: chain.leaf });
+      const { frame, leaf } = encodeRecord(line, envelope, first);
       frames.push(frame);
+      envelopes.push(envelope);
+      leaves.push(Buffer.from(digestHex(leaf), "hex"));
       rows.push({ line, digest: rowDigest(line), sequence });
       chain = { sequence, leaf };
     }
     await this.#store(Buffer.concat(frames), first);
     this.#chain = chain;
-    return rows;
+    const proofs = this.#tree?.add(leaves);
+    return rows.map((row, at) => {
+      const proof = proofs?.[at];
+      return { ...row, receipt: proof === undefined ? null : { envelope: envelopes[at]!, proof } };
+    });
   }
 
   async #store(bytes: Uint8Array, firstSequence: number): Promise<void> {
@@ -197,6 +225,27 @@ export class AuditLog {
     const handle = await createSegment(this.#options.folder, firstSequence);
     await this.#segment.handle.close();
     this.#segment = { handle, size: 0 };
+  }
+
+  /** Gives the key under which the log was signed until now. */
+  async #openTree(signer: NoteSigner): Promise<NoteVerifier | null> {
+    const { folder, clock, logger, treeDisk } = this.#options;
+    const before = await readLogKey(folder);
+    const options = { folder, signer, before, clock, logger, ...(treeDisk && { disk: treeDisk }) };
+    this.#tree = await LogTree.open(options, this.#chain);
+    return before;
+  }
+
+  /** The first row says the log's key, and a row each other one. */
+  async #recordKey(key: NoteVerifier, before: NoteVerifier | null): Promise<void> {
+    if (before?.text !== key.text) {
+      const { clock, worker, folder } = this.#options;
+      const now = clock.wallMs();
+      const named = { key: key.text, before: before?.text ?? null };
+      await this.append(emptyRow(worker), { kind: "log", event: "key", startMs: now, endMs: now, ...named });
+      await writeLogKey(folder, key);
+    }
+    await this.#tree?.publish();
   }
 
   async #recordTornEnd(bytes: number, file: string): Promise<void> {

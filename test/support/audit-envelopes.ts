@@ -100,6 +100,7 @@ export const BODIES: Readonly<Record<string, fc.Arbitrary<EnvelopeBody>>> = {
     findings: fc.array(finding, { maxLength: 4 }),
   }),
   "log torn": record({ kind: is("log"), event: is("torn"), ...times, bytes: count, file: text }),
+  "log key": record({ kind: is("log"), event: is("key"), ...times, key: text, before: orNull(text) }),
 };
 
 export const anyBody: fc.Arbitrary<EnvelopeBody> = fc.oneof(...Object.values(BODIES));

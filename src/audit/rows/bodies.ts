@@ -111,6 +111,8 @@ export const SHAPES = {
   host: { ...TIMES, isolation: oneOf(ISOLATIONS), parts: texts, findings: list(FINDING) },
   /** What a crash had left at the log's end was set aside. */
   "log torn": { ...TIMES, bytes: count, file: text },
+  /** From this row on the log's checkpoints are signed with this key. */
+  "log key": { ...TIMES, key: text, before: optional(text) },
 } as const satisfies Record<string, Shape>;
 
 type ShapeName = keyof typeof SHAPES;
@@ -162,7 +164,7 @@ export function noteOf(body: EnvelopeBody): string {
     case "host":
       return hostNote(body);
     case "log":
-      return `torn end of ${body.bytes} bytes set aside`;
+      return body.event === "torn" ? `torn end of ${body.bytes} bytes set aside` : `signed with ${body.key}`;
   }
 }
 

@@ -1,0 +1,223 @@
+// The Merkle tree over a log's records: its checkpoint and tiles on disk, which are made from the log and can be made again, and the
+// receipts of new rows. What was signed once is never signed otherwise: a log that does not hold it does not open.
+import { mkdir, open, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import type { Clock } from "../base/clock.ts";
+import { HpccError } from "../base/errors.ts";
+import type { Logger } from "../base/log.ts";
+import { type Digest, digestHex } from "../core/digest/digest.ts";
+import { HASH_BYTES } from "../core/merkle/hashes.ts";
+import { equal } from "../core/merkle/proof.ts";
+import { edgeTiles, TILE_WIDTH, type Tile, type TileBytes, TileTree, tilePath } from "../core/merkle/tile-tree.ts";
+import { encodeProof, openCheckpoint, type SignedCheckpoint, signCheckpoint } from "../core/note/checkpoint.ts";
+import { type NoteSigner, type NoteVerifier, parseVerifier } from "../core/note/signed-note.ts";
+import { CHAIN_START, readLog } from "./read-log.ts";
+import type { ChainState } from "./segment.ts";
+
+export interface LogTreeOptions {
+  readonly folder: string;
+  readonly signer: NoteSigner;
+  /** The key before this one; null for none. */
+  readonly before: NoteVerifier | null;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly disk?: TreeDisk;
+}
+
+/** What touches the disk; a test's place for faults. */
+export interface TreeDisk {
+  /** Puts a file in place as a whole, durable when asked. */
+  replace(path: string, bytes: Uint8Array | string, durable: boolean): Promise<void>;
+}
+
+export const TREE_DISK: TreeDisk = {
+  async replace(path, bytes, durable) {
+    await mkdir(dirname(path), { recursive: true, mode: 0o700 });
+    const temporary = `${path}.new`;
+    await writeFile(temporary, bytes, { mode: 0o600 });
+    if (durable) await syncFile(temporary);
+    await rename(temporary, path);
+  },
+};
+
+export const CHECKPOINT_FILE = "checkpoint";
+/** While rows come a checkpoint is never older than this. */
+const PUBLISH_DELAY_MS = 1000;
+/** The log's key, for whoever has the folder alone; who trusts it has it from elsewhere. */
+const KEY_FILE = "key";
+/** Rows after which the tiles of a tree that is made again are written. */
+const REBUILD_ROWS = 65_536;
+
+export class LogTree {
+  readonly #options: LogTreeOptions;
+  readonly #disk: TreeDisk;
+  readonly #tree: TileTree;
+  /** Full tiles that are not on disk yet. */
+  readonly #unwritten: TileBytes[] = [];
+  #edge: readonly Tile[] = [];
+  #published = -1;
+  #timer: { cancel(): void } | null = null;
+  #publishing: Promise<void> = Promise.resolve();
+
+  private constructor(options: LogTreeOptions, tree: TileTree) {
+    this.#options = options;
+    this.#disk = options.disk ?? TREE_DISK;
+    this.#tree = tree;
+  }
+
+  /** The tree of a log that is there and whole up to `end`. Throws `audit.corrupt` where the log is not what its checkpoint says. */
+  static async open(options: LogTreeOptions, end: ChainState): Promise<LogTree> {
+    const checkpoint = await readOwnCheckpoint(options);
+    if (checkpoint !== null && checkpoint.size > end.sequence)
+      throw new HpccError(
+        "audit.corrupt",
+        `the audit log ends at row ${end.sequence}, and its checkpoint was signed for ${checkpoint.size} rows`,
+      );
+    const kept = checkpoint === null ? null : await restore(options, checkpoint);
+    if (kept !== null && kept.end.sequence === end.sequence && kept.end.leaf !== end.leaf)
+      throw new HpccError("audit.corrupt", `row ${end.sequence} of the audit log is not the one that was signed`);
+    const log = new LogTree(options, kept?.tree ?? new TileTree());
+    for await (const { record } of readLog(options.folder, kept?.end ?? CHAIN_START)) {
+      log.#tree.append(Buffer.from(digestHex(record.leaf), "hex"));
+      if (kept === null && record.envelope.sequence === checkpoint?.size) log.#mustBe(checkpoint);
+      if (log.#tree.size % REBUILD_ROWS === 0) await log.#writeFull();
+      if (record.envelope.sequence === end.sequence) break;
+    }
+    if (log.#tree.size !== end.sequence)
+      throw new HpccError("audit.corrupt", "the audit log cannot be read to its end");
+    return log;
+  }
+
+  /** Takes the leaves of durable rows; gives each its receipt. */
+  add(leaves: readonly Buffer[]): string[] {
+    const first = this.#tree.size;
+    for (const leaf of leaves) this.#tree.append(leaf);
+    const checkpoint = this.#checkpoint();
+    this.#timer ??= this.#options.clock.after(PUBLISH_DELAY_MS, () => {
+      this.#timer = null;
+      void this.publish();
+    });
+    return leaves.map((_, at) =>
+      encodeProof({ index: first + at, path: this.#tree.inclusion(first + at), checkpoint }),
+    );
+  }
+
+  /** Puts the tiles and then a checkpoint of all rows on disk. What fails is logged and tried again with the next one. */
+  async publish(): Promise<void> {
+    this.#publishing = this.#publishing.then(async () => {
+      try {
+        await this.#write();
+      } catch (error) {
+        this.#options.logger.error("audit.checkpoint.failed", { error: String(error) });
+      }
+    });
+    await this.#publishing;
+  }
+
+  async close(): Promise<void> {
+    this.#timer?.cancel();
+    await this.publish();
+  }
+
+  #checkpoint(): string {
+    return signCheckpoint({ size: this.#tree.size, root: this.#tree.root() }, this.#options.signer);
+  }
+
+  #mustBe({ size, root }: SignedCheckpoint): void {
+    if (!equal(this.#tree.root(), root))
+      throw new HpccError("audit.corrupt", `the first ${size} rows of the audit log are not those that were signed`);
+  }
+
+  async #write(): Promise<void> {
+    const size = this.#tree.size;
+    if (size === this.#published || size === 0) return;
+    const { folder } = this.#options;
+    const edge = this.#tree.edge();
+    const checkpoint = this.#checkpoint();
+    await this.#writeFull();
+    for (const tile of edge) await this.#disk.replace(join(folder, tilePath(tile)), tile.bytes, false);
+    await this.#disk.replace(join(folder, CHECKPOINT_FILE), checkpoint, true);
+    const now = new Set(edge.map(tilePath));
+    for (const tile of this.#edge)
+      if (!now.has(tilePath(tile))) await rm(join(folder, tilePath(tile)), { force: true });
+    this.#edge = edge.map(({ level, index, width }) => ({ level, index, width }));
+    this.#published = size;
+  }
+
+  async #writeFull(): Promise<void> {
+    this.#unwritten.push(...this.#tree.takeFull());
+    for (let tile = this.#unwritten[0]; tile !== undefined; tile = this.#unwritten[0]) {
+      await this.#disk.replace(join(this.#options.folder, tilePath(tile)), tile.bytes, false);
+      this.#unwritten.shift();
+    }
+  }
+}
+
+/** The key under which the log was signed until now; null for a new log. */
+export async function readLogKey(folder: string): Promise<NoteVerifier | null> {
+  try {
+    return parseVerifier((await readFile(join(folder, KEY_FILE), "utf8")).trim());
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return null;
+    throw new HpccError("audit.io", `the key of the audit log in ${folder} cannot be read`, { cause: error });
+  }
+}
+
+export async function writeLogKey(folder: string, { text }: NoteVerifier): Promise<void> {
+  await TREE_DISK.replace(join(folder, KEY_FILE), `${text}\n`, true);
+}
+
+/** The last checkpoint that this log's key, or the one before, has signed; null when there is none. */
+async function readOwnCheckpoint({ folder, signer, before, logger }: LogTreeOptions): Promise<SignedCheckpoint | null> {
+  let note: string;
+  try {
+    note = await readFile(join(folder, CHECKPOINT_FILE), "utf8");
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return null;
+    throw new HpccError("audit.io", "the audit log's checkpoint cannot be read", { cause: error });
+  }
+  try {
+    return openCheckpoint(note, [signer.verifier, ...(before === null ? [] : [before])]);
+  } catch (error) {
+    logger.error("audit.checkpoint.not_ours", { error: String(error) });
+    return null;
+  }
+}
+
+interface Restored {
+  readonly tree: TileTree;
+  readonly end: ChainState;
+}
+
+/** The tree that a checkpoint says, from its tiles; null where they are lost or damaged, and the log must be read. */
+async function restore({ folder, logger }: LogTreeOptions, checkpoint: SignedCheckpoint): Promise<Restored | null> {
+  const { size, root } = checkpoint;
+  try {
+    const tiles = new Map<string, Buffer>();
+    for (const tile of edgeTiles(size)) tiles.set(tilePath(tile), await readFile(join(folder, tilePath(tile))));
+    const tree = TileTree.restore(size, (tile) => tiles.get(tilePath(tile))!);
+    if (!equal(tree.root(), root)) throw new HpccError("audit.corrupt", "the tiles give another root");
+    return { tree, end: { sequence: size, leaf: await lastLeaf(folder, size) } };
+  } catch (error) {
+    logger.warn("audit.tiles.lost", { size, error: String(error) });
+    return null;
+  }
+}
+
+async function lastLeaf(folder: string, size: number): Promise<Digest> {
+  if (size === 0) return CHAIN_START.leaf;
+  const at = (size - 1) % TILE_WIDTH;
+  const tile = { level: 0, index: Math.floor((size - 1) / TILE_WIDTH), width: at + 1 };
+  const bytes = await readFile(join(folder, tilePath(tile)));
+  const hash = bytes.subarray(at * HASH_BYTES, (at + 1) * HASH_BYTES);
+  return `sha256:${hash.toString("hex")}` as Digest;
+}
+
+async function syncFile(path: string): Promise<void> {
+  const handle = await open(path, "r+");
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
