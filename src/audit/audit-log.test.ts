@@ -10,6 +10,7 @@ import { type SyncedFile, watchSyncs } from "../../test/support/watched-syncs.ts
 import { ManualClock } from "../base/clock.ts";
 import { SILENT_LOGGER } from "../base/log.ts";
 import { type Digest, sha256 } from "../core/digest/digest.ts";
+import { noteSigner } from "../core/note/signed-note.ts";
 import { AuditLog, type AuditLogOptions, LOG_DISK } from "./audit-log.ts";
 import { type AuditEnvelope, encodeEnvelope, FIRST_PREVIOUS } from "./envelope.ts";
 import { type Command, decodeFlags } from "./flags.ts";
@@ -98,23 +99,24 @@ test("golden vector: a log with a row of each kind is read and written byte by b
     const expected = JSON.parse(await readFile(join(vectors, "records.json"), "utf8")) as {
       readonly command: Command;
       readonly records: readonly Vector[];
+      readonly lastReceipt: string;
     };
     const read = await records(vectors);
     assert.deepEqual(
       read.map(({ row, envelope, digest, leaf }) => ({ row, envelope, rowDigest: digest, leaf })),
       expected.records,
     );
-    assert.deepEqual(decodeFlags(String(read[1]!.row.flags)), expected.command);
+    assert.deepEqual(decodeFlags(String(read[2]!.row.flags)), expected.command);
     const names = read.map(({ envelope }) =>
       "event" in envelope ? `${envelope.kind} ${envelope.event}` : envelope.kind,
     );
     assert.deepEqual(new Set(names), new Set(Object.keys(SHAPES)));
-    const log = await open(folder);
-    await log.append(read[0]!.row, read[0]!.envelope);
-    await Promise.all(read.slice(1).map(async ({ row, envelope }) => log.append(row, envelope)));
+    const log = await open(folder, { signer: noteSigner("build.example.com/worker/w1", Buffer.alloc(32, 1)) });
+    const rows = await Promise.all(read.slice(1).map(async ({ row, envelope }) => log.append(row, envelope)));
     await log.close();
-    const name = "0000000000000001.log";
-    assert.deepEqual(await readFile(join(folder, name)), await readFile(join(vectors, name)));
+    assert.equal(rows.at(-1)?.receipt?.proof, expected.lastReceipt);
+    const files = ["0000000000000001.log", "key", "checkpoint", `tile/0/000.p/${read.length}`];
+    for (const name of files) assert.deepEqual(await readFile(join(folder, name)), await readFile(join(vectors, name)));
   }));
 
 test("a row has the columns of its kind and no others", async () =>

@@ -107,9 +107,14 @@ export class AuditLog {
       throw new HpccError("audit.io", `cannot open the audit log ${options.folder}`, { cause: error });
     });
     const log = new AuditLog(options, end);
-    const before = options.signer === undefined ? null : await log.#openTree(options.signer);
-    if (end.torn !== null) await log.#recordTornEnd(end.torn.bytes, end.torn.file);
-    if (options.signer !== undefined) await log.#recordKey(options.signer.verifier, before);
+    try {
+      const before = options.signer === undefined ? null : await log.#openTree(options.signer);
+      if (end.torn !== null) await log.#recordTornEnd(end.torn.bytes, end.torn.file);
+      if (options.signer !== undefined) await log.#recordKey(options.signer.verifier, before);
+    } catch (error) {
+      await end.handle.close();
+      throw error;
+    }
     return log;
   }
 

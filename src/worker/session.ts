@@ -249,6 +249,7 @@ class Session {
           })),
           auditRow: row.line,
           rowDigest: row.digest,
+          ...(row.receipt !== null && { receipt: row.receipt }),
           isolation: isolationToNumber(origin.isolation),
           compileUs: BigInt(origin.compileUs),
           life: lifeToNumber(origin.life),

@@ -2,6 +2,7 @@
 // outside; which configuration file it was read from, and how the process ends, is the program's matter.
 import { create } from "@bufbuild/protobuf";
 import { AuditLog, type LogDisk } from "../audit/audit-log.ts";
+import { readOrMakeLogSigner } from "../audit/log-key-file.ts";
 import type { Clock } from "../base/clock.ts";
 import { HpccError } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
@@ -111,6 +112,7 @@ export async function startWorker(config: WorkerConfig, deps: WorkerDeps): Promi
     worker: config.name,
     clock,
     logger,
+    signer: await readOrMakeLogSigner(config.stateFolder, `${config.trustDomain}/worker/${config.name}`),
     ...(faults.log ? { disk: faults.log } : {}),
   });
   if (deps.host) await log.append(...hostRow(deps.host, { worker: config.name, isolation, nowMs: clock.wallMs() }));

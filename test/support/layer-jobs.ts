@@ -123,7 +123,7 @@ export async function testAnswer(
   };
 }
 
-export const ROW = { line: "a row", digest: sha256(Buffer.from("a row")), sequence: 1 };
+export const ROW = { line: "a row", digest: sha256(Buffer.from("a row")), sequence: 1, receipt: null };
 
 /** A layer that does as it is told; `jobs` are those that came. */
 export function nextLayer<J>(run: (job: J) => Promise<Answer>): Layer<J> & { readonly jobs: J[] } {

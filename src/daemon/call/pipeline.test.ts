@@ -122,6 +122,7 @@ const GIVING: RemoteWorkers = {
       resultDigest: digest,
       auditRow: "",
       rowDigest: digest,
+      receipt: null,
       isolation: "qemu-tcg",
       compileUs: 1,
       life: "clean",

@@ -33,6 +33,7 @@ import { FolderIdentities } from "../inputs/steady-places.ts";
 import { LocalUse } from "../local-use/local-use.ts";
 import type { Project } from "../project.ts";
 import { ProjectRegistry } from "../project-registry.ts";
+import { ReceiptKeeper } from "../remote/receipt-keeper.ts";
 import { RemoteCompiler } from "../remote/remote-compiler.ts";
 import { WorkerClient } from "../remote/worker-client.ts";
 import { WorkerConnections } from "../remote/worker-connections.ts";
@@ -139,6 +140,7 @@ class Daemon {
   readonly #remotes = new Map<string, RemoteCompiler>();
   /** The streams to workers, by the identity that they are made with. */
   readonly #workers = new Map<string, WorkerConnections>();
+  readonly #receipts: ReceiptKeeper;
   readonly #slots: Semaphore;
   readonly #observers: readonly CallObserver[];
   /** Null when local results are not kept. */
@@ -163,6 +165,7 @@ class Daemon {
     this.#folders = new FolderIdentities(options.clock);
     this.#slots = new Semaphore(options.config.jobsMax);
     this.#headers = new HeaderHints({ logger });
+    this.#receipts = new ReceiptKeeper({ folder: directories.state, logger });
     this.#startedMs = options.clock.wallMs();
     this.#countedSinceMs = this.#startedMs;
     this.#namespaces = new NamespaceKeeper({ logger });
@@ -361,6 +364,7 @@ class Daemon {
     if (known !== undefined) return known;
     const { clock, logger, version } = this.#options;
     const workers = new WorkerConnections({
+      onResult: (result) => this.#receipts.keep(result),
       credentials: () => readTlsFiles(identity, clock.wallMs()),
       connect: (worker, credentials, signal) =>
         WorkerClient.connect({
@@ -469,6 +473,7 @@ class Daemon {
     await this.#local?.replays?.close();
     await this.#local?.store.close();
     await Promise.all([...this.#remotes.values(), ...this.#workers.values()].map((remote) => remote.close()));
+    await this.#receipts.settled();
     await this.#namespaces.close();
     rmSync(join(this.#options.directories.runtime, "calls"), { recursive: true, force: true });
   }

@@ -8,10 +8,11 @@ import {
 } from "../../core/action/result-manifest.ts";
 import { type Digest, isDigest, sha256 } from "../../core/digest/digest.ts";
 import { isolationAtLeast } from "../../core/isolation.ts";
+import { leafHash } from "../../core/merkle/hashes.ts";
 import { type JobResult, Outcome, type ResultBlob, ResultBlobKind } from "../../gen/hpcc/worker/v1/worker_pb.js";
 import { isolationOfNumber, lifeOfNumber } from "../../wire/worker/action-codec.ts";
-import { AUDIT_ROW_LENGTH_MAX } from "../../wire/worker/limits.ts";
-import type { RemoteJob, RemoteResult } from "./remote-job.ts";
+import { AUDIT_ROW_LENGTH_MAX, RECEIPT_LENGTH_MAX } from "../../wire/worker/limits.ts";
+import type { RemoteJob, RemoteReceipt, RemoteResult } from "./remote-job.ts";
 
 export type ResultHead = Omit<RemoteResult, "outputs" | "stdout" | "stderr" | "traffic">;
 
@@ -56,12 +57,23 @@ export function checkResult(message: JobResult, job: RemoteJob): CheckedResult {
       resultDigest: message.resultDigest as Digest,
       auditRow,
       rowDigest: message.rowDigest as Digest,
+      receipt: receiptOf(message),
       isolation,
       compileUs: Number(message.compileUs),
       life,
     },
     blobs,
   };
+}
+
+/** The receipt as it is kept; null where the worker gives none. What it proves is for whoever checks it, with the log's key. */
+function receiptOf({ auditRow, receipt }: JobResult): RemoteReceipt | null {
+  if (receipt === undefined) return null;
+  const { envelope, proof } = receipt;
+  require(envelope.length + proof.length <= RECEIPT_LENGTH_MAX, "gives too long a receipt");
+  require(/^[ -~]+$/.test(envelope), "gives a receipt without its envelope");
+  const record = Buffer.from(`${auditRow}\n${envelope}\n`, "latin1");
+  return { leaf: `sha256:${leafHash(record).toString("hex")}` as Digest, proof };
 }
 
 /** The result's digest vouches for all that was said of its blobs. */

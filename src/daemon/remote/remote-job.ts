@@ -53,12 +53,21 @@ export interface RemoteResult {
   /** The audit row's nine columns. */
   readonly auditRow: string;
   readonly rowDigest: Digest;
+  /** What shows that the row is in the worker's log; null where the worker gives none. */
+  readonly receipt: RemoteReceipt | null;
   readonly isolation: Isolation;
   readonly compileUs: number;
   /** What else the VM that compiled it may have run. */
   readonly life: Life;
   /** What this job moved: payload as compressed frames, and what they hold. */
   readonly traffic: Traffic;
+}
+
+export interface RemoteReceipt {
+  /** Hash of the row's record as a leaf of the log's tree. */
+  readonly leaf: Digest;
+  /** C2SP's tlog-proof. */
+  readonly proof: string;
 }
 
 export interface Traffic {

@@ -39,6 +39,8 @@ export interface WorkerConnectionsOptions {
   readonly logger: Logger;
   /** In [0, 1). */
   readonly random: () => number;
+  /** Is told each result. */
+  readonly onResult?: (result: RemoteResult) => void;
 }
 
 /** Codes of a worker to which there is no way, or which says nothing more. */
@@ -73,6 +75,7 @@ export class WorkerConnections {
         },
       });
       heard();
+      this.#options.onResult?.(result);
       return result;
     } catch (error) {
       if (error instanceof HpccError && isWorkersWord(error)) heard();

@@ -39,6 +39,7 @@ function answering({ exitCode = 0, object = Buffer.from("object"), stderr = "" }
         resultDigest: digest,
         auditRow: "",
         rowDigest: digest,
+        receipt: null,
         isolation: "qemu-tcg",
         compileUs: 1,
         life: "clean",

@@ -22,3 +22,4 @@ export const DEADLINE_MS_MAX = 3_600_000;
 /** Largest code of an error, text of an error, and audit row that a client takes. */
 export const ERROR_MESSAGE_LENGTH_MAX = 1024;
 export const AUDIT_ROW_LENGTH_MAX = 64 * 1024;
+export const RECEIPT_LENGTH_MAX = 64 * 1024;

@@ -623,6 +623,13 @@ export declare type JobResult = Message<"hpcc.worker.v1.JobResult"> & {
    * @generated from field: hpcc.worker.v1.Life life = 10;
    */
   life: Life;
+
+  /**
+   * Shows that the row is in the worker's audit log.
+   *
+   * @generated from field: hpcc.worker.v1.Receipt receipt = 11;
+   */
+  receipt?: Receipt | undefined;
 };
 
 /**
@@ -630,6 +637,33 @@ export declare type JobResult = Message<"hpcc.worker.v1.JobResult"> & {
  * Use `create(JobResultSchema)` to create a new message.
  */
 export declare const JobResultSchema: GenMessage<JobResult>;
+
+/**
+ * What shows anybody that a row is in a log (docs/specs/audit-log.md).
+ *
+ * @generated from message hpcc.worker.v1.Receipt
+ */
+export declare type Receipt = Message<"hpcc.worker.v1.Receipt"> & {
+  /**
+   * The row's envelope; the row's line and this one make the record.
+   *
+   * @generated from field: string envelope = 1;
+   */
+  envelope: string;
+
+  /**
+   * The record's place in the log, its path to the root, and a signed checkpoint: c2sp.org/tlog-proof.
+   *
+   * @generated from field: string proof = 2;
+   */
+  proof: string;
+};
+
+/**
+ * Describes the message hpcc.worker.v1.Receipt.
+ * Use `create(ReceiptSchema)` to create a new message.
+ */
+export declare const ReceiptSchema: GenMessage<Receipt>;
 
 /**
  * One blob of a result.

@@ -1,0 +1,252 @@
+// The signed tree of a log: what is published verifies, what was signed holds, and what is lost is made again.
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { describe, test } from "node:test";
+import { ManualClock } from "../base/clock.ts";
+import { type Logger, SILENT_LOGGER } from "../base/log.ts";
+import { digestHex } from "../core/digest/digest.ts";
+import { equal } from "../core/merkle/proof.ts";
+import { checkProof, decodeProof, openCheckpoint } from "../core/note/checkpoint.ts";
+import { type NoteSigner, noteSigner } from "../core/note/signed-note.ts";
+import { type AppendedRow, AuditLog, type AuditLogOptions } from "./audit-log.ts";
+import { TREE_DISK } from "./log-tree.ts";
+import { readLog } from "./read-log.ts";
+import { emptyRow } from "./row.ts";
+import type { EnvelopeBody } from "./rows/bodies.ts";
+import type { AuditRecord } from "./segment.ts";
+
+const SIGNER = noteSigner("x.example/worker/w1", Buffer.alloc(32, 1));
+const OTHER = noteSigner("x.example/worker/w1", Buffer.alloc(32, 2));
+const BODY: EnvelopeBody = { kind: "policy", event: "in-force", startMs: 0, endMs: 0, digest: null, version: 1 };
+
+async function withFolder(run: (folder: string) => Promise<void>): Promise<void> {
+  const folder = await mkdtemp(join(tmpdir(), "hpcc-tree-"));
+  try {
+    await run(folder);
+  } finally {
+    await rm(folder, { recursive: true });
+  }
+}
+
+const openLog = async (folder: string, options: Partial<AuditLogOptions> = {}) =>
+  AuditLog.open({
+    folder,
+    worker: "w1",
+    clock: new ManualClock(),
+    logger: SILENT_LOGGER,
+    signer: SIGNER,
+    segmentBytesMax: 20_000,
+    ...options,
+  });
+
+async function append(log: AuditLog, count: number): Promise<AppendedRow[]> {
+  return Promise.all(Array.from({ length: count }, async () => log.append(emptyRow("w1"), BODY)));
+}
+
+async function records(folder: string): Promise<AuditRecord[]> {
+  const all: AuditRecord[] = [];
+  for await (const { record } of readLog(folder)) all.push(record);
+  return all;
+}
+
+const leafOf = ({ leaf }: AuditRecord) => Buffer.from(digestHex(leaf), "hex");
+const checkpointOf = async (folder: string, signer: NoteSigner = SIGNER) =>
+  openCheckpoint(await readFile(join(folder, "checkpoint"), "utf8"), [signer.verifier]);
+
+/** A logger that keeps the names of events. */
+function listening(): { logger: Logger; events: string[] } {
+  const events: string[] = [];
+  const logger: Logger = { ...SILENT_LOGGER, warn: (e) => void events.push(e), error: (e) => void events.push(e) };
+  return { logger, events };
+}
+
+describe("a signed log", () => {
+  test("gives each row a receipt that proves it under the log's key, over restarts and tiles", async () =>
+    withFolder(async (folder) => {
+      const rows: AppendedRow[] = [];
+      for (const count of [1, 3, 250, 1, 300, 2]) {
+        const log = await openLog(folder);
+        rows.push(...(await append(log, count)), ...(await append(log, 1)));
+        await log.close();
+      }
+      const all = await records(folder);
+      assert.equal(all.length, rows.length + 1, "and the row of the key");
+      for (const { sequence, receipt, line } of rows) {
+        const record = all[sequence - 1]!;
+        assert.equal(record.line, line);
+        const proof = decodeProof(receipt!.proof);
+        assert.equal(proof.index, sequence - 1);
+        const { size } = checkProof(leafOf(record), proof, [SIGNER.verifier]);
+        assert.ok(size >= sequence && size <= sequence + 300);
+        assert.throws(() => checkProof(leafOf(all[sequence - 2]!), proof, [SIGNER.verifier]), {
+          code: "audit.corrupt",
+        });
+      }
+      assert.equal((await checkpointOf(folder)).size, all.length);
+    }));
+
+  test("publishes a checkpoint a second after a row at the latest, and its tiles before it", async () =>
+    withFolder(async (folder) => {
+      const clock = new ManualClock();
+      const order: string[] = [];
+      let done = Promise.withResolvers<void>();
+      const treeDisk: typeof TREE_DISK = {
+        async replace(path, bytes, durable) {
+          await TREE_DISK.replace(path, bytes, durable);
+          order.push(path.slice(folder.length + 1));
+          if (path.endsWith("checkpoint")) done.resolve();
+        },
+      };
+      const log = await openLog(folder, { clock, treeDisk });
+      await append(log, 260);
+      order.length = 0;
+      done = Promise.withResolvers();
+      clock.advance(1000);
+      await done.promise;
+      assert.deepEqual(order, ["tile/0/000", "tile/0/001.p/5", "tile/1/000.p/1", "checkpoint"]);
+      assert.equal((await checkpointOf(folder)).size, 261);
+      await log.close();
+      const tiles = (await readdir(join(folder, "tile"), { recursive: true })).filter((name) => /\d$/.test(name));
+      assert.deepEqual(tiles.sort(), ["0", "0/000", "0/001.p/5", "1", "1/000.p/1"], "old edges are removed");
+    }));
+
+  test("makes its tree again when tiles or checkpoint are lost or damaged, and it is the same", async () =>
+    withFolder(async (folder) => {
+      const log = await openLog(folder);
+      await append(log, 700);
+      await log.close();
+      const before = await checkpointOf(folder);
+      const edge = join(folder, "tile/0/002.p/189");
+      const damages: [string, () => Promise<void>][] = [
+        ["audit.tiles.lost", async () => rm(join(folder, "tile"), { recursive: true })],
+        ["audit.tiles.lost", async () => writeFile(edge, Buffer.alloc(189 * 32))],
+        ["audit.tiles.lost", async () => writeFile(edge, "")],
+        ["audit.checkpoint.not_ours", async () => writeFile(join(folder, "checkpoint"), "")],
+        ["", async () => rm(join(folder, "checkpoint"))],
+      ];
+      for (const [event, damage] of damages) {
+        await damage();
+        const { logger, events } = listening();
+        await (await openLog(folder, { logger })).close();
+        assert.deepEqual(events, event === "" ? [] : [event]);
+        const after = await checkpointOf(folder);
+        assert.ok(equal(after.root, before.root) && after.size === before.size);
+        assert.equal((await readFile(edge)).length, 189 * 32);
+      }
+    }));
+
+  test("does not open when rows that were signed are gone or are others", async () =>
+    withFolder(async (folder) => {
+      const log = await openLog(folder);
+      await append(log, 5);
+      const checkpoint = async () => readFile(join(folder, "checkpoint"));
+      await log.close();
+      const [segment] = (await readdir(folder)).filter((name) => name.endsWith(".log"));
+      const short = await readFile(join(folder, segment!));
+      const again = await openLog(folder);
+      await append(again, 3);
+      await again.close();
+      const long = await checkpoint();
+      await writeFile(join(folder, segment!), short);
+      await assert.rejects(openLog(folder), { code: "audit.corrupt", message: /ends at row 6.*signed for 9/ });
+      // Another log of the same length, whose chain is whole.
+      await rm(join(folder, segment!));
+      const forged = await openLog(await mkdtemp(join(folder, "forged-")), { signer: OTHER });
+      await append(forged, 8);
+      await forged.close();
+      const name = (await readdir(folder)).find((entry) => entry.startsWith("forged-"))!;
+      await writeFile(join(folder, segment!), await readFile(join(folder, name, segment!)));
+      await assert.rejects(openLog(folder), { code: "audit.corrupt" });
+      // Also without tiles that say so.
+      await rm(join(folder, "tile"), { recursive: true });
+      await assert.rejects(openLog(folder), { code: "audit.corrupt", message: /first 9 rows/ });
+      assert.deepEqual(await checkpoint(), long, "and what was signed stays");
+    }));
+
+  test("says its key in its first row, and a new one in a row that the new one signs", async () =>
+    withFolder(async (folder) => {
+      const first = await openLog(folder);
+      await append(first, 1);
+      await first.close();
+      const second = await openLog(folder, { signer: OTHER });
+      const [row] = await append(second, 1);
+      await second.close();
+      await (await openLog(folder, { signer: OTHER })).close();
+      const bodies = (await records(folder)).map(({ envelope }) => envelope);
+      const keys = bodies.filter((body) => body.kind === "log" && body.event === "key");
+      assert.deepEqual(
+        keys.map(({ sequence, key, before }) => ({ sequence, key, before })),
+        [
+          { sequence: 1, key: SIGNER.verifier.text, before: null },
+          { sequence: 3, key: OTHER.verifier.text, before: SIGNER.verifier.text },
+        ],
+      );
+      const [, , , last] = await records(folder);
+      checkProof(leafOf(last!), decodeProof(row!.receipt!.proof), [OTHER.verifier]);
+      assert.equal((await checkpointOf(folder, OTHER)).size, 4);
+    }));
+
+  test("answers rows also while its tiles cannot be written, says so, and writes them later", async () =>
+    withFolder(async (folder) => {
+      let full = true;
+      const treeDisk: typeof TREE_DISK = {
+        async replace(path, bytes, durable) {
+          if (full) throw Object.assign(new Error("no space left on device"), { code: "ENOSPC" });
+          await TREE_DISK.replace(path, bytes, durable);
+        },
+      };
+      const { logger, events } = listening();
+      const log = await openLog(folder, { treeDisk, logger });
+      await append(log, 600);
+      assert.ok(events.includes("audit.checkpoint.failed"));
+      full = false;
+      await append(log, 1);
+      await log.close();
+      const { size } = await checkpointOf(folder);
+      assert.equal(size, 602);
+      const again = await openLog(folder);
+      await append(again, 1);
+      await again.close();
+      assert.equal((await readFile(join(folder, "tile/0/001"))).length, 256 * 32);
+    }));
+
+  test("killed at any moment opens again, and holds every receipt that was given", async () =>
+    withFolder(async (folder) => {
+      const at = (name: string) => JSON.stringify(join(import.meta.dirname, name));
+      const program = `
+        import { AuditLog } from ${at("audit-log.ts")};
+        import { emptyRow } from ${at("row.ts")};
+        import { noteSigner } from ${at("../core/note/signed-note.ts")};
+        import { SYSTEM_CLOCK } from ${at("../base/system/clock.ts")};
+        import { SILENT_LOGGER } from ${at("../base/log.ts")};
+        const signer = noteSigner("x.example/worker/w1", Buffer.alloc(32, 1));
+        const clock = { ...SYSTEM_CLOCK, wallMs: SYSTEM_CLOCK.wallMs, after: (ms, call) => SYSTEM_CLOCK.after(ms / 100, call) };
+        const log = await AuditLog.open({ folder: process.argv[1], worker: "w1", clock, logger: SILENT_LOGGER, signer, segmentBytesMax: 50_000 });
+        for (;;) {
+          const rows = await Promise.all([1, 2, 3].map(() => log.append(emptyRow("w1"), ${JSON.stringify(BODY)})));
+          for (const { sequence, receipt } of rows) process.stdout.write(JSON.stringify([sequence, receipt.proof]) + "\\n");
+        }
+      `;
+      const argv = ["--input-type=module-typescript", "-e", program, folder];
+      const receipts: [number, string][] = [];
+      for (let round = 0; round < 4; round++) {
+        const child = spawn(process.execPath, argv, { stdio: ["ignore", "pipe", "inherit"] });
+        let heard = "";
+        child.stdout.on("data", (part: Buffer) => {
+          heard += part.toString();
+          if (heard.length > 200_000 + round * 12_345) child.kill("SIGKILL");
+        });
+        await once(child, "close");
+        for (const line of heard.split("\n").slice(0, -1)) receipts.push(JSON.parse(line) as [number, string]);
+      }
+      await (await openLog(folder)).close();
+      const all = await records(folder);
+      assert.ok(receipts.length > 500, `${receipts.length} receipts`);
+      for (const [sequence, proof] of receipts)
+        checkProof(leafOf(all[sequence - 1]!), decodeProof(proof), [SIGNER.verifier]);
+    }));
+});
