@@ -16,7 +16,13 @@ import { type Principal, spiffeId } from "../core/identity/spiffe.ts";
 import type { Life } from "../core/life.ts";
 import type { TenantStore } from "../store/action-cache.ts";
 import type { BlobStore } from "../store/blob-store.ts";
-import type { ExecutionInput, ExecutionLimits, ExecutionResult, ReceivedBytes } from "../vm/execution.ts";
+import type {
+  ExecutionInput,
+  ExecutionLimits,
+  ExecutionProgress,
+  ExecutionResult,
+  ReceivedBytes,
+} from "../vm/execution.ts";
 import type { VmPool } from "../vm/pool.ts";
 import type { PoolKey } from "../vm/pool-key.ts";
 import type { VmIdentity } from "../vm/vm-event.ts";
@@ -39,6 +45,7 @@ export interface ExecuteOn {
   readonly pool: VmPool;
   readonly worker: string;
   readonly clock: Clock;
+  readonly onProgress: (progress: ExecutionProgress) => void;
 }
 
 export interface Executed {
@@ -53,7 +60,7 @@ const EMPTY: BlobRef = { digest: sha256(new Uint8Array()), size: 0 };
 
 export async function executeAction(job: ActionToExecute, on: ExecuteOn): Promise<Executed> {
   const { action, source, poolKey, store, signal } = job;
-  const { rootfs, limits, pool, worker, clock } = on;
+  const { rootfs, limits, pool, worker, clock, onProgress } = on;
   const madeMs = await store.actions.stamp(clock.wallMs());
   const request = {
     argv: action.argv,
@@ -66,7 +73,7 @@ export async function executeAction(job: ActionToExecute, on: ExecuteOn): Promis
     limits,
     terminalColumns: action.terminalColumns ?? 0,
   };
-  const { vm, life, result } = await pool.execute(poolKey, rootfs, request, { signal });
+  const { vm, life, result } = await pool.execute(poolKey, rootfs, request, { signal, onProgress });
   let manifest: ResultManifest;
   try {
     manifest = await keepResult(action, result, limits, store.blobs);

@@ -23,8 +23,10 @@ import type { WorkerImages } from "./images.ts";
 import { Inspector } from "./inspection.ts";
 import type { JobCounters } from "./layers/count.ts";
 import type { JobObserver } from "./layers/observer.ts";
+import { withQuotas } from "./layers/quota.ts";
 import { type Interceptors, type JobLimits, stackLayers } from "./layers/stack.ts";
 import { type OpenPolicies, openPolicies } from "./policy/open-policies.ts";
+import { UsageKeeper } from "./policy/usage-keeper.ts";
 import type { PolicyFile } from "./policy/watched-policy.ts";
 import { hostRow } from "./rows/host-row.ts";
 import { vmRows } from "./rows/vm-rows.ts";
@@ -118,6 +120,7 @@ export async function startWorker(config: WorkerConfig, deps: WorkerDeps): Promi
   if (deps.host) await log.append(...hostRow(deps.host, { worker: config.name, isolation, nowMs: clock.wallMs() }));
   const common = { log, worker: config.name, clock, logger };
   const policies = await openPolicies(deps.policies, { ...common, folder: folders.policy, isolation });
+  const usage = await UsageKeeper.open({ folder: folders.policy, clock, logger });
   const disk = await DiskStore.open({
     root: folders.store,
     clock,
@@ -140,8 +143,8 @@ export async function startWorker(config: WorkerConfig, deps: WorkerDeps): Promi
     store,
     pool,
     limits,
-    observers: deps.observers ?? [],
-    interceptors: deps.interceptors ?? {},
+    observers: [usage.observe, ...(deps.observers ?? [])],
+    interceptors: withQuotas(deps.interceptors ?? {}, usage.ledger, clock),
   });
   const session = {
     jobs: layers.jobs,
@@ -173,6 +176,7 @@ export async function startWorker(config: WorkerConfig, deps: WorkerDeps): Promi
   });
   const closeParts = async () => {
     await policies.close();
+    await usage.close();
     await pool.close();
     await disk.settled();
     inspector.close();

@@ -52,11 +52,12 @@ export class LocalPool implements VmPool {
     key: PoolKey,
     rootfs: string,
     request: ExecutionRequest,
-    { signal }: ExecuteOptions,
+    { signal, onProgress }: ExecuteOptions,
   ): Promise<PooledExecution> {
     const vm = await this.#vm(key, rootfs);
     this.executions++;
     this.keys.push(key);
+    onProgress?.({ t: "sent", inputBytes: 0 });
     const aborted = new Promise<never>((_, reject) => {
       signal.addEventListener("abort", () => {
         this.cancelled++;

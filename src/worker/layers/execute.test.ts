@@ -17,9 +17,10 @@ const LIMITS = { wallMs: 60_000, memoryBytes: 2 ** 30, pids: 64, outputBytes: 4_
 function start() {
   const pool = new LocalPool(async () => undefined);
   const { events, observe } = seen();
+  const clock = new ManualClock();
   const images = { digests: [], has: () => true, rootfs: async () => "/nonexistent" };
-  const on = { images, limits: LIMITS, pool, worker: "w1", clock: new ManualClock(), logger: SILENT_LOGGER };
-  return { pool, events, layer: new ExecuteLayer({ ...on, observe }) };
+  const on = { images, limits: LIMITS, pool, worker: "w1", clock, logger: SILENT_LOGGER };
+  return { pool, clock, events, layer: new ExecuteLayer({ ...on, observe }) };
 }
 
 /** Copies the source to the object; its source is there. */
@@ -35,7 +36,7 @@ test("a compile's answer is what the VM left, hashed here, and who listens hears
   const answer = await at.layer.run(await copying());
   assert.equal(answer.result.recorded.manifest.outputs[0]!.digest, FILE.digest);
   assert.deepEqual(
-    at.events.map((event) => event.t === "executed" && [event.origin.vm, event.origin.life]),
+    at.events.flatMap((event) => (event.t === "executed" ? [[event.origin.vm, event.origin.life]] : [])),
     [["vm-1", "session"]],
   );
   await answer.result.close();
@@ -58,3 +59,22 @@ test("a job that nobody waits for any more does not reach a VM", async () => {
   await assert.rejects(at.layer.run(await copying({ signal: AbortSignal.abort(new Error("left")) })), /left/);
   assert.equal(at.pool.executions, 0);
 });
+
+for (const end of ["well", "badly", "left by its client"])
+  test(`the time of a VM is what the worker measured, whatever the guest says: a job that ends ${end}`, async () => {
+    const at = start();
+    const [gate, leave] = [Promise.withResolvers<void>(), new AbortController()];
+    at.pool.gate = gate.promise;
+    if (end === "badly") at.pool.failure = new HpccError("vm.lost", "it went");
+    const running = at.layer.run(await copying({ signal: leave.signal }));
+    while (at.pool.executions === 0) await new Promise((resolve) => setImmediate(resolve));
+    at.clock.advance(9_000);
+    if (end === "left by its client") leave.abort(new HpccError("job.cancelled", "left"));
+    gate.resolve();
+    if (end === "well") await (await running).result.close();
+    else await assert.rejects(running);
+    assert.deepEqual(
+      at.events.flatMap((event) => (event.t === "used" ? [event.cpuUs] : [])),
+      [9_000_000],
+    );
+  });

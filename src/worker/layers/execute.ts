@@ -10,6 +10,7 @@ import type { WorkerImages } from "../images.ts";
 import { takeBack } from "../take-back.ts";
 import { type Answer, type CompileJob, type Layer, OWN } from "./layer.ts";
 import type { JobObserver } from "./observer.ts";
+import { VmTime } from "./vm-time.ts";
 
 export interface ExecuteLayerOptions {
   readonly images: WorkerImages;
@@ -37,16 +38,21 @@ export class ExecuteLayer implements Layer<CompileJob> {
   }
 
   async #execute(job: CompileJob): Promise<Executed> {
-    const { images, limits, pool, worker, clock, logger } = this.#options;
+    const { images, limits, pool, worker, clock, logger, observe } = this.#options;
     const rootfs = await images.rootfs(job.action.imageDigest);
     job.signal.throwIfAborted();
+    const meter = new VmTime(clock);
     try {
-      return await executeAction(job, { rootfs, limits, pool, worker, clock });
+      const executed = await executeAction(job, { rootfs, limits, pool, worker, clock, onProgress: meter.onProgress });
+      meter.said(executed.cpuUs);
+      return executed;
     } catch (error) {
       // Whoever hears of the breach finds nothing of that VM any more.
       if (error instanceof HpccError && error.code === "vm.breach" && typeof error.details["vm"] === "string")
         await takeBack(error.details["vm"], job.store.actions, { clock, logger });
       throw error;
+    } finally {
+      observe({ t: "used", job, cpuUs: meter.us });
     }
   }
 }

@@ -18,6 +18,8 @@ export type JobEvent =
   | { readonly t: "joined"; readonly job: Job }
   /** A VM ran it to its end, whatever its exit code. */
   | { readonly t: "executed"; readonly job: CompileJob; readonly origin: Origin; readonly cpuUs: number }
+  /** So long a VM worked on it, whatever became of it: as the worker measured, or more if the guest says so. */
+  | { readonly t: "used"; readonly job: CompileJob; readonly cpuUs: number }
   /** Its result is in the cache, and its row is durable. */
   | { readonly t: "stored"; readonly job: CompileJob; readonly key: Digest; readonly action: CachedAction }
   | { readonly t: "answered"; readonly principal: Principal; readonly outcome: Outcome }
