@@ -74,3 +74,13 @@ test("a value that is none of its kind is refused, and the error says what it is
       assert.throws(() => checkRevocationValue(kind, bad), { code: "argument.invalid", message: /is .*not "/ });
   }
 });
+
+test("what this worker had begun when it heard of another's revocation is revoked, and nothing that it began afterwards", () => {
+  const set = new RevocationSet("w1");
+  const told: Revocation = { kind: "image", value: made.image, atMs: 1000 };
+  assert.equal(set.add({ ...told, heardMs: 9000 }), true);
+  const revoked = (worker: string, madeMs: number) => set.has(KEY, { ...made, worker, madeMs });
+  assert.deepEqual([revoked("w1", 9000), revoked("w1", 9001), set.stamp(5)], [true, false, 9001]);
+  assert.equal(revoked("w2", 1001 + CLOCK_SKEW_MS_MAX), false);
+  assert.equal(set.add({ ...told, heardMs: 20_000 }), false, "told again, it is no other one");
+});

@@ -4,7 +4,12 @@ import { CLOCK_SKEW_MS_MAX, type Made, type Revocation } from "./revocation.ts";
 /** More than these are replaced by a horizon, the older half first. */
 export const REVOCATIONS_MAX = 4096;
 
-export class RevocationSet<T extends Revocation = Revocation> {
+/** A revocation that another worker made has its moment by that worker's clock; this one heard of it later, by its own. */
+export interface HeardRevocation extends Revocation {
+  readonly heardMs?: number;
+}
+
+export class RevocationSet<T extends HeardRevocation = HeardRevocation> {
   readonly #worker: string | null;
   /** By kind and value, in the order in which they came. */
   readonly #revocations = new Map<string, T>();
@@ -36,7 +41,7 @@ export class RevocationSet<T extends Revocation = Revocation> {
   add(revocation: T): boolean {
     const name = nameOf(revocation);
     const before = this.#revocations.get(name);
-    this.#newestMs = Math.max(this.#newestMs, revocation.atMs);
+    this.#newestMs = Math.max(this.#newestMs, endOf(revocation));
     if (before !== undefined && (revocation.kind === "vm" || before.atMs >= revocation.atMs)) return false;
     this.#revocations.delete(name);
     this.#revocations.set(name, revocation);
@@ -54,9 +59,10 @@ export class RevocationSet<T extends Revocation = Revocation> {
     const { vm, confirmedBy, image, principal } = made;
     const ofVm = this.#find("vm", vm) ?? (confirmedBy === null ? undefined : this.#find("vm", confirmedBy));
     if (ofVm !== undefined) return ofVm;
-    const skewMs = this.#worker === null || made.worker === this.#worker ? 0 : CLOCK_SKEW_MS_MAX;
+    const own = this.#worker === null || made.worker === this.#worker;
+    const skewMs = own ? 0 : CLOCK_SKEW_MS_MAX;
     for (const dated of [this.#find("image", image), this.#find("principal", principal), this.#find("key", key)])
-      if (dated !== undefined && made.madeMs <= dated.atMs + skewMs) return dated;
+      if (dated !== undefined && made.madeMs <= (own ? endOf(dated) : dated.atMs + skewMs)) return dated;
     return this.#horizonMs > 0 && made.madeMs <= this.#horizonMs + skewMs ? "horizon" : null;
   }
 
@@ -71,12 +77,17 @@ export class RevocationSet<T extends Revocation = Revocation> {
 
   /** All that the forgotten ones named had begun before the horizon. */
   #forgetOlderHalf(): void {
-    const all = [...this.#revocations.values()].sort((a, b) => a.atMs - b.atMs);
+    const all = [...this.#revocations.values()].sort((a, b) => endOf(a) - endOf(b));
     for (const revocation of all.slice(0, REVOCATIONS_MAX / 2)) {
       this.#revocations.delete(nameOf(revocation));
-      this.#horizonMs = Math.max(this.#horizonMs, revocation.atMs);
+      this.#horizonMs = Math.max(this.#horizonMs, endOf(revocation));
     }
   }
+}
+
+/** Up to when what this worker began is revoked. */
+function endOf({ atMs, heardMs }: HeardRevocation): number {
+  return Math.max(atMs, heardMs ?? 0);
 }
 
 function nameOf({ kind, value }: Revocation): string {

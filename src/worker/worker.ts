@@ -28,11 +28,12 @@ import { type Interceptors, type JobLimits, stackLayers } from "./layers/stack.t
 import { type OpenPolicies, openPolicies } from "./policy/open-policies.ts";
 import { UsageKeeper } from "./policy/usage-keeper.ts";
 import type { PolicyFile } from "./policy/watched-policy.ts";
+import { type RevocationFeed, WorkerRevocations } from "./revocations.ts";
 import { hostRow } from "./rows/host-row.ts";
 import { vmRows } from "./rows/vm-rows.ts";
 import { serveSession } from "./session.ts";
 import { stateFolders } from "./state-folders.ts";
-import { takenBackRows, takingBack } from "./take-back.ts";
+import { takingBack } from "./take-back.ts";
 
 export interface WorkerConfig {
   /** Where clients dial; port 0 takes a free one. */
@@ -79,6 +80,8 @@ export interface WorkerDeps {
 export interface WorkerStats {
   readonly jobs: Readonly<JobCounters>;
   readonly store: DiskStoreCounters;
+  /** Revocations since the worker started, and the results that they removed. */
+  readonly taken: { readonly revocations: number; readonly entries: number };
   /** Durable audit records, since the log began. */
   readonly rows: number;
 }
@@ -96,6 +99,8 @@ export interface RunningWorker {
   checkPolicy(): Promise<void>;
   /** The policy in force; null without a file. */
   readonly policy: { readonly version: number; readonly digest: Digest } | null;
+  /** For telling other workers what is revoked, and hearing of theirs. */
+  readonly revocations: RevocationFeed;
   /** Ends the sessions, then the pool, then the log. */
   close(graceMs?: number): Promise<void>;
 }
@@ -121,15 +126,19 @@ export async function startWorker(config: WorkerConfig, deps: WorkerDeps): Promi
   const common = { log, worker: config.name, clock, logger };
   const policies = await openPolicies(deps.policies, { ...common, folder: folders.policy, isolation });
   const usage = await UsageKeeper.open({ folder: folders.policy, clock, logger });
+  const revocations = new WorkerRevocations({ ...common, auditFolder: folders.audit });
   const disk = await DiskStore.open({
     root: folders.store,
     clock,
     logger,
     cacheBytesMax: config.cacheBytesMax,
     worker: config.name,
-    takenBack: takenBackRows(common),
+    revoked: revocations.noted,
+    takenBack: revocations.swept,
+    sweepFailed: revocations.sweepFailed,
     ...(faults.write ? { write: faults.write } : {}),
   });
+  revocations.attach(disk.revocations);
   await disk.revocations.open();
   const store = disk.tenant.bind(disk);
   const pool = deps.createPool(takingBack(vmRows({ log, worker: config.name, clock }), store, { clock, logger }));
@@ -179,6 +188,7 @@ export async function startWorker(config: WorkerConfig, deps: WorkerDeps): Promi
     await usage.close();
     await pool.close();
     await disk.settled();
+    await revocations.settled();
     inspector.close();
     await log.close();
   };
@@ -200,9 +210,15 @@ export async function startWorker(config: WorkerConfig, deps: WorkerDeps): Promi
       freeSlots: Math.max(0, config.slots - layers.compiling),
       queued: Math.max(0, layers.compiling - config.slots),
     }),
-    stats: () => ({ jobs: { ...layers.counters }, store: disk.counters, rows: log.sequence }),
+    stats: () => ({
+      jobs: { ...layers.counters },
+      store: disk.counters,
+      rows: log.sequence,
+      taken: revocations.counters,
+    }),
     updateTls: (tls) => server.updateTls(tls),
     checkPolicy: () => policies.check(),
+    revocations,
     get policy() {
       return policyInForce(policies);
     },

@@ -75,12 +75,20 @@ export class DiskRevocations {
     };
   }
 
-  /** Revokes for a tenant, or all; in force from this call on, resolves when that is durable. */
-  async revoke(revocation: Revocation, by: RevokedBy, tenant: TenantId | null): Promise<NotedRevocation> {
-    const mark: RevocationMark = { ...revocation, by, sequence: this.#nextSequence() };
+  /** Revokes for a tenant, or all, under a sequence that `numbered` is told first; in force from this call on, resolves when that is durable. Null: it was in force already. */
+  async revoke(
+    revocation: Revocation,
+    by: RevokedBy,
+    tenant: TenantId | null,
+    numbered: (sequence: number) => void = () => undefined,
+  ): Promise<NotedRevocation | null> {
+    const heardMs = this.#options.clock.wallMs();
+    const mark: RevocationMark = { ...revocation, by, heardMs, sequence: this.#nextSequence() };
     const list = this.#list(tenant);
+    numbered(mark.sequence);
     try {
-      if (await list.add(mark)) this.#options.noted({ tenant, mark });
+      if (!(await list.add(mark))) return null;
+      this.#options.noted({ tenant, mark });
       return { tenant, mark };
     } finally {
       this.#sweep();
@@ -144,7 +152,7 @@ export class DiskRevocations {
   async #sweepAll(): Promise<void> {
     while (this.#again) {
       this.#again = false;
-      for (const [tenant, list] of [...this.#lists]) {
+      for (const [tenant, list] of this.#lists) {
         const marks = list.unswept;
         if (marks.length === 0) continue;
         const found = new Map(marks.map((mark) => [mark.sequence, { entries: 0, keys: [] as Digest[] }]));

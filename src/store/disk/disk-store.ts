@@ -25,6 +25,8 @@ export interface DiskStoreOptions {
   readonly worker?: string | null;
   /** What was revoked is removed. */
   readonly takenBack?: (swept: Swept) => void;
+  /** What was revoked could not be removed; it answers nobody, and is tried again. */
+  readonly sweepFailed?: () => void;
   /** A revocation is durable. */
   readonly revoked?: (noted: NotedRevocation) => void;
 }
@@ -60,7 +62,10 @@ export class DiskStore {
       sweep: (tenant, removed) => this.#open(tenant).actions.sweep(removed),
       noted: (noted) => revoked?.(noted),
       swept: (swept) => this.#noteTakenBack(swept),
-      sweepFailed: (error) => logger.error("store.revocation.sweep_failed", { error: String(error) }),
+      sweepFailed: (error) => {
+        logger.error("store.revocation.sweep_failed", { error: String(error) });
+        options.sweepFailed?.();
+      },
       damaged: (tenant, problem) => this.#noteQuarantine(tenant ?? ALL_TENANTS, "revocations", "of a tenant", problem),
     });
   }

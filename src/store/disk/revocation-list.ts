@@ -20,6 +20,8 @@ const CAUSE_NUMBERS = new NumberTable<RevokedBy["cause"]>({ breach: 1, confirmat
 /** A revocation as it is kept. */
 export interface RevocationMark extends Revocation {
   readonly by: RevokedBy;
+  /** When this worker heard of it, by its own clock. */
+  readonly heardMs: number;
   /** Grows with each of a worker's revocations, also over its restarts. */
   readonly sequence: number;
 }
@@ -177,15 +179,20 @@ export class RevocationList {
   }
 }
 
-function writeMark(fields: FieldWriter, { kind, value, atMs, by, sequence }: RevocationMark, swept: boolean): void {
+function writeMark(
+  fields: FieldWriter,
+  { kind, value, atMs, by, heardMs, sequence }: RevocationMark,
+  swept: boolean,
+): void {
   fields
     .u32(1, KIND_NUMBERS.numberOf(kind))
     .ascii(2, value)
     .u64(3, atMs)
     .u32(4, CAUSE_NUMBERS.numberOf(by.cause))
     .u64(5, sequence)
-    .u32(6, swept ? 1 : 0);
-  if (by.askedBy !== null) fields.bytes(7, Buffer.from(by.askedBy.slice(0, ASKED_BY_LENGTH_MAX)));
+    .u32(6, swept ? 1 : 0)
+    .u64(7, heardMs);
+  if (by.askedBy !== null) fields.bytes(8, Buffer.from(by.askedBy.slice(0, ASKED_BY_LENGTH_MAX)));
 }
 
 function readMark(fields: FieldReader): { readonly mark: RevocationMark; readonly swept: boolean } {
@@ -197,8 +204,9 @@ function readMark(fields: FieldReader): { readonly mark: RevocationMark; readonl
   const cause = CAUSE_NUMBERS.nameOf(fields.u32(4)) ?? fields.fail("has an unknown cause");
   const sequence = fields.u64(5);
   const swept = fields.flag(6);
-  const askedBy = fields.peek() === 7 ? Buffer.from(fields.bytes(7)).toString() : null;
-  return { mark: { ...named, by: { cause, askedBy }, sequence }, swept };
+  const heardMs = fields.u64(7);
+  const askedBy = fields.peek() === 8 ? Buffer.from(fields.bytes(8)).toString() : null;
+  return { mark: { ...named, by: { cause, askedBy }, heardMs, sequence }, swept };
 }
 
 function checksum(bytes: Uint8Array): Buffer {
