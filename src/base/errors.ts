@@ -25,6 +25,16 @@ export const ERROR_TRAITS = {
   "image.invalid": { ...operator, hint: "Build the image again with `hpcc image build`." },
   "image.missing": { ...operator, hint: "`hpcc image ls` lists the images that are here." },
   "image.forbidden": { ...operator, hint: "Allow the image's digest in the user's configuration, `images.allowed`." },
+  "image.untrusted": {
+    ...operator,
+    hint: "Ask who makes the image for one that is signed with the key of `images.trust`.",
+  },
+  "registry.denied": {
+    ...operator,
+    hint: "Log in to the registry, with `docker login`, `podman login` or `skopeo login`.",
+  },
+  "registry.protocol": { ...peer, hint: "The registry's answer is not one; ask who runs it, or try a mirror." },
+  "registry.unavailable": { ...peer, hint: "Check the registry's address, the network and the proxy; then try again." },
   "tool.missing": { ...operator, hint: "`hpcc doctor` names the missing program and its package." },
   "namespace.unavailable": {
     ...operator,

@@ -72,7 +72,7 @@ describe("completions", () => {
         [["hpcc", "st"], ["stats"]],
         [
           ["hpcc", "image", ""],
-          ["build", "ls", "show"],
+          ["build", "ls", "pull", "push", "show"],
         ],
         [["hpcc", "image", "show", "--j"], ["--json"]],
         [

@@ -14,6 +14,7 @@ import type { DebugMapFormat } from "./debug-map.ts";
 import type { DoctorCheck } from "./doctor.ts";
 import { addEase } from "./ease-commands.ts";
 import { addExplain, type HistoryHost } from "./explain-command.ts";
+import { addImage } from "./image-commands.ts";
 import type { Inspection } from "./inspect.ts";
 import { parseCount } from "./numbers.ts";
 import { exitCodeOf, json, type Output, printError, table } from "./output.ts";
@@ -246,58 +247,6 @@ function parseSettings(settings: readonly string[]): Record<string, string> {
       return [setting.slice(0, at), setting.slice(at + 1)];
     }),
   );
-}
-
-interface ImageBuildFlags {
-  fromHost?: true;
-  compiler?: string[];
-  with?: string[];
-  tag?: string;
-  quiet?: true;
-  json?: true;
-}
-
-function addImage(program: Command, host: CliHost): void {
-  const image = program.command("image").description("toolchain images of this machine");
-  image
-    .command("build")
-    .description("pack this machine's compilers into an image; two runs make the same bytes")
-    .option("--from-host", "from the package manager's files of this machine")
-    .option("--compiler <name>", "gcc or clang, as on this machine; any number of times (default: gcc)", collect)
-    .option("--with <package>", "also this package, with what it depends on; any number of times", collect)
-    .option("--tag <name>", "a name for it on this machine")
-    .option("-q, --quiet", "print its digest alone")
-    .option("--json", "print JSON")
-    .action(async (options: ImageBuildFlags) => {
-      const { imageBuild, printImageBuild } = await import("./image.ts");
-      const report = await imageBuild(await host.images(), {
-        fromHost: options.fromHost === true,
-        compilers: options.compiler ?? [],
-        with: options.with ?? [],
-        tag: options.tag ?? null,
-      });
-      if (options.quiet) host.output.out(`${report.digest}\n`);
-      else host.output.out(options.json ? json(report) : printImageBuild(report));
-    });
-  image
-    .command("ls")
-    .description("list the images here")
-    .option("--json", "print JSON")
-    .action(async (options: { json?: true }) => {
-      const { imageLs, printImageList } = await import("./image.ts");
-      const images = await imageLs(await host.images());
-      host.output.out(options.json ? json(images) : printImageList(images));
-    });
-  image
-    .command("show")
-    .description("show an image")
-    .argument("<name>", "its digest, the start of it, or its tag")
-    .option("--json", "print JSON")
-    .action(async (name: string, options: { json?: true }) => {
-      const { imageShow, printImageDetails } = await import("./image.ts");
-      const details = await imageShow(await host.images(), name);
-      host.output.out(options.json ? json(details) : printImageDetails(details));
-    });
 }
 
 interface IssueFlags {

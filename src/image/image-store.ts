@@ -1,12 +1,16 @@
 // The images of one machine, in one folder: OCI layouts in `oci/<hex>`, packed root file systems in `squashfs/`, unpacked
 // ones in `rootfs/<hex>`. An image is named by its digest, by the start of one, or by a tag of this machine.
-import { randomBytes } from "node:crypto";
-import { access, readdir, readFile, rename, writeFile } from "node:fs/promises";
+import { access, readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { HpccError } from "../base/errors.ts";
 import { type Digest, digestHex, isDigest } from "../core/digest/digest.ts";
+import { formatImageName, type ImageName } from "../core/image/image-name.ts";
 import { type BuildReport, type BuildRequest, buildImageFromHost } from "./host/build-image.ts";
-import { LABELS, listLayout, type OciImage, openImage, readImage, TAG_ANNOTATION } from "./layout.ts";
+import { LABELS, listLayout, type OciImage, openImage, readImage } from "./layout.ts";
+import { addTag, removeTag } from "./layout-tags.ts";
+import { findInRegistry, type PullProgress, type PullReport, pullFound } from "./registry/pull.ts";
+import { type PushReport, pushImage } from "./registry/push.ts";
+import type { Registries } from "./registry/registries.ts";
 import { ensureRootfs, rootfsPath } from "./rootfs.ts";
 import { ensureSquashfs, type SquashfsFile, squashfsPath } from "./squashfs.ts";
 
@@ -45,10 +49,41 @@ export class ImageStore {
   /** Packs this machine's compilers; a tag moves to the new image. */
   async build(request: BuildRequest): Promise<BuildReport> {
     const report = await buildImageFromHost(join(this.folder, "oci"), request);
-    if (request.tag !== null)
-      for (const image of await this.#images())
-        if (image.tag === request.tag && image.digest !== report.digest) await removeTag(image.layoutFolder);
+    if (request.tag !== null) await this.tag(report.digest, request.tag);
     return report;
+  }
+
+  /** Brings an image from its registry; it is tagged with the name, unless that is of a digest alone. */
+  async pull(
+    name: ImageName,
+    registries: Registries,
+    onProgress?: (progress: PullProgress) => void,
+  ): Promise<PullReport> {
+    const found = await findInRegistry(await registries.sessions(name, "pull"), name);
+    const report = await pullFound(found, join(this.folder, "oci"), onProgress);
+    if (name.tag !== null) await this.tag(report.digest, formatImageName({ ...name, digest: null }));
+    return report;
+  }
+
+  /** Sends an image of this machine to a registry, under a name. */
+  async push(
+    digest: Digest,
+    name: ImageName,
+    registries: Registries,
+    onProgress?: (progress: PullProgress) => void,
+  ): Promise<PushReport> {
+    if (name.digest !== null && name.digest !== digest)
+      throw new HpccError("argument.invalid", `image ${digest} cannot be sent as ${formatImageName(name)}`);
+    const image = await this.open(digest);
+    const [session] = await registries.sessions(name, "pull,push");
+    return pushImage(session!, image, name, onProgress);
+  }
+
+  /** Gives an image of this machine a tag, which no other keeps. */
+  async tag(digest: Digest, tag: string): Promise<void> {
+    for (const image of await this.#images())
+      if (image.tag === tag && image.digest !== digest) await removeTag(image.layoutFolder, tag);
+    await addTag((await this.open(digest)).layoutFolder, tag);
   }
 
   /** All images here, by tag and digest. */
@@ -77,7 +112,7 @@ export class ImageStore {
     const layoutFolder = join(this.folder, "oci", digestHex(digest));
     if ((await ifThere(layoutFolder)) === null)
       throw new HpccError("image.missing", `image ${digest} is not on this machine: there is no ${layoutFolder}`, {
-        hint: "Make it with `hpcc image build --from-host`, or copy its layout there from a machine that has it.",
+        hint: "Make it with `hpcc image build --from-host`, or bring it with `hpcc image pull` from where your team keeps it.",
       });
     return openImage(layoutFolder, digest);
   }
@@ -91,7 +126,8 @@ export class ImageStore {
     const found =
       tagged.length > 0 ? tagged : images.filter((image) => start !== null && image.digest.startsWith(start));
     if (found[0] === undefined) throw new HpccError("image.missing", `there is no image ${JSON.stringify(name)} here`);
-    if (found.length > 1) throw new HpccError("image.missing", `several images are named ${JSON.stringify(name)}`);
+    if (found.some(({ digest }) => digest !== found[0]!.digest))
+      throw new HpccError("image.missing", `several images are named ${JSON.stringify(name)}`);
     return found[0];
   }
 
@@ -141,14 +177,4 @@ async function ifThere(path: string): Promise<string | null> {
     () => path,
     () => null,
   );
-}
-
-/** Takes the tag out of a layout's index. */
-async function removeTag(layoutFolder: string): Promise<void> {
-  const path = join(layoutFolder, "index.json");
-  const index: unknown = JSON.parse(await readFile(path, "utf8"));
-  const text = JSON.stringify(index, (key, value: unknown) => (key === TAG_ANNOTATION ? undefined : value));
-  const temporary = `${path}.${randomBytes(6).toString("hex")}.tmp`;
-  await writeFile(temporary, text);
-  await rename(temporary, path);
 }

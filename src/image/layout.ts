@@ -30,7 +30,7 @@ const INDEXES: ReadonlySet<string> = new Set([
   "application/vnd.docker.distribution.manifest.list.v2+json",
 ]);
 const CONFIGS: ReadonlySet<string> = new Set([MEDIA_TYPES.config, "application/vnd.docker.container.image.v1+json"]);
-const LAYERS: ReadonlyMap<string, Layer["compression"]> = new Map([
+const LAYERS: ReadonlyMap<string, Layer["compression"]> = new Map<string, Layer["compression"]>([
   ["application/vnd.oci.image.layer.v1.tar", "none"],
   ["application/vnd.oci.image.layer.v1.tar+gzip", "gzip"],
   [MEDIA_TYPES.layerZstd, "zstd"],
@@ -51,6 +51,8 @@ export interface ImageReference extends Descriptor {
 export interface OciImage {
   /** The manifest's digest: the image's identity. */
   readonly digest: Digest;
+  /** The manifest's. */
+  readonly mediaType: string;
   readonly layoutFolder: string;
   readonly tag: string | null;
   readonly architecture: string;
@@ -121,7 +123,10 @@ export async function listLayout(layoutFolder: string): Promise<ImageReference[]
     if (size > DOCUMENT_BYTES_MAX) throw new HpccError("limit.exceeded", `${path} is too large`);
     const bytes = Buffer.alloc(size);
     const { bytesRead } = await file.read(bytes, 0, size, 0);
-    return await references(parseJson(bytes.subarray(0, bytesRead), path), layoutFolder, { tag: null, depth: 0 });
+    const index = parseJson(bytes.subarray(0, bytesRead), path);
+    const load: Load = (descriptor) => readDocument(layoutFolder, descriptor);
+    const found = await references(index, load, { tag: null, depth: 0 });
+    return found.map((reference) => ({ ...reference, layoutFolder }));
   } finally {
     await file.close();
   }
@@ -132,31 +137,78 @@ async function plainFile(file: FileHandle, path: string): Promise<{ readonly siz
   return found.isFile() ? found : invalid(`${path} is no file`);
 }
 
+/** How a document that another one names is come by: from a layout's folder, or from a registry. */
+type Load = (descriptor: Descriptor) => Promise<Uint8Array>;
+
 async function references(
   index: Json,
-  layoutFolder: string,
+  load: Load,
   from: { readonly tag: string | null; readonly depth: number },
-): Promise<ImageReference[]> {
+): Promise<(Descriptor & { readonly tag: string | null })[]> {
   if (from.depth >= INDEX_DEPTH_MAX) return invalid("an image index refers to too many others");
-  const found: ImageReference[] = [];
+  const found: (Descriptor & { readonly tag: string | null })[] = [];
   let indexes = 0;
   for (const item of arrayOf(index["manifests"], "the index's list of manifests")) {
-    const descriptor = parseDescriptor(item, "an index entry");
-    const { mediaType, digest, sizeBytes, json } = descriptor;
+    const { json, ...descriptor } = parseDescriptor(item, "an index entry");
+    const { mediaType, digest } = descriptor;
     if (found.length >= REFERENCES_MAX)
       throw new HpccError("limit.exceeded", `an image index names more than ${REFERENCES_MAX} images`);
     const tag = stringMap(json["annotations"])[TAG_ANNOTATION] ?? from.tag;
     const platform = json["platform"];
     if (isObject(platform) && (platform["architecture"] !== ociArchitecture() || platform["os"] !== "linux")) continue;
-    if (MANIFESTS.has(mediaType)) found.push({ mediaType, digest, sizeBytes, layoutFolder, tag });
+    if (MANIFESTS.has(mediaType)) found.push({ ...descriptor, tag });
     else if (INDEXES.has(mediaType)) {
       if ((indexes += 1) > NESTED_INDEXES_MAX)
         throw new HpccError("limit.exceeded", `an image index refers to more than ${NESTED_INDEXES_MAX} others`);
-      const nested = parseJson(await readDocument(layoutFolder, descriptor), `index ${digest}`);
-      found.push(...(await references(nested, layoutFolder, { tag, depth: from.depth + 1 })));
+      const nested = parseJson(await load(descriptor), `index ${digest}`);
+      found.push(...(await references(nested, load, { tag, depth: from.depth + 1 })));
     }
   }
   return found;
+}
+
+/** Media types of what a registry may give for an image's name. */
+export const ROOT_MEDIA_TYPES: readonly string[] = [...INDEXES, ...MANIFESTS];
+
+/** A manifest or an index as a registry gave it. */
+export interface RootDocument extends Descriptor {
+  readonly bytes: Uint8Array;
+}
+
+/**
+ * The manifest for this machine that a document is or leads to; null when an index has none. The document must be what its media
+ * type says. UNTRUSTED: registry.
+ */
+export async function manifestForThisMachine(root: RootDocument, load: Load): Promise<Descriptor | null> {
+  const { mediaType, digest, sizeBytes, bytes } = root;
+  const json = parseJson(bytes, `document ${digest}`);
+  const { mediaType: said = mediaType, manifests, layers } = json;
+  if (said !== mediaType || (manifests !== undefined && layers !== undefined))
+    return invalid(`document ${digest} is said to be ${JSON.stringify(mediaType)} and says that it is something else`);
+  if (MANIFESTS.has(mediaType)) return { mediaType, digest, sizeBytes };
+  if (!INDEXES.has(mediaType)) return invalid(`document ${digest} is no image but ${JSON.stringify(mediaType)}`);
+  const [first] = await references(json, load, { tag: null, depth: 0 });
+  return first === undefined ? null : { mediaType: first.mediaType, digest: first.digest, sizeBytes: first.sizeBytes };
+}
+
+/** What an image's manifest names: the configuration, then the layers. UNTRUSTED: registry. */
+export function manifestBlobs(bytes: Uint8Array, digest: Digest): { config: Descriptor; layers: Descriptor[] } {
+  const manifest = parseJson(bytes, `manifest ${digest}`);
+  const config = parseDescriptor(manifest["config"], "the manifest's configuration");
+  if (!CONFIGS.has(config.mediaType))
+    return invalid(`manifest ${digest} is of no container image (configuration is ${config.mediaType})`);
+  return { config, layers: layerDescriptors(manifest) };
+}
+
+function layerDescriptors(manifest: Json): Descriptor[] {
+  const list = arrayOf(manifest["layers"], "the manifest's list of layers");
+  if (list.length > LAYERS_MAX) throw new HpccError("limit.exceeded", `the image has more than ${LAYERS_MAX} layers`);
+  return list.map((item) => {
+    const layer = parseDescriptor(item, "a layer");
+    if (!LAYERS.has(layer.mediaType))
+      return invalid(`layer ${layer.digest} has the unknown media type ${JSON.stringify(layer.mediaType)}`);
+    return layer;
+  });
 }
 
 /** Reads an image of a layout: the one with this digest, or the only one. UNTRUSTED: registry. */
@@ -174,36 +226,29 @@ export async function openImage(layoutFolder: string, digest: Digest | null = nu
 /** Reads the documents of an image. UNTRUSTED: registry. */
 export async function readImage(reference: ImageReference): Promise<OciImage> {
   const { layoutFolder, digest } = reference;
-  const manifest = parseJson(await readDocument(layoutFolder, reference), `manifest ${digest}`);
-  const configDescriptor = parseDescriptor(manifest["config"], "the manifest's configuration");
-  if (!CONFIGS.has(configDescriptor.mediaType))
-    return invalid(`manifest ${digest} is of no container image (configuration is ${configDescriptor.mediaType})`);
-  const config = parseJson(await readDocument(layoutFolder, configDescriptor), `configuration of ${digest}`);
+  const blobs = manifestBlobs(await readDocument(layoutFolder, reference), digest);
+  const config = parseJson(await readDocument(layoutFolder, blobs.config), `configuration of ${digest}`);
   const settings = isObject(config["config"]) ? config["config"] : {};
   const environment = Array.isArray(settings["Env"]) ? settings["Env"] : [];
   return {
     digest,
+    mediaType: reference.mediaType,
     layoutFolder,
     tag: reference.tag,
     architecture: typeof config["architecture"] === "string" ? config["architecture"] : "",
     os: typeof config["os"] === "string" ? config["os"] : "",
     environment: environment.filter((entry): entry is string => typeof entry === "string"),
     labels: stringMap(settings["Labels"]),
-    layers: parseLayers(manifest, config),
+    layers: parseLayers(blobs.layers, config),
   };
 }
 
-function parseLayers(manifest: Json, config: Json): Layer[] {
-  const list = arrayOf(manifest["layers"], "the manifest's list of layers");
-  if (list.length > LAYERS_MAX) throw new HpccError("limit.exceeded", `the image has more than ${LAYERS_MAX} layers`);
+function parseLayers(list: readonly Descriptor[], config: Json): Layer[] {
   const rootfs = isObject(config["rootfs"]) ? config["rootfs"] : {};
   const diffIds = arrayOf(rootfs["diff_ids"], "the configuration's list of unpacked digests");
   if (diffIds.length !== list.length) return invalid("manifest and configuration differ in their number of layers");
-  return list.map((item, at) => {
-    const { mediaType, digest, sizeBytes } = parseDescriptor(item, "a layer");
-    const compression = LAYERS.get(mediaType);
-    if (compression === undefined)
-      return invalid(`layer ${digest} has the unknown media type ${JSON.stringify(mediaType)}`);
+  return list.map(({ mediaType, digest, sizeBytes }, at) => {
+    const compression = LAYERS.get(mediaType) ?? invalid(`layer ${digest} has an unknown media type`);
     const diffId = diffIds[at];
     if (typeof diffId !== "string" || !isDigest(diffId)) return invalid(`layer ${digest} has no unpacked digest`);
     return { mediaType, digest, sizeBytes, diffId, compression };

@@ -12,6 +12,7 @@ import { HpccError } from "../../base/errors.ts";
 import { type Digest, digestHex, sha256 } from "../../core/digest/digest.ts";
 import { blobPath, HashTap } from "../blob.ts";
 import { LABELS, MEDIA_TYPES, ociArchitecture, TAG_ANNOTATION } from "../layout.ts";
+import { addTag } from "../layout-tags.ts";
 import { encodeTarHeader, IMAGE_MTIME_SECONDS, TAR_END, tarPadding } from "../tar-encode.ts";
 import { runTool } from "../tool-process.ts";
 import { compilerPackages } from "./compiler-packages.ts";
@@ -78,7 +79,7 @@ export async function buildImageFromHost(ociFolder: string, request: BuildReques
     await rename(temporary, layoutFolder).catch(async (error: NodeJS.ErrnoException) => {
       if (error.code !== "ENOTEMPTY" && error.code !== "EEXIST") throw error;
       // The same image is here already: only its tag can be new.
-      await rename(join(temporary, "index.json"), join(layoutFolder, "index.json"));
+      if (request.tag !== null) await addTag(layoutFolder, request.tag);
     });
     return {
       digest,
