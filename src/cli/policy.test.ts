@@ -103,6 +103,12 @@ describe("hpcc policy check", () => {
       "acme, tier branch: user.jobs: 4 -> 8",
     ]);
     assert.equal(against?.refused, null);
+    const [release, branch] = TIERS.split("[[tenants.acme.tiers]]").slice(1);
+    const turned = `${HEAD}version = 4\n[[tenants.acme.tiers]]${branch}[[tenants.acme.tiers]]${release}`;
+    const ofTurn =
+      /tier branch was below tier release and is above it now.*give a tier that becomes more trusted a new name/;
+    assert.ok(check(turned, { against: old }).warnings.some((warning) => ofTurn.test(warning)));
+    assert.ok(!check(changed, { against: old }).warnings.some((warning) => ofTurn.test(warning)));
     for (const [version, refused] of [
       [2, /its version is 2, and version 3 has been seen/],
       [3, /another file with that version has been seen/],

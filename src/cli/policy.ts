@@ -13,6 +13,7 @@ import {
   type PolicyField,
   printValue,
   warningsOf,
+  warningsOfChange,
 } from "../core/policy/policy-report.ts";
 import { rulesOf, type SitePolicy, tierOf } from "../core/policy/site-policy.ts";
 import { refusalOf } from "../core/policy/version-order.ts";
@@ -56,6 +57,7 @@ export interface PolicyCheck {
 export function checkPolicy(file: string, options: PolicyCheckOptions): PolicyCheck {
   const { isolation } = options;
   const policy = readPolicyFile(file);
+  const before = options.against === null ? null : readPolicyFile(options.against);
   const asked = options.principal === null ? null : principalOf(options.principal);
   const refused = asked === null ? null : refusalFor(policy, asked);
   const entries = entriesOf(policy, isolation).filter((entry) => asked === null || holdsFor(policy, entry, asked));
@@ -71,8 +73,8 @@ export function checkPolicy(file: string, options: PolicyCheckOptions): PolicyCh
       fields: Object.fromEntries(fieldsOf(entry)),
     })),
     principal: asked && { id: spiffeId(asked), refused },
-    warnings: warningsOf(policy),
-    against: options.against === null ? null : compared(readPolicyFile(options.against), policy, isolation),
+    warnings: [...warningsOf(policy), ...(before === null ? [] : warningsOfChange(before, policy))],
+    against: before && compared(before, policy, isolation),
   };
 }
 

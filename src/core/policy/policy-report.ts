@@ -143,6 +143,24 @@ function isolationWarnings(tenant: string, { isolationMin, tiers }: TenantRules)
   );
 }
 
+/** What a change does that is probably not meant. */
+export function warningsOfChange(before: SitePolicy, after: SitePolicy): string[] {
+  return [...after.tenants].flatMap(([tenant, { tiers }]) => {
+    const old = (before.tenants.get(tenant)?.tiers ?? []).map(({ name }) => name);
+    const names = tiers.map(({ name }) => name).filter((name) => old.includes(name));
+    return names.flatMap((name, index) =>
+      names
+        .slice(index + 1)
+        .filter((lower) => old.indexOf(lower) < old.indexOf(name))
+        .map(
+          (lower) =>
+            `${tenant}: tier ${name} was below tier ${lower} and is above it now, so results that it shared before serve ` +
+            `${lower} too; give a tier that becomes more trusted a new name`,
+        ),
+    );
+  });
+}
+
 /** One line for each difference that somebody would notice. */
 export function changesBetween(before: SitePolicy, after: SitePolicy, isolation: Isolation): string[] {
   const [old, now] = [fieldsByName(before, isolation), fieldsByName(after, isolation)];

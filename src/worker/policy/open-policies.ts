@@ -1,10 +1,12 @@
 // The policies of a running worker: those it was given, or a file's, watched from now on.
 import type { AuditLog } from "../../audit/audit-log.ts";
 import type { Clock } from "../../base/clock.ts";
+import { HpccError } from "../../base/errors.ts";
 import type { Logger } from "../../base/log.ts";
 import type { Isolation } from "../../core/isolation.ts";
 import type { PolicySource } from "../../core/tenant-policy.ts";
 import { policyRow } from "../rows/log-rows.ts";
+import { readSeenVersion, seenVersionFile } from "./seen-version.ts";
 import { type PolicyFile, type PolicyRowEvent, WatchedPolicy } from "./watched-policy.ts";
 
 export interface OpenPoliciesOptions {
@@ -23,19 +25,39 @@ export interface OpenPolicies {
   close(): Promise<void>;
 }
 
+/** Where it throws the worker does not start, and what its log was told is kept. */
 export async function openPolicies(
+  from: PolicySource | PolicyFile,
+  options: OpenPoliciesOptions,
+): Promise<OpenPolicies> {
+  return open(from, options).catch(async (error: unknown) => {
+    await options.log.close();
+    throw error;
+  });
+}
+
+async function open(
   from: PolicySource | PolicyFile,
   { worker, folder, isolation, log, clock, logger }: OpenPoliciesOptions,
 ): Promise<OpenPolicies> {
-  if ("of" in from) return { source: from, check: async () => undefined, close: async () => undefined };
+  if ("of" in from) {
+    await refuseToForget(folder);
+    return { source: from, check: async () => undefined, close: async () => undefined };
+  }
   const record = async (event: PolicyRowEvent) => {
     await log.append(...policyRow({ ...event, worker, nowMs: clock.wallMs() }));
   };
-  const opening = WatchedPolicy.open({ file: from, folder, isolation, record, clock, logger });
-  const watched = await opening.catch(async (error: unknown) => {
-    // The worker does not start then, and what its log was told is to be kept.
-    await log.close();
-    throw error;
-  });
+  const watched = await WatchedPolicy.open({ file: from, folder, isolation, record, clock, logger });
   return { source: watched, check: () => watched.check(), close: () => watched.close() };
+}
+
+/** A line that fell out of a configuration must not open a worker to everybody. */
+async function refuseToForget(folder: string): Promise<void> {
+  const seen = await readSeenVersion(seenVersionFile(folder));
+  if (seen === null) return;
+  throw new HpccError(
+    "config.invalid",
+    `this worker has had a policy (version ${seen.version}), and its configuration names none; name it (policy = "..."), ` +
+      `or remove ${seenVersionFile(folder)} if everybody is to be served`,
+  );
 }

@@ -124,7 +124,7 @@ test("a bad file is refused with a row, and the jobs go on under the old one", a
   assert.match(notes[1]!, /^refused: .*tenants\.acme\.live is no known key; did you mean life\?/);
 });
 
-test("a worker that is restarted with an older file does not start, and its log says why", async (t) => {
+test("a worker that is restarted with an older file or none does not start, and its log says why", async (t) => {
   const { deps, write } = await policyFile(t, "[tenants.acme]\n");
   await write(2, "[tenants.acme]\n");
   const at = await TestWorker.start(t, {}, deps);
@@ -133,6 +133,10 @@ test("a worker that is restarted with an older file does not start, and its log 
   await assert.rejects(TestWorker.start(t, {}, deps, at.folder), {
     code: "config.invalid",
     message: /its version is 1, and version 2 has been seen/,
+  });
+  await assert.rejects(TestWorker.start(t, {}, {}, at.folder), {
+    code: "config.invalid",
+    message: /has had a policy \(version 2\), and its configuration names none/,
   });
   const last = (await at.rows()).at(-1)!;
   assert.deepEqual([last.envelope.kind, last.envelope.note.slice(0, 8)], ["policy", "refused:"]);

@@ -1,4 +1,5 @@
 // The newest policy that a worker has had, kept over its restarts, so that it never goes back to an older one.
+import { join } from "node:path";
 import { HpccError } from "../../base/errors.ts";
 import { isDigest } from "../../core/digest/digest.ts";
 import type { SeenVersion } from "../../core/policy/version-order.ts";
@@ -6,6 +7,10 @@ import { readBounded, replaceFile } from "./state-file.ts";
 
 const BYTES_MAX = 4096;
 const SCHEMA = 1;
+
+export function seenVersionFile(folder: string): string {
+  return join(folder, "seen.json");
+}
 
 /** Null for a worker that has had none. Throws where the file cannot be read: it is not known then what may follow. */
 export async function readSeenVersion(path: string): Promise<SeenVersion | null> {

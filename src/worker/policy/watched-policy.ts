@@ -1,7 +1,6 @@
 // The policy file of a running worker: read at the start, watched from then on, exchanged whole when a newer one is good. A bad or
 // older one changes nothing. Each file that comes into force or is refused leaves a row. How the file is written is not known here.
 import { stat } from "node:fs/promises";
-import { join } from "node:path";
 import type { Clock, Timer } from "../../base/clock.ts";
 import { HpccError } from "../../base/errors.ts";
 import type { Logger } from "../../base/log.ts";
@@ -11,7 +10,7 @@ import type { Isolation } from "../../core/isolation.ts";
 import { jobPolicyOf, type SitePolicy } from "../../core/policy/site-policy.ts";
 import { refusalOf, type SeenVersion } from "../../core/policy/version-order.ts";
 import type { JobPolicy, PolicySource } from "../../core/tenant-policy.ts";
-import { readSeenVersion, writeSeenVersion } from "./seen-version.ts";
+import { readSeenVersion, seenVersionFile, writeSeenVersion } from "./seen-version.ts";
 import { readBounded } from "./state-file.ts";
 
 /** A file came into force (no problem), or was refused. */
@@ -60,7 +59,7 @@ export class WatchedPolicy implements PolicySource {
 
   private constructor(options: WatchedPolicyOptions, policy: SitePolicy, seen: SeenVersion | null) {
     this.#options = options;
-    this.#seenFile = seenFile(options.folder);
+    this.#seenFile = seenVersionFile(options.folder);
     this.#policy = policy;
     this.#seen = seen;
   }
@@ -68,7 +67,7 @@ export class WatchedPolicy implements PolicySource {
   /** Throws where the file is bad, or older than one that the worker has had. */
   static async open(options: WatchedPolicyOptions): Promise<WatchedPolicy> {
     const { file, folder, record } = options;
-    const seen = await readSeenVersion(seenFile(folder));
+    const seen = await readSeenVersion(seenVersionFile(folder));
     let digest: Digest | null = null;
     try {
       const bytes = await contentOf(file.path);
@@ -176,10 +175,6 @@ export class WatchedPolicy implements PolicySource {
     await this.#options.record({ digest, version: versionIn(error), problem: error.message });
     this.#refused = what;
   }
-}
-
-function seenFile(folder: string): string {
-  return join(folder, "seen.json");
 }
 
 function refused(path: string, why: string, version: number): HpccError {
