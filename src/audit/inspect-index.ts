@@ -27,16 +27,19 @@ const RECORDS_MAX = 100;
 const PREFIX_DIGITS_MIN = 8;
 const PREFIX = /^(?:sha256:)?([0-9a-f]{8,64})$/;
 
+/** A tenant's names come first in the keys: how many rows another tenant has of a hash must not show in the time of an answer. */
 const SCHEMA = `
   CREATE TABLE IF NOT EXISTS records (sequence INTEGER PRIMARY KEY, segment TEXT NOT NULL, offset INTEGER NOT NULL);
   CREATE TABLE IF NOT EXISTS names (
     hash TEXT NOT NULL, tenant TEXT NOT NULL, kind INTEGER NOT NULL, sequence INTEGER NOT NULL,
-    PRIMARY KEY (hash, tenant, kind, sequence)
+    PRIMARY KEY (tenant, hash, kind, sequence)
   ) WITHOUT ROWID;
+  CREATE INDEX IF NOT EXISTS names_of_all ON names (hash, kind, sequence);
   CREATE TABLE IF NOT EXISTS members (
     hash TEXT NOT NULL, tenant TEXT NOT NULL, manifest TEXT NOT NULL,
-    PRIMARY KEY (hash, tenant, manifest)
+    PRIMARY KEY (tenant, hash, manifest)
   ) WITHOUT ROWID;
+  CREATE INDEX IF NOT EXISTS members_of_all ON members (hash);
 `;
 
 /** Parses what a person gives as a hash: "sha256:" may be left out, and all but the first 8 digits. UNTRUSTED: anybody. */
@@ -87,9 +90,10 @@ export class InspectIndex {
 
   #named(prefix: string, tenant: string | null) {
     const [from, to] = range(prefix);
+    const { where, values } = within("names", tenant);
     const matches = this.#query(
-      "SELECT DISTINCT hash, kind FROM names WHERE hash >= ? AND hash < ? AND (? IS NULL OR tenant = ?) ORDER BY kind LIMIT 20",
-      [from, to, tenant, tenant],
+      `SELECT DISTINCT hash, kind FROM names WHERE ${where} hash >= ? AND hash < ? ORDER BY kind LIMIT 20`,
+      [...values, from, to],
     );
     const first = matches[0];
     if (first === undefined) return null;
@@ -100,8 +104,8 @@ export class InspectIndex {
     const hash = String(first["hash"]);
     const kind = HASH_KINDS[Number(first["kind"])]!;
     const sequences = this.#query(
-      "SELECT DISTINCT sequence FROM names WHERE hash = ? AND kind = ? AND (? IS NULL OR tenant = ?) ORDER BY sequence DESC LIMIT ?",
-      [hash, Number(first["kind"]), tenant, tenant, RECORDS_MAX],
+      `SELECT DISTINCT sequence FROM names WHERE ${where} hash = ? AND kind = ? ORDER BY sequence DESC LIMIT ?`,
+      [...values, hash, Number(first["kind"]), RECORDS_MAX],
     );
     return { kind, hash, sequences: sequences.map((row) => Number(row["sequence"])) };
   }
@@ -109,12 +113,13 @@ export class InspectIndex {
   /** Rows whose source or result has a blob. */
   #member(prefix: string, tenant: string | null) {
     const [from, to] = range(prefix);
+    const { where, values } = within("members", tenant);
     const rows = this.#query(
       `SELECT DISTINCT members.hash AS hash, names.sequence AS sequence FROM members
        JOIN names ON names.hash = members.manifest AND names.tenant = members.tenant
-       WHERE members.hash >= ? AND members.hash < ? AND (? IS NULL OR members.tenant = ?)
+       WHERE ${where} members.hash >= ? AND members.hash < ?
        ORDER BY names.sequence DESC LIMIT ?`,
-      [from, to, tenant, tenant, RECORDS_MAX],
+      [...values, from, to, RECORDS_MAX],
     );
     const first = rows[0];
     if (first === undefined) return null;
@@ -186,6 +191,13 @@ function sourceBlobs(bytes: Uint8Array): Digest[] {
 function resultBlobs(bytes: Uint8Array): Digest[] {
   const { outputs, stdout, stderr } = decodeResultManifest(bytes);
   return [...outputs, stdout, stderr].map((blob) => blob.digest);
+}
+
+function within(
+  table: "names" | "members",
+  tenant: string | null,
+): { readonly where: string; readonly values: string[] } {
+  return tenant === null ? { where: "", values: [] } : { where: `${table}.tenant = ? AND`, values: [tenant] };
 }
 
 /** "g" comes after all hex digits. */
