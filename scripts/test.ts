@@ -174,7 +174,7 @@ const groups: readonly Group[] = [
     deadlineMinutes: 10,
   },
   nodeTests("unit", ["{src,scripts}/**/*.test.ts"], { concurrency: 2, deadlineMinutes: 10, testMsMax: TEST_MS_MAX }),
-  nodeTests("parts", ["test/{agent,corpus,docs,launcher,fidelity,golden,fuzz}/**/*.test.ts"], {
+  nodeTests("parts", ["test/{adversary,agent,corpus,docs,launcher,fidelity,golden,fuzz}/**/*.test.ts"], {
     concurrency: 2,
     deadlineMinutes: 15,
     testMsMax: EMULATED_TEST_MS_MAX,
