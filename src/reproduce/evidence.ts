@@ -106,9 +106,12 @@ function checkKey(action: Action, { row, envelope }: JobEvidence, sourceDigest: 
   if (principal.kind !== "user" || principal.tenant !== row.tenant)
     throw corrupt("names a principal of another tenant");
   const tenant = parseTenantId(row.tenant);
+  const { tier } = envelope;
+  // A hit may have been under the key of a tier above the principal's, and a row does not say which.
+  if (envelope.kind === "hit" && envelope.scope === "tenant" && tier !== null) return;
   const scopes = [
-    { tenant, principal: envelope.principal },
-    { tenant, principal: null },
+    { tenant, tier, principal: envelope.principal },
+    { tenant, tier, principal: null },
   ];
   const keys = scopes.map((scope) => deriveActionKey({ action, sourceDigest, scope }));
   if (!keys.includes(envelope.actionKey)) throw corrupt("has a key that is not that of its image, source and command");

@@ -3,10 +3,10 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { encodeResultManifest, type ResultManifest } from "../core/action/result-manifest.ts";
 import { sha256 } from "../core/digest/digest.ts";
-import { ISOLATIONS } from "../core/isolation.ts";
+import { ISOLATIONS, isolationAtLeast } from "../core/isolation.ts";
 import { LIVES } from "../core/life.ts";
 import { memoryStore } from "../store/memory/memory-store.ts";
-import { lookUp, openResult } from "./cached-result.ts";
+import { lookUp, openResult, putUnlessOutranked } from "./cached-result.ts";
 
 const KEY = sha256(Buffer.from("key"));
 const OBJECT = Buffer.from("object");
@@ -38,16 +38,16 @@ async function stored(changes: Partial<ResultManifest> = {}) {
 }
 
 describe("a cached result", () => {
-  for (const [made, isolation] of ISOLATIONS.entries())
-    for (const [wanted, isolationMin] of ISOLATIONS.entries())
-      test(`of ${isolation} ${made >= wanted ? "answers" : "is no answer to"} a job that asks for ${isolationMin}`, async () => {
+  for (const isolation of ISOLATIONS)
+    for (const isolationMin of ISOLATIONS)
+      test(`of ${isolation} ${isolationAtLeast(isolation, isolationMin) ? "answers" : "is no answer to"} a job that asks for ${isolationMin}`, async () => {
         const { store, manifest } = await stored();
         const result = encodeResultManifest(manifest);
         await store.actions.put(KEY, { ...MADE, result, isolation, life: "clean" });
         const found = await lookUp(KEY, { isolationMin, life: "session" }, store);
-        assert.equal(found !== null, made >= wanted);
-        assert.equal(found?.recorded.origin.isolation ?? isolation, isolation);
-        await found?.close();
+        assert.equal(found !== null, isolationAtLeast(isolation, isolationMin));
+        assert.equal(found?.result.recorded.origin.isolation ?? isolation, isolation);
+        await found?.result.close();
       });
 
   test("of a session is no answer to who wants clean ones; the other way round it is", async () => {
@@ -59,7 +59,7 @@ describe("a cached result", () => {
         await store.actions.put(KEY, { ...MADE, result, isolation: "firecracker", life });
         const answer = await lookUp(KEY, { isolationMin: "firecracker", life: wanted }, store);
         if (answer !== null) found.push(`${life} for ${wanted}`);
-        await answer?.close();
+        await answer?.result.close();
       }
     assert.deepEqual(found, ["session for session", "clean for session", "clean for clean"]);
   });
@@ -78,5 +78,57 @@ describe("a cached result", () => {
     const whole = await openResult({ manifest, resultDigest: KEY, origin }, store.blobs);
     assert.equal(whole?.parts.length, 3);
     await whole?.close();
+  });
+});
+
+test("a warm result that a clean VM has confirmed counts as clean, and says who confirmed it", async () => {
+  const { store, manifest } = await stored();
+  const action = {
+    ...MADE,
+    result: encodeResultManifest(manifest),
+    isolation: "firecracker",
+    life: "session",
+  } as const;
+  const wanted = { isolationMin: "firecracker", life: "clean" } as const;
+  await store.actions.put(KEY, action);
+  assert.equal(await lookUp(KEY, wanted, store), null);
+  const confirmed = { ...action, confirmedBy: "vm-2", row: KEY };
+  assert.equal(await putUnlessOutranked(store, KEY, confirmed), true);
+  const found = await lookUp(KEY, wanted, store);
+  assert.deepEqual(found?.provenance, { from: null, compiledRow: KEY, confirmedBy: "vm-2" });
+  await found?.result.close();
+  assert.equal(await putUnlessOutranked(store, KEY, action), false, "the unconfirmed one does not take its place");
+});
+
+describe("a result that is put where another is", () => {
+  for (const isolation of ISOLATIONS)
+    for (const life of LIVES)
+      for (const newIsolation of ISOLATIONS)
+        for (const newLife of LIVES)
+          test(`${newIsolation} ${newLife} over ${isolation} ${life}: no job loses an answer to a worse one`, async () => {
+            const { store, manifest } = await stored();
+            const result = encodeResultManifest(manifest);
+            await store.actions.put(KEY, { ...MADE, result, isolation, life });
+            const put = await putUnlessOutranked(store, KEY, {
+              ...MADE,
+              result,
+              isolation: newIsolation,
+              life: newLife,
+              vm: "vm-2",
+            });
+            const better = isolationAtLeast(isolation, newIsolation) && (life === "clean" || newLife === "session");
+            const same = isolationAtLeast(newIsolation, isolation) && life === newLife;
+            assert.equal(put, !better || same);
+            const found = await store.actions.get(KEY);
+            assert.equal(found.kind === "hit" && found.action.vm, put ? "vm-2" : "vm-1");
+          });
+
+  test("takes its place when the better one is an answer no more", async () => {
+    const { store, manifest } = await stored();
+    const gone = { ...manifest, stderr: { digest: sha256(Buffer.from("gone")), size: 4 } };
+    const strong = { ...MADE, isolation: "firecracker", life: "clean" } as const;
+    await store.actions.put(KEY, { ...strong, result: encodeResultManifest(gone) });
+    const weak = { ...MADE, isolation: "qemu-tcg", life: "session", vm: "vm-2" } as const;
+    assert.equal(await putUnlessOutranked(store, KEY, { ...weak, result: encodeResultManifest(manifest) }), true);
   });
 });

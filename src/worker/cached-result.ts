@@ -8,7 +8,7 @@ import {
 import type { Digest } from "../core/digest/digest.ts";
 import { type Isolation, isolationAtLeast } from "../core/isolation.ts";
 import { type Life, lifeSuffices } from "../core/life.ts";
-import type { TenantStore } from "../store/action-cache.ts";
+import type { CachedAction, TenantStore } from "../store/action-cache.ts";
 import type { BlobStore, StoredFrame } from "../store/blob-store.ts";
 import type { RecordedResult } from "./rows/job-rows.ts";
 
@@ -53,23 +53,71 @@ export async function openResult(recorded: RecordedResult, blobs: BlobStore): Pr
   }
 }
 
+/** What is known of a result that was not compiled for this job. */
+export interface Provenance {
+  /** The worker whose statement it was; null for this one. */
+  readonly from: string | null;
+  /** Digest of the row of its compile, where it is known. */
+  readonly compiledRow: Digest | null;
+  /** The VM of a second, equal compile. */
+  readonly confirmedBy: string | null;
+}
+
+export const OWN: Provenance = { from: null, compiledRow: null, confirmedBy: null };
+
 /** What an entry must be at least, to be an answer. */
 export interface WantedResult {
   readonly isolationMin: Isolation;
   readonly life: Life;
 }
 
+export interface FoundResult {
+  readonly result: OpenResult;
+  readonly provenance: Provenance;
+}
+
 /** Looks a key up; null for a miss, also when the entry is of a weaker isolation or life, or its blobs are gone. */
-export async function lookUp(key: Digest, wanted: WantedResult, store: TenantStore): Promise<OpenResult | null> {
+export async function lookUp(key: Digest, wanted: WantedResult, store: TenantStore): Promise<FoundResult | null> {
   const found = await store.actions.get(key);
   if (found.kind === "miss") return null;
   const { action } = found;
-  const { result, isolation, life, compileUs } = action;
-  if (!isolationAtLeast(isolation, wanted.isolationMin) || !lifeSuffices(life, wanted.life)) return null;
-  const manifest = decodeResultManifest(result);
-  const { vm, worker, principal, image, madeMs, confirmedBy } = action;
-  const origin = { vm, worker, principal, image, madeMs, confirmedBy, isolation, life, compileUs, versions: {} };
-  return openResult({ manifest, resultDigest: resultDigest(result), origin }, store.blobs);
+  if (!isolationAtLeast(action.isolation, wanted.isolationMin) || !lifeSuffices(worthOf(action), wanted.life))
+    return null;
+  const result = await openAction(action, store.blobs);
+  const { statement, worker, row, confirmedBy } = action;
+  return result && { result, provenance: { from: statement === null ? null : worker, compiledRow: row, confirmedBy } };
+}
+
+/**
+ * Keeps a result, unless a better one is kept that still is an answer: better isolated or of a better life, and in neither worse.
+ * Of two that each have the advantage the newer stays, since it was made for want of it. False when it is not kept.
+ */
+export async function putUnlessOutranked(store: TenantStore, key: Digest, action: CachedAction): Promise<boolean> {
+  const found = await store.actions.get(key);
+  if (found.kind === "hit" && outranks(found.action, action)) {
+    const better = await openAction(found.action, store.blobs);
+    await better?.close();
+    if (better !== null) return false;
+  }
+  await store.actions.put(key, action);
+  return true;
+}
+
+/** The life that a result counts as: a warm VM's is as good as a clean one's once a clean VM has given the same. */
+function worthOf({ life, confirmedBy }: CachedAction): Life {
+  return confirmedBy === null ? life : "clean";
+}
+
+function outranks(a: CachedAction, b: CachedAction): boolean {
+  const atLeast = (one: CachedAction, other: CachedAction) =>
+    isolationAtLeast(one.isolation, other.isolation) && lifeSuffices(worthOf(one), worthOf(other));
+  return atLeast(a, b) && !atLeast(b, a);
+}
+
+async function openAction(action: CachedAction, blobs: BlobStore): Promise<OpenResult | null> {
+  const { result, row: _, statement: __, ...made } = action;
+  const origin = { ...made, versions: {} };
+  return openResult({ manifest: decodeResultManifest(result), resultDigest: resultDigest(result), origin }, blobs);
 }
 
 function* partsOf(manifest: ResultManifest): Generator<Omit<ResultPart, "frame">> {

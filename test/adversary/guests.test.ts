@@ -210,11 +210,10 @@ function takingNothingBack(): Interceptor {
 /** A look-up without whose result it is. */
 const oneKeyForAll: Interceptor = (next) => ({
   run: async (job) => {
-    const scope = { tenant: job.principal.tenant, principal: null };
-    return next.run({
-      ...job,
-      key: deriveActionKey({ action: job.action, sourceDigest: sha256(job.encodedSource), scope }),
-    });
+    const scope = { tenant: job.principal.tenant, tier: null, principal: null };
+    const key = deriveActionKey({ action: job.action, sourceDigest: sha256(job.encodedSource), scope });
+    const all = { key, scope: "tenant", tier: null } as const;
+    return next.run({ ...job, keys: { candidates: [all], shared: all, own: all } });
   },
 });
 

@@ -124,10 +124,10 @@ test("control: a worker that opens the other tenant's result and then says that 
         acme = job.store;
         return next.run(job);
       }
-      const scope = { tenant: ann.tenant, principal: spiffeId(ann) };
+      const scope = { tenant: ann.tenant, tier: null, principal: spiffeId(ann) };
       const key = deriveActionKey({ action: job.action, sourceDigest: sha256(job.encodedSource), scope });
       const found = await lookUp(key, { isolationMin: "namespace", life: "session" }, acme!);
-      await found?.close();
+      await found?.result.close();
       return next.run(job);
     },
   });

@@ -3,6 +3,7 @@
 import { ascii } from "../../src/base/byte-string.ts";
 import { ManualClock } from "../../src/base/clock.ts";
 import type { Action } from "../../src/core/action/action.ts";
+import { resultKeys } from "../../src/core/action/result-keys.ts";
 import { encodeResultManifest, resultDigest } from "../../src/core/action/result-manifest.ts";
 import { encodeSourceManifest, sourceManifest } from "../../src/core/action/source-manifest.ts";
 import { sha256 } from "../../src/core/digest/digest.ts";
@@ -11,9 +12,9 @@ import { fixedPolicies } from "../../src/core/tenant-policy.ts";
 import type { TenantStore } from "../../src/store/action-cache.ts";
 import { memoryStore } from "../../src/store/memory/memory-store.ts";
 import { makePoolKey } from "../../src/vm/pool-key.ts";
-import { openResult } from "../../src/worker/cached-result.ts";
+import { OWN, openResult } from "../../src/worker/cached-result.ts";
 import { JobRecord } from "../../src/worker/job-record.ts";
-import { type Answer, type Job, type Layer, OWN } from "../../src/worker/layers/layer.ts";
+import type { Answer, Job, Layer } from "../../src/worker/layers/layer.ts";
 import type { JobEvent } from "../../src/worker/layers/observer.ts";
 import type { Origin } from "../../src/worker/rows/job-rows.ts";
 
@@ -48,15 +49,17 @@ export const FILE = {
 export function testJob(changes: Partial<Job> = {}): Job {
   const principal = changes.principal ?? user("ann");
   const source = sourceManifest("files", [FILE]);
+  const encodedSource = encodeSourceManifest(source);
+  const policy = changes.policy ?? fixedPolicies().of(principal)!;
   return {
     principal,
     action: ACTION,
     source,
-    encodedSource: encodeSourceManifest(source),
-    key: sha256(Buffer.from("the key of ann")),
-    policy: fixedPolicies().of(principal)!,
+    encodedSource,
+    keys: resultKeys({ action: changes.action ?? ACTION, sourceDigest: sha256(encodedSource), principal, policy }),
+    policy,
     isolationMin: "qemu-tcg",
-    poolKey: makePoolKey({ principal, image: IMAGE, trust: "session" }),
+    poolKey: makePoolKey({ principal, image: IMAGE, trust: policy.life }),
     store: memoryStore(),
     signal: new AbortController().signal,
     client: {
@@ -114,7 +117,7 @@ export async function testAnswer(
   };
   return {
     outcome: "compiled",
-    scope: "principal",
+    key: null,
     provenance: OWN,
     result: { ...result, close },
     afterRow: async (row) => void rows.push(row),

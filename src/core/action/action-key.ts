@@ -8,9 +8,11 @@ import { FieldWriter } from "./fields.ts";
 /** Grows when the meaning of any field changes. */
 export const ACTION_KEY_SCHEMA = "hpcc.action.v1";
 
-/** Whom a result serves: a whole tenant, or one principal of it. */
+/** Whom a result serves: a whole tenant, one trust tier of it and those below, or one principal. */
 export interface ResultScope {
   readonly tenant: TenantId;
+  /** Trust tier of whoever paid for it; null where the tenant has none. */
+  readonly tier: string | null;
   /** SPIFFE id of the principal; null when the tenant shares the result. */
   readonly principal: string | null;
 }
@@ -28,6 +30,7 @@ export function deriveActionKey({ action, sourceDigest, scope }: ActionKeyParts)
     .record(2, (inner) => {
       inner.ascii(1, scope.tenant);
       if (scope.principal !== null) inner.ascii(2, scope.principal);
+      if (scope.tier !== null) inner.ascii(3, scope.tier);
     })
     .digest(3, action.imageDigest);
   for (const argument of action.argv) fields.byteString(4, argument);

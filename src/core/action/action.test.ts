@@ -109,6 +109,7 @@ const keyParts: fc.Arbitrary<ActionKeyParts> = record({
   sourceDigest: digest,
   scope: record({
     tenant: fc.stringMatching(/^[a-z]{1,5}$/) as fc.Arbitrary<TenantId>,
+    tier: fc.option(fc.stringMatching(/^[a-z]{1,3}$/), { nil: null }),
     principal: fc.option(fc.stringMatching(/^spiffe:[a-z]{1,5}$/), { nil: null }),
   }),
 });
@@ -148,7 +149,7 @@ describe("golden vectors", () => {
   });
 
   test("of action keys", () => {
-    assert.ok(golden.key.length >= 4);
+    assert.ok(golden.key.length >= 6);
     for (const { parts, key } of golden.key) assert.equal(deriveActionKey(parts), key);
     assert.equal(new Set(golden.key.map(({ key }) => key)).size, golden.key.length);
   });
@@ -366,6 +367,7 @@ describe("the action key", () => {
           { ...parts, sourceDigest: flipped(parts.sourceDigest) },
           { ...parts, scope: { ...scope, tenant: `${scope.tenant}x` as TenantId } },
           { ...parts, scope: { ...scope, principal: scope.principal === null ? "" : null } },
+          { ...parts, scope: { ...scope, tier: scope.tier === null ? "" : null } },
           { ...parts, action: { ...action, imageDigest: flipped(action.imageDigest) } },
           { ...parts, action: { ...action, argv: [...action.argv, text] } },
           { ...parts, action: { ...action, argv: action.argv.with(0, `${action.argv[0]!}${text}!` as ByteString) } },
@@ -394,7 +396,7 @@ describe("the action key", () => {
 
   test("is not fooled by text that moves between fields", () => {
     const base: Action = fc.sample(action, { numRuns: 1, seed: 1 })[0]!;
-    const scope = { tenant: "acme" as TenantId, principal: null };
+    const scope = { tenant: "acme" as TenantId, tier: null, principal: null };
     const key = (argv: string[], environment: string[]) =>
       deriveActionKey({
         action: { ...base, argv: argv as ByteString[], environment: environment as ByteString[] },
@@ -509,5 +511,6 @@ function ordered({ action, sourceDigest, scope }: ActionKeyParts): unknown {
     sourceDigest,
     scope.tenant,
     scope.principal,
+    scope.tier,
   ];
 }

@@ -1,7 +1,7 @@
 // Lets a job in: reads what the client sent and holds it against limits, images and policy, before anything is asked for or looked up.
 // UNTRUSTED: the header of a job.
 import { HpccError } from "../../base/errors.ts";
-import { deriveActionKey } from "../../core/action/action-key.ts";
+import { resultKeys } from "../../core/action/result-keys.ts";
 import {
   decodeSourceManifest,
   filesOf,
@@ -71,13 +71,12 @@ export class AdmitLayer implements Layer<RecordedArrival> {
       throw new HpccError("limit.exceeded", `a source manifest has at most ${SOURCE_MANIFEST_BYTES_MAX} bytes`);
     const source = decodeSourceManifest(header.sourceManifest);
     checkSizes(source, limits);
-    const scope = { tenant: principal.tenant, principal: spiffeId(principal) };
-    const key = deriveActionKey({ action, sourceDigest: digest, scope });
-    record.key(key);
     if (header.deadlineMs < 1 || header.deadlineMs > DEADLINE_MS_MAX)
       throw new HpccError("argument.invalid", `a deadline is 1 to ${DEADLINE_MS_MAX} ms`);
     if (policy === null)
       throw new HpccError("identity.forbidden", `this worker's policy does not serve ${spiffeId(principal)}`);
+    const keys = resultKeys({ action, sourceDigest: digest, principal, policy });
+    record.key(keys.own.key);
     const isolationMin = this.#isolationMin(isolationOfNumber(header.isolationMin), policy);
     this.#checkImage(action.imageDigest, principal, policy);
     const { life: trust, golden } = policy;
@@ -86,7 +85,7 @@ export class AdmitLayer implements Layer<RecordedArrival> {
       action,
       source,
       encodedSource: header.sourceManifest,
-      key,
+      keys,
       policy,
       isolationMin,
       poolKey: makePoolKey({ principal, image: action.imageDigest, trust: header.again ? "clean" : trust, golden }),

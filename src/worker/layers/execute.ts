@@ -4,11 +4,11 @@ import { HpccError } from "../../base/errors.ts";
 import type { Logger } from "../../base/log.ts";
 import type { ExecutionLimits } from "../../vm/execution.ts";
 import type { VmPool } from "../../vm/pool.ts";
-import { openResult } from "../cached-result.ts";
+import { OWN, openResult } from "../cached-result.ts";
 import { type Executed, executeAction } from "../execute-action.ts";
 import type { WorkerImages } from "../images.ts";
 import { takeBack } from "../take-back.ts";
-import { type Answer, type CompileJob, type Layer, OWN } from "./layer.ts";
+import type { Answer, CompileJob, Layer } from "./layer.ts";
 import type { JobObserver } from "./observer.ts";
 import { VmTime } from "./vm-time.ts";
 
@@ -34,7 +34,7 @@ export class ExecuteLayer implements Layer<CompileJob> {
     this.#options.observe({ t: "executed", job, origin: recorded.origin, cpuUs });
     const result = await openResult(recorded, job.store.blobs);
     if (result === null) throw new HpccError("store.corrupt", "the result was lost before it could be sent");
-    return { outcome: "compiled", scope: null, provenance: OWN, result, afterRow: async () => undefined };
+    return { outcome: "compiled", key: null, provenance: OWN, result, afterRow: async () => undefined };
   }
 
   async #execute(job: CompileJob): Promise<Executed> {

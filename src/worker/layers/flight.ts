@@ -1,10 +1,15 @@
-// Gets a job's source and has it compiled, once for all who want the same at the same time.
+// Gets a job's source and has it compiled, once for all who want the same at the same time and may be given it: a clean compile that
+// will be shared by anybody who may read the tenant's results, any other by its own principal alone. Others are not given a failure.
 import { HpccError } from "../../base/errors.ts";
 import type { Logger } from "../../base/log.ts";
-import { openResult } from "../cached-result.ts";
+import { keyToPut, type ResultKey } from "../../core/action/result-keys.ts";
+import { spiffeId } from "../../core/identity/spiffe.ts";
+import { isolationAtLeast } from "../../core/isolation.ts";
+import { LIVES, type Life, lifeSuffices } from "../../core/life.ts";
+import { OWN, openResult } from "../cached-result.ts";
 import { receiveSource } from "../receive-source.ts";
 import { Flights, type Landing } from "./flights.ts";
-import { type Answer, type CompileJob, type Job, type Layer, OWN } from "./layer.ts";
+import type { Answer, CompileJob, Job, Layer } from "./layer.ts";
 import type { JobObserver } from "./observer.ts";
 
 export interface FlightLayerOptions {
@@ -29,12 +34,27 @@ export class FlightLayer implements Layer {
   }
 
   async run(job: Job): Promise<Answer> {
-    if (!this.#flights.has(job.key)) await this.#receive(job);
-    const joins = this.#flights.has(job.key);
-    job.client.progress(joins ? "running" : "queued");
-    if (joins) this.#options.observe({ t: "joined", job });
-    const landing = await this.#flights.join(job.key, job.signal, (signal) => this.#compile(job, signal));
-    return landing.first ? firstOf(landing) : this.#joined(job, landing.value);
+    const life = job.poolKey.trust;
+    if (this.#underWay(job) === null) await this.#receive(job);
+    // Somebody may have begun meanwhile.
+    const found = this.#underWay(job);
+    if (found !== null && this.#flights.ownerOf(found) !== spiffeId(job.principal)) {
+      const answer = await this.#joinOthers(job, found);
+      if (answer !== null) return answer;
+      await this.#receive(job);
+      return this.#join(job, flightKey(job.keys.own, life));
+    }
+    return this.#join(job, found ?? flightKey(keyToPut(job.keys, life), life));
+  }
+
+  /** A compile under way that the job may be given. */
+  #underWay({ keys, poolKey }: Job): string | null {
+    for (const key of keys.candidates)
+      for (const life of LIVES) {
+        const flight = flightKey(key, life);
+        if (lifeSuffices(life, poolKey.trust) && this.#flights.ownerOf(flight) !== null) return flight;
+      }
+    return null;
   }
 
   async #receive(job: Job): Promise<void> {
@@ -42,27 +62,30 @@ export class FlightLayer implements Layer {
     this.#options.observe({ t: "received", job, ...received });
   }
 
-  /** For whoever waits: the client of whoever asked first is no part of it. */
-  async #compile(job: Job, signal: AbortSignal): Promise<Answer> {
-    const { principal, action, source, encodedSource, key, policy, isolationMin, poolKey, store } = job;
-    return this.#next.run({
-      principal,
-      action,
-      source,
-      encodedSource,
-      key,
-      policy,
-      isolationMin,
-      poolKey,
-      store,
-      signal,
-    });
+  async #join(job: Job, flight: string): Promise<Answer> {
+    const joins = this.#flights.ownerOf(flight) !== null;
+    job.client.progress(joins ? "running" : "queued");
+    if (joins) this.#options.observe({ t: "joined", job });
+    const owner = spiffeId(job.principal);
+    const start = (signal: AbortSignal) => this.#next.run({ ...withoutClient(job), signal });
+    const landing = await this.#flights.join(flight, job.signal, { owner, start });
+    return landing.first ? firstOf(landing) : joined(job, landing.value);
   }
 
-  async #joined({ store }: Job, { scope, result: { recorded } }: Answer): Promise<Answer> {
-    const result = await openResult(recorded, store.blobs);
-    if (result === null) throw new HpccError("store.corrupt", "the result was lost before it could be sent");
-    return { outcome: "joined", scope, provenance: OWN, result, afterRow: async () => undefined };
+  /** Null when what another principal began is no answer for this one, and it has to be compiled for it. */
+  async #joinOthers(job: Job, flight: string): Promise<Answer | null> {
+    let answer: Answer;
+    try {
+      answer = await this.#join(job, flight);
+    } catch (error) {
+      // Why it failed may lie with whoever began it.
+      job.signal.throwIfAborted();
+      this.#options.logger.info("worker.flight.failed_for_others", { error: String(error) });
+      return null;
+    }
+    if (serves(answer, job)) return answer;
+    await answer.result.close();
+    return null;
   }
 
   #close({ result }: Answer): void {
@@ -70,6 +93,32 @@ export class FlightLayer implements Layer {
       this.#options.logger.warn("worker.result.not_closed", { error: String(error) });
     });
   }
+}
+
+/** The key says whose it is, the life who may join it: who wants a clean VM does not get a warm one's. */
+function flightKey({ key }: ResultKey, life: Life): string {
+  return `${life} ${key}`;
+}
+
+function serves({ result }: Answer, { isolationMin, poolKey }: Job): boolean {
+  const { manifest, origin } = result.recorded;
+  return (
+    manifest.exitCode === 0 &&
+    isolationAtLeast(origin.isolation, isolationMin) &&
+    lifeSuffices(origin.life, poolKey.trust)
+  );
+}
+
+/** For whoever waits: the client of whoever asked first is no part of it, and no bytes that it sent stay in memory. */
+function withoutClient(job: Job): CompileJob {
+  const { principal, action, source, keys, policy, isolationMin, poolKey, store, signal } = job;
+  return { principal, action, source, keys, policy, isolationMin, poolKey, store, signal };
+}
+
+async function joined({ store }: Job, { key, result: { recorded } }: Answer): Promise<Answer> {
+  const result = await openResult(recorded, store.blobs);
+  if (result === null) throw new HpccError("store.corrupt", "the result was lost before it could be sent");
+  return { outcome: "joined", key, provenance: OWN, result, afterRow: async () => undefined };
 }
 
 /** Others join it until it is in the cache, or its first has no more use for it. */

@@ -2,18 +2,19 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import * as fc from "fast-check";
-import { Flights } from "./flights.ts";
+import { Flights, type Work } from "./flights.ts";
 
 const NEVER = new AbortController().signal;
+const work = (start: Work<number>["start"]): Work<number> => ({ owner: "ann", start });
 const turn = () => new Promise<void>((resolve) => setImmediate(resolve));
 
 describe("a flight", () => {
   test("is joined also after it has landed, until its first says that it is done", async () => {
     const flights = new Flights<number>(() => assert.fail("somebody waits"));
     let started = 0;
-    const start = async () => ++started;
+    const start = work(async () => ++started);
     const first = await flights.join("key", NEVER, start);
-    assert.deepEqual([first.value, first.first, flights.has("key")], [1, true, true]);
+    assert.deepEqual([first.value, first.first, flights.ownerOf("key")], [1, true, "ann"]);
     const joined = await flights.join("key", NEVER, start);
     assert.deepEqual([joined.value, joined.first], [1, false]);
     first.done();
@@ -24,11 +25,26 @@ describe("a flight", () => {
   test("that fails fails for all who wait, and is begun anew by the next", async () => {
     const flights = new Flights<number>(() => assert.fail("nothing was made"));
     const { promise, reject } = Promise.withResolvers<number>();
-    const waiting = [0, 1].map(() => flights.join("key", NEVER, () => promise));
+    const waiting = [0, 1].map(() =>
+      flights.join(
+        "key",
+        NEVER,
+        work(() => promise),
+      ),
+    );
     reject(new Error("broken"));
     for (const each of await Promise.allSettled(waiting)) assert.equal(each.status, "rejected");
     assert.equal(flights.size, 0);
-    assert.equal((await flights.join("key", NEVER, async () => 5)).value, 5);
+    assert.equal(
+      (
+        await flights.join(
+          "key",
+          NEVER,
+          work(async () => 5),
+        )
+      ).value,
+      5,
+    );
   });
 
   test("that nobody waits for is cancelled; what it makes nevertheless is given back", async () => {
@@ -37,10 +53,14 @@ describe("a flight", () => {
     const made = Promise.withResolvers<number>();
     const leave = new AbortController();
     let cancelled: AbortSignal | null = null;
-    const joined = flights.join("key", leave.signal, (signal) => {
-      cancelled = signal;
-      return made.promise;
-    });
+    const joined = flights.join(
+      "key",
+      leave.signal,
+      work((signal) => {
+        cancelled = signal;
+        return made.promise;
+      }),
+    );
     leave.abort(new Error("left"));
     await assert.rejects(joined, /left/);
     assert.equal(cancelled!.aborted, true);
@@ -63,11 +83,15 @@ describe("a flight", () => {
           const leave = new AbortController();
           running.push(
             flights
-              .join("key", leave.signal, () => {
-                const { promise, resolve } = Promise.withResolvers<number>();
-                made.push({ resolve, at: made.length });
-                return promise;
-              })
+              .join(
+                "key",
+                leave.signal,
+                work(() => {
+                  const { promise, resolve } = Promise.withResolvers<number>();
+                  made.push({ resolve, at: made.length });
+                  return promise;
+                }),
+              )
               .then(({ value, first, done }) => {
                 if (!first) return;
                 claimed.push(value);

@@ -10,7 +10,14 @@ export interface Landing<T> {
   readonly done: () => void;
 }
 
+export interface Work<T> {
+  /** Who has it begun, if it is to be begun. */
+  readonly owner: string;
+  readonly start: (signal: AbortSignal) => Promise<T>;
+}
+
 interface Flight<T> {
+  readonly owner: string;
   readonly result: Promise<T>;
   readonly cancel: AbortController;
   waiting: number;
@@ -32,15 +39,15 @@ export class Flights<T> {
     return this.#flights.size;
   }
 
-  /** Whether this work is under way, or is not done. */
-  has(key: string): boolean {
-    return this.#flights.has(key);
+  /** Who had this work begun, which is under way or not done; null when nobody did. */
+  ownerOf(key: string): string | null {
+    return this.#flights.get(key)?.owner ?? null;
   }
 
   /** Waits for the work of a key, starting it when nobody does it. Rejects with the signal's reason when that aborts. */
-  async join(key: string, signal: AbortSignal, start: (signal: AbortSignal) => Promise<T>): Promise<Landing<T>> {
+  async join(key: string, signal: AbortSignal, work: Work<T>): Promise<Landing<T>> {
     signal.throwIfAborted();
-    const flight = this.#flights.get(key) ?? this.#start(key, start);
+    const flight = this.#flights.get(key) ?? this.#start(key, work);
     flight.waiting++;
     const { promise: left, reject: leave } = Promise.withResolvers<never>();
     const onAbort = () => leave(signal.reason);
@@ -57,10 +64,10 @@ export class Flights<T> {
     }
   }
 
-  #start(key: string, start: (signal: AbortSignal) => Promise<T>): Flight<T> {
+  #start(key: string, { owner, start }: Work<T>): Flight<T> {
     const cancel = new AbortController();
     const result = start(cancel.signal);
-    const flight: Flight<T> = { result, cancel, waiting: 0, landed: null, claimed: false };
+    const flight: Flight<T> = { owner, result, cancel, waiting: 0, landed: null, claimed: false };
     this.#flights.set(key, flight);
     result.then(
       (value) => {

@@ -3,18 +3,17 @@
 import type { AppendedRow } from "../../audit/audit-log.ts";
 import type { HpccError } from "../../base/errors.ts";
 import type { Action } from "../../core/action/action.ts";
+import type { ResultKey, ResultKeys } from "../../core/action/result-keys.ts";
 import type { SourceManifest } from "../../core/action/source-manifest.ts";
-import type { Digest } from "../../core/digest/digest.ts";
 import type { Principal } from "../../core/identity/spiffe.ts";
 import type { Isolation } from "../../core/isolation.ts";
 import type { JobPolicy } from "../../core/tenant-policy.ts";
 import type { JobHeader } from "../../gen/hpcc/worker/v1/worker_pb.js";
 import type { TenantStore } from "../../store/action-cache.ts";
 import type { PoolKey } from "../../vm/pool-key.ts";
-import type { OpenResult } from "../cached-result.ts";
+import type { OpenResult, Provenance } from "../cached-result.ts";
 import type { JobRecord } from "../job-record.ts";
 import type { JobClient } from "../receive-source.ts";
-import type { Scope } from "../rows/job-rows.ts";
 
 /** A job as a client sent it. UNTRUSTED: `header`, `client`. */
 export interface Arrival {
@@ -34,9 +33,8 @@ export interface CompileJob {
   readonly principal: Principal;
   readonly action: Action;
   readonly source: SourceManifest;
-  /** The source manifest as it came. */
-  readonly encodedSource: Uint8Array;
-  readonly key: Digest;
+  /** Where its result may be found, and where it may be put. */
+  readonly keys: ResultKeys;
   /** What held for it when it was admitted, whatever comes into force later. */
   readonly policy: JobPolicy;
   /** What answers it is isolated at least so well. */
@@ -49,6 +47,8 @@ export interface CompileJob {
 
 /** A job that may run. */
 export interface Job extends CompileJob {
+  /** The source manifest as it came. */
+  readonly encodedSource: Uint8Array;
   readonly client: JobClient;
   /** Compiled in a VM that has run nothing, whatever is known of it, and kept under no key. */
   readonly again: boolean;
@@ -58,22 +58,10 @@ export interface Job extends CompileJob {
 
 export type Outcome = "compiled" | "hit" | "joined";
 
-/** What is known of a result that was not compiled for this job. */
-export interface Provenance {
-  /** The worker whose statement it was; null for this one. */
-  readonly from: string | null;
-  /** Digest of the row of its compile, where it is known. */
-  readonly compiledRow: Digest | null;
-  /** The VM of a second, equal compile. */
-  readonly confirmedBy: string | null;
-}
-
-export const OWN: Provenance = { from: null, compiledRow: null, confirmedBy: null };
-
 export interface Answer {
   readonly outcome: Outcome;
-  /** Under whose key it was found or is put. */
-  readonly scope: Scope;
+  /** Under which it was found or is put; one that is not kept has none. */
+  readonly key: ResultKey | null;
   readonly provenance: Provenance;
   /** Whoever takes the answer closes it. */
   readonly result: OpenResult;

@@ -1,7 +1,8 @@
-// Answers from the action cache. A cache that fails is a miss.
+// Answers from the action cache: asks for the job's keys in the order of its policy. A cache that fails is a miss.
 import type { Logger } from "../../base/log.ts";
-import { lookUp, type OpenResult } from "../cached-result.ts";
-import { type Answer, type Job, type Layer, OWN } from "./layer.ts";
+import type { ResultKey } from "../../core/action/result-keys.ts";
+import { type FoundResult, lookUp } from "../cached-result.ts";
+import type { Answer, Job, Layer } from "./layer.ts";
 import type { JobObserver } from "./observer.ts";
 
 export interface LookUpLayerOptions {
@@ -19,15 +20,19 @@ export class LookUpLayer implements Layer {
   }
 
   async run(job: Job): Promise<Answer> {
-    const result = await this.#lookUp(job);
-    this.#options.observe({ t: "looked-up", job, hit: result !== null });
-    if (result === null) return this.#next.run(job);
-    return { outcome: "hit", scope: "principal", provenance: OWN, result, afterRow: async () => undefined };
+    for (const key of job.keys.candidates) {
+      const found = await this.#lookUp(job, key);
+      if (found === null) continue;
+      this.#options.observe({ t: "looked-up", job, hit: key });
+      return { outcome: "hit", key, ...found, afterRow: async () => undefined };
+    }
+    this.#options.observe({ t: "looked-up", job, hit: null });
+    return this.#next.run(job);
   }
 
-  async #lookUp({ key, isolationMin, poolKey, store }: Job): Promise<OpenResult | null> {
+  async #lookUp({ isolationMin, policy, store }: Job, { key }: ResultKey): Promise<FoundResult | null> {
     try {
-      return await lookUp(key, { isolationMin, life: poolKey.trust }, store);
+      return await lookUp(key, { isolationMin, life: policy.life }, store);
     } catch (error) {
       this.#options.logger.warn("worker.cache.lookup_failed", { key, error: String(error) });
       return null;

@@ -2,7 +2,7 @@
 // delays nothing; what it throws is logged.
 import type { HpccError } from "../../base/errors.ts";
 import type { Logger } from "../../base/log.ts";
-import type { Digest } from "../../core/digest/digest.ts";
+import type { ResultKey } from "../../core/action/result-keys.ts";
 import type { Principal } from "../../core/identity/spiffe.ts";
 import type { CachedAction } from "../../store/action-cache.ts";
 import type { Origin } from "../rows/job-rows.ts";
@@ -12,7 +12,7 @@ export type JobEvent =
   | { readonly t: "arrived"; readonly principal: Principal }
   | { readonly t: "admitted"; readonly job: Job }
   | { readonly t: "denied"; readonly principal: Principal; readonly error: HpccError }
-  | { readonly t: "looked-up"; readonly job: Job; readonly hit: boolean }
+  | { readonly t: "looked-up"; readonly job: Job; readonly hit: ResultKey | null }
   /** Its source is whole; so many blobs of it came from the client, of so many bytes uncompressed. */
   | { readonly t: "received"; readonly job: Job; readonly blobs: number; readonly bytes: number }
   | { readonly t: "joined"; readonly job: Job }
@@ -21,7 +21,7 @@ export type JobEvent =
   /** So long a VM worked on it, whatever became of it: as the worker measured, or more if the guest says so. */
   | { readonly t: "used"; readonly job: CompileJob; readonly cpuUs: number }
   /** Its result is in the cache, and its row is durable. */
-  | { readonly t: "stored"; readonly job: CompileJob; readonly key: Digest; readonly action: CachedAction }
+  | { readonly t: "stored"; readonly job: CompileJob; readonly key: ResultKey; readonly action: CachedAction }
   | { readonly t: "answered"; readonly principal: Principal; readonly outcome: Outcome }
   | { readonly t: "failed"; readonly principal: Principal; readonly error: HpccError }
   /** Neither answered nor refused as it should have been: the log took no row of it. */

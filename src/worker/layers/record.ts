@@ -53,6 +53,7 @@ export class RecordLayer implements Jobs {
   async #succeed(job: RecordedArrival, answer: Answer): Promise<JobAnswer> {
     const { outcome, result, afterRow } = answer;
     const { principal, record } = job;
+    if (answer.key !== null) record.key(answer.key.key);
     let row: AppendedRow;
     try {
       row = await record.append(this.#target(job), endOf(answer));
@@ -105,7 +106,7 @@ export class RecordLayer implements Jobs {
   }
 }
 
-function endOf({ outcome, scope, provenance, result }: Answer): JobEnd {
-  const common = { scope, result: result.recorded };
+function endOf({ outcome, key, provenance, result }: Answer): JobEnd {
+  const common = { scope: key?.scope ?? null, result: result.recorded };
   return outcome === "compiled" ? { kind: "compile", ...common } : { kind: "hit", outcome, ...common, ...provenance };
 }

@@ -29,7 +29,7 @@ test("what was made by another VM is an answer", async () => {
 });
 
 test("what is taken back by its image, its principal or its key is no answer either, if it had begun before", async () => {
-  const { key } = testJob();
+  const { key } = testJob().keys.own;
   const { image, principal } = (await testAnswer(testJob().store)).result.recorded.origin;
   for (const [kind, value] of [
     ["image", image],
@@ -43,4 +43,15 @@ test("what is taken back by its image, its principal or its key is no answer eit
     await assert.rejects(layer(5000).run(job), { code: "result.revoked" }, kind);
     await (await layer(5001).run(job)).afterRow(ROW);
   }
+});
+
+test("the key that counts is the one under which it was found", async () => {
+  const job = testJob();
+  const { shared } = job.keys;
+  const answer = { ...(await testAnswer(job.store)), key: shared };
+  await job.store.actions.revoke(
+    { kind: "key", value: shared!.key, atMs: 5000 },
+    { cause: "operator", askedBy: "root" },
+  );
+  await assert.rejects(new RefuseRevokedLayer(nextLayer<Job>(async () => answer)).run(job), { code: "result.revoked" });
 });

@@ -28,9 +28,9 @@ export class RefuseRevokedLayer implements Layer {
   }
 }
 
-async function refuse({ key, store }: Job, { result }: Answer): Promise<void> {
+async function refuse({ keys, store }: Job, { key, result }: Answer): Promise<void> {
   const { origin } = result.recorded;
-  if (await store.actions.revoked(key, origin))
+  if (await store.actions.revoked((key ?? keys.own).key, origin))
     throw new HpccError("result.revoked", "the result was taken back before it could be sent", {
       details: { vm: origin.vm },
     });
