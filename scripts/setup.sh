@@ -17,6 +17,8 @@ done <scripts/apt-packages.txt
 # Rust and npm of any origin will do; Debian's are the last resort.
 cargo --version >/dev/null 2>&1 || { want cargo-web && want rustc-web && want rustfmt-web; }
 command -v npm >/dev/null || want npm
+# A second implementation of notes and logs verifies the audit log in a test.
+command -v go >/dev/null || want golang-go
 if ((${#missing[@]} > 0)); then
   say "installing Debian packages: ${missing[*]}"
   if [[ $(id -u) != 0 ]]; then
@@ -47,5 +49,6 @@ if ! cmp -s package-lock.json "$stamp"; then
   cp package-lock.json "$stamp"
 fi
 
+(cd test/golden/audit-go && go mod download)
 make --no-print-directory tools build
 say "ready: out/bin/hpcc"

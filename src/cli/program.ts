@@ -9,6 +9,7 @@ import { VERSION } from "../base/version.ts";
 import { type Environment, resolveDirectories } from "../config/directories.ts";
 import { parseIdentityName, parseTenantId, parseTrustDomain } from "../core/identity/spiffe.ts";
 import type { ImageStore } from "../image/image-store.ts";
+import { addAudit } from "./audit-command.ts";
 import type { ReplayUpkeep } from "./clean.ts";
 import type { DebugMapFormat } from "./debug-map.ts";
 import type { DoctorCheck } from "./doctor.ts";
@@ -96,7 +97,7 @@ function buildProgram(host: CliHost, setExitCode: (code: number) => void): Comma
   addConfig(program, host);
   addPolicy(program, output, setExitCode);
   addDebugMap(program, host);
-  addAudit(program, host);
+  addAudit(program, host, setExitCode);
   return program;
 }
 
@@ -273,6 +274,17 @@ function addCa(program: Command, host: CliHost): void {
       const created = await initAuthority(directory, parseTrustDomain(options.trustDomain), host.clock.wallMs());
       host.output.out(`CA of ${created.trustDomain} in ${created.directory}; keep ca.key secret\n`);
     });
+  ca.command("log-key")
+    .description("print the public key of a worker's audit log; with --new make another one")
+    .requiredOption("--state <dir>", "the worker's state folder")
+    .option(
+      "--new <name>",
+      "make a key of this name, such as build.example.com/worker/w1; the worker's next start uses it",
+    )
+    .action(async (options: { state: string; new?: string }) => {
+      const { logKey } = await import("./log-key.ts");
+      host.output.out(`${await logKey(options.state, options.new ?? null)}\n`);
+    });
   ca.command("issue")
     .description("issue a certificate for a worker, a scheduler or a tenant's user")
     .requiredOption("--dir <dir>", "the CA's folder")
@@ -359,24 +371,5 @@ function addDebugMap(program: Command, host: CliHost): void {
       const { root, config } = currentClientConfig(host.env);
       const map = debugMap({ root, config, folders: folders.length === 0 ? ["."] : folders });
       host.output.out(printDebugMap(map, format));
-    });
-}
-
-const AUDIT_ROWS_SHOWN = 20;
-
-function addAudit(program: Command, host: CliHost): void {
-  program
-    .command("audit")
-    .description("a worker's audit log")
-    .command("rows")
-    .description("print the last rows, nine tab-separated columns each, after checking the log")
-    .requiredOption("--state <dir>", "the worker's state folder on this machine")
-    .option("--last <n>", `how many rows (default: ${AUDIT_ROWS_SHOWN}; all of them with --json)`, parseCount)
-    .option("--json", "print JSON, with each row's digest and envelope")
-    .action(async (options: { state: string; last?: number; json?: true }) => {
-      const { auditRows, printAuditRows } = await import("./audit-rows.ts");
-      const last = options.last ?? (options.json ? Number.MAX_SAFE_INTEGER : AUDIT_ROWS_SHOWN);
-      const rows = await auditRows(options.state, last);
-      host.output.out(options.json ? json(rows) : printAuditRows(rows));
     });
 }

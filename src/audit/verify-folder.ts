@@ -1,0 +1,112 @@
+// An audit log's folder as evidence for its verification: reads files, and judges nothing.
+import { readFile, stat } from "node:fs/promises";
+import { join } from "node:path";
+import { HpccError } from "../base/errors.ts";
+import { digestHex, isDigest } from "../core/digest/digest.ts";
+import { HASH_BYTES } from "../core/merkle/hashes.ts";
+import { TILE_WIDTH, tilePath } from "../core/merkle/tile-tree.ts";
+import type { NoteVerifier } from "../core/note/signed-note.ts";
+import { CHECKPOINT_FILE } from "./log-tree.ts";
+import { listSegments, readSegment } from "./read-log.ts";
+import type { KeptReceipt } from "./verify/kept-words.ts";
+import type { Evidence } from "./verify/verify-log.ts";
+
+/** The folder of the log: the one that is named, or `audit` in a worker's state folder. */
+export async function logFolder(folder: string): Promise<string> {
+  for (const candidate of [folder, join(folder, "audit")])
+    if ((await listSegments(candidate)).length > 0) return candidate;
+  throw new HpccError(
+    "argument.invalid",
+    `${folder} holds no audit log; name a worker's state_dir or its audit folder`,
+  );
+}
+
+export interface FolderOptions {
+  readonly keys: readonly NoteVerifier[];
+  readonly kept?: readonly string[];
+  readonly receipts?: readonly KeptReceipt[];
+  /** Is told how many rows' segments are read. */
+  readonly onSegment?: (name: string) => void;
+}
+
+export async function evidenceOfFolder(folder: string, options: FolderOptions): Promise<Evidence> {
+  const { keys, kept = [], receipts = [], onSegment } = options;
+  return {
+    segments: segmentsOf(folder, onSegment),
+    leafTile: async (index, size) => leafTile(folder, index, size),
+    checkpoint: await readOrNull(join(folder, CHECKPOINT_FILE)).then((bytes) => bytes?.toString("utf8") ?? null),
+    kept,
+    receipts,
+    keys,
+  };
+}
+
+async function* segmentsOf(folder: string, onSegment: FolderOptions["onSegment"]) {
+  for (const name of await listSegments(folder)) {
+    onSegment?.(name);
+    yield { name, bytes: await readSegment(folder, name) };
+  }
+}
+
+/** The full tile serves where the partial one is gone. */
+async function leafTile(folder: string, index: number, size: number): Promise<Uint8Array | null> {
+  const width = Math.min(TILE_WIDTH, size - index * TILE_WIDTH);
+  const own = await readOrNull(join(folder, tilePath({ level: 0, index, width })));
+  if (own !== null || width === TILE_WIDTH) return own;
+  const full = await readOrNull(join(folder, tilePath({ level: 0, index, width: TILE_WIDTH })));
+  return full?.subarray(0, width * HASH_BYTES) ?? null;
+}
+
+async function readOrNull(path: string): Promise<Buffer | null> {
+  try {
+    return await readFile(path);
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === "ENOENT" || code === "ENOTDIR") return null;
+    throw new HpccError("audit.io", `cannot read ${path}`, { cause: error });
+  }
+}
+
+const RECEIPTS_BYTES_MAX = 256 * 1024 * 1024;
+
+/** Receipts as a client keeps them, one JSON object a line. UNTRUSTED: a client. */
+export async function readReceipts(path: string): Promise<KeptReceipt[]> {
+  const files = (await isFolder(path)) ? ["previous.jsonl", "current.jsonl"].map((name) => join(path, name)) : [path];
+  const receipts: KeptReceipt[] = [];
+  for (const file of files) {
+    const bytes = await readOrNull(file);
+    if (bytes === null && files.length > 1) continue;
+    if (bytes === null) throw new HpccError("argument.invalid", `there is no file ${file}`);
+    if (bytes.length > RECEIPTS_BYTES_MAX) throw new HpccError("limit.exceeded", `${file} is too large`);
+    // What follows the last line end is what a client was still writing.
+    const lines = bytes.toString("utf8").split("\n").slice(0, -1);
+    for (const [at, line] of lines.entries()) receipts.push(parseReceipt(line, `${file}:${at + 1}`));
+  }
+  return receipts;
+}
+
+async function isFolder(path: string): Promise<boolean> {
+  return stat(path).then(
+    (found) => found.isDirectory(),
+    () => false,
+  );
+}
+
+function parseReceipt(line: string, where: string): KeptReceipt {
+  let value: unknown;
+  try {
+    value = JSON.parse(line);
+  } catch {
+    value = null;
+  }
+  const { row, leaf, proof } = (value ?? {}) as Record<string, unknown>;
+  if (
+    typeof row !== "string" ||
+    !isDigest(row) ||
+    typeof leaf !== "string" ||
+    !isDigest(leaf) ||
+    typeof proof !== "string"
+  )
+    throw new HpccError("argument.invalid", `${where} is no receipt`);
+  return { row, leaf: Buffer.from(digestHex(leaf), "hex"), proof };
+}

@@ -1,0 +1,102 @@
+// What others have kept of a log, held against its rows: checkpoints, and receipts of single rows. Each was signed; a log that does not
+// agree with one of them was cut off, rolled back, or is one of two logs under one key. Pure.
+import { HpccError } from "../../base/errors.ts";
+import { equal } from "../../core/merkle/proof.ts";
+import type { TileTree } from "../../core/merkle/tile-tree.ts";
+import { checkProof, decodeProof, readCheckpoint } from "../../core/note/checkpoint.ts";
+import type { KeyHistory, Say } from "./key-history.ts";
+
+/** A receipt as a client keeps it. UNTRUSTED. */
+export interface KeptReceipt {
+  /** Digest of the row's line. */
+  readonly row: string;
+  /** Hash of its record. */
+  readonly leaf: Uint8Array;
+  /** C2SP's tlog-proof. */
+  readonly proof: string;
+}
+
+/** A checkpoint, alone or in a receipt. */
+interface Word {
+  readonly what: string;
+  readonly checkpoint: string;
+  readonly size: number;
+  readonly root: Uint8Array;
+  /** The row that the receipt is about; null for a checkpoint alone. */
+  readonly of: { readonly row: number; readonly receipt: KeptReceipt } | null;
+  /** What the rows had to say to it. */
+  otherRoot: boolean;
+  otherLeaf: boolean;
+}
+
+export class KeptWords {
+  readonly #words: Word[] = [];
+  readonly #bySize = new Map<number, Word[]>();
+  readonly #byRow = new Map<number, Word[]>();
+  readonly #unreadable: string[] = [];
+
+  constructor(checkpoints: readonly string[], receipts: readonly KeptReceipt[]) {
+    for (const [at, checkpoint] of checkpoints.entries())
+      this.#read(`kept checkpoint ${at + 1}`, () => ({ checkpoint, of: null }));
+    for (const receipt of receipts)
+      this.#read(`the receipt of ${receipt.row}`, () => {
+        const { index, checkpoint } = decodeProof(receipt.proof);
+        return { checkpoint, of: { row: index + 1, receipt } };
+      });
+  }
+
+  /** Receipts that could be read. */
+  get receipts(): number {
+    return this.#words.filter(({ of }) => of !== null).length;
+  }
+
+  /** Holds what was kept of a row, and of the tree that ends with it, against them. */
+  take(row: number, leaf: Uint8Array, tree: TileTree): void {
+    for (const word of this.#byRow.get(row) ?? []) word.otherLeaf = !equal(word.of!.receipt.leaf, leaf);
+    const words = this.#bySize.get(row);
+    if (words === undefined) return;
+    const root = tree.root();
+    for (const word of words) word.otherRoot = !equal(word.root, root);
+  }
+
+  /** Tells what speaks against the log, now that its keys are known. */
+  end(rows: number, keys: KeyHistory, say: Say): void {
+    for (const problem of this.#unreadable) say(null, problem);
+    for (const word of this.#words) {
+      try {
+        // What nobody signed says nothing against the log.
+        const key = keys.open(word.checkpoint, word.what);
+        if (word.of !== null) checkProof(word.of.receipt.leaf, decodeProof(word.of.receipt.proof), [key]);
+        judge(word, rows, say);
+      } catch (error) {
+        if (!(error instanceof HpccError)) throw error;
+        say(null, `${word.what} is worth nothing: ${error.message}`);
+      }
+    }
+  }
+
+  #read(what: string, read: () => Pick<Word, "checkpoint" | "of">): void {
+    try {
+      const { checkpoint, of } = read();
+      const word = { what, checkpoint, of, ...readCheckpoint(checkpoint), otherRoot: false, otherLeaf: false };
+      this.#words.push(word);
+      push(this.#bySize, word.size, word);
+      if (of !== null) push(this.#byRow, of.row, word);
+    } catch (error) {
+      if (!(error instanceof HpccError)) throw error;
+      this.#unreadable.push(`${what} cannot be read: ${error.message}`);
+    }
+  }
+}
+
+function judge({ what, size, of, otherRoot, otherLeaf }: Word, rows: number, say: Say): void {
+  if (size > rows) say(rows + 1, `is missing: the log ends at row ${rows}, and ${what} was signed for ${size} rows`);
+  if (otherLeaf) say(of!.row, `is not the row that ${what} proves: two logs were signed`);
+  else if (otherRoot) say(null, `the first ${size} rows are not those that ${what} proves: two logs were signed`);
+}
+
+function push<T>(map: Map<number, T[]>, key: number, value: T): void {
+  const list = map.get(key);
+  if (list === undefined) map.set(key, [value]);
+  else list.push(value);
+}

@@ -1,0 +1,197 @@
+// Whether an audit log is what was signed: the whole judgement, without disk, network, clock or configuration. Read it with
+// docs/specs/audit-log.md; it trusts the keys that it is given, SHA-256 and Ed25519, and nothing that the log says of itself.
+//
+// A log is rows, one leaf of a tree each. A checkpoint is the log's signature over how many rows there are and the tree's root. Where
+// rows and signature disagree, the tiles (the leaves' hashes as they were when it was signed) tell which row is the first bad one,
+// if they give the signed root themselves. A checkpoint or a receipt that somebody has kept shows that rows were signed which are
+// there no more, or that two logs were signed.
+import { HpccError } from "../../base/errors.ts";
+import { digestHex } from "../../core/digest/digest.ts";
+import { HASH_BYTES } from "../../core/merkle/hashes.ts";
+import { equal } from "../../core/merkle/proof.ts";
+import { TILE_WIDTH, TileTree } from "../../core/merkle/tile-tree.ts";
+import { readCheckpoint } from "../../core/note/checkpoint.ts";
+import type { NoteVerifier } from "../../core/note/signed-note.ts";
+import { FIRST_PREVIOUS } from "../envelope.ts";
+import { type AuditRecord, decodeFrame, hasLaterGroup } from "../segment.ts";
+import { type KeptReceipt, KeptWords } from "./kept-words.ts";
+import { KeyHistory } from "./key-history.ts";
+
+/** All that is judged. UNTRUSTED: everything but `keys`. */
+export interface Evidence {
+  /** The log's segments, oldest first. */
+  readonly segments: AsyncIterable<{ readonly name: string; readonly bytes: Buffer }>;
+  /** A tile of leaves as it was for a tree of this size; null where there is none. */
+  readonly leafTile: (index: number, size: number) => Promise<Uint8Array | null>;
+  /** The log's newest checkpoint; null where there is none. */
+  readonly checkpoint: string | null;
+  /** Checkpoints and receipts of this log that somebody has kept elsewhere. */
+  readonly kept: readonly string[];
+  readonly receipts: readonly KeptReceipt[];
+  /** The log's keys, known from elsewhere; none: those that it names itself. */
+  readonly keys: readonly NoteVerifier[];
+}
+
+export interface Problem {
+  /** The first row that is not as it was signed; null where no row can be named. */
+  readonly row: number | null;
+  readonly problem: string;
+}
+
+export interface Verdict {
+  /** Rows that were read, and how many of them the newest checkpoint has signed. */
+  readonly rows: number;
+  readonly signedRows: number;
+  /** The key of the newest checkpoint; null without one. */
+  readonly key: string | null;
+  /** Bytes at the end that a crash has left, which are no row. */
+  readonly tornBytes: number;
+  /** Receipts of this log that were held against it. */
+  readonly receipts: number;
+  /** None: the log is what was signed. */
+  readonly problems: readonly Problem[];
+}
+
+/** Memory of a tree is given back after so many rows. */
+const ROWS_AT_ONCE = 65_536;
+
+export async function verifyLog(evidence: Evidence): Promise<Verdict> {
+  const verifier = new LogVerifier(evidence);
+  await verifier.readSignedLeaves();
+  await verifier.readRows();
+  return verifier.verdict();
+}
+
+class LogVerifier {
+  readonly #evidence: Evidence;
+  readonly #tree = new TileTree();
+  readonly #problems: Problem[] = [];
+  readonly #keys: KeyHistory;
+  readonly #kept: KeptWords;
+  /** The newest checkpoint as it reads; whether its signature is good is found out when the keys are known. */
+  readonly #head: ReturnType<typeof readCheckpoint> | null;
+  /** Hashes of the rows as they were signed; null where no tiles prove them. */
+  #signed: Buffer | null = null;
+  #previous: string = FIRST_PREVIOUS;
+  #tornBytes = 0;
+  #damaged = false;
+
+  constructor(evidence: Evidence) {
+    this.#evidence = evidence;
+    this.#keys = new KeyHistory(evidence.keys);
+    this.#kept = new KeptWords(evidence.kept, evidence.receipts);
+    this.#head = this.#tried(null, () => (evidence.checkpoint === null ? null : readCheckpoint(evidence.checkpoint)));
+  }
+
+  /** Takes the leaf tiles for what was signed if they give the signed root. */
+  async readSignedLeaves(): Promise<void> {
+    if (this.#head === null) return;
+    const { size, root } = this.#head;
+    const tiles: Buffer[] = [];
+    const tree = new TileTree();
+    for (let index = 0; index * TILE_WIDTH < size; index++) {
+      const width = Math.min(TILE_WIDTH, size - index * TILE_WIDTH);
+      const tile = await this.#evidence.leafTile(index, size);
+      if (tile === null || tile.length !== width * HASH_BYTES) return;
+      for (let at = 0; at < tile.length; at += HASH_BYTES) tree.append(tile.subarray(at, at + HASH_BYTES));
+      tree.takeFull();
+      tiles.push(Buffer.from(tile));
+    }
+    if (equal(tree.root(), root)) this.#signed = Buffer.concat(tiles);
+  }
+
+  async readRows(): Promise<void> {
+    for await (const { name, bytes } of this.#evidence.segments) {
+      if (this.#damaged) return;
+      if (this.#tornBytes > 0) {
+        this.#damage(`is damaged, and ${name} comes after it`);
+        return;
+      }
+      this.#readSegment(name, bytes);
+    }
+  }
+
+  #readSegment(name: string, bytes: Buffer): void {
+    for (let offset = 0; offset < bytes.length; ) {
+      const row = this.#tree.size + 1;
+      let frame: ReturnType<typeof decodeFrame>;
+      try {
+        frame = decodeFrame(bytes, offset);
+      } catch (error) {
+        this.#damage(`is no row, in ${name} at byte ${offset}: ${(error as Error).message}`);
+        return;
+      }
+      if (frame === null) {
+        // Perhaps what a crash has left, if nothing comes after it and all that was signed is there.
+        this.#tornBytes = bytes.length - offset;
+        if (hasLaterGroup(bytes, offset, row)) this.#damage(`is damaged, in ${name} at byte ${offset}`);
+        return;
+      }
+      if (!this.#follows(row, frame.record)) return;
+      offset = frame.end;
+    }
+  }
+
+  /** Takes a row that is next in the chain, and as it was signed. */
+  #follows(row: number, { envelope, leaf }: AuditRecord): boolean {
+    const hash = Buffer.from(digestHex(leaf), "hex");
+    const signed = this.#signed?.subarray((row - 1) * HASH_BYTES, row * HASH_BYTES);
+    if (envelope.sequence !== row) return this.#damage(`is missing: row ${envelope.sequence} stands in its place`);
+    if (signed !== undefined && signed.length > 0 && !equal(signed, hash))
+      return this.#damage("is not the one that was signed");
+    if (envelope.previous !== this.#previous)
+      return this.#damage(`does not follow row ${row - 1}; one of the two was altered`);
+    this.#previous = leaf;
+    this.#tree.append(hash);
+    if (envelope.kind === "log" && envelope.event === "key") this.#keys.take(row, envelope, this.#say);
+    this.#kept.take(row, hash, this.#tree);
+    if (row % ROWS_AT_ONCE === 0) this.#tree.takeFull();
+    if (row === this.#head?.size && !equal(this.#tree.root(), this.#head.root))
+      return this.#damage(`and all before it are not what was signed, and no tiles tell which is the first bad one`);
+    return true;
+  }
+
+  verdict(): Verdict {
+    const rows = this.#tree.size;
+    const key = this.#checkHead(rows);
+    if (!this.#damaged) this.#kept.end(rows, this.#keys, this.#say);
+    return {
+      rows,
+      signedRows: Math.min(rows, this.#head?.size ?? 0),
+      key: key?.text ?? null,
+      tornBytes: this.#tornBytes,
+      receipts: this.#kept.receipts,
+      problems: this.#problems,
+    };
+  }
+
+  /** The key of the newest checkpoint, when it is the one that was in force for so many rows. */
+  #checkHead(rows: number): NoteVerifier | null {
+    const { checkpoint } = this.#evidence;
+    if (checkpoint === null) this.#say(null, "the log has no checkpoint: nothing says how many rows were signed");
+    if (checkpoint === null || this.#head === null) return null;
+    const { size } = this.#head;
+    if (rows < size && !this.#damaged)
+      this.#say(rows + 1, `is missing: the log ends at row ${rows}, and ${size} rows were signed`);
+    return this.#tried(null, () => this.#keys.open(checkpoint, "the newest checkpoint"));
+  }
+
+  #tried<T>(otherwise: T, run: () => T): T {
+    try {
+      return run();
+    } catch (error) {
+      if (!(error instanceof HpccError)) throw error;
+      this.#say(null, error.message);
+      return otherwise;
+    }
+  }
+
+  /** The next row is bad, and what comes after it cannot be judged. */
+  #damage(problem: string): false {
+    this.#damaged = true;
+    this.#say(this.#tree.size + 1, problem);
+    return false;
+  }
+
+  readonly #say = (row: number | null, problem: string): void => void this.#problems.push({ row, problem });
+}

@@ -1,0 +1,82 @@
+// `hpcc audit verify`, `check-receipts`, `prove` and `tiles`: what a log's folder says, held against its signature and what was kept.
+import { cp, readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { type ProvenRow, proveRow, writeEntryBundles } from "../audit/prove-row.ts";
+import { type Problem, type Verdict, verifyLog } from "../audit/verify/verify-log.ts";
+import { evidenceOfFolder, logFolder, readReceipts } from "../audit/verify-folder.ts";
+import { HpccError } from "../base/errors.ts";
+import { parseVerifier } from "../core/note/signed-note.ts";
+import { printable } from "./output.ts";
+
+export interface CheckOptions {
+  /** Keys of the log that the caller knows from elsewhere. */
+  readonly keys: readonly string[];
+  /** Files with checkpoints that were kept. */
+  readonly checkpoints: readonly string[];
+  /** Files or folders with receipts that were kept. */
+  readonly receipts: readonly string[];
+  readonly onSegment?: (name: string) => void;
+}
+
+export interface LogCheck extends Verdict {
+  readonly folder: string;
+  /** Whether the caller knew the log's key. */
+  readonly keyGiven: boolean;
+}
+
+export async function checkLog(folder: string, options: CheckOptions): Promise<LogCheck> {
+  const found = await logFolder(folder);
+  const keys = options.keys.map(parseVerifier);
+  const kept = await Promise.all(options.checkpoints.map(readKept));
+  const receipts = (await Promise.all(options.receipts.map(readReceipts))).flat();
+  const evidence = await evidenceOfFolder(found, {
+    keys,
+    kept,
+    receipts,
+    ...(options.onSegment && { onSegment: options.onSegment }),
+  });
+  return { folder: found, keyGiven: keys.length > 0, ...(await verifyLog(evidence)) };
+}
+
+const KEPT_BYTES_MAX = 64 * 1024;
+
+async function readKept(path: string): Promise<string> {
+  const text = await readFile(path, "utf8").catch((error: unknown) => {
+    throw new HpccError("argument.invalid", `${path} cannot be read`, { cause: error });
+  });
+  if (text.length > KEPT_BYTES_MAX) throw new HpccError("limit.exceeded", `${path} is no checkpoint`);
+  return text;
+}
+
+const PROBLEMS_SHOWN = 20;
+
+export function printCheck({ folder, keyGiven, ...verdict }: LogCheck): string {
+  const { rows, signedRows, key, tornBytes, receipts, problems } = verdict;
+  const lines = [`${rows} rows in ${folder}, ${signedRows} of them signed`];
+  if (key !== null) lines.push(`signed with ${key}`);
+  if (key !== null && !keyGiven) lines.push("the key is the log's own word; give the one that you know with --key");
+  if (receipts > 0) lines.push(`${receipts} receipts were held against it`);
+  if (tornBytes > 0)
+    lines.push(`${tornBytes} bytes at its end are no row: a crash left them, or a row is being written`);
+  const shown = problems.toSorted(byRow).slice(0, PROBLEMS_SHOWN);
+  lines.push(...shown.map(({ row, problem }) => (row === null ? problem : `row ${row} ${problem}`)));
+  if (problems.length > shown.length) lines.push(`and ${problems.length - shown.length} more`);
+  lines.push(problems.length === 0 ? "the log is what was signed" : "THE LOG IS NOT WHAT WAS SIGNED");
+  return lines.map((line) => `${printable(line)}\n`).join("");
+}
+
+function byRow(a: Problem, b: Problem): number {
+  return (a.row ?? Number.POSITIVE_INFINITY) - (b.row ?? Number.POSITIVE_INFINITY) || 0;
+}
+
+export async function prove(folder: string, row: string): Promise<ProvenRow> {
+  return proveRow(await logFolder(folder), row);
+}
+
+/** Writes a folder that serves as a log of tlog-tiles; gives how many rows it has. */
+export async function exportTiles(folder: string, out: string): Promise<number> {
+  const from = await logFolder(folder);
+  for (const name of ["checkpoint", "key", "tile"])
+    await cp(join(from, name), join(out, name), { recursive: true, errorOnExist: true, force: false });
+  return writeEntryBundles(from, out);
+}

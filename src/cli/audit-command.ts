@@ -1,0 +1,99 @@
+// The commands below `hpcc audit`.
+import { type Command, InvalidArgumentError } from "commander";
+import { type Environment, resolveDirectories } from "../config/directories.ts";
+import { json, type Output } from "./output.ts";
+
+export interface AuditHost {
+  readonly env: Environment;
+  readonly uid: number;
+  readonly output: Output;
+}
+
+const AUDIT_ROWS_SHOWN = 20;
+
+export function addAudit(program: Command, host: AuditHost, setExitCode: (code: number) => void): void {
+  const audit = program.command("audit").description("a worker's audit log");
+  addRows(audit, host);
+  addChecks(audit, host, setExitCode);
+  audit
+    .command("prove")
+    .description("print the proof that a row is in the log, under its newest checkpoint")
+    .argument("<folder>", "the log's folder, or the worker's state folder")
+    .argument("<row>", "the row's number, or its digest or the start of it")
+    .option("--json", "print JSON, with the row and its envelope")
+    .action(async (folder: string, row: string, options: { json?: true }) => {
+      const { prove } = await import("./audit-check.ts");
+      const proven = await prove(folder, row);
+      host.output.out(options.json ? json(proven) : proven.proof);
+    });
+  audit
+    .command("tiles")
+    .description("write the log as a folder of C2SP's tlog-tiles, which other tools read")
+    .argument("<folder>", "the log's folder, or the worker's state folder")
+    .argument("<out>", "a folder that holds no log")
+    .option("--json", "print JSON")
+    .action(async (folder: string, out: string, options: { json?: true }) => {
+      const { exportTiles } = await import("./audit-check.ts");
+      const rows = await exportTiles(folder, out);
+      host.output.out(options.json ? json({ out, rows }) : `${rows} rows in ${out}\n`);
+    });
+}
+
+function addRows(audit: Command, host: AuditHost): void {
+  audit
+    .command("rows")
+    .description("print the last rows, nine tab-separated columns each, after checking the log")
+    .requiredOption("--state <dir>", "the worker's state folder on this machine")
+    .option("--last <n>", `how many rows (default: ${AUDIT_ROWS_SHOWN}; all of them with --json)`, parseCount)
+    .option("--json", "print JSON, with each row's digest and envelope")
+    .action(async (options: { state: string; last?: number; json?: true }) => {
+      const { auditRows, printAuditRows } = await import("./audit-rows.ts");
+      const last = options.last ?? (options.json ? Number.MAX_SAFE_INTEGER : AUDIT_ROWS_SHOWN);
+      const rows = await auditRows(options.state, last);
+      host.output.out(options.json ? json(rows) : printAuditRows(rows));
+    });
+}
+
+interface CheckFlags {
+  readonly key?: string[];
+  readonly checkpoint?: string[];
+  readonly receipts?: string[];
+  readonly json?: true;
+}
+
+function addChecks(audit: Command, host: AuditHost, setExitCode: (code: number) => void): void {
+  const check = async (folder: string, receipts: readonly string[], flags: CheckFlags) => {
+    const { checkLog, printCheck } = await import("./audit-check.ts");
+    const { key: keys = [], checkpoint: checkpoints = [] } = flags;
+    const onSegment = (name: string) => host.output.error(`reading ${name}\n`);
+    const found = await checkLog(folder, { keys, checkpoints, receipts, ...(flags.json ? {} : { onSegment }) });
+    host.output.out(flags.json ? json(found) : printCheck(found));
+    setExitCode(found.problems.length === 0 ? 0 : 1);
+  };
+  const command = (name: string, description: string) =>
+    audit
+      .command(name)
+      .description(description)
+      .argument("<folder>", "the log's folder, or the worker's state folder")
+      .option("--key <key>", "a key of the log that you know, as `hpcc ca log-key` prints it; any number", collect)
+      .option("--checkpoint <file>", "a checkpoint of the log that you have kept; any number", collect)
+      .option("--json", "print JSON");
+  command("verify", "check that a log is what was signed, without a worker; name the first bad row").action(
+    async (folder: string, flags: CheckFlags) => check(folder, [], flags),
+  );
+  command("check-receipts", "check a log, and that it holds each row whose receipt was kept")
+    .option("--receipts <path>", "receipts, or a folder of them (default: this user's); any number", collect)
+    .action(async (folder: string, flags: CheckFlags) => {
+      const own = () => [`${resolveDirectories(host.env, host.uid).state}/receipts`];
+      await check(folder, flags.receipts ?? own(), flags);
+    });
+}
+
+function collect(value: string, values: string[] = []): string[] {
+  return [...values, value];
+}
+
+function parseCount(text: string): number {
+  if (!/^[0-9]{1,4}$/.test(text)) throw new InvalidArgumentError("it must be a whole number.");
+  return Number(text);
+}
