@@ -128,6 +128,8 @@ class TwicePool implements VmPool {
     return first;
   }
 
+  retire(): void {}
+
   async close(): Promise<void> {}
 
   async [Symbol.asyncDispose](): Promise<void> {}

@@ -43,6 +43,7 @@ describe("completions", () => {
         doctorChecks: never,
         history: never,
         inspectState: never,
+        revokeResults: async () => Promise.reject(new Error("no worker")),
         reproducing: never,
       };
       assert.equal(await runCli(["completions", shell], host), 0);

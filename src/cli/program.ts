@@ -21,11 +21,12 @@ import { parseCount } from "./numbers.ts";
 import { exitCodeOf, json, type Output, printError, table } from "./output.ts";
 import { addPolicy } from "./policy-command.ts";
 import { addReproduce, type ReproduceHost } from "./reproduce-command.ts";
+import { addRevoke, type RevokeHost } from "./revoke-command.ts";
 import { addStats } from "./stats-command.ts";
 import { withFolderGone } from "./working-folder.ts";
 
 /** What the command line needs of the process that runs it. */
-export interface CliHost extends HistoryHost, ReproduceHost {
+export interface CliHost extends HistoryHost, ReproduceHost, RevokeHost {
   readonly env: Environment;
   readonly uid: number;
   readonly output: Output;
@@ -229,15 +230,18 @@ function forJson({ kind, digest, rows, envelopes }: Inspection): object {
 
 function addServers(program: Command, host: CliHost): void {
   const servers = { worker: host.runWorker.bind(host), scheduler: host.runScheduler.bind(host) } as const;
-  for (const name of ["worker", "scheduler"] as const)
-    program
+  for (const name of ["worker", "scheduler"] as const) {
+    const server = program
       .command(name)
       .description(`be a ${name} until a signal ends it`)
-      .requiredOption("--config <file>", "its configuration")
+      .option("--config <file>", "its configuration; it cannot do without")
       .option("--set <key=value>", "set a value, over file and environment; any number of times", collect)
-      .action(async (options: { config: string; set?: string[] }) => {
+      .action(async (options: { config?: string; set?: string[] }) => {
+        if (options.config === undefined) throw new HpccError("argument.invalid", `a ${name} needs --config FILE`);
         await servers[name](options.config, parseSettings(options.set ?? []));
       });
+    if (name === "worker") addRevoke(server, host);
+  }
 }
 
 function parseSettings(settings: readonly string[]): Record<string, string> {

@@ -1,6 +1,6 @@
 // The one entry of hpcc's TypeScript programs: the launcher runs it for every sub-command, `daemon --foreground` included.
 import { SYSTEM_CLOCK } from "../base/system/clock.ts";
-import { writeStderr } from "../base/system/json-logger.ts";
+import { createJsonLogger, writeStderr } from "../base/system/json-logger.ts";
 import { runCli } from "../cli/program.ts";
 import { replayFolder, resolveDirectories } from "../config/directories.ts";
 
@@ -56,6 +56,11 @@ process.exitCode = await runCli(process.argv.slice(2), {
   async inspectState(folder, hash) {
     const { inspectState } = await import("../worker/inspection.ts");
     return inspectState(folder, hash);
+  },
+  async revokeResults(stateFolder, request) {
+    const { revokeResults } = await import("../worker/control/revoke-request.ts");
+    const logger = createJsonLogger({ write: writeStderr, level: "error", clock: SYSTEM_CLOCK });
+    return revokeResults(stateFolder, request, { clock: SYSTEM_CLOCK, logger });
   },
   async reproducing(options) {
     const { openReproducing } = await import("./reproduce.ts");

@@ -49,6 +49,8 @@ export interface VmPool extends AsyncDisposable {
    * `job.cancelled` when the signal aborts while it waits.
    */
   execute(key: PoolKey, rootfs: string, request: ExecutionRequest, options: ExecuteOptions): Promise<PooledExecution>;
+  /** Destroys a VM, if it is here: what it made is revoked, and it shall make nothing more. */
+  retire(vm: string): void;
   /** Destroys all VMs, parked ones too; what waits or runs fails. */
   close(): Promise<void>;
 }

@@ -65,6 +65,11 @@ export class PooledVm {
     void this.#boot();
   }
 
+  /** The name of its machine, also while that is parked; null before it has one. */
+  get id(): string | null {
+    return this.#identity?.id ?? null;
+  }
+
   get state(): VmState {
     return this.#state;
   }

@@ -22,6 +22,7 @@ export type DestroyReason =
   | "closed"
   | "lost"
   | "breach"
+  | "revoked"
   | "session-limit"
   | "quota"
   | "one-job"

@@ -90,6 +90,10 @@ export class WarmVmPool implements VmPool {
     }
   }
 
+  retire(id: string): void {
+    for (const vm of this.#vms) if (vm.id === id) vm.destroy("revoked");
+  }
+
   close(): Promise<void> {
     this.#closing ??= this.#close();
     return this.#closing;

@@ -51,6 +51,7 @@ const SERVED_MS_MAX = 10 * 60 * 1000;
 export class WorkerRevocations implements RevocationFeed {
   readonly #options: WorkerRevocationsOptions;
   #disk: DiskRevocations | null = null;
+  #retire: (vm: string) => void = () => undefined;
   /** By sequence: who waits for a sweep. */
   readonly #waiting = new Map<number, (swept: Swept | null) => void>();
   readonly #followers = new Set<(noted: NotedRevocation) => void>();
@@ -67,26 +68,37 @@ export class WorkerRevocations implements RevocationFeed {
     return { revocations: this.#made, entries: this.#entries };
   }
 
-  /** To be called before anything else, with the store whose `revoked`, `takenBack` and `sweepFailed` come here. */
+  /** To be called before anything else, with the store that `observer` was given to. */
   attach(disk: DiskRevocations): void {
     this.#disk = disk;
   }
 
+  /** Who destroys a VM that is revoked. */
+  retireBy(retire: (vm: string) => void): void {
+    this.#retire = retire;
+  }
+
+  /** What the store tells. */
+  get observer() {
+    return { revoked: this.#noted, takenBack: this.#swept, sweepFailed: this.#sweepFailed };
+  }
+
   /** A revocation is durable. */
-  readonly noted = (noted: NotedRevocation): void => {
+  readonly #noted = (noted: NotedRevocation): void => {
     this.#made++;
+    if (noted.mark.kind === "vm") this.#retire(noted.mark.value);
     for (const follow of this.#followers) follow(noted);
   };
 
   /** What it names is removed: leaves the row. */
-  readonly swept = (swept: Swept): void => {
+  readonly #swept = (swept: Swept): void => {
     this.#entries += swept.entries;
     const waiting = this.#waiting.get(swept.mark.sequence);
     if (waiting !== undefined) waiting(swept);
     else this.#write(swept, null);
   };
 
-  readonly sweepFailed = (): void => {
+  readonly #sweepFailed = (): void => {
     for (const waiting of this.#waiting.values()) waiting(null);
   };
 

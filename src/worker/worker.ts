@@ -18,6 +18,8 @@ import type { HostReport } from "../vm/host/host-report.ts";
 import type { VmEventSink, VmPool } from "../vm/pool.ts";
 import { RpcServer } from "../wire/grpc/server.ts";
 import type { TlsMaterial } from "../wire/grpc/tls.ts";
+import { type ControlHandler, ControlServer } from "./control/control-socket.ts";
+import { revokeHandler } from "./control/revoke-request.ts";
 import { fetchBlob } from "./fetch-blob.ts";
 import type { WorkerImages } from "./images.ts";
 import { Inspector } from "./inspection.ts";
@@ -105,7 +107,27 @@ export interface RunningWorker {
   close(graceMs?: number): Promise<void>;
 }
 
+/** Throws `argument.invalid` while another process has the state folder. */
 export async function startWorker(config: WorkerConfig, deps: WorkerDeps): Promise<RunningWorker> {
+  const { clock, logger } = deps;
+  const started = Promise.withResolvers<ControlHandler>();
+  started.promise.catch(() => undefined);
+  const handle: ControlHandler = async (request) => (await started.promise)(request);
+  const control = await ControlServer.listen({ stateFolder: config.stateFolder, handle, clock, logger });
+  try {
+    return await startParts(config, deps, { handleBy: started.resolve, close: () => control.close() });
+  } catch (error) {
+    started.reject(error);
+    await control.close();
+    throw error;
+  }
+}
+
+async function startParts(
+  config: WorkerConfig,
+  deps: WorkerDeps,
+  control: { readonly handleBy: (handle: ControlHandler) => void; readonly close: () => Promise<void> },
+): Promise<RunningWorker> {
   const { clock, logger, isolation } = deps;
   if (!isolationAtLeast(isolation, config.isolationMin))
     throw new HpccError(
@@ -133,15 +155,14 @@ export async function startWorker(config: WorkerConfig, deps: WorkerDeps): Promi
     logger,
     cacheBytesMax: config.cacheBytesMax,
     worker: config.name,
-    revoked: revocations.noted,
-    takenBack: revocations.swept,
-    sweepFailed: revocations.sweepFailed,
+    ...revocations.observer,
     ...(faults.write ? { write: faults.write } : {}),
   });
   revocations.attach(disk.revocations);
   await disk.revocations.open();
   const store = disk.tenant.bind(disk);
   const pool = deps.createPool(takingBack(vmRows({ log, worker: config.name, clock }), store, { clock, logger }));
+  revocations.retireBy((vm) => pool.retire(vm));
   const { limits } = config;
   const { images } = deps;
   const layers = stackLayers({
@@ -191,6 +212,7 @@ export async function startWorker(config: WorkerConfig, deps: WorkerDeps): Promi
     await revocations.settled();
     inspector.close();
     await log.close();
+    await control.close();
   };
   let closing: Promise<void> | null = null;
   const close = async (graceMs: number | undefined) => {
@@ -203,6 +225,7 @@ export async function startWorker(config: WorkerConfig, deps: WorkerDeps): Promi
     await closeParts();
     throw error;
   });
+  control.handleBy(revokeHandler(revocations, clock));
   return {
     address,
     isolation,

@@ -226,6 +226,11 @@ function callingAllClean(createPool: WorkerDeps["createPool"]): WorkerDeps["crea
       const key = makePoolKey({ principal, image, golden, trust: "session" });
       return { ...(await pool.execute(key, ...rest)), life: "clean" };
     };
-    return { execute, close: () => pool.close(), [Symbol.asyncDispose]: () => pool.close() };
+    return {
+      execute,
+      retire: (vm: string) => pool.retire(vm),
+      close: () => pool.close(),
+      [Symbol.asyncDispose]: () => pool.close(),
+    };
   };
 }

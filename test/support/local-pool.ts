@@ -42,7 +42,10 @@ export class LocalPool implements VmPool {
   /** Of all executions, in order. */
   readonly keys: PoolKey[] = [];
   readonly #events: VmEventSink;
-  readonly #vms = new Map<string, Promise<VmIdentity>>();
+  /** VMs that were to be destroyed. */
+  readonly retired: string[] = [];
+  readonly #vms = new Map<string, { readonly vm: string; readonly booted: Promise<VmIdentity> }>();
+  #booted = 0;
 
   constructor(events: VmEventSink) {
     this.#events = events;
@@ -70,18 +73,23 @@ export class LocalPool implements VmPool {
     return { vm, life: key.trust, result: await Promise.race([run(request, signal), aborted]) };
   }
 
+  retire(id: string): void {
+    this.retired.push(id);
+    for (const [slot, { vm }] of this.#vms) if (vm === id) this.#vms.delete(slot);
+  }
+
   async close(): Promise<void> {}
 
   async [Symbol.asyncDispose](): Promise<void> {}
 
   async #vm(key: PoolKey, rootfs: string): Promise<VmIdentity> {
-    const slot = key.trust === "clean" ? `clean ${this.#vms.size}` : key.text;
-    let vm = this.#vms.get(slot);
-    if (vm === undefined) {
-      vm = this.#boot(key, rootfs, `vm-${this.#vms.size + 1}`);
-      this.#vms.set(slot, vm);
-    }
-    return vm;
+    const slot = key.trust === "clean" ? `clean ${this.#booted}` : key.text;
+    const known = this.#vms.get(slot);
+    if (known !== undefined) return known.booted;
+    const vm = `vm-${++this.#booted}`;
+    const booted = this.#boot(key, rootfs, vm);
+    this.#vms.set(slot, { vm, booted });
+    return booted;
   }
 
   async #boot(key: PoolKey, rootfs: string, id: string): Promise<VmIdentity> {

@@ -78,6 +78,8 @@ export class SandboxPool implements VmPool {
     return { vm: booted, life: key.trust, result: await runInSandbox(rootfs, request, signal) };
   }
 
+  retire(): void {}
+
   async close(): Promise<void> {}
 
   async [Symbol.asyncDispose](): Promise<void> {}
