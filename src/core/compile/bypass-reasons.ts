@@ -25,7 +25,7 @@ export const BYPASS_REASONS = {
   profile_guided:
     "The call uses an execution profile that no option names (`-fprofile-use` alone), or, in the text form, any.",
   unsupported_code_directive:
-    "A file is read whose name only the compiler can tell (a computed `.incbin` or `__has_include`, `#pragma GCC dependency`).",
+    "A file is read whose name only the compiler can tell (a computed `.incbin`, `__has_include` or `#line`, `#pragma GCC dependency`).",
   unsupported_response_file: "A response file that compilers read differently, or that is nested too deep.",
   unsupported_source_encoding: "Text form only: the source's character set is not UTF-8 (`-finput-charset`).",
   unsupported_source_language: "The source is not C or C++.",

@@ -16,7 +16,7 @@ import type { PreparedCall } from "../call/prepared-call.ts";
 import { includeSearch } from "../call/read-call.ts";
 import { bypass, next, type Stage } from "../call/stage.ts";
 import type { FileCache, ReadFile } from "../inputs/file-cache.ts";
-import type { FolderNamesCache } from "../inputs/folder-names.ts";
+import { type FolderNamesCache, FolderNamesOnce } from "../inputs/folder-names.ts";
 import type { ImageHeaders } from "../inputs/image-headers.ts";
 import type { ImageScans } from "../inputs/image-scans.ts";
 import {
@@ -109,7 +109,8 @@ class Gathering {
       imageKinds: caches.images.kinds(project),
     });
     const search = includeSearch(request);
-    this.#places = { view: place.view, tree: this.#tree, names: caches.names, cwd: request.cwd, ...search };
+    const names = new FolderNamesOnce(caches.names);
+    this.#places = { view: place.view, tree: this.#tree, names, cwd: request.cwd, ...search };
   }
 
   run(names: readonly ByteString[]): Stage<Gathered> {
@@ -337,14 +338,18 @@ class Gathering {
     if (!this.#habits.readsEqualFilesOnce) return null;
     const once = [...this.#read.values()].filter(({ bytes }) => readOnce(bytes));
     if (once.length === 0) return null;
-    for (let at = 0; at < this.#texts.length; at++) {
-      const { folder, scan } = this.#texts[at]!;
-      for (const { name, quoted } of scan.includes)
-        for (const place of quoted && folder !== null ? [folder, ...this.#places.folders] : this.#places.folders) {
-          const refused = this.#addCopy(place, name, once);
-          if (refused !== null) return refused;
-        }
-    }
+    // Headers of an image ask for the same names again and again. A copy that is found is a further text, for which this is asked anew.
+    const names = new Map<ByteString, Set<ByteString>>(this.#places.folders.map((folder) => [folder, new Set()]));
+    for (const { folder, scan } of this.#texts)
+      for (const { name, quoted } of scan.includes) {
+        for (const place of this.#places.folders) names.get(place)!.add(name);
+        if (quoted && folder !== null) names.set(folder, (names.get(folder) ?? new Set()).add(name));
+      }
+    for (const [folder, sought] of names)
+      for (const name of sought) {
+        const refused = this.#addCopy(folder, name, once);
+        if (refused !== null) return refused;
+      }
     return null;
   }
 

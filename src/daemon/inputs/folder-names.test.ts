@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, test } from "node:test";
 import { byteStringOfText } from "../../base/byte-string.ts";
-import { FolderNamesCache } from "./folder-names.ts";
+import { FolderNamesCache, FolderNamesOnce } from "./folder-names.ts";
 
 let folder = "";
 beforeEach(() => {
@@ -45,6 +45,23 @@ test("an unchanged folder is listed once, a changed one again", () => {
 test("a folder that has just changed is not remembered", () => {
   const names = new FolderNamesCache(at(0));
   assert.notEqual(read(names), read(names));
+});
+
+test("one pass over many names looks at each folder once", () => {
+  let looked = 0;
+  const cache = new FolderNamesCache(at(60_000));
+  const once = new FolderNamesOnce({
+    read: (path) => {
+      looked += 1;
+      return cache.read(path);
+    },
+  });
+  const path = byteStringOfText(folder);
+  const missing = byteStringOfText(join(folder, "missing"));
+  const first = once.read(path);
+  writeFileSync(join(folder, "later.h"), "");
+  assert.equal(once.read(path), first);
+  assert.deepEqual([once.read(missing), once.read(missing), looked], [null, null, 2]);
 });
 
 test("what is no folder has no names", () => {

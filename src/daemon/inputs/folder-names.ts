@@ -54,3 +54,21 @@ export class FolderNamesCache {
     }
   }
 }
+
+/** Folders as they are found first, for one pass over many names; whoever passes over them sees afterwards whether they have changed. */
+export class FolderNamesOnce {
+  readonly #cache: Pick<FolderNamesCache, "read">;
+  readonly #known = new Map<ByteString, FolderNames | null>();
+
+  constructor(cache: Pick<FolderNamesCache, "read">) {
+    this.#cache = cache;
+  }
+
+  read(path: ByteString): FolderNames | null {
+    const known = this.#known.get(path);
+    if (known !== undefined) return known;
+    const names = this.#cache.read(path);
+    this.#known.set(path, names);
+    return names;
+  }
+}

@@ -19,7 +19,7 @@ export interface ReadText {
 export interface LookupPlaces {
   readonly view: View;
   readonly tree: SourceTree;
-  readonly names: FolderNamesCache;
+  readonly names: Pick<FolderNamesCache, "read">;
   /** Include folders in the view, absolute. */
   readonly folders: readonly ByteString[];
   /** Working directory in the view, where names of `-include` are sought first. */
