@@ -118,6 +118,7 @@ const BUILD_TESTS = [
   "guides",
   "hostile-checkouts",
   "kept-lists",
+  "local-image-pitfalls",
   "local-loader",
   "local-pitfalls",
   "local-projects",

@@ -68,10 +68,12 @@ export class Differential {
   readonly root: string;
   readonly #farm: QuickFarm;
   readonly #image: string;
+  readonly #paths: "own" | "shared";
 
-  constructor(farm: QuickFarm, image: string, name: string) {
+  constructor(farm: QuickFarm, image: string, name: string, paths: "own" | "shared" = "shared") {
     this.#farm = farm;
     this.#image = image;
+    this.#paths = paths;
     this.root = join(farm.folder, name);
     mkdirSync(this.root);
   }
@@ -139,7 +141,7 @@ export class Differential {
       ...maps.map((kind) => `-f${kind}-prefix-map=${this.root}=.`),
       ...(clang ? [] : ["-gno-record-gcc-switches"]),
     ];
-    const injected = ownPaths ? [] : shared;
+    const injected = ownPaths || this.#paths === "own" ? [] : shared;
     const mounts = await imageMounts(this.#farm.rootfs(this.#image));
     const sandbox = ["bwrap", ...mounts, "--bind", this.root, this.root, "--chdir", this.#cwd(scenario), "--"];
     return this.call([...sandbox, compiler, ...injected, ...rest, ...seed], scenario);
@@ -181,7 +183,8 @@ export class Differential {
   /** The folder itself stays. */
   #reset(scenario: Scenario): void {
     for (const name of readdirSync(this.root)) rmSync(join(this.root, name), { recursive: true, force: true });
-    const files = { "hpcc.toml": `image = "${this.#image}"\n`, ...scenario.files };
+    const own = this.#paths === "own" ? 'paths = "own"\n' : "";
+    const files = { "hpcc.toml": `image = "${this.#image}"\n${own}`, ...scenario.files };
     for (const [name, text] of Object.entries(files)) {
       const path = bytesOf(`${this.root}/${name}` as ByteString);
       mkdirSync(bytesOf(dirname(`${this.root}/${name}`) as ByteString), { recursive: true });
