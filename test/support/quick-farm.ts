@@ -18,7 +18,7 @@ import type { VmEventSink, VmPool } from "../../src/vm/pool.ts";
 import type { TlsMaterial } from "../../src/wire/grpc/tls.ts";
 import { inspectTls } from "../../src/wire/grpc/tls-files.ts";
 import { startRegistration } from "../../src/worker/registration.ts";
-import { type RunningWorker, startWorker } from "../../src/worker/worker.ts";
+import { type RunningWorker, startWorker, type WorkerDeps } from "../../src/worker/worker.ts";
 import { TEST_TRUST_DOMAIN, TestAuthority } from "./certificates.ts";
 import { SandboxPool } from "./sandbox-pool.ts";
 
@@ -36,6 +36,8 @@ export interface QuickFarmOptions {
   readonly local?: boolean;
   /** Compiles at a time, as told to the scheduler. */
   readonly slots?: number;
+  /** What the worker's tenants may do; by default whatever the defaults allow. */
+  readonly policies?: WorkerDeps["policies"];
   /** In place of sandboxes. */
   readonly createPool?: (events: VmEventSink) => VmPool;
 }
@@ -165,7 +167,7 @@ export class QuickFarm {
           has: (digest) => images.includes(digest),
           rootfs: async (digest) => rootfsPath(imageFolder, { digest }),
         },
-        policies: fixedPolicies(),
+        policies: this.#options.policies ?? fixedPolicies(),
         isolation: "qemu-tcg",
         createPool: (events) => {
           if (this.#options.createPool) return this.#options.createPool(events);
