@@ -180,15 +180,15 @@ test("a guest has no message in which it could name a tenant, a life, a key or a
 });
 
 /** All that a guest can say. */
-const GUEST_FIELDS = [
-  ...["ready", "protocol_version", "nonce", "agent_version", "kernel_release", "uptime_ms", "initial_credit_bytes"],
-  ...["last_scrub", "processes_left", "mounts_left", "ipc_left", "duration_us", "sequence"],
-  ...["exited", "execution_id", "exit_code", "signal", "wall_us", "cpu_us", "memory_peak_bytes"],
-  ...["stdout_size", "stderr_size", "outputs", "present", "size", "executable"],
-  ...["output", "execution_id", "stream_index", "data"],
-  ...["error", "execution_id", "code", "message"],
-  ...["clock", "wall_time_ns"],
-];
+const GUEST_FIELDS = `
+  ready protocol_version nonce agent_version kernel_release uptime_ms initial_credit_bytes
+  last_scrub processes_left mounts_left ipc_left duration_us sequence exited execution_id
+  exit_code signal wall_us cpu_us memory_peak_bytes stdout_size stderr_size outputs present size
+  executable output execution_id stream_index data error execution_id code message clock
+  wall_time_ns
+`
+  .trim()
+  .split(/\s+/);
 
 /** Keeps its own copy of what it was given, and knows of no revocation. */
 function takingNothingBack(): Interceptor {

@@ -2,8 +2,11 @@
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import type { RemoteJob } from "../../src/daemon/remote/remote-job.ts";
 import {
+  FetchRequestSchema,
+  type FetchResponse,
   InspectRequestSchema,
   type InspectResponse,
+  type SessionRequest,
   SessionRequestSchema,
   type SessionResponse,
   WorkerService,
@@ -33,12 +36,12 @@ export function jobMessage(job: RemoteJob, jobId: bigint) {
 
 export class WireClient {
   readonly #rpc: RpcClient;
-  readonly #stream: MessageStream<SessionResponse, { message: unknown } & object>;
+  readonly #stream: MessageStream<SessionResponse, SessionRequest>;
   readonly #responses: AsyncIterator<SessionResponse>;
 
   private constructor(rpc: RpcClient) {
     this.#rpc = rpc;
-    this.#stream = rpc.bidi(WorkerService.method.session) as never;
+    this.#stream = rpc.bidi(WorkerService.method.session);
     this.#responses = this.#stream.incoming[Symbol.asyncIterator]();
   }
 
@@ -65,6 +68,14 @@ export class WireClient {
 
   async inspect(hash: string): Promise<InspectResponse> {
     return this.#rpc.unary(WorkerService.method.inspect, create(InspectRequestSchema, { hash }));
+  }
+
+  /** The parts of a blob. */
+  async fetch(rowDigest: string, digest: string): Promise<FetchResponse[]> {
+    const parts: FetchResponse[] = [];
+    const request = create(FetchRequestSchema, { rowDigest, digest });
+    for await (const part of this.#rpc.serverStream(WorkerService.method.fetch, request)) parts.push(part);
+    return parts;
   }
 
   close(): void {
