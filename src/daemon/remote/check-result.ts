@@ -6,6 +6,7 @@ import {
   type ResultOutput,
   resultDigest,
 } from "../../core/action/result-manifest.ts";
+import { sourceDigest } from "../../core/action/source-manifest.ts";
 import { type Digest, isDigest, sha256 } from "../../core/digest/digest.ts";
 import { isolationAtLeast } from "../../core/isolation.ts";
 import { leafHash } from "../../core/merkle/hashes.ts";
@@ -28,6 +29,7 @@ export interface CheckedResult {
 export const OUTPUT_BYTES_MAX = 4 * 1024 * 1024 * 1024;
 export const STDIO_BYTES_MAX = 64 * 1024 * 1024;
 const EXIT_CODE_MAX = 255;
+const AUDIT_ROW_COLUMNS = 9;
 const EMPTY = sha256(new Uint8Array());
 
 const OUTCOMES: Partial<Record<Outcome, RemoteResult["outcome"]>> = {
@@ -49,6 +51,7 @@ export function checkResult(message: JobResult, job: RemoteJob): CheckedResult {
   require(isolationAtLeast(isolation, job.isolationMin), "compiled under a weaker isolation than was asked for");
   require(auditRow.length > 0 && auditRow.length <= AUDIT_ROW_LENGTH_MAX, "gives no audit row");
   require(sha256(Buffer.from(auditRow)) === message.rowDigest, "gives another row's digest");
+  checkRow(message, blobs, job);
   checkManifest(message, blobs, job);
   return {
     head: {
@@ -74,6 +77,16 @@ function receiptOf({ auditRow, receipt }: JobResult): RemoteReceipt | null {
   require(/^[ -~]+$/.test(envelope), "gives a receipt without its envelope");
   const record = Buffer.from(`${auditRow}\n${envelope}\n`, "latin1");
   return { leaf: `sha256:${leafHash(record).toString("hex")}` as Digest, proof };
+}
+
+/** The row is what a worker can be held to later: it must be about this job, and about the object that came. */
+function checkRow({ auditRow, exitCode }: JobResult, blobs: readonly CheckedBlob[], job: RemoteJob): void {
+  const columns = auditRow.split("\t");
+  const [image, source, , output] = columns;
+  const object = blobs.find((blob) => blob.kind === "output" && blob.output.kind === "object");
+  require(columns.length === AUDIT_ROW_COLUMNS, "gives a row that is none");
+  require(image === job.action.imageDigest && source === sourceDigest(job.manifest), "gives the row of another job");
+  require(output === (object?.digest ?? "-") && columns.at(-1) === String(exitCode), "gives the row of another result");
 }
 
 /** The result's digest vouches for all that was said of its blobs. */

@@ -13,7 +13,7 @@ import { type Clock, ManualClock } from "../../base/clock.ts";
 import { SILENT_LOGGER } from "../../base/log.ts";
 import { SYSTEM_CLOCK } from "../../base/system/clock.ts";
 import { encodeResultManifest, resultDigest } from "../../core/action/result-manifest.ts";
-import { encodeSourceManifest, sourceManifest } from "../../core/action/source-manifest.ts";
+import { encodeSourceManifest, type SourceEntry, sourceManifest } from "../../core/action/source-manifest.ts";
 import { sha256 } from "../../core/digest/digest.ts";
 import {
   InspectResponseSchema,
@@ -34,7 +34,17 @@ const SOURCE = Buffer.from("int x;\n");
 const OBJECT = Buffer.from("the object");
 const FRAME = zstdCompressSync(OBJECT);
 const EMPTY = sha256(new Uint8Array());
-const ROW = "a row";
+const ENTRY: SourceEntry = {
+  kind: "file",
+  path: ascii("/hpcc/project/a.c"),
+  mode: 0o644,
+  digest: sha256(SOURCE),
+  size: SOURCE.length,
+};
+const MANIFEST = encodeSourceManifest(sourceManifest("text", [ENTRY]));
+/** Image, source, flags, output, tenant, worker, VM, duration and exit. */
+const COLUMNS = [EMPTY, sha256(MANIFEST), "[]", sha256(OBJECT), "acme", "w1", "vm-1", "5", "0"];
+const ROW = COLUMNS.join("\t");
 
 type Reply = NonNullable<MessageInitShape<typeof SessionResponseSchema>["message"]>;
 interface ResultInit {
@@ -94,6 +104,11 @@ function resultOf(jobId: bigint, change: Partial<ResultInit> = {}) {
   return { case: "result", value } as const;
 }
 
+function rowWith(column: number, value: string): Pick<ResultInit, "auditRow" | "rowDigest"> {
+  const auditRow = COLUMNS.with(column, value).join("\t");
+  return { auditRow, rowDigest: sha256(Buffer.from(auditRow)) };
+}
+
 const chunkOf = (jobId: bigint, data: Uint8Array = FRAME, last = true, blobIndex = 0): Reply => ({
   case: "chunk",
   value: { jobId, blobIndex, data, last },
@@ -150,13 +165,6 @@ class ScriptedWorker {
   }
 
   job(): RemoteJob {
-    const entry = {
-      kind: "file" as const,
-      path: ascii("/hpcc/project/a.c"),
-      mode: 0o644 as const,
-      digest: sha256(SOURCE),
-      size: SOURCE.length,
-    };
     return {
       action: {
         imageDigest: EMPTY,
@@ -167,7 +175,7 @@ class ScriptedWorker {
         terminalColumns: null,
         determinism: "default",
       },
-      manifest: encodeSourceManifest(sourceManifest("text", [entry])),
+      manifest: MANIFEST,
       openBlob: () => zstdCompressSync(SOURCE),
       isolationMin: "qemu-tcg",
       deadlineMs: 1000,
@@ -221,6 +229,12 @@ describe("a lie is refused", () => {
     "weaker isolation": (id) => [resultOf(id, { isolation: 1 })],
     "another row's digest": (id) => [resultOf(id, { auditRow: "another row" })],
     "no row": (id) => [resultOf(id, { auditRow: "", rowDigest: EMPTY })],
+    "the row of another image": (id) => [resultOf(id, rowWith(0, sha256(OBJECT)))],
+    "the row of another source": (id) => [resultOf(id, rowWith(1, sha256(OBJECT)))],
+    "the row of another object": (id) => [resultOf(id, rowWith(3, sha256(SOURCE)))],
+    "the row of no object": (id) => [resultOf(id, rowWith(3, "-"))],
+    "the row of another exit": (id) => [resultOf(id, rowWith(8, "1"))],
+    "a row of ten columns": (id) => [resultOf(id, rowWith(4, "acme\tacme"))],
     "another result's digest": (id) => [resultOf(id, { resultDigest: EMPTY })],
     "an output that was not declared": (id) => [resultOf(id, { blobs: blobs({ outputIndex: 1 }) })],
     "an output made executable": (id) => [resultOf(id, { blobs: blobs({ executable: true }) })],
