@@ -203,8 +203,8 @@ describe("a client that asks for less than its policy demands", () => {
     const { kind } = (await at.jobRows()).at(-1)!.envelope;
     return last.case === "error" ? `${kind}: ${last.value.code}` : `${kind}: life ${last.value.life}`;
   }
-  const WARM = `compile: life ${1}`;
-  const CLEAN = `compile: life ${2}`;
+  const WARM = "compile: life 1";
+  const CLEAN = "compile: life 2";
 
   test("is denied a weak isolation, one that does not exist, and an image that is not allowed, each with a row", async (t) => {
     assert.equal(await asked(t, { isolationMin: "qemu-kvm" }, { isolationMin: 1 }), "denied: isolation.weak");

@@ -12,7 +12,6 @@ import { type Directories, replayFolder } from "../../config/directories.ts";
 import type { BypassReason } from "../../core/compile/bypass-reasons.ts";
 import { grammarOf } from "../../core/compile/grammar/gnu-grammar.ts";
 import type { CompilerFamily, GnuInvocation } from "../../core/compile/grammar/invocation.ts";
-import { sameTrustDomain, spiffeId } from "../../core/identity/spiffe.ts";
 import { ImageStore } from "../../image/image-store.ts";
 import { DiskLocalStore } from "../../store/local/disk-local-store.ts";
 import { NamespaceKeeper } from "../../vm/namespace/namespace-keeper.ts";
@@ -33,6 +32,7 @@ import { FolderIdentities } from "../inputs/steady-places.ts";
 import { LocalUse } from "../local-use/local-use.ts";
 import type { Project } from "../project.ts";
 import { ProjectRegistry } from "../project-registry.ts";
+import { isChosenWorker } from "../remote/chosen-worker.ts";
 import { ReceiptKeeper } from "../remote/receipt-keeper.ts";
 import { RemoteCompiler } from "../remote/remote-compiler.ts";
 import { WorkerClient } from "../remote/worker-client.ts";
@@ -370,8 +370,7 @@ class Daemon {
         WorkerClient.connect({
           address: worker.address,
           tls: credentials.tls,
-          accept: (server) =>
-            sameTrustDomain(server, credentials.identity) && spiffeId(server) === spiffeId(worker.identity),
+          accept: isChosenWorker(worker, credentials.identity),
           version,
           clock,
           signal,
