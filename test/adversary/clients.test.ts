@@ -5,7 +5,6 @@ import { readFile } from "node:fs/promises";
 import { describe, type TestContext, test } from "node:test";
 import { zstdCompressSync } from "node:zlib";
 import type { DescMessage } from "@bufbuild/protobuf";
-import { deriveActionKey } from "../../src/core/action/action-key.ts";
 import { type Digest, sha256 } from "../../src/core/digest/digest.ts";
 import { fixedPolicies, type TenantSettings } from "../../src/core/tenant-policy.ts";
 import type { RemoteJob } from "../../src/daemon/remote/remote-job.ts";
@@ -15,10 +14,10 @@ import {
   InspectRequestSchema,
   SessionRequestSchema,
 } from "../../src/gen/hpcc/worker/v1/worker_pb.js";
-import type { TenantStore } from "../../src/store/action-cache.ts";
 import type { BlobStore, ByteSource, StoredFrame } from "../../src/store/blob-store.ts";
 import type { Interceptor } from "../../src/worker/layers/layer.ts";
 import { TestWorker } from "../support/test-worker.ts";
+import { forgettingDeterminism, oneBucket } from "./weak-layers.ts";
 import { HELLO, jobMessage, type Said, WireClient } from "./wire-client.ts";
 
 const NEVER = { signal: new AbortController().signal };
@@ -177,19 +176,6 @@ describe("a client that guesses what another user has had compiled", () => {
   });
 });
 
-/** One key and one store for everybody. */
-function oneBucket(): Interceptor {
-  let bucket: TenantStore | null = null;
-  return (next) => ({
-    run: async (job) => {
-      bucket ??= job.store;
-      const scope = { tenant: "acme" as never, principal: null };
-      const key = deriveActionKey({ action: job.action, sourceDigest: sha256(job.encodedSource), scope });
-      return next.run({ ...job, key, store: bucket });
-    },
-  });
-}
-
 describe("a client that asks for less than its policy demands", () => {
   /** What becomes of a job whose message is changed so, and its last row. */
   async function asked(t: TestContext, settings: TenantSettings, change: object) {
@@ -233,14 +219,7 @@ describe("a client that asks for less than its policy demands", () => {
       return (await mallory.compile(strict, NEVER)).outcome;
     };
     assert.equal(await outcomes([]), "compiled");
-    const forgetting: Interceptor = (next) => ({
-      run: async (job) => {
-        const action = { ...job.action, determinism: "default" as const };
-        const scope = { tenant: job.principal.tenant, principal: null };
-        return next.run({ ...job, key: deriveActionKey({ action, sourceDigest: sha256(job.encodedSource), scope }) });
-      },
-    });
-    assert.equal(await outcomes([forgetting]), "hit", "control: with a key that leaves it out");
+    assert.equal(await outcomes([forgettingDeterminism]), "hit", "control: with a key that leaves it out");
   });
 
   test("plants nothing with a job that is compiled again", async (t) => {

@@ -4,10 +4,9 @@ import { readFile } from "node:fs/promises";
 import { describe, type TestContext, test } from "node:test";
 import type { DescMessage } from "@bufbuild/protobuf";
 import type { HpccError } from "../../src/base/errors.ts";
-import { deriveActionKey } from "../../src/core/action/action-key.ts";
 import { type Digest, sha256 } from "../../src/core/digest/digest.ts";
 import type { Life } from "../../src/core/life.ts";
-import { fixedPolicies } from "../../src/core/tenant-policy.ts";
+import { fixedPolicies, SHARINGS, type Sharing } from "../../src/core/tenant-policy.ts";
 import type { WorkerClient } from "../../src/daemon/remote/worker-client.ts";
 import { SessionResponseSchema } from "../../src/gen/hpcc/agent/v1/agent_pb.js";
 import type { ActionLookup, CachedAction } from "../../src/store/action-cache.ts";
@@ -19,6 +18,7 @@ import { TEST_TRUST_DOMAIN } from "../support/certificates.ts";
 import { exited } from "../support/fake-agent.ts";
 import { TestWorker } from "../support/test-worker.ts";
 import { type Attack, answerWith, EXPLOIT, guestPool, objectOf, TROJAN } from "./taken-over-guest.ts";
+import { sharingAll } from "./weak-layers.ts";
 
 const NEVER = { signal: new AbortController().signal };
 const BOB = "tenant/acme/user/bob";
@@ -51,13 +51,14 @@ interface World {
 interface WorldOptions {
   readonly attack: Attack;
   readonly life: Life;
+  readonly sharing: Sharing;
   /** A source of which the first guest to compile it waits, and what for. */
   readonly held?: { readonly source: string; readonly until: Promise<void>; readonly reached: () => void };
   readonly deps?: (createPool: WorkerDeps["createPool"]) => Partial<WorkerDeps>;
 }
 
 /** A worker whose guests ann's first job has taken over. */
-async function worldOf(t: TestContext, { attack, life, held, deps }: WorldOptions): Promise<World> {
+async function worldOf(t: TestContext, { attack, life, sharing, held, deps }: WorldOptions): Promise<World> {
   let free = held === undefined;
   const beforeAnswer = async ({ object }: { readonly object: Buffer }) => {
     if (free || !object.equals(objectOf(held!.source))) return;
@@ -66,7 +67,7 @@ async function worldOf(t: TestContext, { attack, life, held, deps }: WorldOption
     await held!.until;
   };
   const { createPool } = guestPool({ attack, beforeAnswer });
-  const policies = fixedPolicies(new Map([["acme", { life }]]));
+  const policies = fixedPolicies(new Map([["acme", { life, sharing }]]));
   const at = await TestWorker.start(t, {}, { policies, createPool, ...deps?.(createPool) });
   const [ann, bob] = [await at.client(), await at.client(BOB)];
   const compile = async (user: WorkerClient, path: string, content: string) =>
@@ -102,36 +103,38 @@ async function bobsObjects(t: TestContext, options: Omit<WorldOptions, "held">) 
 }
 
 describe("a guest that gives a trojan for a clean source", () => {
-  test("in a session: to its owner alone, and the rows say that it was his guest", async (t) => {
-    const { world, anns, got, honest } = await bobsObjects(t, { attack: lies, life: "session" });
-    assert.deepEqual(anns, TROJAN, "the attack works");
-    assert.deepEqual(got, honest);
-    const rows = await world.at.jobRows();
-    const vmsOf = (user: string) =>
-      new Set(rows.filter(({ envelope }) => envelope.principal?.endsWith(`/${user}`)).map(({ row }) => row.vm));
-    const trojans = rows.filter(({ row }) => row.outputDigest === sha256(TROJAN));
-    assert.ok(trojans.length >= 3);
-    assert.ok(trojans.every(({ row }) => vmsOf("ann").has(row.vm) && !vmsOf("bob").has(row.vm)));
-  });
+  for (const sharing of ["confirm", "private"] as const)
+    test(`in a session, shared as ${sharing}: to its owner alone, and the rows say that it was his guest`, async (t) => {
+      const { world, anns, got, honest } = await bobsObjects(t, { attack: lies, life: "session", sharing });
+      assert.deepEqual(anns, TROJAN, "the attack works");
+      assert.deepEqual(got, honest);
+      const rows = await world.at.jobRows();
+      const vmsOf = (user: string) =>
+        new Set(rows.filter(({ envelope }) => envelope.principal?.endsWith(`/${user}`)).map(({ row }) => row.vm));
+      const trojans = rows.filter(({ row }) => row.outputDigest === sha256(TROJAN));
+      assert.ok(trojans.length >= 3);
+      assert.ok(trojans.every(({ row }) => vmsOf("ann").has(row.vm) && !vmsOf("bob").has(row.vm)));
+    });
 
-  test("in a clean VM: to nobody, since what the exploit took over is destroyed", async (t) => {
-    const { world, anns, got, honest } = await bobsObjects(t, { attack: lies, life: "clean" });
-    assert.deepEqual(anns, objectOf("int after;\n"));
-    assert.deepEqual(got, honest);
-    const rows = (await world.at.jobRows()).filter(({ envelope }) => envelope.kind === "compile");
-    assert.equal(new Set(rows.map(({ row }) => row.vm)).size, rows.length, "no two compiles name one VM");
-  });
+  for (const sharing of SHARINGS)
+    test(`in a clean VM, shared as ${sharing}: to nobody, since what the exploit took over is destroyed`, async (t) => {
+      const { world, anns, got, honest } = await bobsObjects(t, { attack: lies, life: "clean", sharing });
+      assert.deepEqual(anns, objectOf("int after;\n"));
+      assert.deepEqual(got, honest);
+      const rows = (await world.at.jobRows()).filter(({ envelope }) => envelope.kind === "compile");
+      assert.equal(new Set(rows.map(({ row }) => row.vm)).size, rows.length, "no two compiles name one VM");
+    });
 
   test("control: with one key for all users of the tenant it comes to bob", async (t) => {
-    const deps = () => ({ interceptors: { admitted: [oneKeyForAll] } });
-    const { got } = await bobsObjects(t, { attack: lies, life: "session", deps });
+    const deps = () => ({ interceptors: { admitted: [sharingAll] } });
+    const { got } = await bobsObjects(t, { attack: lies, life: "session", sharing: "confirm", deps });
     assert.ok(got.includes(String(TROJAN)), got.join());
   });
 
-  test("control: a pool that calls a VM clean which has run the exploit gives it to its owner as clean", async (t) => {
+  test("control: a pool that calls a VM clean which has run the exploit brings it to bob", async (t) => {
     const deps = (createPool: WorkerDeps["createPool"]) => ({ createPool: callingAllClean(createPool) });
-    const { anns } = await bobsObjects(t, { attack: lies, life: "clean", deps });
-    assert.deepEqual(anns, TROJAN);
+    const { got } = await bobsObjects(t, { attack: lies, life: "clean", sharing: "clean", deps });
+    assert.ok(got.includes(String(TROJAN)), got.join());
   });
 });
 
@@ -146,7 +149,7 @@ const A = "int a;\n";
 
 /** Lets ann's guest break its contract; gives what happens to its results then. */
 async function afterBreach(t: TestContext, attack: Attack, deps?: WorldOptions["deps"]) {
-  const world = await worldOf(t, { attack, life: "session", ...(deps && { deps }) });
+  const world = await worldOf(t, { attack, life: "session", sharing: "confirm", ...(deps && { deps }) });
   const { at, ann, object } = world;
   const breached = async () =>
     (await at.rows()).some(({ envelope }) => envelope.kind === "vm" && envelope.note.startsWith("destroyed: breach"));
@@ -206,16 +209,6 @@ function takingNothingBack(): Interceptor {
     },
   });
 }
-
-/** A look-up without whose result it is. */
-const oneKeyForAll: Interceptor = (next) => ({
-  run: async (job) => {
-    const scope = { tenant: job.principal.tenant, tier: null, principal: null };
-    const key = deriveActionKey({ action: job.action, sourceDigest: sha256(job.encodedSource), scope });
-    const all = { key, scope: "tenant", tier: null } as const;
-    return next.run({ ...job, keys: { candidates: [all], shared: all, own: all } });
-  },
-});
 
 /** Serves clean jobs from warm VMs, and says that they were clean. */
 function callingAllClean(createPool: WorkerDeps["createPool"]): WorkerDeps["createPool"] {

@@ -1,0 +1,36 @@
+// Defences switched off, for controls: layers in front of a worker's own that change what the job brings with it.
+import { deriveActionKey } from "../../src/core/action/action-key.ts";
+import type { ResultKeys } from "../../src/core/action/result-keys.ts";
+import { sha256 } from "../../src/core/digest/digest.ts";
+import { parseTenantId } from "../../src/core/identity/spiffe.ts";
+import type { TenantStore } from "../../src/store/action-cache.ts";
+import type { Interceptor, Job } from "../../src/worker/layers/layer.ts";
+
+/** One key for everybody, whatever VM the result is from. */
+function oneKey({ action, encodedSource }: Pick<Job, "action" | "encodedSource">): ResultKeys {
+  const scope = { tenant: parseTenantId("acme"), tier: null, principal: null };
+  const key = deriveActionKey({ action, sourceDigest: sha256(encodedSource), scope });
+  const only = { key, scope: "tenant", tier: null } as const;
+  return { candidates: [only], shared: only, own: only };
+}
+
+/** All users of a tenant find each other's results, also those of warm VMs. */
+export const sharingAll: Interceptor = (next) => ({
+  run: async (job) => next.run({ ...job, keys: oneKey(job) }),
+});
+
+/** As `sharingAll`, and all tenants have one store. */
+export function oneBucket(): Interceptor {
+  let bucket: TenantStore | null = null;
+  return (next) => ({
+    run: async (job) => {
+      bucket ??= job.store;
+      return next.run({ ...job, keys: oneKey(job), store: bucket });
+    },
+  });
+}
+
+/** Keys that leave the determinism policy out. */
+export const forgettingDeterminism: Interceptor = (next) => ({
+  run: async (job) => next.run({ ...job, keys: oneKey({ ...job, action: { ...job.action, determinism: "default" } }) }),
+});
