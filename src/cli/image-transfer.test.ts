@@ -7,7 +7,6 @@ import { after, before, describe, test } from "node:test";
 import { Command } from "commander";
 import { ImageRegistry } from "../../test/support/image-registry.ts";
 import { type RawLayout, rawTar, writeLayout } from "../../test/support/oci-layout.ts";
-import { resolveDirectories } from "../config/directories.ts";
 import { type Digest, digestHex } from "../core/digest/digest.ts";
 import { ImageStore } from "../image/image-store.ts";
 import { addImage } from "./image-commands.ts";
@@ -23,6 +22,7 @@ interface Said {
 /** A person with a home of their own. */
 class Home implements Disposable {
   readonly folder = mkdtempSync(join(tmpdir(), "hpcc-home-"));
+  readonly images = join(this.folder, "images");
   readonly env = { HOME: this.folder, HPCC_CONFIG: join(this.folder, "config.toml") };
 
   constructor() {
@@ -30,7 +30,7 @@ class Home implements Disposable {
   }
 
   get oci(): string {
-    return join(resolveDirectories(this.env, 1).images, "oci");
+    return join(this.images, "oci");
   }
 
   async hpcc(...argv: string[]): Promise<Said> {
@@ -40,7 +40,7 @@ class Home implements Disposable {
     addImage(program, {
       env: this.env,
       output: { out: (text) => (out += text), error: (text) => (error += text) },
-      images: async () => new ImageStore(resolveDirectories(this.env, 1).images),
+      images: async () => new ImageStore(this.images),
     });
     let code = 0;
     try {
