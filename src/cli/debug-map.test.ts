@@ -39,7 +39,7 @@ describe("debug-map", () => {
   });
 
   function mapOf(changes: Partial<DebugMapInput["config"]> = {}, folders: readonly string[] = [root]) {
-    const image = { kind: "allowed", digest: sha256(Buffer.from("image")) } as const;
+    const image = { kind: "allowed", digest: sha256(Buffer.from("image")), name: null } as const;
     const config = { extraRoots: [], image, paths: "shared", sourceForm: "files", ...changes } as const;
     return debugMap({ root: byteStringOfText(root), config, folders });
   }

@@ -9,6 +9,7 @@ import type { ClientConfig } from "../config/client.ts";
 import type { WorkerConfig } from "../config/worker.ts";
 import { formatHostPort, type HostPort } from "../core/identity/host-port.ts";
 import { type Identity, sameTrustDomain, spiffeId } from "../core/identity/spiffe.ts";
+import { formatImageName } from "../core/image/image-name.ts";
 import { Isolation, SchedulerService, WatchRequestSchema } from "../gen/hpcc/scheduler/v1/scheduler_pb.js";
 import { RpcClient } from "../wire/grpc/client.ts";
 import { type OwnCredentials, readTlsFiles, type TlsFiles } from "../wire/grpc/tls-files.ts";
@@ -170,12 +171,19 @@ async function config(client: ClientConfig | HpccError): Promise<CheckResult> {
       detail: "this folder's project names no image",
       fix: 'put image = "sha256:..." into hpcc.toml at its root',
     };
+  if (image.kind === "unlocked")
+    return {
+      name,
+      status: "missing",
+      detail: `hpcc.lock does not say which image ${formatImageName(image.name)} is`,
+      fix: "run hpcc image update, and commit hpcc.lock",
+    };
   if (image.kind === "forbidden")
     return {
       name,
       status: "missing",
-      detail: `the project's image ${image.digest} is not allowed`,
-      fix: "add it to images.allowed in the user's configuration",
+      detail: image.why ?? `the project's image ${image.digest} is not allowed`,
+      fix: "add it to images.allowed in the user's configuration, or trust its repository's signatures there",
     };
   return { name, status: "ok", detail: `image ${image.digest}`, fix: null };
 }

@@ -17,6 +17,7 @@ export function addImage(program: Command, host: ImageHost): void {
   addLists(image, host);
   addPull(image, host);
   addPush(image, host);
+  addUpdate(image, host);
 }
 
 function collect(value: string, previous: string[] = []): string[] {
@@ -87,13 +88,16 @@ function addPull(image: Command, host: ImageHost): void {
   image
     .command("pull")
     .description("bring an image from a registry; an interrupted pull goes on where it ended")
-    .argument("<name>", "such as registry.example.com/team/toolchain:12, or ...@sha256:<digest>")
+    .argument(
+      "[name]",
+      "such as registry.example.com/team/toolchain:12, or ...@sha256:<digest> (default: the project's)",
+    )
     .option("-q, --quiet", "print its digest alone")
     .option("--json", "print JSON")
-    .action(async (name: string, options: TransferFlags) => {
+    .action(async (name: string | undefined, options: TransferFlags) => {
       const { imagePull, printPull, ProgressLine } = await import("./image-transfer.ts");
       using line = new ProgressLine(host.output, options.quiet === true || options.json === true);
-      const report = await imagePull(await host.images(), name, { env: host.env, onProgress: line.show });
+      const report = await imagePull(await host.images(), name ?? null, { env: host.env, onProgress: line.show });
       line.end();
       if (options.quiet) host.output.out(`${report.digest}\n`);
       else host.output.out(options.json ? json(report) : printPull(report));
@@ -116,5 +120,19 @@ function addPush(image: Command, host: ImageHost): void {
       line.end();
       if (options.quiet) host.output.out(`${report.digest}\n`);
       else host.output.out(options.json ? json(report) : printPush(report));
+    });
+}
+
+function addUpdate(image: Command, host: ImageHost): void {
+  image
+    .command("update")
+    .description("pin what the project's name for its image means now in hpcc.lock, and show what changes")
+    .option("--json", "print JSON")
+    .action(async (options: { json?: true }) => {
+      const { imageUpdate, printUpdate, ProgressLine } = await import("./image-transfer.ts");
+      using line = new ProgressLine(host.output, options.json === true);
+      const updated = await imageUpdate(await host.images(), { env: host.env, onProgress: line.show });
+      line.end();
+      host.output.out(options.json ? json(updated) : printUpdate(updated));
     });
 }

@@ -1,70 +1,13 @@
 // Between two homes by way of a real registry with TLS and passwords.
 import assert from "node:assert/strict";
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
-import { Command } from "commander";
+import { ImageHome } from "../../test/support/image-home.ts";
 import { ImageRegistry } from "../../test/support/image-registry.ts";
-import { type RawLayout, rawTar, writeLayout } from "../../test/support/oci-layout.ts";
+import { type RawLayout, rawTar } from "../../test/support/oci-layout.ts";
 import { type Digest, digestHex } from "../core/digest/digest.ts";
-import { ImageStore } from "../image/image-store.ts";
-import { addImage } from "./image-commands.ts";
 import { ProgressLine } from "./image-transfer.ts";
-import { exitCodeOf, printError } from "./output.ts";
-
-interface Said {
-  readonly code: number;
-  readonly out: string;
-  readonly error: string;
-}
-
-/** A person with a home of their own. */
-class Home implements Disposable {
-  readonly folder = mkdtempSync(join(tmpdir(), "hpcc-home-"));
-  readonly images = join(this.folder, "images");
-  readonly env = { HOME: this.folder, HPCC_CONFIG: join(this.folder, "config.toml") };
-
-  constructor() {
-    writeFileSync(this.env.HPCC_CONFIG, "");
-  }
-
-  get oci(): string {
-    return join(this.images, "oci");
-  }
-
-  async hpcc(...argv: string[]): Promise<Said> {
-    let out = "";
-    let error = "";
-    const program = new Command("hpcc").exitOverride();
-    addImage(program, {
-      env: this.env,
-      output: { out: (text) => (out += text), error: (text) => (error += text) },
-      images: async () => new ImageStore(this.images),
-    });
-    let code = 0;
-    try {
-      await program.parseAsync(argv, { from: "user" });
-    } catch (failure) {
-      error += printError(failure);
-      code = exitCodeOf(failure);
-    }
-    return { code, out, error };
-  }
-
-  /** An image of this home, as if it had been made here. */
-  async layout(layout: RawLayout): Promise<Digest> {
-    const made = join(this.oci, "made");
-    mkdirSync(made, { recursive: true });
-    const digest = await writeLayout(made, layout);
-    renameSync(made, join(this.oci, digestHex(digest)));
-    return digest;
-  }
-
-  [Symbol.dispose](): void {
-    rmSync(this.folder, { recursive: true, force: true });
-  }
-}
 
 const DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json";
 
@@ -84,8 +27,8 @@ describe("a registry with TLS and passwords", () => {
   });
   after(() => registry[Symbol.asyncDispose]());
 
-  function home(options: { readonly logIn?: boolean; readonly trust?: boolean } = {}): Home {
-    const made = new Home();
+  function home(options: { readonly logIn?: boolean; readonly trust?: boolean } = {}): ImageHome {
+    const made = new ImageHome();
     if (options.trust !== false) registry.trustIn(made.folder);
     if (options.logIn !== false) registry.logIn(made.folder);
     return made;

@@ -1,11 +1,20 @@
 // `hpcc image pull|push`: between this machine and registries.
+import { randomBytes } from "node:crypto";
+import { existsSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import { type ByteString, bytesOf, displayText } from "../base/byte-string.ts";
+import { HpccError } from "../base/errors.ts";
 import type { Environment } from "../config/directories.ts";
-import { formatImageName, parseImageName } from "../core/image/image-name.ts";
-import type { ImageStore } from "../image/image-store.ts";
+import { formatImageLock, IMAGE_LOCK, parseImageLock } from "../config/image-lock.ts";
+import { trustKey } from "../config/project-image.ts";
+import type { Digest } from "../core/digest/digest.ts";
+import { formatImageName, type ImageName, parseImageName, repositoryOf } from "../core/image/image-name.ts";
+import { judgeEvidence, ruleFor } from "../core/image/trust.ts";
+import type { FoundPlatforms, ImageDetails, ImageStore, Judge } from "../image/image-store.ts";
 import type { PullProgress, PullReport } from "../image/registry/pull.ts";
 import type { PushReport } from "../image/registry/push.ts";
 import { Registries } from "../image/registry/registries.ts";
-import type { Output } from "./output.ts";
+import { type CurrentConfig, currentClientConfig } from "./current-config.ts";
+import { type Output, printable } from "./output.ts";
 
 const MEBIBYTE = 1024 * 1024;
 
@@ -16,6 +25,8 @@ export interface TransferOptions {
 
 export interface PulledImage extends PullReport {
   readonly name: string;
+  /** The key of the user's policy that signed it; null where none is asked for. */
+  readonly signedBy: string | null;
 }
 
 /** Ends a transfer at the first Ctrl-C, so that what is there stays usable; the second one ends the program. */
@@ -32,12 +43,106 @@ function interruption(): { readonly signal: AbortSignal } & Disposable {
   };
 }
 
-export async function imagePull(images: ImageStore, text: string, options: TransferOptions): Promise<PulledImage> {
+/** `hpcc image pull [NAME]`; without a name the image that the current folder's project is bound to. */
+export async function imagePull(
+  images: ImageStore,
+  text: string | null,
+  options: TransferOptions,
+): Promise<PulledImage> {
+  const current = currentClientConfig(options.env);
+  return pullNamed(images, text === null ? projectsName(current) : parseImageName(text), { ...options, current });
+}
+
+async function pullNamed(
+  images: ImageStore,
+  name: ImageName,
+  { env, onProgress, current }: TransferOptions & { readonly current: CurrentConfig },
+): Promise<PulledImage & FoundPlatforms> {
   using interrupted = interruption();
-  using registries = new Registries({ env: options.env, signal: interrupted.signal });
-  const name = parseImageName(text);
-  const report = await images.pull(name, registries, options.onProgress);
-  return { name: formatImageName({ ...name, digest: report.digest }), ...report };
+  using registries = new Registries({ env, signal: interrupted.signal });
+  const repository = repositoryOf(name);
+  const rule = ruleFor(current.config.trust, repository);
+  const by = rule === null ? null : { key: trustKey(rule), path: rule.key };
+  const judge: Judge | null =
+    by === null ? null : (evidence, digest) => judgeEvidence(evidence, { digest, repository }, by);
+  const report = await images.pull(name, { registries, onProgress, judge });
+  return { name: formatImageName({ ...name, digest: report.digest }), signedBy: rule?.key ?? null, ...report };
+}
+
+function projectsName({ config: { image } }: CurrentConfig): ImageName {
+  if (image.kind === "unlocked")
+    throw new HpccError("image.missing", `hpcc.lock does not say which image ${formatImageName(image.name)} is`, {
+      hint: "Run `hpcc image update`, and commit hpcc.lock.",
+    });
+  if (image.kind === "none" || image.name === null)
+    throw new HpccError("argument.invalid", "this folder's project names no image of a registry; say which to pull");
+  return { ...image.name, digest: image.digest };
+}
+
+export interface UpdatedImage extends PulledImage {
+  readonly lockFile: string;
+  /** What the lock said before; null when it said nothing. */
+  readonly before: Digest | null;
+  /** Compilers and packages that differ; null when the image of before is not here. */
+  readonly changes: readonly string[] | null;
+}
+
+/** `hpcc image update`: asks the registry what the project's name for its image means now, and writes that into hpcc.lock. */
+export async function imageUpdate(images: ImageStore, options: TransferOptions): Promise<UpdatedImage> {
+  const current = currentClientConfig(options.env);
+  const { image } = current.config;
+  if (current.root === null || image.kind === "none" || image.name === null || image.name.digest !== null)
+    throw new HpccError("argument.invalid", "this folder's project has no hpcc.toml that names an image by a tag", {
+      hint: 'Write image = "registry.example.com/team/toolchain:12" into hpcc.toml at the project\'s root.',
+    });
+  const { name } = image;
+  const before = image.kind === "unlocked" ? null : image.digest;
+  const pulled = await pullNamed(images, name, { ...options, current });
+  const path = `${current.root}/${IMAGE_LOCK}` as ByteString;
+  const shown = displayText(path);
+  const lock = existsSync(bytesOf(path)) ? parseImageLock(readFileSync(bytesOf(path), "utf8"), shown) : new Map();
+  writeAtomically(bytesOf(path), formatImageLock(lock, name, pulled.platforms));
+  const old = before === null ? null : await images.show(before).catch(() => null);
+  const changes = old === null ? null : differences(old, await images.show(pulled.digest));
+  return { ...pulled, lockFile: shown, before, changes };
+}
+
+function writeAtomically(path: Buffer, text: string): void {
+  const temporary = Buffer.concat([path, Buffer.from(`.${randomBytes(6).toString("hex")}.tmp`)]);
+  writeFileSync(temporary, text);
+  renameSync(temporary, path);
+}
+
+/** Packages that one image has and the other has not, or in another version. */
+function differences(old: ImageDetails, now: ImageDetails): string[] {
+  const versions = ({ packages }: ImageDetails) => new Map(packages.map((entry) => splitAt(entry, "=")));
+  const [before, after] = [versions(old), versions(now)];
+  return [...new Set([...before.keys(), ...after.keys()])].sort().flatMap((name) => {
+    const [from, to] = [before.get(name), after.get(name)];
+    return from === to ? [] : [`${name} ${from ?? "(absent)"} -> ${to ?? "(absent)"}`];
+  });
+}
+
+function splitAt(text: string, separator: string): [string, string] {
+  const at = text.indexOf(separator);
+  return at === -1 ? [text, ""] : [text.slice(0, at), text.slice(at + 1)];
+}
+
+export function printUpdate(updated: UpdatedImage): string {
+  const { digest, before, changes, lockFile } = updated;
+  const what =
+    before === digest
+      ? "nothing changed\n"
+      : before === null
+        ? `${printable(lockFile)} says so from now on; commit it\n`
+        : `before   ${before}\n${changedText(changes)}${printable(lockFile)} says so from now on; commit it\n`;
+  return printPull(updated) + what;
+}
+
+function changedText(changes: readonly string[] | null): string {
+  if (changes === null) return "changes  not known, as the image of before is not here\n";
+  if (changes.length === 0) return "changes  none of compilers and packages\n";
+  return changes.map((line) => `change   ${printable(line)}\n`).join("");
 }
 
 export async function imagePush(
@@ -53,9 +158,10 @@ export async function imagePush(
   return images.push(digest, name, registries, options.onProgress);
 }
 
-export function printPull({ name, digest, sizeBytes, downloadedBytes }: PulledImage): string {
+export function printPull({ name, digest, sizeBytes, downloadedBytes, signedBy }: PulledImage): string {
+  const signed = signedBy === null ? "" : `signed   by ${printable(signedBy)}\n`;
   const how = downloadedBytes === 0 ? "all of it was here" : `${mebibytes(downloadedBytes)} of it downloaded`;
-  return `image    ${digest}\nname     ${name}\nsize     ${mebibytes(sizeBytes)}, ${how}\n`;
+  return `image    ${digest}\nname     ${name}\nsize     ${mebibytes(sizeBytes)}, ${how}\n${signed}`;
 }
 
 export function printPush({ name, digest, sizeBytes, sentBytes }: PushReport): string {

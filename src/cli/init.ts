@@ -4,6 +4,7 @@ import { type ByteString, byteStringOfText, bytesOf, displayText } from "../base
 import { HpccError } from "../base/errors.ts";
 import { PROJECT_CONFIG } from "../config/client.ts";
 import type { Environment } from "../config/directories.ts";
+import type { ProjectImage } from "../config/project-image.ts";
 import { findProjectRoot } from "../config/project-root.ts";
 import type { Digest } from "../core/digest/digest.ts";
 import type { ImageStore, ImageSummary } from "../image/image-store.ts";
@@ -37,14 +38,14 @@ export async function init({ env, folder, image, images }: InitOptions): Promise
   const store = await images();
   if (image === null) {
     const { config } = currentClientConfig(env);
-    const bound = config.image.kind === "none" ? null : config.image.digest;
+    const bound = boundImage(config.image);
     const all = await store.list();
     return { root: displayText(root), file: null, image: bound, allowed: config.image.kind === "allowed", images: all };
   }
   const { digest } = await store.show(image);
   if (existsSync(bytesOf(file))) {
     const { config } = currentClientConfig(env);
-    if (config.image.kind === "none" || config.image.digest !== digest)
+    if (boundImage(config.image) !== digest)
       throw new HpccError("argument.invalid", `${displayText(file)} is there already; set image = "${digest}" in it`);
     return { root: displayText(root), file: null, image: digest, allowed: config.image.kind === "allowed", images: [] };
   }
@@ -57,6 +58,10 @@ export async function init({ env, folder, image, images }: InitOptions): Promise
     allowed: config.image.kind === "allowed",
     images: [],
   };
+}
+
+function boundImage(image: ProjectImage): Digest | null {
+  return image.kind === "none" || image.kind === "unlocked" ? null : image.digest;
 }
 
 function fileText(digest: Digest): string {

@@ -5,9 +5,12 @@ import { HpccError } from "../base/errors.ts";
 import { DETERMINISM_POLICIES, type DeterminismPolicy } from "../core/action/action.ts";
 import { type Digest, parseDigest } from "../core/digest/digest.ts";
 import { type HostPort, parseHostPort } from "../core/identity/host-port.ts";
+import type { TrustRule } from "../core/image/trust.ts";
 import { ISOLATIONS, type Isolation } from "../core/isolation.ts";
 import { type Directories, type Environment, resolveDirectories } from "./directories.ts";
 import { type Loaded, loadConfig } from "./load.ts";
+import { type ProjectImage, parseBoundImage, projectImage } from "./project-image.ts";
+import { TRUST_RULE } from "./trust-rule.ts";
 import { BOOLEAN, byteSize, integer, listOf, oneOf, optional, PATH, tableOf, text } from "./value.ts";
 
 /** The project's configuration file, in its root. */
@@ -32,13 +35,6 @@ export interface IdentityFiles {
   readonly ca: string;
 }
 
-/** The image that the project is bound to. */
-export type ProjectImage =
-  | { readonly kind: "none" }
-  | { readonly kind: "allowed"; readonly digest: Digest }
-  /** The project names it and the user does not allow it: nothing of it may run. */
-  | { readonly kind: "forbidden"; readonly digest: Digest };
-
 export interface ClientConfig {
   /** False: never dial a scheduler or worker. */
   readonly remote: boolean;
@@ -46,6 +42,8 @@ export interface ClientConfig {
   /** Null when no certificate is configured: then nothing is remote. */
   readonly identity: IdentityFiles | null;
   readonly image: ProjectImage;
+  /** Whose signatures count for which repositories. */
+  readonly trust: readonly TrustRule[];
   /** Whose image the projects below this one's folder are bound to: their own, or this outer one's. */
   readonly nestedProjects: (typeof NESTED_PROJECTS)[number];
   readonly fallback: Fallback;
@@ -76,8 +74,14 @@ export interface ClientConfig {
 const MEBIBYTE = 1024 ** 2;
 const EXTRA_ROOT_NAME = /^[a-z0-9][a-z0-9_-]{0,31}$/;
 const DIGEST = text('a digest, "sha256:" and 64 hex digits', (value) => parseDigest(value, "image"));
+/** A digest, or a registry's name for an image, which hpcc.lock pins to one. */
+const IMAGE = text(
+  'a digest, "sha256:" and 64 hex digits, or a name with its registry, "registry.example.com/team/toolchain:12"',
+  parseBoundImage,
+);
 const NO_ROOTS: ReadonlyMap<string, string> = new Map();
 const NO_DIGESTS: readonly Digest[] = [];
+const NO_RULES: readonly TrustRule[] = [];
 const NO_ADDRESSES: readonly HostPort[] = [];
 
 export const ADDRESS = text('"host:port"', parseHostPort);
@@ -88,7 +92,7 @@ export const CLIENT_SCHEMA = {
   "identity.certificate": { kind: optional(PATH), fallback: null, variable: "HPCC_IDENTITY_CERTIFICATE" },
   "identity.key": { kind: optional(PATH), fallback: null, variable: "HPCC_IDENTITY_KEY" },
   "identity.ca": { kind: optional(PATH), fallback: null, variable: "HPCC_IDENTITY_CA" },
-  image: { kind: optional(DIGEST), fallback: null, variable: "HPCC_IMAGE", project: true },
+  image: { kind: optional(IMAGE), fallback: null, variable: "HPCC_IMAGE", project: true },
   nested_projects: {
     kind: oneOf(NESTED_PROJECTS),
     fallback: "own",
@@ -96,6 +100,7 @@ export const CLIENT_SCHEMA = {
     project: true,
   },
   "images.allowed": { kind: listOf(DIGEST), fallback: NO_DIGESTS, variable: "HPCC_IMAGES_ALLOWED" },
+  "images.trust": { kind: listOf(TRUST_RULE), fallback: NO_RULES },
   fallback: { kind: oneOf(FALLBACKS), fallback: "image", variable: "HPCC_FALLBACK" },
   determinism: {
     kind: oneOf(DETERMINISM_POLICIES.names),
@@ -165,10 +170,19 @@ export function loadClientConfig(input: ClientConfigInput): LoadedClientConfig {
       { source: "system", path: directories.systemConfig },
     ],
   });
-  return { config: toConfig(loaded), loaded };
+  const { values, origins } = loaded;
+  const image = projectImage({
+    image: values.image,
+    byProject: origins.image.source === "project",
+    allowed: values["images.allowed"],
+    trust: values["images.trust"],
+    projectRoot: input.projectRoot,
+    imageFolder: directories.images,
+  });
+  return { config: toConfig(loaded, image), loaded };
 }
 
-function toConfig(loaded: Loaded<typeof CLIENT_SCHEMA>): ClientConfig {
+function toConfig(loaded: Loaded<typeof CLIENT_SCHEMA>, image: ProjectImage): ClientConfig {
   const { values, origins } = loaded;
   if (origins.determinism.source === "project" && !values.policies_allowed.includes(values.determinism))
     throw new HpccError(
@@ -179,7 +193,8 @@ function toConfig(loaded: Loaded<typeof CLIENT_SCHEMA>): ClientConfig {
     remote: values.remote,
     schedulers: values.schedulers,
     identity: identityFiles(values["identity.certificate"], values["identity.key"], values["identity.ca"]),
-    image: projectImage(loaded),
+    image,
+    trust: values["images.trust"],
     nestedProjects: values.nested_projects,
     fallback: values.fallback,
     determinism: values.determinism,
@@ -205,11 +220,4 @@ export function identityFiles(certificate: string | null, key: string | null, ca
   if (certificate === null || key === null || ca === null)
     throw new HpccError("config.invalid", "identity.certificate, identity.key and identity.ca must be set together");
   return { certificate, key, ca };
-}
-
-function projectImage({ values, origins }: Loaded<typeof CLIENT_SCHEMA>): ProjectImage {
-  const digest = values.image;
-  if (digest === null) return { kind: "none" };
-  const mayRun = origins.image.source !== "project" || values["images.allowed"].includes(digest);
-  return { kind: mayRun ? "allowed" : "forbidden", digest };
 }

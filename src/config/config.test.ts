@@ -113,7 +113,7 @@ describe("configuration", () => {
       key: "/keys/key.pem",
       ca: join(folder, "me/ca.pem"),
     });
-    assert.deepEqual(config.image, { kind: "allowed", digest: IMAGE });
+    assert.deepEqual(config.image, { kind: "allowed", digest: IMAGE, name: null });
     assert.deepEqual(config.extraRoots, [{ name: "sdk", host: ascii("/opt/sdk") }]);
     assert.deepEqual([config.fallback, config.determinism, config.isolationMin], ["none", "pin", "qemu-tcg"]);
   });
@@ -193,9 +193,9 @@ describe("configuration", () => {
       assert.throws(load, invalid(/a project's file may not set/), name);
     }
     write("project/hpcc.toml", `image = "${IMAGE}"`);
-    assert.deepEqual(load().config.image, { kind: "forbidden", digest: IMAGE });
+    assert.deepEqual(load().config.image, { kind: "forbidden", digest: IMAGE, name: null, why: null });
     write("user.toml", `images.allowed = ["${IMAGE}"]`);
-    assert.deepEqual(load().config.image, { kind: "allowed", digest: IMAGE });
+    assert.deepEqual(load().config.image, { kind: "allowed", digest: IMAGE, name: null });
     write("project/hpcc.toml", 'determinism = "strict"');
     assert.equal(load().config.determinism, "strict");
     write("user.toml", 'policies_allowed = ["default"]');

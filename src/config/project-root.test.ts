@@ -24,7 +24,7 @@ test("without a marker there is no project, and the root folder is never one", (
 
 test("a project is bound to the outermost one around it that takes it in and has an image", () => {
   const digest = parseDigest(`sha256:${"0".repeat(64)}`, "image");
-  const bound = { kind: "allowed", digest } as const;
+  const bound = { kind: "allowed", digest, name: null } as const;
   const bind = (root: string, projects: Readonly<Record<string, "own" | "outer" | "no image" | "unreadable">>) =>
     bindingProject(
       byteStringOfText(root),

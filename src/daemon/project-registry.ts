@@ -1,13 +1,13 @@
 // Finds the project of a call, reads its configuration, binds it to its image, and writes the plan from which the launcher can go
 // on without us. UNTRUSTED: the call's environment and folders; a checkout's hpcc.toml (the configuration layer checks it).
-import { createHash, randomUUID } from "node:crypto";
-import { existsSync, readFileSync, realpathSync, statSync } from "node:fs";
+import { randomUUID } from "node:crypto";
+import { existsSync, realpathSync, statSync } from "node:fs";
 import { mkdir, rename, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { ascii, type ByteString, byteStringOf, byteStringOfText, bytesOf, displayText } from "../base/byte-string.ts";
 import { HpccError } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
-import { type ClientConfig, loadClientConfig, PROJECT_CONFIG } from "../config/client.ts";
+import { type ClientConfig, loadClientConfig } from "../config/client.ts";
 import type { Directories } from "../config/directories.ts";
 import { bindingProject, findProjectRoot, projectsAround } from "../config/project-root.ts";
 import { isJobPath } from "../core/action/guest-path.ts";
@@ -31,6 +31,7 @@ import {
 } from "../wire/launcher/plan-file.ts";
 import { plannedCompilers } from "./planned-compilers.ts";
 import type { Project, ProjectPlace } from "./project.ts";
+import { configFile, lockFile, plannedConfiguration, readFile, unlocked } from "./project-files.ts";
 
 /** What is known of the folder in which a call was made. */
 export type ProjectState =
@@ -164,7 +165,9 @@ export class ProjectRegistry {
 
   #configStamp(root: ByteString): string {
     const { userConfig, systemConfig } = this.#options.directories;
-    const projects = [root, ...projectsAround(root, exists)].map((project) => bytesOf(configFile(project)));
+    const projects = [root, ...projectsAround(root, exists)].flatMap((project) =>
+      [configFile(project), lockFile(project)].map(bytesOf),
+    );
     const files = [...projects, userConfig, systemConfig];
     return files
       .map((file) => {
@@ -187,8 +190,12 @@ export class ProjectRegistry {
       case "none":
         await this.#writePlan({ kind: "host", projectRoot: root, configuration });
         return { kind: "unbound" };
-      case "forbidden":
-        return { kind: "unusable", fallback: config.fallback, message: this.#forbidden(root, config.image.digest) };
+      case "unlocked":
+        return { kind: "unusable", fallback: config.fallback, message: unlocked(root, config.image.name) };
+      case "forbidden": {
+        const message = config.image.why ?? this.#forbidden(root, config.image.digest);
+        return { kind: "unusable", fallback: config.fallback, message };
+      }
       case "allowed":
         return this.#bind(root, config, { digest: config.image.digest, configuration });
     }
@@ -325,25 +332,6 @@ function exists(path: ByteString): boolean {
 
 function rootOf(folder: ByteString): ByteString | null {
   return findProjectRoot(folder, exists);
-}
-
-function configFile(root: ByteString): ByteString {
-  return `${root}/${PROJECT_CONFIG}` as ByteString;
-}
-
-function plannedConfiguration(root: ByteString): PlannedConfiguration {
-  const path = configFile(root);
-  const content = readFile(bytesOf(path));
-  return { path, digest: content === null ? null : createHash("sha256").update(content).digest("hex") };
-}
-
-/** What a file holds; null when there is none that can be read. */
-function readFile(path: string | Buffer): Buffer | null {
-  try {
-    return readFileSync(path);
-  } catch {
-    return null;
-  }
 }
 
 /** What a configuration says; null when it cannot be understood. */

@@ -1,16 +1,20 @@
 // The images of one machine, in one folder: OCI layouts in `oci/<hex>`, packed root file systems in `squashfs/`, unpacked
 // ones in `rootfs/<hex>`. An image is named by its digest, by the start of one, or by a tag of this machine.
-import { access, readdir } from "node:fs/promises";
-import { join } from "node:path";
+import { randomBytes } from "node:crypto";
+import { access, mkdir, readdir, rename, writeFile } from "node:fs/promises";
+import { dirname, join } from "node:path";
 import { HpccError } from "../base/errors.ts";
 import { type Digest, digestHex, isDigest } from "../core/digest/digest.ts";
 import { formatImageName, type ImageName } from "../core/image/image-name.ts";
+import { ociPlatform } from "../core/image/platform.ts";
+import { encodeEvidence, evidenceFile, type TrustEvidence } from "../core/image/trust.ts";
 import { type BuildReport, type BuildRequest, buildImageFromHost } from "./host/build-image.ts";
-import { LABELS, listLayout, type OciImage, openImage, readImage } from "./layout.ts";
+import { LABELS, listLayout, type OciImage, openImage, platformsOfIndex, readImage } from "./layout.ts";
 import { addTag, removeTag } from "./layout-tags.ts";
-import { findInRegistry, type PullProgress, type PullReport, pullFound } from "./registry/pull.ts";
+import { type FoundImage, findInRegistry, type PullProgress, type PullReport, pullFound } from "./registry/pull.ts";
 import { type PushReport, pushImage } from "./registry/push.ts";
 import type { Registries } from "./registry/registries.ts";
+import { fetchSignatures } from "./registry/signatures.ts";
 import { ensureRootfs, rootfsPath } from "./rootfs.ts";
 import { ensureSquashfs, type SquashfsFile, squashfsPath } from "./squashfs.ts";
 
@@ -34,6 +38,21 @@ export interface ImageDetails extends ImageSummary {
   readonly rootfs: string | null;
 }
 
+/** Throws unless what a registry says of an image's signatures is enough. */
+export type Judge = (evidence: TrustEvidence, digest: Digest) => void;
+
+export interface PullOptions {
+  readonly registries: Registries;
+  /** Null where no signature is asked for. */
+  readonly judge: Judge | null;
+  readonly onProgress?: (progress: PullProgress) => void;
+}
+
+/** The digests that a name has for each platform, as far as the registry says. */
+export interface FoundPlatforms {
+  readonly platforms: ReadonlyMap<string, Digest>;
+}
+
 const COMPILER_PACKAGE = /^(?:gcc|g\+\+|clang)(?:-[0-9.]+)?=/;
 const LAYOUT_NAME = /^[0-9a-f]{64}$/;
 const DIGEST_START = /^(?:sha256:)?[0-9a-f]{6,64}$/;
@@ -54,13 +73,13 @@ export class ImageStore {
   }
 
   /** Brings an image from its registry; it is tagged with the name, unless that is of a digest alone. */
-  async pull(
-    name: ImageName,
-    registries: Registries,
-    onProgress?: (progress: PullProgress) => void,
-  ): Promise<PullReport> {
+  async pull(name: ImageName, { registries, onProgress, judge }: PullOptions): Promise<PullReport & FoundPlatforms> {
     const found = await findInRegistry(await registries.sessions(name, "pull"), name);
-    const report = await pullFound(found, join(this.folder, "oci"), onProgress);
+    if (judge !== null) await this.#checkEvidence(found, judge);
+    const pulled = await pullFound(found, join(this.folder, "oci"), onProgress);
+    const platforms =
+      found.index === null ? new Map([[ociPlatform(), pulled.digest]]) : platformsOfIndex(found.index.bytes);
+    const report = { ...pulled, platforms: new Map(platforms).set(ociPlatform(), pulled.digest) };
     if (name.tag !== null) await this.tag(report.digest, formatImageName({ ...name, digest: null }));
     return report;
   }
@@ -76,7 +95,23 @@ export class ImageStore {
       throw new HpccError("argument.invalid", `image ${digest} cannot be sent as ${formatImageName(name)}`);
     const image = await this.open(digest);
     const [session] = await registries.sessions(name, "pull,push");
-    return pushImage(session!, image, name, onProgress);
+    const report = await pushImage(session!, image, name, onProgress);
+    if (name.tag !== null) await this.tag(digest, formatImageName({ ...name, digest: null }));
+    return report;
+  }
+
+  /** Gets an image's signatures, has them judged before anything else of it is read, and keeps them. */
+  async #checkEvidence({ manifest, index, session }: FoundImage, judge: Judge): Promise<void> {
+    const { digest } = manifest;
+    const path = join(this.folder, evidenceFile(digest));
+    const signatures = await fetchSignatures(session, digest);
+    if (index !== null) signatures.push(...(await fetchSignatures(session, index.digest)));
+    const evidence = { index: index === null ? null : Buffer.from(index.bytes), signatures };
+    judge(evidence, digest);
+    await mkdir(dirname(path), { recursive: true });
+    const temporary = `${path}.${randomBytes(6).toString("hex")}.tmp`;
+    await writeFile(temporary, encodeEvidence(evidence));
+    await rename(temporary, path);
   }
 
   /** Gives an image of this machine a tag, which no other keeps. */

@@ -4,6 +4,7 @@ import { constants, type FileHandle, open } from "node:fs/promises";
 import { join } from "node:path";
 import { HpccError } from "../base/errors.ts";
 import { type Digest, isDigest } from "../core/digest/digest.ts";
+import { ociArchitecture } from "../core/image/platform.ts";
 import { type Descriptor, readDocument } from "./blob.ts";
 import { DOCUMENT_BYTES_MAX, LAYERS_MAX, NESTED_INDEXES_MAX, REFERENCES_MAX } from "./image-limits.ts";
 import type { Layer } from "./layer-stream.ts";
@@ -38,6 +39,7 @@ const LAYERS: ReadonlyMap<string, Layer["compression"]> = new Map<string, Layer[
   ["application/vnd.docker.image.rootfs.diff.tar.gzip", "gzip"],
   ["application/vnd.docker.image.rootfs.diff.tar.zstd", "zstd"],
 ]);
+const PLATFORM = /^linux\/[a-z0-9]{1,32}$/;
 /** How deep an index may refer to another one. */
 const INDEX_DEPTH_MAX = 2;
 
@@ -100,12 +102,6 @@ function stringMap(value: unknown): Record<string, string> {
   const map: Record<string, string> = {};
   if (isObject(value)) for (const [key, text] of Object.entries(value)) if (typeof text === "string") map[key] = text;
   return map;
-}
-
-/** Architecture of this machine in the words of OCI. */
-export function ociArchitecture(): string {
-  const names: Record<string, string> = { x64: "amd64", ia32: "386", arm64: "arm64", ppc64: "ppc64le" };
-  return names[process.arch] ?? process.arch;
 }
 
 /** Images that a layout folder names, in its order; those for other machines are left out. UNTRUSTED: registry. */
@@ -189,6 +185,20 @@ export async function manifestForThisMachine(root: RootDocument, load: Load): Pr
   if (!INDEXES.has(mediaType)) return invalid(`document ${digest} is no image but ${JSON.stringify(mediaType)}`);
   const [first] = await references(json, load, { tag: null, depth: 0 });
   return first === undefined ? null : { mediaType: first.mediaType, digest: first.digest, sizeBytes: first.sizeBytes };
+}
+
+/** The images of an index by platform, "linux/amd64": of each the first. UNTRUSTED: registry. */
+export function platformsOfIndex(bytes: Uint8Array): ReadonlyMap<string, Digest> {
+  const found = new Map<string, Digest>();
+  const list = arrayOf(parseJson(bytes, "the index")["manifests"], "the index's list of manifests");
+  for (const item of list.slice(0, REFERENCES_MAX)) {
+    const { mediaType, digest, json } = parseDescriptor(item, "an index entry");
+    const { os, architecture } = isObject(json["platform"]) ? json["platform"] : {};
+    if (!MANIFESTS.has(mediaType) || os !== "linux" || typeof architecture !== "string") continue;
+    const platform = `linux/${architecture}`;
+    if (PLATFORM.test(platform) && !found.has(platform)) found.set(platform, digest);
+  }
+  return found;
 }
 
 /** What an image's manifest names: the configuration, then the layers. UNTRUSTED: registry. */

@@ -8,9 +8,9 @@ import { SYSTEM_CLOCK } from "../base/system/clock.ts";
 import { currentClientConfig } from "../cli/current-config.ts";
 import { askDaemon } from "../cli/daemon-control.ts";
 import { type CheckResult, type DoctorCheck, program } from "../cli/doctor.ts";
-import type { ProjectImage } from "../config/client.ts";
 import { type Environment, resolveDirectories } from "../config/directories.ts";
 import { readPolicyFile } from "../config/policy-file.ts";
+import type { ProjectImage } from "../config/project-image.ts";
 import { loadWorkerConfig, type WorkerConfig, wantsFirecracker } from "../config/worker.ts";
 import { warningsOf } from "../core/policy/policy-report.ts";
 import { ImageStore } from "../image/image-store.ts";
@@ -63,7 +63,8 @@ async function imageIsHere(env: Environment, uid: number): Promise<CheckResult> 
     if (!(error instanceof HpccError)) throw error;
     return { name, status: "note", detail: "not known, as the configuration cannot be read", fix: null };
   }
-  if (image.kind === "none") return { name, status: "note", detail: "no project with an image here", fix: null };
+  if (image.kind === "none" || image.kind === "unlocked")
+    return { name, status: "note", detail: "no project with an image here", fix: null };
   const store = new ImageStore(resolveDirectories(env, uid).images);
   try {
     const details = await store.show(image.digest);

@@ -1,10 +1,8 @@
 import assert from "node:assert/strict";
 import { type ChildProcess, spawn } from "node:child_process";
-import { createHash } from "node:crypto";
 import {
   chownSync,
   copyFileSync,
-  existsSync,
   mkdirSync,
   readFileSync,
   readlinkSync,
@@ -16,6 +14,7 @@ import {
 import { basename, join } from "node:path";
 import { test } from "node:test";
 import { ascii, byteStringOfText } from "../../src/base/byte-string.ts";
+import { plannedConfiguration } from "../../src/daemon/project-files.ts";
 import type { NamespaceRef } from "../../src/wire/launcher/messages.ts";
 import {
   encodePlan,
@@ -264,9 +263,7 @@ for (const { name, plain, skip } of USERS) {
 
 /** What a plan says of a project's configuration as it stands. */
 function configurationOf(root: string): PlannedConfiguration {
-  const path = join(root, "hpcc.toml");
-  const digest = existsSync(path) ? createHash("sha256").update(readFileSync(path)).digest("hex") : null;
-  return { path: byteStringOfText(path), digest };
+  return plannedConfiguration(byteStringOfText(root));
 }
 
 function hostPlan(root: string): Plan {
@@ -396,6 +393,15 @@ test("a project whose plan cannot be had is compiled by the host's compiler unde
   writePlan(folder, hostPlan(folder.work));
   writeFileSync(join(folder.work, "hpcc.toml"), 'image = "sha256:00"\n');
   await assertBound();
+  // A plan from the time before the lock, or with another one; and one of both files as they are.
+  for (const lock of ["", "version = 1\n"]) {
+    writePlan(folder, hostPlan(folder.work));
+    assert.equal((await call()).stderr, "real\n");
+    writeFileSync(join(folder.work, "hpcc.lock"), lock);
+    await assertBound();
+  }
+  writePlan(folder, hostPlan(folder.work));
+  assert.equal((await call()).stderr, "real\n");
 });
 
 test("without an hpcc.toml, plain use goes on, unless the user binds all projects to an image", async () => {

@@ -84,6 +84,7 @@ export interface RawLayout {
   readonly layers: readonly RawLayer[];
   readonly docker?: boolean;
   readonly tag?: string;
+  readonly labels?: Record<string, string>;
   /** Edits documents before they are written. */
   readonly editManifest?: (manifest: Record<string, unknown>) => unknown;
   readonly editIndex?: (index: Record<string, unknown>) => unknown;
@@ -133,7 +134,7 @@ export async function writeLayout(folder: string, layout: RawLayout): Promise<Di
   const config = await putJson({
     architecture: process.arch === "x64" ? "amd64" : process.arch,
     os: "linux",
-    config: { Env: ["PATH=/usr/bin"] },
+    config: { Env: ["PATH=/usr/bin"], ...(layout.labels && { Labels: layout.labels }) },
     rootfs: { type: "layers", diff_ids: diffIds },
   });
   const manifest = { schemaVersion: 2, config: { mediaType: types.config, ...config }, layers };

@@ -4,6 +4,7 @@ import { closeSync, constants, openSync, readFileSync, readlinkSync, readSync, s
 import { type ByteString, byteStringOf, byteStringOfText, bytesOf } from "../../base/byte-string.ts";
 import { withoutTrailingSlashes } from "../../base/trailing-slashes.ts";
 import { PROJECT_CONFIG } from "../../config/client.ts";
+import { IMAGE_LOCK } from "../../config/image-lock.ts";
 import type { CallMessage } from "../../wire/launcher/messages.ts";
 import { countsForReplay } from "../../wire/launcher/replay-environment.ts";
 import type { PwdState } from "../../wire/launcher/replay-record.ts";
@@ -254,8 +255,11 @@ function holdConfiguration(call: AnsweredCall, evidence: Evidence, sources: Evid
   let isConfigured = false;
   for (const folder of folders) {
     const file = `${folder}/${PROJECT_CONFIG}` as ByteString;
-    isConfigured ||= look(file) !== null;
+    const isThere = look(file) !== null;
+    isConfigured ||= isThere;
     hold(file);
+    // It says which image the file's name for one is.
+    if (isThere) hold(`${folder}/${IMAGE_LOCK}` as ByteString);
   }
   if (!isConfigured) holdMarkers(folders, evidence);
 }

@@ -5,10 +5,11 @@ import { join } from "node:path";
 import { HpccError } from "../../base/errors.ts";
 import { type Digest, digestHex } from "../../core/digest/digest.ts";
 import { formatImageName, type ImageName } from "../../core/image/image-name.ts";
+import { ociPlatform } from "../../core/image/platform.ts";
 import { blobPath, type Descriptor } from "../blob.ts";
 import { withLock } from "../folder-lock.ts";
 import { DOCUMENT_BYTES_MAX } from "../image-limits.ts";
-import { MEDIA_TYPES, manifestBlobs, manifestForThisMachine, ociArchitecture, openImage } from "../layout.ts";
+import { MEDIA_TYPES, manifestBlobs, manifestForThisMachine, openImage, type RootDocument } from "../layout.ts";
 import { fetchBlob, fetchDocument, fetchRoot, holdsBlob } from "./fetch.ts";
 import { PULL_BYTES_MAX } from "./limits.ts";
 import type { RegistrySession } from "./session.ts";
@@ -17,6 +18,8 @@ import type { RegistrySession } from "./session.ts";
 export interface FoundImage {
   readonly manifest: Descriptor;
   readonly bytes: Uint8Array;
+  /** The index that led to it, if one did. */
+  readonly index: RootDocument | null;
   readonly session: RegistrySession;
 }
 
@@ -47,9 +50,9 @@ export async function findInRegistry(sessions: readonly RegistrySession[], name:
       const load = (descriptor: Descriptor) => fetchDocument(session, "manifests", descriptor);
       const manifest = await manifestForThisMachine(root, load);
       if (manifest === null)
-        throw new HpccError("image.missing", `${formatImageName(name)} has no image for linux/${ociArchitecture()}`);
+        throw new HpccError("image.missing", `${formatImageName(name)} has no image for ${ociPlatform()}`);
       const bytes = manifest.digest === root.digest ? root.bytes : await load(manifest);
-      return { manifest, bytes, session };
+      return { manifest, bytes, index: manifest.digest === root.digest ? null : root, session };
     } catch (error) {
       if (!(error instanceof HpccError) || error.code === "job.cancelled") throw error;
       last = error;

@@ -9,6 +9,8 @@ use hpcc_frames::{FRAME_BYTES_MAX, PLAN_VERSION, Plan, decode_plan, plan_version
 use std::io;
 
 const CONFIGURATION: &[u8] = b"hpcc.toml";
+/// Says which image the configuration's name for one is.
+const LOCK: &[u8] = b"hpcc.lock";
 const VERSION_CONTROL: [&[u8]; 3] = [b".git", b".hg", b".svn"];
 const CONFIGURATION_BYTES_MAX: u64 = 1024 * 1024;
 
@@ -97,12 +99,23 @@ fn read_plan(plans: &[u8], folder: &[u8]) -> io::Result<Plan> {
     }
 }
 
-/// Whether the configuration is still the one that the plan was made from.
+/// Whether the configuration is still the one that the plan was made from: its bytes, and behind a NUL those of a lock beside it.
 fn is_current(plan: &Plan) -> bool {
-    let digest = match sys::read_file(&plan.configuration, CONFIGURATION_BYTES_MAX) {
-        Ok(bytes) => Some(sha256_hex(&bytes)),
-        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => None,
-        Err(_) => return false,
+    let read = |path: &[u8]| match sys::read_file(path, CONFIGURATION_BYTES_MAX) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+        Err(error) => Err(error),
     };
+    let lock = join(sys::parent_of(&plan.configuration), LOCK);
+    let (Ok(bytes), Ok(lock)) = (read(&plan.configuration), read(&lock)) else {
+        return false;
+    };
+    let digest = bytes.map(|mut bytes| {
+        if let Some(lock) = lock {
+            bytes.push(0);
+            bytes.extend(lock);
+        }
+        sha256_hex(&bytes)
+    });
     digest == plan.configuration_digest
 }

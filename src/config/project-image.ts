@@ -1,0 +1,107 @@
+// Which image a project is bound to, and whether anything of it may run: by its digest in the user's list, or by a signature that the user
+// trusts for its repository. UNTRUSTED: whoever wrote the checkout, for the name and hpcc.lock.
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { type ByteString, bytesOf, displayText } from "../base/byte-string.ts";
+import { HpccError } from "../base/errors.ts";
+import { type Digest, isDigest, parseDigest } from "../core/digest/digest.ts";
+import { formatImageName, type ImageName, parseImageName, repositoryOf } from "../core/image/image-name.ts";
+import { ociPlatform } from "../core/image/platform.ts";
+import {
+  decodeEvidence,
+  evidenceFile,
+  judgeEvidence,
+  parseTrustKey,
+  ruleFor,
+  type TrustRule,
+} from "../core/image/trust.ts";
+import { IMAGE_LOCK, parseImageLock } from "./image-lock.ts";
+
+/** The image that the project is bound to. */
+export type ProjectImage =
+  | { readonly kind: "none" }
+  | { readonly kind: "allowed"; readonly digest: Digest; readonly name: ImageName | null }
+  /** The project names it and the user does not allow it: nothing of it may run. `why` where a signature was asked for. */
+  | {
+      readonly kind: "forbidden";
+      readonly digest: Digest;
+      readonly name: ImageName | null;
+      readonly why: string | null;
+    }
+  /** The project names it, and no lock says which image that is. */
+  | { readonly kind: "unlocked"; readonly name: ImageName };
+
+export interface ProjectImageInput {
+  readonly image: string | null;
+  /** Whether a file of the checkout says so, and not the user. */
+  readonly byProject: boolean;
+  readonly allowed: readonly Digest[];
+  readonly trust: readonly TrustRule[];
+  readonly projectRoot: ByteString | null;
+  /** Where images and what was said of them are kept. */
+  readonly imageFolder: string;
+}
+
+/** Checks what `image` may be: a digest, or a name that says its registry, as "latest" is no name that a team shares. */
+export function parseBoundImage(text: string): string {
+  if (text.startsWith("sha256:")) return parseDigest(text, "image");
+  const [host = "", ...rest] = text.split("/");
+  if (rest.length === 0 || !(host === "localhost" || /[.:]/.test(host)))
+    throw new HpccError("argument.invalid", `${JSON.stringify(text)} names no registry`);
+  return formatImageName(parseImageName(text));
+}
+
+export function projectImage(input: ProjectImageInput): ProjectImage {
+  const { image, allowed } = input;
+  if (image === null) return { kind: "none" };
+  const name = isDigest(image) ? null : parseImageName(image);
+  const digest = name === null ? parseDigest(image, "image") : (name.digest ?? lockedDigest(name, input.projectRoot));
+  if (name !== null && digest === null) return { kind: "unlocked", name };
+  if (digest === null) return { kind: "none" };
+  if (!input.byProject || allowed.includes(digest)) return { kind: "allowed", digest, name };
+  if (name === null) return { kind: "forbidden", digest, name, why: null };
+  try {
+    const signed = isTrusted(name, digest, input);
+    return signed ? { kind: "allowed", digest, name } : { kind: "forbidden", digest, name, why: null };
+  } catch (error) {
+    if (!(error instanceof HpccError)) throw error;
+    return { kind: "forbidden", digest, name, why: error.message };
+  }
+}
+
+/** Whether the user trusts the repository's signatures and there is one; throws where it does not count. */
+function isTrusted(name: ImageName, digest: Digest, { trust, imageFolder }: ProjectImageInput): boolean {
+  const repository = repositoryOf(name);
+  const rule = ruleFor(trust, repository);
+  if (rule === null) return false;
+  const path = join(imageFolder, evidenceFile(digest));
+  const said = read(path);
+  if (said === null)
+    throw new HpccError("image.untrusted", `image ${digest} of ${repository} has not been pulled: run hpcc image pull`);
+  judgeEvidence(decodeEvidence(said), { digest, repository }, { key: trustKey(rule), path: rule.key });
+  return true;
+}
+
+/** The public key of a rule. */
+export function trustKey({ key }: TrustRule): ReturnType<typeof parseTrustKey> {
+  const pem = read(key);
+  if (pem === null) throw new HpccError("config.invalid", `images.trust names ${key}, which cannot be read`);
+  return parseTrustKey(pem, key);
+}
+
+/** What the project's lock says for this machine; null when it says nothing. */
+function lockedDigest(name: ImageName, projectRoot: ByteString | null): Digest | null {
+  if (projectRoot === null) return null;
+  const path = `${projectRoot}/${IMAGE_LOCK}` as ByteString;
+  const said = read(bytesOf(path));
+  if (said === null) return null;
+  return parseImageLock(said, displayText(path)).get(formatImageName(name))?.get(ociPlatform()) ?? null;
+}
+
+function read(path: string | Buffer): string | null {
+  try {
+    return readFileSync(path, "utf8");
+  } catch {
+    return null;
+  }
+}

@@ -1,0 +1,70 @@
+// docs/images.md's first five minutes, typed as they stand into one shell: from nothing to a team's image in a real registry.
+import assert from "node:assert/strict";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { test } from "node:test";
+import { CHECKOUT, runCommand } from "../support/farm.ts";
+import { ImageRegistry } from "../support/image-registry.ts";
+
+const SECTION = "## A team's image in five minutes";
+const EXAMPLE = "registry.example.com";
+const BLOCKS = 5;
+const GUIDE_MS = 240_000;
+
+test("the guide to a team's image works, command by command", { timeout: GUIDE_MS + 30_000 }, async () => {
+  const page = readFileSync(join(CHECKOUT, "docs/images.md"), "utf8");
+  const from = page.indexOf(`\n${SECTION}\n`);
+  assert.notEqual(from, -1);
+  const section = page.slice(from, page.indexOf("\n## ", from + SECTION.length));
+  const blocks = [...section.matchAll(/^```sh\n(.*?)^```$/gms)].map((match) => match[1]!);
+  assert.equal(blocks.length, BLOCKS);
+  assert.equal(section.match(/^```/gm)?.length, 2 * BLOCKS, "every fenced block is one of commands");
+
+  await using registry = await ImageRegistry.start({ passwords: true });
+  const home = mkdtempSync(join(tmpdir(), "hpcc-images-guide-"));
+  const project = join(home, "hello");
+  mkdirSync(join(home, "run"), { mode: 0o700 });
+  mkdirSync(project);
+  writeFileSync(join(project, "hello.c"), "int answer(void) { return 42; }\n");
+  registry.trustIn(home);
+  registry.logIn(home);
+  const script = [
+    "set -e",
+    "git init --quiet",
+    "trap 'hpcc daemon stop >/dev/null 2>&1 || true' EXIT",
+    ...blocks.map((block, index) => `echo '== block ${index} =='\n${block.replaceAll(EXAMPLE, registry.host)}`),
+    "hpcc image ls",
+  ].join("\n");
+  try {
+    const { code, stdout, stderr } = await runCommand(["bash", "-c", script], {
+      cwd: project,
+      timeoutMs: GUIDE_MS,
+      env: {
+        PATH: `${CHECKOUT}/out/bin:${process.env["PATH"]}`,
+        HOME: home,
+        XDG_RUNTIME_DIR: join(home, "run"),
+        LANG: "C.UTF-8",
+        GIT_AUTHOR_NAME: "ann",
+        GIT_AUTHOR_EMAIL: "ann@example.com",
+        GIT_COMMITTER_NAME: "ann",
+        GIT_COMMITTER_EMAIL: "ann@example.com",
+      },
+    });
+    const said = `${stdout}\n${stderr}`;
+    assert.equal(code, 0, said);
+    assert.equal(stdout.match(/^== block \d+ ==$/gm)?.length, BLOCKS, said);
+    const [, digest = ""] = /^image {4}(sha256:[0-9a-f]{64})$/m.exec(stdout) ?? [];
+    assert.match(stdout, new RegExp(`^name {5}${registry.host}/team/toolchain:12@${digest}$`, "m"));
+    assert.match(stdout, /hpcc\.lock says so from now on; commit it$/m);
+    assert.match(
+      readFileSync(join(project, "hpcc.lock"), "utf8"),
+      new RegExp(`^"linux/[a-z0-9]+" = "${digest}"$`, "m"),
+    );
+    assert.match(stdout, /^calls +1$/m);
+    assert.match(stdout, new RegExp(`^${registry.host}/team/toolchain:12 +${digest} `, "m"));
+    assert.doesNotMatch(stderr, /hpcc: /);
+  } finally {
+    rmSync(home, { recursive: true, force: true });
+  }
+});
