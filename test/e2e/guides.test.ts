@@ -69,6 +69,37 @@ const GUIDES: readonly Guide[] = [
     hitsMin: 2,
   },
   {
+    page: "debian-packages",
+    blocksMin: 3,
+    files: {
+      Makefile: MAKEFILE,
+      "debian/changelog":
+        "hello (1) unstable; urgency=low\n\n  * One.\n\n -- Ann <ann@example.com>  Fri, 02 Jan 2026 00:00:00 +0000\n",
+      "debian/control":
+        "Source: hello\nSection: misc\nPriority: optional\nMaintainer: Ann <ann@example.com>\nStandards-Version: 4.6.2\n\nPackage: hello\nArchitecture: any\nDescription: says hello\n It does.\n",
+      // As debhelper calls a build: with a home and a runtime folder that nobody else has.
+      "debian/rules": `#!/usr/bin/make -f
+export HOME = /nonexistent
+export XDG_RUNTIME_DIR = /nonexistent/run
+clean:
+	$(MAKE) clean
+	rm -rf debian/hello debian/files
+build build-arch build-indep:
+	$(MAKE) CC=gcc
+binary-indep:
+binary binary-arch: build
+	install -D hello debian/hello/usr/bin/hello
+	mkdir -p debian/hello/DEBIAN
+	dpkg-gencontrol -Pdebian/hello
+	dpkg-deb --root-owner-group --build debian/hello ..
+`,
+    },
+    before: "chmod +x debian/rules",
+    needs: ["dpkg-buildpackage", "fakeroot", "make"],
+    made: ["hello"],
+    hitsMin: 2,
+  },
+  {
     page: "moving-from-ccache-and-sccache",
     blocksMin: 1,
     files: { Makefile: MAKEFILE },

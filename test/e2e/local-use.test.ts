@@ -89,6 +89,12 @@ const CASES: readonly Case[] = [
   })),
 ];
 
+/** Compilers for another machine: GCC's is a driver of its own, Clang is told. */
+const CROSS: readonly Case[] = [
+  { ...gcc("another machine", INC, HEADERS), argv: ["aarch64-linux-gnu-gcc", "-O2", "-MD", ...INC] },
+  { ...gcc("Clang for another machine", INC, HEADERS), argv: ["clang", "--target=aarch64-linux-gnu", "-O2", ...INC] },
+];
+
 /** What is changed, and must be seen: the script runs in the checkout that was a hit before. */
 const CHANGES: readonly (LocalScenario & { readonly change: string })[] = [
   ...both("a header changes", INC, HEADERS).map((one) => ({ ...one, change: "echo '#define TWO 3' >> inc/h.h" })),
@@ -159,7 +165,7 @@ describe("local use without an image", () => {
   });
   after(() => user.close());
 
-  for (const one of CASES)
+  for (const one of [...CASES, ...CROSS])
     it(one.name, async () => {
       user.root = join(user.folder, "checkout");
       const plain = await user.plain(one);
