@@ -96,6 +96,7 @@ function settings(config: WorkerConfig, identity: WorkerIdentity) {
     stateFolder: config.stateDir,
     isolationMin: ISOLATIONS.find((isolation) => config.isolation.allowed.includes(isolation)) ?? "firecracker",
     slots: config.vms.placesMax,
+    confirmationsMax: config.vms.placesMax,
     jobsPerStreamMax: config.jobs.perClientMax,
     limits: {
       blobBytesMax: config.jobs.blobBytesMax,

@@ -2,14 +2,15 @@
 
 import type { AppendedRow, AuditLog } from "../audit/audit-log.ts";
 import { encodeFlags } from "../audit/flags.ts";
-import { INLINE_FLAGS_LENGTH_MAX } from "../audit/row.ts";
+import { type AuditRow, INLINE_FLAGS_LENGTH_MAX } from "../audit/row.ts";
+import type { EnvelopeBody } from "../audit/rows/bodies.ts";
 import type { Clock } from "../base/clock.ts";
 import { HpccError } from "../base/errors.ts";
 import type { Action } from "../core/action/action.ts";
 import { type Digest, sha256 } from "../core/digest/digest.ts";
 import { type Principal, spiffeId } from "../core/identity/spiffe.ts";
 import type { BlobStore } from "../store/blob-store.ts";
-import { type JobEnd, jobRow } from "./rows/job-rows.ts";
+import { type JobEnd, type JobFacts, jobRow } from "./rows/job-rows.ts";
 
 const FLAGS_BYTES_MAX = 8 * 1024 * 1024;
 
@@ -55,6 +56,14 @@ export class JobRecord {
     to: { readonly log: AuditLog; readonly blobs: BlobStore; readonly worker: string },
     end: JobEnd,
   ): Promise<AppendedRow> {
+    return this.appendRow(to, (job) => jobRow(job, end));
+  }
+
+  /** Appends a row that is made of what is known of the job. */
+  async appendRow(
+    to: { readonly log: AuditLog; readonly blobs: BlobStore; readonly worker: string },
+    make: (job: JobFacts) => [AuditRow, EnvelopeBody],
+  ): Promise<AppendedRow> {
     const flags = await this.#flags(to.blobs);
     const job = {
       worker: to.worker,
@@ -70,7 +79,7 @@ export class JobRecord {
       endMs: this.#clock.wallMs(),
       durationUs: Math.max(0, Math.round((this.#clock.monotonicMs() - this.#startMonotonicMs) * 1000)),
     };
-    return to.log.append(...jobRow(job, end));
+    return to.log.append(...make(job));
   }
 
   async #flags(blobs: BlobStore): Promise<string | null> {

@@ -18,6 +18,8 @@ import type { HostReport } from "../vm/host/host-report.ts";
 import type { VmEventSink, VmPool } from "../vm/pool.ts";
 import { RpcServer } from "../wire/grpc/server.ts";
 import type { TlsMaterial } from "../wire/grpc/tls.ts";
+import { type ConfirmCounters, Confirmer } from "./confirm/confirmer.ts";
+import { SecondCompiles } from "./confirm/second-compile.ts";
 import { type ControlHandler, ControlServer } from "./control/control-socket.ts";
 import { revokeHandler } from "./control/revoke-request.ts";
 import { fetchBlob } from "./fetch-blob.ts";
@@ -26,7 +28,7 @@ import { Inspector } from "./inspection.ts";
 import type { JobCounters } from "./layers/count.ts";
 import type { JobObserver } from "./layers/observer.ts";
 import { withQuotas } from "./layers/quota.ts";
-import { type Interceptors, type JobLimits, stackLayers } from "./layers/stack.ts";
+import { type Interceptors, type JobLimits, type StackedLayers, stackLayers } from "./layers/stack.ts";
 import { type OpenPolicies, openPolicies } from "./policy/open-policies.ts";
 import { UsageKeeper } from "./policy/usage-keeper.ts";
 import type { PolicyFile } from "./policy/watched-policy.ts";
@@ -51,6 +53,8 @@ export interface WorkerConfig {
   readonly isolationMin: Isolation;
   /** Compiles at a time. */
   readonly slots: number;
+  /** Second compiles at a time while the worker has nothing else to do; none without it. */
+  readonly confirmationsMax?: number;
   /** Jobs that a client may have open. */
   readonly jobsPerStreamMax: number;
   readonly limits: JobLimits;
@@ -82,6 +86,7 @@ export interface WorkerDeps {
 export interface WorkerStats {
   readonly jobs: Readonly<JobCounters>;
   readonly store: DiskStoreCounters;
+  readonly confirmed: ConfirmCounters;
   /** Revocations since the worker started, and the results that they removed. */
   readonly taken: { readonly revocations: number; readonly entries: number };
   /** Durable audit records, since the log began. */
@@ -165,7 +170,16 @@ async function startParts(
   revocations.retireBy((vm) => pool.retire(vm));
   const { limits } = config;
   const { images } = deps;
-  const layers = stackLayers({
+  const compiles = new SecondCompiles({ ...common, images, limits: limits.execution, pool, store });
+  const confirming = new Confirmer({
+    compiles,
+    freePlaces: () => config.slots - layers.compiling,
+    atOnceMax: config.confirmationsMax ?? 0,
+    policyDigest: () => policies.source.digest,
+    clock,
+    logger,
+  });
+  const layers: StackedLayers = stackLayers({
     ...common,
     isolation,
     images,
@@ -173,7 +187,7 @@ async function startParts(
     store,
     pool,
     limits,
-    observers: [usage.observe, ...(deps.observers ?? [])],
+    observers: [usage.observe, ...(config.confirmationsMax ? [confirming.observe] : []), ...(deps.observers ?? [])],
     interceptors: withQuotas(deps.interceptors ?? {}, usage.ledger, clock),
   });
   const session = {
@@ -207,6 +221,7 @@ async function startParts(
   const closeParts = async () => {
     await policies.close();
     await usage.close();
+    await confirming.close();
     await pool.close();
     await disk.settled();
     await revocations.settled();
@@ -238,6 +253,7 @@ async function startParts(
       store: disk.counters,
       rows: log.sequence,
       taken: revocations.counters,
+      confirmed: confirming.counters,
     }),
     updateTls: (tls) => server.updateTls(tls),
     checkPolicy: () => policies.check(),
