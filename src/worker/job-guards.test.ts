@@ -53,6 +53,30 @@ describe("a job beyond a limit", () => {
       await assert.rejects(client.compile(job, NEVER), { code });
     assert.deepEqual([at.sent, at.pool.executions], [[], 0]);
   });
+  test("of its row is kept within it: long flags and the longest names of outputs still leave a row", async (t) => {
+    const at = await TestWorker.start(t);
+    const client = await at.client();
+    const good = await at.job({
+      files: [file("a", "int a;\n")],
+      argv: ["/bin/sh", "-c", `: ${"y".repeat(40_000)}; exit 3`],
+    });
+    const output = (name: string) =>
+      ({ path: byteStringOfText(`/hpcc/out/${name}`), kind: "dump", required: false }) as const;
+    const named = (length: number) =>
+      [..."\u0001\u0002"].map((letter) => output(`${letter.repeat(200)}/`.repeat(length) + letter));
+    const job = (length: number) => ({ ...good, action: { ...good.action, outputs: named(length) } });
+    assert.equal((await client.compile(job(15), NEVER)).exitCode, 3);
+    await assert.rejects(client.compile(job(16), NEVER), { code: "argument.invalid" });
+    const rows = await at.jobRows();
+    assert.deepEqual(
+      rows.map(({ envelope, row }) => [envelope.kind, row.flags?.startsWith("sha256:")]),
+      [
+        ["compile", true],
+        ["denied", undefined],
+      ],
+    );
+    assert.ok(at.worker.stats().jobs.unrecorded === 0);
+  });
 
   for (const [what, script] of [
     ["an output", "head -c 5000 /dev/zero > /hpcc/out/object.o"],

@@ -13,6 +13,8 @@ import type { BlobStore } from "../store/blob-store.ts";
 import { type JobEnd, type JobFacts, jobRow } from "./rows/job-rows.ts";
 
 const FLAGS_BYTES_MAX = 8 * 1024 * 1024;
+/** A character of a path is at most so many bytes of an envelope. */
+const JSON_GROWTH_MAX = 6;
 
 export class JobRecord {
   readonly #principal: Principal;
@@ -85,7 +87,9 @@ export class JobRecord {
   async #flags(blobs: BlobStore): Promise<string | null> {
     if (this.#action === null) return null;
     const flags = encodeFlags(this.#action);
-    if (flags.length <= INLINE_FLAGS_LENGTH_MAX) return flags;
+    // The outputs' names stand in the same record.
+    const { outputs } = this.#action;
+    if (flags.length + JSON.stringify(outputs).length * JSON_GROWTH_MAX <= INLINE_FLAGS_LENGTH_MAX) return flags;
     const bytes = Buffer.from(flags, "latin1");
     try {
       return (await blobs.putBytes(bytes, "kept", FLAGS_BYTES_MAX)).digest;

@@ -102,13 +102,31 @@ export function optional<T>(field: Field<T>): Field<T | null> & { readonly optio
   };
 }
 
+interface NamedField {
+  readonly name: string;
+  /** As JSON has it. */
+  readonly key: string;
+  readonly field: Field<unknown>;
+}
+
+const namedFields = new WeakMap<Shape, readonly NamedField[]>();
+
+/** A shape's fields; worked out once, as each record of a log asks for them. */
+function fieldsOf(shape: Shape): readonly NamedField[] {
+  const known = namedFields.get(shape);
+  if (known !== undefined) return known;
+  const fields = Object.entries(shape).map(([name, field]) => ({ name, key: jsonName(name), field }));
+  namedFields.set(shape, fields);
+  return fields;
+}
+
 /** The fields as JSON has them, in the order of the shape. */
 export function writeShape<S extends Shape>(shape: S, values: Values<S>): Record<string, unknown> {
   const json: Record<string, unknown> = {};
-  for (const [name, field] of Object.entries(shape)) {
+  for (const { name, key, field } of fieldsOf(shape)) {
     const value = values[name as keyof S];
     if (value === null && field.optional === true) continue;
-    json[jsonName(name)] = field.write(value);
+    json[key] = field.write(value);
   }
   return json;
 }
@@ -116,8 +134,7 @@ export function writeShape<S extends Shape>(shape: S, values: Values<S>): Record
 /** Throws `audit.corrupt` for a field that is missing or is not what the shape says. Others are not looked at. */
 export function readShape<S extends Shape>(shape: S, json: Record<string, unknown>, what: string): Values<S> {
   const values: Record<string, unknown> = {};
-  for (const [name, field] of Object.entries(shape)) {
-    const key = jsonName(name);
+  for (const { name, key, field } of fieldsOf(shape)) {
     const absent = !Object.hasOwn(json, key);
     const value: unknown = absent && field.optional === true ? null : field.read(json[key]);
     if (value === undefined || (absent && field.optional !== true))

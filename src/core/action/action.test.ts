@@ -443,6 +443,13 @@ describe("actions", () => {
       { outputs: [{ ...output, path: "/foo" as ByteString }] },
       { outputs: [output, { ...output, kind: "dwo" }] },
       {
+        outputs: Array.from({ length: 2 }, (_, i) => ({
+          ...output,
+          kind: "dump",
+          path: `/hpcc/${i}${"x".repeat(3100)}` as ByteString,
+        })),
+      },
+      {
         outputs: Array.from({ length: 65 }, (_, i) => ({ ...output, kind: "dump", path: `/hpcc/${i}` as ByteString })),
       },
       { outputs: [output, { ...output, path: "/hpcc/out/p" as ByteString }] },

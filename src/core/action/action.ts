@@ -69,6 +69,8 @@ export interface Action {
 const ARGUMENTS_MAX = 65_536;
 const ENVIRONMENT_MAX = 256;
 export const OUTPUTS_MAX = 64;
+/** All outputs' paths together: an audit row names each, and a character may take six bytes there. */
+const OUTPUT_PATHS_BYTES_MAX = 6 * 1024;
 const TERMINAL_COLUMNS_MAX = 10_000;
 const VARIABLE = /^[A-Za-z_][A-Za-z0-9_]*=/;
 
@@ -88,6 +90,9 @@ export function checkAction(action: Action): Action {
   require(environment.every((text, i) => i === 0 || environment[i - 1]! < text), "has an environment out of order");
   require(isJobFolder(action.cwd), "has a working directory that is not a job's folder");
   require(outputs.length <= OUTPUTS_MAX, `has more than ${OUTPUTS_MAX} outputs`);
+  const pathBytes = outputs.reduce((sum, { path }) => sum + path.length, 0);
+  require(pathBytes <=
+    OUTPUT_PATHS_BYTES_MAX, `has output paths of more than ${OUTPUT_PATHS_BYTES_MAX} bytes together`);
   require(outputs.every((output) => isJobPath(output.path)), "has an output that is not below a job's folder");
   require(new Set(outputs.map((output) => output.path)).size === outputs.length, "has an output twice");
   require(outputs.filter((output) => output.kind === "object").length <= 1, "has more than one object");
