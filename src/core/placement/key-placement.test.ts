@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import fc from "fast-check";
+import { assert as check, nat, property, shuffledSubarray } from "fast-check";
 import { type Digest, sha256 } from "../digest/digest.ts";
 import { HOMES_PER_KEY, KeyPlacement } from "./key-placement.ts";
 
@@ -16,8 +16,8 @@ const KEYS = Array.from({ length: 2000 }, (_, at) => key(at));
 const ids = (placement: KeyPlacement<{ readonly id: string }>, of: Digest) => placement.homes(of).map(({ id }) => id);
 
 test("everybody who knows the same workers names the same ones, in whatever order they were told", () => {
-  fc.assert(
-    fc.property(fc.shuffledSubarray(workers(12), { minLength: 12 }), fc.nat(), (shuffled, number) => {
+  check(
+    property(shuffledSubarray(workers(12), { minLength: 12 }), nat(), (shuffled, number) => {
       const told = new KeyPlacement(workers(12));
       assert.deepEqual(ids(new KeyPlacement(shuffled), key(number)), ids(told, key(number)));
     }),

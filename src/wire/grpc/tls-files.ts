@@ -54,7 +54,8 @@ export function inspectTls(tls: TlsMaterial, nowMs: number, names: TlsFiles): Ow
 
 const PEM_CERTIFICATE = /-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g;
 
-function certificatesOf(pem: Buffer, name: string): X509Certificate[] {
+/** The certificates of a PEM file. */
+export function certificatesOf(pem: Buffer, name: string): X509Certificate[] {
   const blocks = pem.toString("latin1").match(PEM_CERTIFICATE) ?? [];
   return blocks.map((block) => parse(name, () => new X509Certificate(block)));
 }

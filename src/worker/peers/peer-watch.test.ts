@@ -9,6 +9,7 @@ import { SYSTEM_CLOCK } from "../../base/system/clock.ts";
 import { type Digest, sha256 } from "../../core/digest/digest.ts";
 import { spiffeId } from "../../core/identity/spiffe.ts";
 import {
+  Isolation,
   PeerSchema,
   SchedulerService,
   WatchPeersRequestSchema,
@@ -87,8 +88,8 @@ describe("a worker's watch of its peers", () => {
       const move = setInterval(() => clock.advance(10), 1);
       await new Promise<void>((resolve) => {
         seen.check = () => {
-          const now = seen.peers.map(({ identity }) => identity.kind === "worker" && identity.name);
-          if (now.toSorted().join() === names) resolve();
+          const now = seen.peers.map(({ identity }) => (identity.kind === "worker" ? identity.name : ""));
+          if (now.toSorted((a, b) => a.localeCompare(b)).join() === names) resolve();
         };
         seen.check();
       });
@@ -145,7 +146,7 @@ describe("a worker's watch of its peers", () => {
       create(PeerSchema, {
         address: "127.0.0.1:9",
         tlsTrust: { spiffeId: "spiffe://test.example/worker/w2", caDigest: IMAGE },
-        isolation: 3,
+        isolation: Isolation.QEMU_KVM,
         slots: 1,
         sharedImages: [0],
       });
