@@ -297,6 +297,20 @@ describe("configuration", () => {
     assert.ok(loadWorkerConfig({}, file).config.vms.placesMax >= 1, "this machine's");
   });
 
+  test("a worker's peers", () => {
+    const file = join(folder, "peers.toml");
+    const read = (text: string) => {
+      writeFileSync(file, `state_dir = "s"\n[identity]\ncertificate = "c"\nkey = "k"\nca = "a"\n[peers]\n${text}`);
+      return loadWorkerConfig({}, file).config.peers;
+    };
+    assert.deepEqual(read(""), { enabled: true, trust: "site", answerMs: 300, fetchMs: 5000 });
+    assert.deepEqual(read('trust = "none"').trust, "none");
+    assert.deepEqual(read('trust = ["w1", "w2"]').trust, new Set(["w1", "w2"]));
+    assert.deepEqual(read("trust = []").trust, new Set());
+    for (const trust of ['"all"', '["W 1"]', "[1]", "true"])
+      assert.throws(() => read(`trust = ${trust}`), invalid(/peers\.trust must be "site", "none", or a list/));
+  });
+
   test("a worker's policy is a file of its own", () => {
     const file = join(folder, "policy.toml");
     const read = (content: string) => {

@@ -178,6 +178,7 @@ export function displayValue(value: unknown): string {
   if (value === null) return "(not set)";
   if (value instanceof Map)
     return value.size === 0 ? "{}" : `{ ${[...value].map(([k, v]) => `${k} = ${displayValue(v)}`).join(", ")} }`;
+  if (value instanceof Set) return displayValue([...value]);
   if (Array.isArray(value)) return `[${value.map(displayValue).join(", ")}]`;
   if (isHostPort(value)) return JSON.stringify(formatHostPort(value));
   return JSON.stringify(value);

@@ -7,6 +7,7 @@ import { ISOLATIONS, type Isolation } from "../core/isolation.ts";
 import { ADDRESS, type IdentityFiles, identityFiles } from "./client.ts";
 import type { Environment } from "./directories.ts";
 import { type Loaded, loadConfig } from "./load.ts";
+import { PEERS_SCHEMA, type PeersConfig, peersConfig } from "./peers.ts";
 import { integer, listOf, oneOf, optional, PATH, text } from "./value.ts";
 
 const KIB = 1024;
@@ -96,6 +97,7 @@ export interface WorkerConfig {
     /** Its --known-release. */
     readonly knownReleases: readonly Digest[];
   };
+  readonly peers: PeersConfig;
   /** The disk cache's size at which the oldest entries go. */
   readonly storeBytesMax: number;
   readonly logLevel: "debug" | "info" | "warn" | "error";
@@ -171,6 +173,7 @@ export const WORKER_SCHEMA = {
   "jobs.per_client_max": { kind: integer(1, 10_000), fallback: 256 },
   "jobs.blob_mib_max": { kind: integer(1, 4_096), fallback: 128 },
   "jobs.source_mib_max": { kind: integer(1, 8_192), fallback: 256 },
+  ...PEERS_SCHEMA,
   "store.gib_max": { kind: integer(1, 65_536), fallback: 10 },
   log_level: { kind: oneOf(["debug", "info", "warn", "error"]), fallback: "info", variable: "HPCC_LOG_LEVEL" },
 } as const;
@@ -252,6 +255,7 @@ export function loadWorkerConfig(
       cgroup: values["host.cgroup"] ?? (baseDir === null ? null : DEFAULT_CGROUP),
       knownReleases: values["host.known_releases"],
     },
+    peers: peersConfig(values),
     storeBytesMax: values["store.gib_max"] * GIB,
     logLevel: values.log_level,
   };

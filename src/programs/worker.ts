@@ -1,6 +1,7 @@
 // `hpcc worker --config FILE`: builds the worker's parts from its configuration and ends them in order.
 import { mkdir } from "node:fs/promises";
 import { HpccError } from "../base/errors.ts";
+import type { Logger } from "../base/log.ts";
 import { SYSTEM_CLOCK } from "../base/system/clock.ts";
 import { VERSION } from "../base/version.ts";
 import type { Environment } from "../config/directories.ts";
@@ -12,6 +13,8 @@ import { fixedPolicies } from "../core/tenant-policy.ts";
 import { WarmVmPool } from "../vm/warm-vm-pool.ts";
 import { type OwnCredentials, readTlsFiles } from "../wire/grpc/tls-files.ts";
 import { openLayoutImages, type WorkerImages } from "../worker/images.ts";
+import { watchPeers } from "../worker/peers/peer-watch.ts";
+import type { PeerSettings } from "../worker/peers/peers.ts";
 import { startRegistration } from "../worker/registration.ts";
 import { type RunningWorker, startWorker, type WorkerDeps } from "../worker/worker.ts";
 import { abortedBySignal, programLogger, serveUntilSignal } from "./process.ts";
@@ -49,6 +52,7 @@ export async function runWorker(
     isolation: runtime.isolation,
     host,
     createPool: (events) => new WarmVmPool({ runtime, limits: config.vms, events, clock: SYSTEM_CLOCK, logger }),
+    peers: config.peers.enabled ? peersOf(config, { credentials, images, logger }) : null,
   });
   const worker = parts.adopt(running, (one) => one.close());
   starting.throwIfAborted();
@@ -109,6 +113,23 @@ function settings(config: WorkerConfig, identity: WorkerIdentity) {
 
 function policiesOf({ policy }: WorkerConfig, isolation: Isolation): WorkerDeps["policies"] {
   return policy === null ? fixedPolicies(new Map(), isolation) : { path: policy, parse: parsePolicy };
+}
+
+/** Its schedulers say who its peers are. */
+function peersOf(
+  { peers, schedulers }: WorkerConfig,
+  parts: { readonly credentials: () => OwnCredentials; readonly images: WorkerImages; readonly logger: Logger },
+): PeerSettings {
+  const { credentials, logger } = parts;
+  const images = parts.images.digests;
+  const { trust, answerMs, fetchMs } = peers;
+  return {
+    trust,
+    answerMs,
+    fetchMs,
+    credentials,
+    watch: (changed) => watchPeers({ schedulers, credentials, images, changed, clock: SYSTEM_CLOCK, logger }),
+  };
 }
 
 function workerIdentity({ identity }: OwnCredentials): WorkerIdentity {

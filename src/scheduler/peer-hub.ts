@@ -2,11 +2,11 @@
 // at most one per push interval. Load is no news here. It knows addresses and images, and no key.
 import type { Clock, Timer } from "../base/clock.ts";
 import { HpccError } from "../base/errors.ts";
+import { LatestValue } from "../base/latest-value.ts";
 import type { Digest } from "../core/digest/digest.ts";
 import { hash32 } from "../core/placement/hash.ts";
 import type { Peer } from "../gen/hpcc/scheduler/v1/scheduler_pb.js";
 import { PEERS_MAX, toPeer, type WorkerOffer } from "../wire/scheduler/mapping.ts";
-import { LatestAnswer } from "./latest-answer.ts";
 import { PEER_WATCHES_PER_WORKER_MAX, PEERS_PUSH_INTERVAL_MS } from "./limits.ts";
 
 export interface PeersAnswer {
@@ -32,7 +32,7 @@ interface Watcher {
   readonly question: string;
   revision: bigint;
   signature: string;
-  readonly latest: LatestAnswer<PeersAnswer>;
+  readonly latest: LatestValue<PeersAnswer>;
 }
 
 /** A worker and how it looks to those who ask one question. */
@@ -61,12 +61,12 @@ export class PeerHub {
     worker: string,
     signal: AbortSignal,
   ): AsyncGenerator<PeersAnswer, void, undefined> {
-    const latest = new LatestAnswer<PeersAnswer>();
+    const latest = new LatestValue<PeersAnswer>();
     const watcher: Watcher = { worker, images, question: images.join(), revision: 0n, signature: "", latest };
     this.#add(watcher);
     try {
       this.#answer(watcher, this.#find(images), true);
-      yield* latest.answers(signal);
+      yield* latest.values(signal);
     } finally {
       this.#remove(watcher);
     }

@@ -2,8 +2,8 @@
 // interval. A client that does not read has one answer waiting, the latest.
 import type { Clock, Timer } from "../base/clock.ts";
 import { HpccError } from "../base/errors.ts";
+import { LatestValue } from "../base/latest-value.ts";
 import type { WorkerQuery } from "../wire/scheduler/mapping.ts";
-import { LatestAnswer } from "./latest-answer.ts";
 import { PUSH_INTERVAL_MS } from "./limits.ts";
 import type { RegisteredWorker } from "./registry.ts";
 
@@ -25,7 +25,7 @@ interface Watcher {
   revision: bigint;
   /** What the last answer looked like. */
   signature: string;
-  readonly latest: LatestAnswer<WatchAnswer>;
+  readonly latest: LatestValue<WatchAnswer>;
 }
 
 export class WatchHub {
@@ -47,11 +47,11 @@ export class WatchHub {
 
   /** The answers to one client, until its signal is aborted. */
   async *watch(query: WorkerQuery, client: string, signal: AbortSignal): AsyncGenerator<WatchAnswer, void, undefined> {
-    const watcher: Watcher = { client, query, revision: 0n, signature: "", latest: new LatestAnswer() };
+    const watcher: Watcher = { client, query, revision: 0n, signature: "", latest: new LatestValue() };
     this.#add(watcher);
     try {
       this.#answer(watcher, true);
-      yield* watcher.latest.answers(signal);
+      yield* watcher.latest.values(signal);
     } finally {
       this.#remove(watcher);
     }

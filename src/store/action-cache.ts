@@ -22,7 +22,7 @@ export interface CachedAction extends Made {
   readonly image: Digest;
   /** Digest of the line of the row of its compile; null when it is not known. */
   readonly row: Digest | null;
-  /** The signed words of the peer that it came from; null when it was made here. */
+  /** What its maker has signed about it, for other workers; null for what nobody has stated. */
   readonly statement: Uint8Array | null;
 }
 

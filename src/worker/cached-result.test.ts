@@ -95,7 +95,7 @@ test("a warm result that a clean VM has confirmed counts as clean, and says who 
   const confirmed = { ...action, confirmedBy: "vm-2", row: KEY };
   assert.equal(await putUnlessOutranked(store, KEY, confirmed), true);
   const found = await lookUp(KEY, wanted, store);
-  assert.deepEqual(found?.provenance, { from: null, compiledRow: KEY, confirmedBy: "vm-2" });
+  assert.deepEqual(found?.provenance, { from: "w1", compiledRow: KEY, confirmedBy: "vm-2" });
   await found?.result.close();
   assert.equal(await putUnlessOutranked(store, KEY, action), false, "the unconfirmed one does not take its place");
 });

@@ -55,7 +55,7 @@ export async function openResult(recorded: RecordedResult, blobs: BlobStore): Pr
 
 /** What is known of a result that was not compiled for this job. */
 export interface Provenance {
-  /** The worker whose statement it was; null for this one. */
+  /** The worker that made it; null for this one. */
   readonly from: string | null;
   /** Digest of the row of its compile, where it is known. */
   readonly compiledRow: Digest | null;
@@ -84,8 +84,8 @@ export async function lookUp(key: Digest, wanted: WantedResult, store: TenantSto
   if (!isolationAtLeast(action.isolation, wanted.isolationMin) || !lifeSuffices(worthOf(action), wanted.life))
     return null;
   const result = await openAction(action, store.blobs);
-  const { statement, worker, row, confirmedBy } = action;
-  return result && { result, provenance: { from: statement === null ? null : worker, compiledRow: row, confirmedBy } };
+  const { worker, row, confirmedBy } = action;
+  return result && { result, provenance: { from: worker, compiledRow: row, confirmedBy } };
 }
 
 /**
@@ -114,7 +114,7 @@ function outranks(a: CachedAction, b: CachedAction): boolean {
   return atLeast(a, b) && !atLeast(b, a);
 }
 
-async function openAction(action: CachedAction, blobs: BlobStore): Promise<OpenResult | null> {
+export async function openAction(action: CachedAction, blobs: BlobStore): Promise<OpenResult | null> {
   const { result, row: _, statement: __, ...made } = action;
   const origin = { ...made, versions: {} };
   return openResult({ manifest: decodeResultManifest(result), resultDigest: resultDigest(result), origin }, blobs);

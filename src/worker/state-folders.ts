@@ -6,5 +6,6 @@ export function stateFolders(stateFolder: string) {
     store: join(stateFolder, "store"),
     audit: join(stateFolder, "audit"),
     policy: join(stateFolder, "policy"),
+    peers: join(stateFolder, "peers"),
   } as const;
 }

@@ -11,6 +11,7 @@ import type { HostPort } from "../core/identity/host-port.ts";
 import type { Identity, IdentityName, Principal, TrustDomain } from "../core/identity/spiffe.ts";
 import { type Isolation, isolationAtLeast } from "../core/isolation.ts";
 import type { PolicySource } from "../core/tenant-policy.ts";
+import { PeerService } from "../gen/hpcc/peer/v1/peer_pb.js";
 import { InspectResponseSchema, WorkerService } from "../gen/hpcc/worker/v1/worker_pb.js";
 import type { WriteAt } from "../store/disk/disk-files.ts";
 import { DiskStore, type DiskStoreCounters } from "../store/disk/disk-store.ts";
@@ -29,6 +30,9 @@ import type { JobCounters } from "./layers/count.ts";
 import type { JobObserver } from "./layers/observer.ts";
 import { withQuotas } from "./layers/quota.ts";
 import { type Interceptors, type JobLimits, type StackedLayers, stackLayers } from "./layers/stack.ts";
+import type { PeerCounters } from "./peers/counters.ts";
+import type { PeerSettings } from "./peers/peers.ts";
+import { openWorkerPeers, withPeers } from "./peers/worker-peers.ts";
 import { type OpenPolicies, openPolicies } from "./policy/open-policies.ts";
 import { UsageKeeper } from "./policy/usage-keeper.ts";
 import type { PolicyFile } from "./policy/watched-policy.ts";
@@ -79,6 +83,8 @@ export interface WorkerDeps {
   readonly observers?: readonly JobObserver[];
   /** Layers from elsewhere. */
   readonly interceptors?: Interceptors;
+  /** Other workers of the site; null for a worker that knows none. */
+  readonly peers?: PeerSettings | null;
   /** A test's places for faults of the disk. */
   readonly faults?: { readonly log?: LogDisk; readonly write?: WriteAt };
 }
@@ -89,6 +95,8 @@ export interface WorkerStats {
   readonly confirmed: ConfirmCounters;
   /** Revocations since the worker started, and the results that they removed. */
   readonly taken: { readonly revocations: number; readonly entries: number };
+  /** Null for a worker that knows no others. */
+  readonly peers: Readonly<PeerCounters> | null;
   /** Durable audit records, since the log began. */
   readonly rows: number;
 }
@@ -165,7 +173,15 @@ async function startParts(
   });
   revocations.attach(disk.revocations);
   await disk.revocations.open();
-  const store = disk.tenant.bind(disk);
+  const peers = await openWorkerPeers(deps.peers, {
+    folder: folders.peers,
+    disk,
+    feed: revocations,
+    limits: config.limits.execution,
+    clock,
+    logger,
+  });
+  const store = peers?.store ?? disk.tenant.bind(disk);
   const pool = deps.createPool(takingBack(vmRows({ log, worker: config.name, clock }), store, { clock, logger }));
   revocations.retireBy((vm) => pool.retire(vm));
   const { limits } = config;
@@ -187,8 +203,13 @@ async function startParts(
     store,
     pool,
     limits,
-    observers: [usage.observe, ...(config.confirmationsMax ? [confirming.observe] : []), ...(deps.observers ?? [])],
-    interceptors: withQuotas(deps.interceptors ?? {}, usage.ledger, clock),
+    observers: [
+      usage.observe,
+      ...(config.confirmationsMax ? [confirming.observe] : []),
+      ...(peers === null ? [] : [peers.observe]),
+      ...(deps.observers ?? []),
+    ],
+    interceptors: withPeers(withQuotas(deps.interceptors ?? {}, usage.ledger, clock), peers),
   });
   const session = {
     jobs: layers.jobs,
@@ -218,7 +239,9 @@ async function startParts(
       return fetchBlob(request, principal, { inspector, store: store(principal.tenant) });
     },
   });
+  if (peers !== null) server.add(PeerService, peers.handlers);
   const closeParts = async () => {
+    await peers?.close();
     await policies.close();
     await usage.close();
     await confirming.close();
@@ -231,6 +254,8 @@ async function startParts(
   };
   let closing: Promise<void> | null = null;
   const close = async (graceMs: number | undefined) => {
+    // Peers' streams would hold the server open.
+    await peers?.close();
     await server.close(graceMs);
     // Jobs that were cut off still leave their rows.
     await Promise.allSettled(sessions);
@@ -241,6 +266,7 @@ async function startParts(
     throw error;
   });
   control.handleBy(revokeHandler(revocations, clock));
+  peers?.start();
   return {
     address,
     isolation,
@@ -254,8 +280,12 @@ async function startParts(
       rows: log.sequence,
       taken: revocations.counters,
       confirmed: confirming.counters,
+      peers: peers?.counters ?? null,
     }),
-    updateTls: (tls) => server.updateTls(tls),
+    updateTls(tls) {
+      server.updateTls(tls);
+      peers?.renew();
+    },
     checkPolicy: () => policies.check(),
     revocations,
     get policy() {

@@ -49,23 +49,32 @@ export class TestWorker {
   readonly worker: RunningWorker;
   readonly pool: LocalPool;
   readonly #authority: TestAuthority;
+  readonly #name: string;
   readonly #clients: WorkerClient[] = [];
   /** Blobs that clients were asked for, in order. */
   readonly sent: Digest[] = [];
 
-  private constructor(parts: { folder: string; worker: RunningWorker; pool: LocalPool; authority: TestAuthority }) {
+  private constructor(parts: {
+    readonly folder: string;
+    readonly worker: RunningWorker;
+    readonly pool: LocalPool;
+    readonly authority: TestAuthority;
+    readonly name: string;
+  }) {
     this.folder = parts.folder;
     this.worker = parts.worker;
     this.pool = parts.pool;
     this.#authority = parts.authority;
+    this.#name = parts.name;
   }
 
-  /** A worker that ends, with its folder, when the test does. */
+  /** A worker that ends, with its folder, when the test does. Those of one site have one authority. */
   static async start(
     scope: TestScope,
     overrides: Partial<WorkerConfig> = {},
     deps: Partial<WorkerDeps> = {},
     at?: string,
+    authority?: TestAuthority,
   ): Promise<TestWorker> {
     const folder = at ?? (await mkdtemp(join(tmpdir(), "hpcc-worker-")));
     let started: TestWorker | null = null;
@@ -73,12 +82,13 @@ export class TestWorker {
       await started?.stop();
       await rm(folder, { recursive: true, force: true });
     });
-    const authority = await TestAuthority.create();
+    const issuer = authority ?? (await TestAuthority.create());
+    const name = overrides.name ?? parseIdentityName("w1", "the worker");
     let pool: LocalPool | null = null;
     const worker = await startWorker(
       {
         listen: { host: "127.0.0.1", port: 0 },
-        name: parseIdentityName("w1", "the worker"),
+        name,
         trustDomain: TEST_TRUST_DOMAIN,
         version: "0.1.0",
         stateFolder: join(folder, "state"),
@@ -102,7 +112,7 @@ export class TestWorker {
       {
         clock: SYSTEM_CLOCK,
         logger: SILENT_LOGGER,
-        tls: await authority.issue("worker/w1"),
+        tls: await issuer.issue(`worker/${name}`),
         images: {
           digests: [TEST_IMAGE],
           has: (digest) => digest === TEST_IMAGE,
@@ -117,7 +127,7 @@ export class TestWorker {
         ...deps,
       },
     );
-    started = new TestWorker({ folder, worker, pool: pool!, authority });
+    started = new TestWorker({ folder, worker, pool: pool!, authority: issuer, name });
     return started;
   }
 
@@ -126,7 +136,7 @@ export class TestWorker {
     const client = await WorkerClient.connect({
       address: this.worker.address,
       tls: await this.#authority.issue(path),
-      accept: (server) => server.kind === "worker" && server.name === "w1",
+      accept: (server) => server.kind === "worker" && server.name === this.#name,
       version: "0.1.0",
       clock: SYSTEM_CLOCK,
     });

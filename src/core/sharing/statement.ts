@@ -1,12 +1,12 @@
 // What the maker of a result states about it (docs/specs/peer-protocol.md): which result answers which key, and how it was made.
 // One value has one encoding, which is what is signed; the decoder takes no other. Pure; knows no signature.
 import { HpccError } from "../../base/errors.ts";
-import { NumberTable } from "../../base/number-table.ts";
+
 import { FieldReader, FieldWriter } from "../action/fields.ts";
 import type { Digest } from "../digest/digest.ts";
 import { type Identity, NAME, parseSpiffeId, parseTenantId, spiffeId, type TenantId } from "../identity/spiffe.ts";
-import type { Isolation } from "../isolation.ts";
-import type { Life } from "../life.ts";
+import { ISOLATION_NUMBERS, type Isolation } from "../isolation.ts";
+import { LIFE_NUMBERS, type Life } from "../life.ts";
 
 export type WorkerIdentity = Identity & { readonly kind: "worker" };
 
@@ -37,12 +37,11 @@ export interface Statement {
 
 /** Signatures of a TLS handshake begin otherwise, so that neither can be taken for the other. */
 const SCHEMA = "hpcc.statement.v1";
-const ISOLATION_NUMBERS = new NumberTable<Isolation>({ namespace: 1, "qemu-tcg": 2, "qemu-kvm": 3, firecracker: 4 });
-const LIFE_NUMBERS = new NumberTable<Life>({ session: 1, clean: 2 });
+
 /** Largest encoding. */
 export const STATEMENT_BYTES_MAX = 4096;
-/** What rows say of VMs: no separator of theirs, and never long. */
-const VM = /^[\x21-\x7e]{1,120}$/;
+/** As rows name VMs. */
+const VM = /^[A-Za-z0-9][A-Za-z0-9._-]{0,119}$/;
 
 export function encodeStatement(statement: Statement): Uint8Array {
   const fields = new FieldWriter().ascii(1, SCHEMA).ascii(2, statement.tenant);

@@ -1,5 +1,5 @@
 // The disk tier: one folder per tenant, with what is kept as long as audit rows are, and what may be evicted.
-import { mkdir, readdir } from "node:fs/promises";
+import { mkdir, readdir, stat } from "node:fs/promises";
 import { join } from "node:path";
 import type { Clock } from "../../base/clock.ts";
 import type { Logger } from "../../base/log.ts";
@@ -82,6 +82,17 @@ export class DiskStore {
   /** The store of one tenant. */
   tenant(id: TenantId): TenantStore {
     return this.#open(id);
+  }
+
+  /** Whether there is anything of a tenant. */
+  async has(id: TenantId): Promise<boolean> {
+    if (this.#tenants.has(id)) return true;
+    try {
+      return (await stat(join(this.#options.root, id))).isDirectory();
+    } catch (error) {
+      if (isMissing(error)) return false;
+      throw storeError(error, `cannot look for ${id}`);
+    }
   }
 
   get counters(): DiskStoreCounters {

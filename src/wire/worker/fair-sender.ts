@@ -139,7 +139,7 @@ export class FairSender {
 }
 
 /** Cuts a frame into chunks of at most `bytesMax`, and knows the last one. */
-async function* chunksOf(
+export async function* chunksOf(
   frame: Frame,
   bytesMax: number,
 ): AsyncGenerator<{ readonly data: Uint8Array; readonly last: boolean }> {

@@ -56,7 +56,7 @@ export class RecordLayer implements Jobs {
     if (answer.key !== null) record.key(answer.key.key);
     let row: AppendedRow;
     try {
-      row = await record.append(this.#target(job), endOf(answer));
+      row = await record.append(this.#target(job), endOf(answer, this.#options.worker));
     } catch (error) {
       await result.close();
       return this.#unrecorded(job, error);
@@ -106,7 +106,9 @@ export class RecordLayer implements Jobs {
   }
 }
 
-function endOf({ outcome, key, provenance, result }: Answer): JobEnd {
+function endOf({ outcome, key, provenance, result }: Answer, worker: string): JobEnd {
   const common = { scope: key?.scope ?? null, result: result.recorded };
-  return outcome === "compiled" ? { kind: "compile", ...common } : { kind: "hit", outcome, ...common, ...provenance };
+  if (outcome === "compiled") return { kind: "compile", ...common };
+  const from = provenance.from === worker ? null : provenance.from;
+  return { kind: "hit", outcome, ...common, ...provenance, from };
 }

@@ -209,16 +209,9 @@ export declare const AnnounceResponseSchema: GenMessage<AnnounceResponse>;
  */
 export declare type WatchRevocationsRequest = Message<"hpcc.peer.v1.WatchRevocationsRequest"> & {
   /**
-   * The list that the caller has read from, as the server named it; empty for none.
+   * The last revocation of the server that the caller has applied; 0 for none.
    *
-   * @generated from field: string list = 1;
-   */
-  list: string;
-
-  /**
-   * The last revocation of that list that the caller has applied; 0 for none.
-   *
-   * @generated from field: uint64 after = 2;
+   * @generated from field: uint64 after = 1;
    */
   after: bigint;
 };
@@ -230,22 +223,15 @@ export declare type WatchRevocationsRequest = Message<"hpcc.peer.v1.WatchRevocat
 export declare const WatchRevocationsRequestSchema: GenMessage<WatchRevocationsRequest>;
 
 /**
- * Revocations in the order of the list.
+ * Revocations in the order in which the server heard of them. The first message comes at once, also when there are none.
  *
  * @generated from message hpcc.peer.v1.WatchRevocationsResponse
  */
 export declare type WatchRevocationsResponse = Message<"hpcc.peer.v1.WatchRevocationsResponse"> & {
   /**
-   * Name of the server's list; another name than the caller's means that it begins anew. At most 64 characters.
-   *
-   * @generated from field: string list = 1;
-   */
-  list: string;
-
-  /**
    * At most 256.
    *
-   * @generated from field: repeated hpcc.peer.v1.Revocation revocations = 2;
+   * @generated from field: repeated hpcc.peer.v1.Revocation revocations = 1;
    */
   revocations: Revocation[];
 };
@@ -263,7 +249,7 @@ export declare const WatchRevocationsResponseSchema: GenMessage<WatchRevocations
  */
 export declare type Revocation = Message<"hpcc.peer.v1.Revocation"> & {
   /**
-   * Its place in the list, from 1.
+   * Its place among the server's; grows, also over restarts and when the server has lost its store.
    *
    * @generated from field: uint64 sequence = 1;
    */
