@@ -3,6 +3,8 @@
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { readLog } from "../../src/audit/read-log.ts";
+import type { AuditRecord } from "../../src/audit/segment.ts";
 import { type Logger, SILENT_LOGGER } from "../../src/base/log.ts";
 import { SYSTEM_CLOCK } from "../../src/base/system/clock.ts";
 import { loadClientConfig } from "../../src/config/client.ts";
@@ -18,6 +20,7 @@ import type { VmEventSink, VmPool } from "../../src/vm/pool.ts";
 import type { TlsMaterial } from "../../src/wire/grpc/tls.ts";
 import { inspectTls } from "../../src/wire/grpc/tls-files.ts";
 import { startRegistration } from "../../src/worker/registration.ts";
+import { stateFolders } from "../../src/worker/state-folders.ts";
 import { type RunningWorker, startWorker, type WorkerDeps } from "../../src/worker/worker.ts";
 import { TEST_TRUST_DOMAIN, TestAuthority } from "./certificates.ts";
 import { SandboxPool } from "./sandbox-pool.ts";
@@ -91,6 +94,13 @@ export class QuickFarm {
     return rootfsPath(this.#options.imageFolder, { digest: image as Digest });
   }
 
+  /** All records of the worker's audit log so far. */
+  async rows(): Promise<AuditRecord[]> {
+    const records: AuditRecord[] = [];
+    for await (const { record } of readLog(stateFolders(join(this.folder, "worker")).audit)) records.push(record);
+    return records;
+  }
+
   /** A further user of the same tenant with a daemon of his own; gives the environment of his calls. */
   async addUser(name: string): Promise<Readonly<Record<string, string>>> {
     const home = join(this.folder, `user-${name}`);
@@ -127,7 +137,7 @@ export class QuickFarm {
         heartbeatIntervalMs: 500,
         expiryMs: 5000,
         workersMax: 8,
-        watchersMax: 8,
+        watchersMax: 128,
         watchersPerUserMax: 8,
       },
       { credentials: inspect(await authority.issue("scheduler/s1")), logger, clock },

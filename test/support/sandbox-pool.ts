@@ -68,10 +68,12 @@ export class SandboxPool implements VmPool {
     request: ExecutionRequest,
     { signal }: ExecuteOptions,
   ): Promise<PooledExecution> {
-    let vm = this.#vms.get(key.text);
+    // A clean one runs nothing else.
+    const slot = key.trust === "clean" ? `clean ${this.#vms.size}` : key.text;
+    let vm = this.#vms.get(slot);
     if (vm === undefined) {
       vm = this.#boot(key, rootfs, `vm-${this.#vms.size + 1}`);
-      this.#vms.set(key.text, vm);
+      this.#vms.set(slot, vm);
     }
     const booted = await vm;
     this.executed.push(request);
