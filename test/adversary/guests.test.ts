@@ -10,21 +10,25 @@ import { fixedPolicies, SHARINGS, type Sharing } from "../../src/core/tenant-pol
 import type { WorkerClient } from "../../src/daemon/remote/worker-client.ts";
 import { SessionResponseSchema } from "../../src/gen/hpcc/agent/v1/agent_pb.js";
 import type { ActionLookup, CachedAction } from "../../src/store/action-cache.ts";
-import type { VmEventSink, VmPool } from "../../src/vm/pool.ts";
-import { makePoolKey } from "../../src/vm/pool-key.ts";
 import type { Interceptor } from "../../src/worker/layers/layer.ts";
 import type { WorkerDeps } from "../../src/worker/worker.ts";
-import { TEST_TRUST_DOMAIN } from "../support/certificates.ts";
 import { exited } from "../support/fake-agent.ts";
 import { TestWorker } from "../support/test-worker.ts";
-import { type Attack, answerWith, EXPLOIT, guestPool, objectOf, TROJAN } from "./taken-over-guest.ts";
+import {
+  type Attack,
+  answerWith,
+  asyncOf,
+  callingAllClean,
+  EXPLOIT,
+  guestPool,
+  lies,
+  objectOf,
+  TROJAN,
+} from "./taken-over-guest.ts";
 import { sharingAll } from "./weak-layers.ts";
 
 const NEVER = { signal: new AbortController().signal };
 const BOB = "tenant/acme/user/bob";
-
-/** Gives its owner a trojan for each source that he asks for. */
-const lies: Attack = (job) => asyncOf(answerWith(job, TROJAN));
 
 /** Answers an earlier job once more before the one that it was given. */
 const replays: Attack = (job, [first]) => asyncOf([...answerWith(first!, TROJAN), ...answerWith(job, job.object)]);
@@ -34,10 +38,6 @@ const givesTwoAnswers: Attack = (job) => asyncOf([...answerWith(job, job.object)
 
 /** Answers a job that it was never given. */
 const answersForOthers: Attack = (job) => asyncOf([exited(job.id + 1n, { outputs: [1] })]);
-
-async function* asyncOf<T>(items: Iterable<T>): AsyncGenerator<T> {
-  yield* items;
-}
 
 interface World {
   readonly at: TestWorker;
@@ -208,22 +208,4 @@ function takingNothingBack(): Interceptor {
       return next.run({ ...job, store: { ...job.store, actions } });
     },
   });
-}
-
-/** Serves clean jobs from warm VMs, and says that they were clean. */
-function callingAllClean(createPool: WorkerDeps["createPool"]): WorkerDeps["createPool"] {
-  return (events: VmEventSink) => {
-    const pool = createPool(events);
-    const execute: VmPool["execute"] = async ({ tenant, user, image, golden }, ...rest) => {
-      const principal = { kind: "user", trustDomain: TEST_TRUST_DOMAIN, tenant, user } as const;
-      const key = makePoolKey({ principal, image, golden, trust: "session" });
-      return { ...(await pool.execute(key, ...rest)), life: "clean" };
-    };
-    return {
-      execute,
-      retire: (vm: string) => pool.retire(vm),
-      close: () => pool.close(),
-      [Symbol.asyncDispose]: () => pool.close(),
-    };
-  };
 }

@@ -6,7 +6,10 @@ import { SILENT_LOGGER } from "../../src/base/log.ts";
 import { SYSTEM_CLOCK } from "../../src/base/system/clock.ts";
 import { sha256 } from "../../src/core/digest/digest.ts";
 import type { VmEventSink, VmPool } from "../../src/vm/pool.ts";
+import { makePoolKey } from "../../src/vm/pool-key.ts";
 import { WarmVmPool } from "../../src/vm/warm-vm-pool.ts";
+import type { WorkerDeps } from "../../src/worker/worker.ts";
+import { TEST_TRUST_DOMAIN } from "../support/certificates.ts";
 import { type Answer, type Behaviour, exited, output, ready, takeExecution } from "../support/fake-agent.ts";
 import { FakeAgentRuntime } from "../support/fake-agent-runtime.ts";
 import { HELD_LIMITS } from "../support/held-pool.ts";
@@ -39,6 +42,13 @@ export function* answerWith({ id }: GuestJob, object: Uint8Array): Generator<Ans
   yield output(id, OBJECT_STREAM, object);
 }
 
+export async function* asyncOf<T>(items: Iterable<T>): AsyncGenerator<T> {
+  yield* items;
+}
+
+/** Gives its owner a trojan for each source that he asks for. */
+export const lies: Attack = (job) => asyncOf(answerWith(job, TROJAN));
+
 export interface GuestOptions {
   readonly attack: Attack;
   /** Called before each answer; what it returns is waited for. */
@@ -69,4 +79,22 @@ export function guestPool(options: GuestOptions) {
   const createPool = (events: VmEventSink): VmPool =>
     new WarmVmPool({ runtime, limits, events, clock: SYSTEM_CLOCK, logger: SILENT_LOGGER });
   return { runtime, createPool };
+}
+
+/** Serves clean jobs from warm VMs, and says that they were clean. */
+export function callingAllClean(createPool: WorkerDeps["createPool"]): WorkerDeps["createPool"] {
+  return (events: VmEventSink) => {
+    const pool = createPool(events);
+    const execute: VmPool["execute"] = async ({ tenant, user, image, golden }, ...rest) => {
+      const principal = { kind: "user", trustDomain: TEST_TRUST_DOMAIN, tenant, user } as const;
+      const key = makePoolKey({ principal, image, golden, trust: "session" });
+      return { ...(await pool.execute(key, ...rest)), life: "clean" };
+    };
+    return {
+      execute,
+      retire: (vm: string) => pool.retire(vm),
+      close: () => pool.close(),
+      [Symbol.asyncDispose]: () => pool.close(),
+    };
+  };
 }
