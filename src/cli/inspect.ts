@@ -29,6 +29,8 @@ export interface Inspection {
   /** Of the one source or result that all rows share; empty when there is none. */
   readonly sourceManifest: Uint8Array;
   readonly resultManifest: Uint8Array;
+  /** Where the two results of a second compile differ; only a state folder's reader knows. */
+  readonly differences?: readonly string[];
 }
 
 const HASH = /^(sha256:)?[0-9a-f]{8,64}$/;
@@ -84,8 +86,13 @@ export function printInspection(inspection: Inspection): string {
     parts.push(`\n${printRow(line, inspection.envelopes[index] ?? null, form)}`);
   if (inspection.rows.length > shown.length)
     parts.push(`\n... and ${inspection.rows.length - shown.length} older rows\n`);
-  parts.push(printSource(source), printResult(inspection.resultManifest));
+  parts.push(printSource(source), printResult(inspection.resultManifest), printDifferences(inspection));
   return parts.join("");
+}
+
+function printDifferences({ differences = [] }: Inspection): string {
+  if (differences.length === 0) return "";
+  return `\ntwo compiles gave different results (first, second):\n${differences.map((line) => `  ${printable(line)}\n`).join("")}`;
 }
 
 function printRow(line: string, envelopeLine: string | null, form: SourceForm | null): string {

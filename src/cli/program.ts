@@ -224,8 +224,9 @@ async function inspectThroughWorkers(host: CliHost, hash: string, address: strin
   return inspectRemote(hash, workers, credentials);
 }
 
-function forJson({ kind, digest, rows, envelopes }: Inspection): object {
-  return { kind, digest, rows, envelopes: envelopes.map((line) => JSON.parse(line) as unknown) };
+function forJson({ kind, digest, rows, envelopes, differences }: Inspection): object {
+  const parsed = envelopes.map((line) => JSON.parse(line) as unknown);
+  return { kind, digest, rows, envelopes: parsed, ...(differences !== undefined && { differences }) };
 }
 
 function addServers(program: Command, host: CliHost): void {

@@ -12,6 +12,7 @@ import { parseTenantId, type TenantId } from "../core/identity/spiffe.ts";
 import type { TenantStore } from "../store/action-cache.ts";
 import { DiskStore } from "../store/disk/disk-store.ts";
 import { readBlob } from "../store/read-blob.ts";
+import { alarmDifferences } from "./alarm-differences.ts";
 import { stateFolders } from "./state-folders.ts";
 
 export interface Inspection {
@@ -94,11 +95,17 @@ export async function openState(stateFolder: string): Promise<OpenState> {
   };
 }
 
+export interface InspectionOfState extends Inspection {
+  /** Where the two results of an alarm differ; none without one. */
+  readonly differences: readonly string[];
+}
+
 /** What a worker's state folder knows of a hash. */
-export async function inspectState(stateFolder: string, hash: string): Promise<Inspection> {
-  const { inspector, close } = await openState(stateFolder);
+export async function inspectState(stateFolder: string, hash: string): Promise<InspectionOfState> {
+  const { inspector, blob, close } = await openState(stateFolder);
   try {
-    return await inspector.find(hash, null);
+    const inspection = await inspector.find(hash, null);
+    return { ...inspection, differences: await alarmDifferences(inspection.rows, inspection.envelopes, blob) };
   } finally {
     close();
   }

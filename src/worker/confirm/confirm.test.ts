@@ -1,13 +1,16 @@
 // Second compiles of a real worker whose "VMs" are processes of this machine: what is shared after them, and what is not.
 import assert from "node:assert/strict";
+import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { LocalPool } from "../../../test/support/local-pool.ts";
 import { TestWorker } from "../../../test/support/test-worker.ts";
 import { HpccError } from "../../base/errors.ts";
+import { printInspection } from "../../cli/inspect.ts";
 import { fixedPolicies, type Sharing } from "../../core/tenant-policy.ts";
 import type { ExecuteOptions, ExecutionRequest } from "../../vm/execution.ts";
 import type { VmEventSink } from "../../vm/pool.ts";
 import { makePoolKey, type PoolKey } from "../../vm/pool-key.ts";
+import { inspectState } from "../inspection.ts";
 import type { WorkerDeps } from "../worker.ts";
 
 const NEVER = { signal: new AbortController().signal };
@@ -73,6 +76,12 @@ test("what differs is an alarm: nothing is shared, the first one is taken back, 
   assert.ok(notes.includes("confirm different"), notes.join());
   assert.ok(notes.includes("revoke results taken back: 1"), notes.join());
   assert.equal(first.outcome, "compiled");
+  const { envelope } = (await at.rows()).find((row) => row.envelope.kind === "confirm")!;
+  const state = join(at.folder, "state");
+  const printed = printInspection(await inspectState(state, envelope.resultDigest!));
+  assert.match(printed, /two compiles gave different results/);
+  assert.match(printed, /object 0: the file: \d+ bytes at 0 against \d+ bytes at 0, from byte \d+ on/);
+  assert.match(printed, /object 0: sha256:[0-9a-f]{64} against sha256:/);
 });
 
 for (const sharing of ["clean", "private"] as const)
