@@ -40,6 +40,7 @@ import { type RevocationFeed, WorkerRevocations } from "./revocations.ts";
 import { hostRow } from "./rows/host-row.ts";
 import { vmRows } from "./rows/vm-rows.ts";
 import { serveSession } from "./session.ts";
+import type { SharedEntry } from "./shared-entry.ts";
 import { stateFolders } from "./state-folders.ts";
 import { takingBack } from "./take-back.ts";
 
@@ -186,7 +187,8 @@ async function startParts(
   revocations.retireBy((vm) => pool.retire(vm));
   const { limits } = config;
   const { images } = deps;
-  const compiles = new SecondCompiles({ ...common, images, limits: limits.execution, pool, store });
+  const shared = (entry: SharedEntry) => peers?.state(entry);
+  const compiles = new SecondCompiles({ ...common, images, limits: limits.execution, pool, store, shared });
   const confirming = new Confirmer({
     compiles,
     freePlaces: () => config.slots - layers.compiling,

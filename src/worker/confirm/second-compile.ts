@@ -17,6 +17,7 @@ import { executeAction } from "../execute-action.ts";
 import type { WorkerImages } from "../images.ts";
 import { JobRecord } from "../job-record.ts";
 import { confirmRow, type RecordedResult } from "../rows/job-rows.ts";
+import type { SharedEntry } from "../shared-entry.ts";
 import { takeBack } from "../take-back.ts";
 import type { ConfirmOutcome, ToConfirm } from "./to-confirm.ts";
 
@@ -29,6 +30,8 @@ export interface SecondCompilesOptions {
   readonly log: AuditLog;
   readonly clock: Clock;
   readonly logger: Logger;
+  /** Told of each result that serves the tenant from now on. */
+  readonly shared?: (entry: SharedEntry) => void;
 }
 
 /** Alarms whose objects are kept for good, since the worker started; of later ones the cache may lose them. */
@@ -95,8 +98,12 @@ export class SecondCompiles {
     const revoked = async () =>
       (await store.actions.revoked(ownKey, first)) || (await store.actions.revoked(sharedKey, shared));
     if (await revoked()) return false;
-    await putUnlessOutranked(store, sharedKey, shared);
-    if (!(await revoked())) return true;
+    const kept = await putUnlessOutranked(store, sharedKey, shared);
+    if (!(await revoked())) {
+      const { tenant, policy } = entry;
+      if (kept) this.#options.shared?.({ tenant, tier: policy.tier, key: sharedKey, action: shared, store });
+      return true;
+    }
     const atMs = this.#options.clock.wallMs();
     await store.actions.revoke({ kind: "key", value: sharedKey, atMs }, { cause: "confirmation", askedBy: null });
     return false;

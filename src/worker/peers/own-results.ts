@@ -4,21 +4,11 @@ import type { Logger } from "../../base/log.ts";
 import { Semaphore } from "../../base/semaphore.ts";
 import { resultDigest } from "../../core/action/result-manifest.ts";
 import type { Digest } from "../../core/digest/digest.ts";
-import type { TenantId } from "../../core/identity/spiffe.ts";
 import { mayBeShared } from "../../core/sharing/statement.ts";
-import type { CachedAction, TenantStore } from "../../store/action-cache.ts";
 import type { StatementSigner } from "../../wire/peer/signed-statement.ts";
+import type { SharedEntry } from "../shared-entry.ts";
 import type { Announcer } from "./announcer.ts";
 import type { PeerCounters } from "./counters.ts";
-
-/** An entry that was put under a tenant's key. */
-export interface SharedEntry {
-  readonly tenant: TenantId;
-  readonly tier: string | null;
-  readonly key: Digest;
-  readonly action: CachedAction;
-  readonly store: TenantStore;
-}
 
 export interface OwnResultsOptions {
   readonly signer: () => StatementSigner;

@@ -13,6 +13,7 @@ import type { PeerOffer } from "../../wire/scheduler/mapping.ts";
 import type { Interceptor } from "../layers/layer.ts";
 import type { JobObserver } from "../layers/observer.ts";
 import type { RevocationFeed } from "../revocations.ts";
+import type { SharedEntry } from "../shared-entry.ts";
 import { Announcer } from "./announcer.ts";
 import type { ResultSizes } from "./check-found.ts";
 import { newCounters, type PeerCounters } from "./counters.ts";
@@ -55,6 +56,8 @@ export interface RunningPeers {
   /** The layer below the worker's own look-up. */
   readonly intercept: Interceptor;
   readonly observe: JobObserver;
+  /** A result of this worker serves a tenant from now on. */
+  readonly state: (entry: SharedEntry) => void;
   readonly handlers: ServiceHandlers<typeof PeerService>;
   readonly counters: Readonly<PeerCounters>;
   /** Begins to look for peers; once the worker can be dialled. */
@@ -116,6 +119,7 @@ export async function openPeers(options: PeersOptions): Promise<RunningPeers> {
       const { job, key, action } = event;
       results.state({ tenant: job.principal.tenant, tier: key.tier, key: key.key, action, store: job.store });
     },
+    state: (entry) => results.state(entry),
     handlers: {
       fetch: (request, context) => answers.fetch(request, context),
       announce: (request, context) => answers.announce(request, context),

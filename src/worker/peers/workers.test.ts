@@ -19,6 +19,7 @@ const CLEAN: TenantSettings = { life: "clean", sharing: "clean" };
 const NAMES = { certificate: "c", key: "k", ca: "a" };
 
 interface SiteOptions {
+  readonly confirmationsMax?: number;
   readonly settings?: TenantSettings;
   readonly trust?: PeerTrust;
 }
@@ -61,7 +62,10 @@ class Site {
     return site;
   }
 
-  async add(name: string, { settings = CLEAN, trust = "site" }: SiteOptions): Promise<TestWorker> {
+  async add(
+    name: string,
+    { settings = CLEAN, trust = "site", confirmationsMax = 0 }: SiteOptions,
+  ): Promise<TestWorker> {
     const own = inspectTls(await this.#authority.issue(`worker/${name}`), Date.now(), NAMES);
     const common = { clock: SYSTEM_CLOCK, logger: SILENT_LOGGER, credentials: () => own };
     const schedulers = [this.#scheduler.address];
@@ -69,7 +73,7 @@ class Site {
     const others = this.workers.length;
     const test = await TestWorker.start(
       this.#context,
-      { name: parseIdentityName(name, "a worker") },
+      { name: parseIdentityName(name, "a worker"), confirmationsMax },
       {
         tls: own.tls,
         policies: fixedPolicies(new Map([["acme", settings]])),
@@ -150,6 +154,21 @@ describe("three workers of a site", () => {
       assert.equal(first!.row.outputDigest, made!.row.outputDigest);
     }
     assert.equal(w3!.worker.stats().peers!.hits, 1, "the second time it has it itself");
+  });
+
+  test("a warm VM's result serves the others once a clean VM has confirmed it", async (context) => {
+    const settings: TenantSettings = { life: "session", sharing: "confirm" };
+    const site = await Site.open(context, ["w1", "w2"], { settings, confirmationsMax: 1 });
+    const [w1, w2] = site.workers;
+    assert.equal(await compile(w2!, "bob", "int b;\n"), "compiled");
+    assert.equal(await compile(w1!, "ann", "int a;\n"), "compiled");
+    while (w1!.worker.stats().peers!.signed === 0) await new Promise((resolve) => setImmediate(resolve));
+    assert.equal(w1!.worker.stats().confirmed.equal, 1);
+    assert.equal(await compile(w2!, "bob", "int a;\n"), "hit");
+    const hit = (await w2!.jobRows()).findLast(({ envelope }) => envelope.kind === "hit");
+    assert.equal(hit?.envelope.from, "w1");
+    assert.notEqual(hit?.envelope.confirmedBy, null);
+    assert.notEqual(hit?.envelope.confirmedBy, hit?.row.vm);
   });
 
   test("private results stay where they are", async (context) => {
