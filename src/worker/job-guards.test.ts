@@ -63,7 +63,7 @@ describe("a job beyond a limit", () => {
     const output = (name: string) =>
       ({ path: byteStringOfText(`/hpcc/out/${name}`), kind: "dump", required: false }) as const;
     const named = (length: number) =>
-      [..."\u0001\u0002"].map((letter) => output(`${letter.repeat(200)}/`.repeat(length) + letter));
+      ["\u0001", "\u0002"].map((letter) => output(`${letter.repeat(200)}/`.repeat(length) + letter));
     const job = (length: number) => ({ ...good, action: { ...good.action, outputs: named(length) } });
     assert.equal((await client.compile(job(15), NEVER)).exitCode, 3);
     await assert.rejects(client.compile(job(16), NEVER), { code: "argument.invalid" });
