@@ -4,7 +4,7 @@ import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { ImageHome } from "../../test/support/image-home.ts";
-import { ImageRegistry } from "../../test/support/image-registry.ts";
+import { GO_REGISTRY_MISSING, ImageRegistry, startGoRegistry } from "../../test/support/image-registry.ts";
 import { type RawLayout, rawTar } from "../../test/support/oci-layout.ts";
 import { type Digest, digestHex } from "../core/digest/digest.ts";
 import { ProgressLine } from "./image-transfer.ts";
@@ -116,6 +116,19 @@ describe("a registry with TLS and passwords", () => {
     assert.match(damaged.error, /sent other content for sha256:.*\[image\.invalid\]/);
     assert.deepEqual(readdirSync(bob.oci), []);
   });
+});
+
+test("another implementation of registries keeps an image as it is", { skip: GO_REGISTRY_MISSING }, async () => {
+  await using registry = await startGoRegistry();
+  using ann = new ImageHome();
+  using bob = new ImageHome();
+  const name = `${registry.host}/team/toolchain:12`;
+  const digest = await ann.layout(image("other"));
+  const pushed = await ann.hpcc("image", "push", name, "--image", digest);
+  assert.equal(pushed.code, 0, pushed.error);
+  assert.equal((await bob.hpcc("image", "pull", "--quiet", name)).out, `${digest}\n`);
+  const absent = await bob.hpcc("image", "pull", `${registry.host}/team/toolchain:13`);
+  assert.match(absent.error, /answers the manifest 13 with 404 .*\[image\.missing\]/);
 });
 
 test("progress is one line of a terminal, and nothing elsewhere", () => {

@@ -197,6 +197,8 @@ test("every compression and Docker's media types give the same stream", async ()
     { layers: [{ tar }] },
     { layers: [{ tar, compression: "gzip" }] },
     { layers: [{ tar, compression: "zstd" }] },
+    { layers: [{ tar, compression: "zstd", frames: 3 }] },
+    { layers: [{ tar, compression: "gzip", frames: 3 }] },
     { layers: [{ tar, compression: "gzip" }], docker: true },
   ] as const) {
     const parts: Buffer[] = [];

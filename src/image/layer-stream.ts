@@ -2,7 +2,7 @@
 // registry. What was yielded before the end is not yet verified: callers keep it in memory or in a temporary file.
 import { addAbortSignal, type Duplex, PassThrough } from "node:stream";
 import { pipeline } from "node:stream/promises";
-import { constants, createGunzip, createZstdDecompress } from "node:zlib";
+import { createGunzip } from "node:zlib";
 import { HpccError } from "../base/errors.ts";
 import type { Digest } from "../core/digest/digest.ts";
 import { type Descriptor, HashTap, openBlob } from "./blob.ts";
@@ -10,6 +10,7 @@ import { quoteName } from "./entry-path.ts";
 import type { ImageLimits } from "./image-limits.ts";
 import type { LayerEntryHeader } from "./image-tree.ts";
 import { readTar, type TarEntry } from "./tar-decode.ts";
+import { unpackZstdFrames } from "./zstd-frames.ts";
 
 export interface Layer extends Descriptor {
   readonly diffId: Digest;
@@ -29,20 +30,16 @@ export interface LayerEntry {
 }
 
 const READ_BYTES = 256 * 1024;
-/** Window of a zstd frame: bounds the decompressor's memory to 128 MiB. */
-const ZSTD_WINDOW_LOG_MAX = 27;
+type Unpack = Duplex | typeof unpackZstdFrames;
 
-function decompressor(compression: Layer["compression"]): Duplex {
+function decompressor(compression: Layer["compression"]): Unpack {
   switch (compression) {
     case "none":
       return new PassThrough();
     case "gzip":
       return createGunzip({ chunkSize: READ_BYTES });
     case "zstd":
-      return createZstdDecompress({
-        chunkSize: READ_BYTES,
-        params: { [constants.ZSTD_d_windowLogMax]: ZSTD_WINDOW_LOG_MAX },
-      });
+      return unpackZstdFrames;
   }
 }
 

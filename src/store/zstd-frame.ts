@@ -21,6 +21,11 @@ export class FrameWalker {
   /** Bytes of the present block, and of the checksum after the last one, that are still to come. */
   #skip = 0;
   #checksumBytes = 0;
+  readonly #windowBytesMax: number;
+
+  constructor(windowBytesMax = WINDOW_BYTES_MAX) {
+    this.#windowBytesMax = windowBytesMax;
+  }
 
   /**
    * Returns how many bytes of the chunk belong to the frame; less than all when it ends within. Throws
@@ -71,7 +76,8 @@ export class FrameWalker {
     const sizeBytes = sizeFlag === 0 ? (singleSegment ? 1 : 0) : 1 << sizeFlag;
     const length = 5 + (singleSegment ? 0 : 1) + sizeBytes;
     if (header.length < length) return null;
-    if (windowBytes(header, singleSegment, sizeBytes) > WINDOW_BYTES_MAX) throw invalid("asks for too large a window");
+    if (windowBytes(header, singleSegment, sizeBytes) > this.#windowBytesMax)
+      throw invalid("asks for too large a window");
     this.#checksumBytes = (descriptor & 0x04) !== 0 ? 4 : 0;
     this.#state = "block";
     return length;

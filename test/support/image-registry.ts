@@ -36,6 +36,26 @@ export function makeServerCertificate(folder: string): ServerCertificate {
   return { ca: at("ca.crt"), certificate: at("server.crt"), key: at("server.key") };
 }
 
+/** Built by scripts/setup.sh where there is Go. */
+const GO_REGISTRY = join(import.meta.dirname, "../../.cache/go-registry");
+export const GO_REGISTRY_MISSING = existsSync(GO_REGISTRY)
+  ? false
+  : ".cache/go-registry was not built, as there is no Go";
+
+/** The registry of go-containerregistry, which speaks plain HTTP on loopback and keeps everything in memory. */
+export async function startGoRegistry(): Promise<{ readonly host: string } & AsyncDisposable> {
+  const child = spawn(GO_REGISTRY, [], { stdio: ["ignore", "pipe", "inherit"] });
+  const [line] = (await once(child.stdout, "data")) as [Buffer];
+  return {
+    host: line.toString("utf8").trim(),
+    async [Symbol.asyncDispose]() {
+      const ended = once(child, "exit");
+      child.kill("SIGKILL");
+      await ended;
+    },
+  };
+}
+
 export class ImageRegistry implements AsyncDisposable {
   readonly #process: ChildProcess;
   readonly #folder: string;

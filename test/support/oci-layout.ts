@@ -69,6 +69,8 @@ export function rawTar(entries: readonly RawEntry[]): Buffer {
 export interface RawLayer {
   readonly tar: Buffer;
   readonly compression?: "none" | "gzip" | "zstd";
+  /** How many frames or members the compressed bytes are made of. */
+  readonly frames?: number;
   /** Bytes of the blob behind what unpacks. */
   readonly trailing?: Buffer;
   /** What the documents say, when it is not the truth. */
@@ -88,6 +90,13 @@ export interface RawLayout {
   /** Edits documents before they are written. */
   readonly editManifest?: (manifest: Record<string, unknown>) => unknown;
   readonly editIndex?: (index: Record<string, unknown>) => unknown;
+}
+
+function compressed(tar: Buffer, { compression = "none", frames = 1 }: RawLayer): Buffer {
+  if (compression === "none") return tar;
+  const size = Math.ceil(tar.length / frames);
+  const parts = Array.from({ length: frames }, (_, at) => tar.subarray(at * size, (at + 1) * size));
+  return Buffer.concat(parts.map((part) => (compression === "gzip" ? gzipSync(part) : zstdCompressSync(part))));
 }
 
 const hash = (bytes: Buffer) => `sha256:${createHash("sha256").update(bytes).digest("hex")}`;
@@ -120,8 +129,9 @@ export async function writeLayout(folder: string, layout: RawLayout): Promise<Di
   const putJson = (value: unknown) => put(Buffer.from(JSON.stringify(value)));
   const layers: unknown[] = [];
   const diffIds: string[] = [];
-  for (const { tar, compression = "none", trailing, claims = {} } of layout.layers) {
-    const packed = compression === "gzip" ? gzipSync(tar) : compression === "zstd" ? zstdCompressSync(tar) : tar;
+  for (const layer of layout.layers) {
+    const { tar, compression = "none", trailing, claims = {} } = layer;
+    const packed = compressed(tar, layer);
     const stored = await put(trailing === undefined ? packed : Buffer.concat([packed, trailing]));
     const mediaType = compression === "zstd" ? "application/vnd.oci.image.layer.v1.tar+zstd" : types.layer[compression];
     layers.push({
