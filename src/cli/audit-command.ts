@@ -1,6 +1,8 @@
 // The commands below `hpcc audit`.
-import { type Command, InvalidArgumentError } from "commander";
+import { type Command, InvalidArgumentError, Option } from "commander";
+import { SYSTEM_CLOCK } from "../base/system/clock.ts";
 import { type Environment, resolveDirectories } from "../config/directories.ts";
+import type { Format } from "./audit-search.ts";
 import { json, type Output } from "./output.ts";
 
 export interface AuditHost {
@@ -14,6 +16,7 @@ const AUDIT_ROWS_SHOWN = 20;
 export function addAudit(program: Command, host: AuditHost, setExitCode: (code: number) => void): void {
   const audit = program.command("audit").description("a worker's audit log");
   addRows(audit, host);
+  addSearches(audit, host);
   addChecks(audit, host, setExitCode);
   audit
     .command("prove")
@@ -52,6 +55,68 @@ function addRows(audit: Command, host: AuditHost): void {
       const rows = await auditRows(options.state, last);
       host.output.out(options.json ? json(rows) : printAuditRows(rows));
     });
+}
+
+interface SearchFlags
+  extends Partial<Record<"tenant" | "principal" | "kind" | "vm" | "image" | "source" | "output", string>> {
+  readonly since?: string;
+  readonly until?: string;
+  readonly format: Format;
+  readonly last?: number;
+  readonly json?: true;
+}
+
+/** How often a followed log is looked at. */
+const FOLLOW_MS = 250;
+
+function addSearches(audit: Command, host: AuditHost): void {
+  const run = async (folder: string, flags: SearchFlags, change: { last?: number; follow?: true }) => {
+    const { parseTime, searchLog } = await import("./audit-search.ts");
+    const {
+      tenant = null,
+      principal = null,
+      kind = null,
+      vm = null,
+      image = null,
+      source = null,
+      output = null,
+    } = flags;
+    const sinceMs = flags.since === undefined ? null : parseTime(flags.since);
+    const untilMs = flags.until === undefined ? null : parseTime(flags.until);
+    const later = async () => new Promise<boolean>((resolve) => SYSTEM_CLOCK.after(FOLLOW_MS, () => resolve(true)));
+    await searchLog(folder, {
+      filter: { tenant, principal, kind, vm, image, source, output, sinceMs, untilMs },
+      format: flags.json ? "jsonl" : flags.format,
+      last: change.last ?? null,
+      more: change.follow ? later : null,
+      out: (text) => host.output.out(text),
+    });
+  };
+  const command = (name: string, description: string) =>
+    audit
+      .command(name)
+      .description(description)
+      .argument("<folder>", "the log's folder, or the worker's state folder")
+      .addOption(new Option("--format <name>", "in which form").choices(["tsv", "jsonl", "csv"]).default("tsv"))
+      .option("--json", "the same as --format jsonl");
+  command("export", "print all rows").action(async (folder: string, flags: SearchFlags) => run(folder, flags, {}));
+  command("tail", "print the last rows")
+    .option("--last <n>", `how many (default: ${AUDIT_ROWS_SHOWN})`, parseCount)
+    .option("--follow", "go on with rows as they come")
+    .action(async (folder: string, flags: SearchFlags & { follow?: true }) =>
+      run(folder, flags, { last: flags.last ?? AUDIT_ROWS_SHOWN, ...(flags.follow && { follow: true }) }),
+    );
+  command("search", "print the rows that fit all that is named")
+    .option("--tenant <name>", "of this tenant")
+    .option("--principal <id>", "of this client, by its SPIFFE id")
+    .option("--kind <name>", "of this kind")
+    .option("--vm <name>", "about this VM")
+    .option("--image <digest>", "with this image, or the start of its digits")
+    .option("--source <digest>", "with this source")
+    .option("--output <digest>", "with this object")
+    .option("--since <time>", "that ended from then on")
+    .option("--until <time>", "that ended before then")
+    .action(async (folder: string, flags: SearchFlags) => run(folder, flags, {}));
 }
 
 interface CheckFlags {

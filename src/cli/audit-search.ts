@@ -1,0 +1,145 @@
+// `hpcc audit search`, `tail` and `export`: rows of a log that are wanted, as TSV, JSON lines or CSV. Each is read and checked in the
+// order of the log, and printed as it comes; nothing is held.
+import { encodeEnvelope } from "../audit/envelope.ts";
+import { CHAIN_START, readLog } from "../audit/read-log.ts";
+import { noteOf } from "../audit/rows/bodies.ts";
+import type { AuditRecord, ChainState } from "../audit/segment.ts";
+import { logFolder } from "../audit/verify-folder.ts";
+import { HpccError } from "../base/errors.ts";
+
+export const FORMATS = ["tsv", "jsonl", "csv"] as const;
+export type Format = (typeof FORMATS)[number];
+
+/** What is wanted; null for anything. */
+export interface RowFilter {
+  readonly tenant: string | null;
+  readonly principal: string | null;
+  readonly kind: string | null;
+  readonly vm: string | null;
+  /** The image's digest, or the start of its digits; so the source's and the object's. */
+  readonly image: string | null;
+  readonly source: string | null;
+  readonly output: string | null;
+  /** Rows that ended from then on, and before then. */
+  readonly sinceMs: number | null;
+  readonly untilMs: number | null;
+}
+
+export function matches({ row, envelope }: AuditRecord, filter: RowFilter): boolean {
+  const is = (wanted: string | null, value: string | null) => wanted === null || wanted === value;
+  const starts = (wanted: string | null, value: string | null) =>
+    wanted === null ||
+    (value !== null && value.slice(value.indexOf(":") + 1).startsWith(wanted.replace(/^sha256:/, "")));
+  return (
+    is(filter.tenant, row.tenant) &&
+    is(filter.principal, "principal" in envelope ? envelope.principal : null) &&
+    is(filter.kind, envelope.kind) &&
+    is(filter.vm, row.vm) &&
+    starts(filter.image, row.imageDigest) &&
+    starts(filter.source, row.sourceDigest) &&
+    starts(filter.output, row.outputDigest) &&
+    (filter.sinceMs === null || envelope.endMs >= filter.sinceMs) &&
+    (filter.untilMs === null || envelope.endMs < filter.untilMs)
+  );
+}
+
+/** Parses a time of a filter: a date, or a date and a time, UTC where no zone is named. */
+export function parseTime(text: string): number {
+  const ms = /^\d{4}-\d\d-\d\d(T[\d:.]+(Z|[+-]\d\d:\d\d)?)?$/.test(text)
+    ? Date.parse(text.includes("T") && !/(Z|[+-]\d\d:\d\d)$/.test(text) ? `${text}Z` : text)
+    : Number.NaN;
+  if (!Number.isFinite(ms)) throw new HpccError("argument.invalid", `${text} is no time such as 2027-01-31T12:00:00Z`);
+  return ms;
+}
+
+const CSV_COLUMNS = [
+  "sequence",
+  "start",
+  "end",
+  "kind",
+  "note",
+  "principal",
+  "isolation",
+  "life",
+  "image_digest",
+  "source_digest",
+  "flags",
+  "output_digest",
+  "tenant",
+  "worker",
+  "vm",
+  "duration",
+  "exit",
+  "row_digest",
+];
+
+export function header(format: Format): string {
+  return format === "csv" ? `${CSV_COLUMNS.join(",")}\r\n` : "";
+}
+
+export function formatRow(record: AuditRecord, format: Format): string {
+  const { line, envelope, digest } = record;
+  switch (format) {
+    case "tsv":
+      return `${line}\n`;
+    case "jsonl":
+      return `${JSON.stringify({ row: line, digest, envelope: JSON.parse(encodeEnvelope(envelope)) as unknown })}\n`;
+    case "csv": {
+      const of = (name: "principal" | "isolation" | "life") =>
+        name in envelope ? String((envelope as unknown as Record<string, unknown>)[name]) : "";
+      const times = [envelope.startMs, envelope.endMs].map((ms) => new Date(ms).toISOString());
+      const own = [of("principal"), of("isolation"), of("life")];
+      const cells = [
+        String(envelope.sequence),
+        ...times,
+        envelope.kind,
+        noteOf(envelope),
+        ...own,
+        ...line.split("\t"),
+        digest,
+      ];
+      return `${cells.map(csvCell).join(",")}\r\n`;
+    }
+  }
+}
+
+/** Quoted where CSV wants it (RFC 4180); a cell that a spreadsheet would run as a formula begins with an apostrophe. */
+function csvCell(text: string): string {
+  const safe = /^[=+@\t\r]/.test(text) || /^-./.test(text) ? `'${text}` : text;
+  return /[",\r\n]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
+}
+
+export interface SearchOptions {
+  readonly filter: RowFilter;
+  readonly format: Format;
+  /** The last so many alone; null for all. */
+  readonly last: number | null;
+  /** Goes on with rows as they come while it resolves to true. */
+  readonly more: (() => Promise<boolean>) | null;
+  readonly out: (text: string) => void;
+}
+
+/** Prints the rows that are wanted; gives how many there were. */
+export async function searchLog(folder: string, options: SearchOptions): Promise<number> {
+  const { filter, format, last, more, out } = options;
+  const found = await logFolder(folder);
+  out(header(format));
+  let state: ChainState = CHAIN_START;
+  let count = 0;
+  let kept: string[] = [];
+  let following = false;
+  do {
+    for await (const { record } of readLog(found, state)) {
+      state = { sequence: record.envelope.sequence, leaf: record.leaf };
+      if (!matches(record, filter)) continue;
+      count++;
+      const text = formatRow(record, format);
+      if (last === null || following) out(text);
+      else if (kept.push(text) >= 2 * last + 1) kept = kept.slice(-last);
+    }
+    if (last !== null && !following) for (const text of last === 0 ? [] : kept.slice(-last)) out(text);
+    kept = [];
+    following = true;
+  } while (more !== null && (await more()));
+  return count;
+}
