@@ -12,7 +12,7 @@ export const BYPASS_REASONS = {
   multiple_source_files: "The call names more than one input file.",
   no_input_file: "The call names no source file.",
   output_to_stdout: "The output or the dependency file goes to standard output.",
-  standard_input: "The source comes from standard input.",
+  standard_input: "The source comes from standard input, or is `/dev/null` or the like.",
   syntax_only: "The call only checks syntax (`-fsyntax-only`), so there is nothing to keep.",
   // Languages and inputs.
   assembler_source: "Text form only: the source is assembler; preprocessing does not see its `.include` and `.incbin`.",

@@ -10,7 +10,8 @@ const ADVICE: Readonly<Partial<Record<BypassReason, string>>> = {
   compiler_query: NOTHING,
   syntax_only: NOTHING,
   no_input_file: NOTHING,
-  standard_input: "Mostly a test of configure. Write the source to a file to have it kept.",
+  standard_input:
+    "Mostly a test of a build, of what the compiler understands. Write the source to a file to have it kept.",
   output_to_stdout: "Write the output to a file with -o.",
   multiple_source_files: "Compile one source per call, with -c.",
   compile_failed: "Failures are not kept; the compiler's own words say what is wrong.",

@@ -148,7 +148,7 @@ const BYPASSES: Readonly<Partial<Record<BypassReason, readonly string[]>>> = {
     "gcc -c a.c -MD -MF a.o",
     "gcc -c a.c -o /proc/self/fd/3",
   ],
-  standard_input: ["gcc -c -x c -", "gcc -xc -c - -o a.o"],
+  standard_input: ["gcc -c -x c -", "gcc -xc -c - -o a.o", "gcc -Werror -m64 -c -x c /dev/null -o t.o"],
   syntax_only: ["gcc -fsyntax-only a.c", "clang -fsyntax-only -c a.c"],
   unsupported_source_language: [
     "gcc -c a.m",

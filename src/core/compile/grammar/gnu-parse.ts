@@ -235,7 +235,8 @@ class Scan {
   }
 
   input(word: ByteString): void {
-    if (word === "-") this.refuse("standard_input", word);
+    // Whoever asks what a compiler understands lets it compile nothing, as kernels' makefiles do a hundred times.
+    if (word === "-" || word.startsWith("/dev/")) this.refuse("standard_input", word);
     if (word === "") this.refuse("bad_compiler_arguments", word);
     this.languageUsed = true;
     this.sources.push({ path: word, language: this.language });
