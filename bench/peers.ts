@@ -15,7 +15,7 @@ const MIB = 1024 * KIB;
 
 const ends: (() => Promise<void>)[] = [];
 const site = await PeerSite.open({ after: (end) => void ends.push(end) });
-const [maker, asker] = [await site.add("w1"), await site.add("w2")];
+const [maker, asker] = [await site.add("w1"), await site.add("w2", { answerMs: 10_000, fetchMs: 60_000 })];
 let next = 0;
 
 function median(times: readonly number[]): string {
@@ -44,8 +44,9 @@ async function shared(objectBytes: number, count: number): Promise<number[]> {
 }
 
 async function taken(member: Member, at: number): Promise<void> {
-  const outcome = await member.outcome(siteJob(at));
-  if (outcome !== "hit from w1") throw new Error(`not a peer's hit: ${outcome}`);
+  const { provenance, result } = await member.run(siteJob(at));
+  await result.close();
+  if (provenance.from !== "w1") throw new Error("not a peer's hit");
 }
 
 function compile(source: string): number[] {
@@ -62,8 +63,9 @@ function compile(source: string): number[] {
   }
 }
 
-const misses = await timed((at) => asker.outcome(siteJob(at)));
-console.log(`asked in vain, kept and announced: ${median(misses)} a job`);
+const misses = await timed(async (at) => (await asker.run(siteJob(at))).result.close());
+await asker.peers.settled();
+console.log(`asked in vain, and an empty compile: ${median(misses)}`);
 for (const bytes of [20 * KIB, MIB / 2]) {
   const jobs = await shared(bytes, ROUNDS);
   const hits = await timed(() => taken(asker, jobs.shift()!));

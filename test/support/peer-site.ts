@@ -183,14 +183,14 @@ export class Member {
     }
     const answer = await this.#layer.run(own);
     await answer.afterRow(ROW);
-    await this.peers.settled();
     return answer;
   }
 
-  /** What `run` came to, and nothing left open. */
+  /** What `run` came to, with nothing left open and all told that is to be told. */
   async outcome(job: Job): Promise<string> {
     const { outcome, provenance, result } = await this.run(job);
     await result.close();
+    await this.peers.settled();
     return provenance.from === null ? outcome : `${outcome} from ${provenance.from}`;
   }
 

@@ -31,6 +31,8 @@ export interface PeerSearchOptions {
 
 /** Questions that are open at one time, over all peers; each holds a few chunks in memory. */
 const OPEN_QUESTIONS_MAX = 64;
+/** A timer that fires later than this share of its time says that this worker was busy. */
+const OVERSLEPT_SHARE = 1.5;
 /** Peers that are asked for one key. */
 const PEERS_PER_KEY_MAX = 4;
 
@@ -49,41 +51,53 @@ export class PeerSearch {
   async find(wanted: WantedResult, store: TenantStore, signal: AbortSignal): Promise<CachedAction | null> {
     const { directory, clock, answerMs } = this.#options;
     const peers = directory.homes(wanted.key, wanted.action.imageDigest);
+    const release = peers.length === 0 ? null : await this.#place(signal);
+    if (release === null) return null;
     const late = new AbortController();
-    const timer = clock.after(answerMs, () => late.abort());
+    const question: Question = { wanted, store, signal, late: late.signal, overslept: false };
+    const startMs = clock.monotonicMs();
+    const timer = clock.after(answerMs, () => {
+      question.overslept = clock.monotonicMs() - startMs > answerMs * OVERSLEPT_SHARE;
+      late.abort();
+    });
     try {
-      for (let at = 0; at < Math.min(peers.length, PEERS_PER_KEY_MAX) && !late.signal.aborted; at += 1) {
-        signal.throwIfAborted();
-        const asked = await this.#ask(peers[at]!, { wanted, store, signal, late: late.signal });
-        if (asked.kind === "shared") return asked.action;
-        for (const id of asked.holders) {
-          const holder = directory.get(id);
-          if (holder !== null && !peers.includes(holder)) peers.push(holder);
-        }
-      }
+      return await this.#search(peers, question);
+    } finally {
+      timer.cancel();
+      release();
+    }
+  }
+
+  /** Waits for a place among the open questions, no longer than a result may take; null when none came. */
+  async #place(signal: AbortSignal): Promise<(() => void) | null> {
+    const { clock, fetchMs } = this.#options;
+    const given = new AbortController();
+    const timer = clock.after(fetchMs, () => given.abort());
+    try {
+      return await this.#open.take(AbortSignal.any([signal, given.signal]));
+    } catch {
+      signal.throwIfAborted();
       return null;
     } finally {
       timer.cancel();
     }
   }
 
-  async #ask(peer: Peer, question: Question): Promise<Asked> {
-    const { health, counters } = this.#options;
-    const { signal, late } = question;
-    const waiting = AbortSignal.any([signal, late]);
-    let release: () => void;
-    try {
-      release = await this.#open.take(waiting);
-    } catch {
-      return MISS;
-    }
-    try {
-      if (!health.begin(peer.id)) return MISS;
+  async #search(peers: Peer[], question: Question): Promise<CachedAction | null> {
+    const { directory, health, counters } = this.#options;
+    for (let at = 0; at < Math.min(peers.length, PEERS_PER_KEY_MAX) && !question.late.aborted; at += 1) {
+      question.signal.throwIfAborted();
+      const peer = peers[at]!;
+      if (!health.begin(peer.id)) continue;
       counters.asked += 1;
-      return await this.#put(peer, question);
-    } finally {
-      release();
+      const asked = await this.#put(peer, question);
+      if (asked.kind === "shared") return asked.action;
+      for (const id of asked.holders) {
+        const holder = directory.get(id);
+        if (holder !== null && !peers.includes(holder)) peers.push(holder);
+      }
     }
+    return null;
   }
 
   async #put(peer: Peer, question: Question): Promise<Asked> {
@@ -108,7 +122,7 @@ export class PeerSearch {
       });
     } catch (error) {
       const slow = state.slow || (!state.answered && late.aborted);
-      this.#blame(peer, error, slow, signal.aborted);
+      this.#blame(peer, error, slow, signal.aborted || (slow && question.overslept));
       return MISS;
     } finally {
       signal.removeEventListener("abort", stop);
@@ -187,6 +201,8 @@ interface Question {
   readonly signal: AbortSignal;
   /** No answer counts any more. */
   readonly late: AbortSignal;
+  /** This worker was too busy to hear of it in time, which is no fault of a peer. */
+  overslept: boolean;
 }
 
 type Asked =
