@@ -90,11 +90,29 @@ export function callingAllClean(createPool: WorkerDeps["createPool"]): WorkerDep
       const key = makePoolKey({ principal, image, golden, trust: "session" });
       return { ...(await pool.execute(key, ...rest)), life: "clean" };
     };
-    return {
-      execute,
-      retire: (vm: string) => pool.retire(vm),
-      close: () => pool.close(),
-      [Symbol.asyncDispose]: () => pool.close(),
+    return executingBy(pool, execute);
+  };
+}
+
+/** Runs in a user's warm VM what is to confirm its results, and says that it was another one that had run nothing. */
+export function confirmingItself(createPool: WorkerDeps["createPool"]): WorkerDeps["createPool"] {
+  return (events: VmEventSink) => {
+    const pool = createPool(events);
+    const lying = callingAllClean(() => pool)(events);
+    const execute: VmPool["execute"] = async (key, ...rest) => {
+      if (key.trust === "session") return pool.execute(key, ...rest);
+      const ran = await lying.execute(key, ...rest);
+      return { ...ran, vm: { ...ran.vm, id: `${ran.vm.id}-again` } };
     };
+    return executingBy(pool, execute);
+  };
+}
+
+function executingBy(pool: VmPool, execute: VmPool["execute"]): VmPool {
+  return {
+    execute,
+    retire: (vm: string) => pool.retire(vm),
+    close: () => pool.close(),
+    [Symbol.asyncDispose]: () => pool.close(),
   };
 }

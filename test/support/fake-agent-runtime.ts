@@ -32,15 +32,12 @@ export class FakeAgentRuntime implements Runtime {
   }
 
   async boot(_spec: BootSpec, signal: AbortSignal): Promise<Machine> {
-    const { behaviour, deadlines, folder } = this.#options;
+    const { behaviour } = this.#options;
     const agent = await FakeAgent.start(behaviour);
-    const clock = SYSTEM_CLOCK;
-    const socket = await dialGuest({ socketPath: agent.socketPath, port: AGENT_PORT, clock, signal });
-    const session = await openSession(
-      socket,
-      { clock, deadlines, folder, randomBytes, openStream: streamThroughChannel(CHANNEL_PROGRAM) },
-      signal,
-    );
+    const session = await this.#open(agent, signal).catch(async (error: unknown) => {
+      await agent[Symbol.asyncDispose]();
+      throw error;
+    });
     this.booted += 1;
     const ended = session.ended.then(async (end): Promise<MachineEnd> => {
       await agent[Symbol.asyncDispose]();
@@ -68,5 +65,16 @@ export class FakeAgentRuntime implements Runtime {
         await ended;
       },
     };
+  }
+
+  async #open(agent: FakeAgent, signal: AbortSignal) {
+    const { deadlines, folder } = this.#options;
+    const clock = SYSTEM_CLOCK;
+    const socket = await dialGuest({ socketPath: agent.socketPath, port: AGENT_PORT, clock, signal });
+    return openSession(
+      socket,
+      { clock, deadlines, folder, randomBytes, openStream: streamThroughChannel(CHANNEL_PROGRAM) },
+      signal,
+    );
   }
 }
