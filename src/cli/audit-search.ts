@@ -127,8 +127,7 @@ export async function searchLog(folder: string, options: SearchOptions): Promise
   let state: ChainState = CHAIN_START;
   let count = 0;
   let kept: string[] = [];
-  let following = false;
-  do {
+  for (let following = false; ; following = true) {
     for await (const { record } of readLog(found, state)) {
       state = { sequence: record.envelope.sequence, leaf: record.leaf };
       if (!matches(record, filter)) continue;
@@ -139,7 +138,6 @@ export async function searchLog(folder: string, options: SearchOptions): Promise
     }
     if (last !== null && !following) for (const text of last === 0 ? [] : kept.slice(-last)) out(text);
     kept = [];
-    following = true;
-  } while (more !== null && (await more()));
-  return count;
+    if (more === null || !(await more())) return count;
+  }
 }

@@ -16,6 +16,7 @@ import { logKey } from "../../src/cli/log-key.ts";
 
 const PAGE = readFileSync(join(import.meta.dirname, "../../docs/operations/audit.md"), "utf8");
 const lines = [...PAGE.matchAll(/^```sh\n(.*?)^```/gms)].flatMap((match) => match[1]!.trim().split("\n"));
+const WHEN = Date.UTC(2027, 0, 2);
 const NAME = "build.example.com/worker/w1";
 
 describe("the page about the audit log", () => {
@@ -36,7 +37,7 @@ describe("the page about the audit log", () => {
     });
     const kept: string[] = [];
     for (let version = 0; version < 300; version++) {
-      const body = { kind: "policy", event: "in-force", startMs: 0, endMs: 0, digest: null, version } as const;
+      const body = { kind: "policy", event: "in-force", startMs: WHEN, endMs: WHEN, digest: null, version } as const;
       const { line, digest, receipt } = await log.append(emptyRow("w1"), body);
       const { leaf } = encodeRecord(line, receipt!.envelope, 1);
       kept.push(`${JSON.stringify({ row: digest, leaf, proof: receipt!.proof })}\n`);
