@@ -72,45 +72,21 @@ export interface RunningPeers {
 }
 
 export async function openPeers(options: PeersOptions): Promise<RunningPeers> {
-  const { trust, clock, logger, random = Math.random } = options;
+  const { trust, feed, knows, clock, logger, random = Math.random } = options;
   let own = readOwn(options);
   const verifier = () => own.verifier;
-  const counters = newCounters();
   const directory = new PeerDirectory({ self: own.id, tls: () => own.credentials.tls });
-  const health = new PeerHealth(clock, random);
-  const announcer = new Announcer({ directory, health, counters, clock, logger });
-  const results = new OwnResults({ signer: () => own.signer, announcer, counters, logger });
-  const { sizes, answerMs, fetchMs, knows, feed } = options;
-  const { identity } = own.credentials;
-  const ownName = identity.kind === "worker" ? identity.name : "";
-  const store = (tenant: TenantId) => trustedStore(options.store(tenant), trust, ownName);
-  const search = new PeerSearch({
-    directory,
-    health,
-    verifier,
-    trust,
-    sizes,
-    answerMs,
-    fetchMs,
-    counters,
-    clock,
-    logger,
-  });
-  const { trustDomain } = identity;
-  const holders = new Holders();
-  const answers = new PeerAnswers({ trustDomain, store, knows, holders, verifier, counters, clock, logger });
+  const common = { directory, counters: newCounters(), health: new PeerHealth(clock, random), clock, logger };
+  const { counters } = common;
+  const announcer = new Announcer(common);
+  const results = new OwnResults({ ...common, signer: () => own.signer, announcer });
+  const store = (tenant: TenantId) => trustedStore(options.store(tenant), trust, own.signer.worker.name);
+  const { sizes, answerMs, fetchMs } = options;
+  const search = new PeerSearch({ ...common, verifier, trust, sizes, answerMs, fetchMs });
+  const { trustDomain } = own.signer.worker;
+  const answers = new PeerAnswers({ ...common, trustDomain, store, knows, holders: new Holders(), verifier });
   const places = await ReadPlaces.open(options.folder, logger);
-  const exchange = new RevocationExchange({
-    feed,
-    knows,
-    directory,
-    places,
-    trustDomain,
-    counters,
-    clock,
-    logger,
-    random,
-  });
+  const exchange = new RevocationExchange({ ...common, feed, knows, places, trustDomain, random });
   let watch: RunningPeerWatch | null = null;
   return {
     intercept: (next) => (trust === "none" ? next : new PeerLookUp(next, { search, announcer, counters, logger })),
