@@ -73,7 +73,7 @@ describe("completions", () => {
         [["hpcc", "st"], ["stats"]],
         [
           ["hpcc", "image", ""],
-          ["build", "ls", "pull", "push", "show", "update"],
+          ["build", "import", "ls", "pull", "push", "show", "update"],
         ],
         [["hpcc", "image", "show", "--j"], ["--json"]],
         [

@@ -18,6 +18,7 @@ export function addImage(program: Command, host: ImageHost): void {
   addPull(image, host);
   addPush(image, host);
   addUpdate(image, host);
+  addImport(image, host);
 }
 
 function collect(value: string, previous: string[] = []): string[] {
@@ -134,5 +135,23 @@ function addUpdate(image: Command, host: ImageHost): void {
       const updated = await imageUpdate(await host.images(), { env: host.env, onProgress: line.show });
       line.end();
       host.output.out(options.json ? json(updated) : printUpdate(updated));
+    });
+}
+
+function addImport(image: Command, host: ImageHost): void {
+  image
+    .command("import")
+    .description("take the image of an archive: an OCI layout as tar, or what docker save writes")
+    .argument("<file>", "the archive; it may be compressed with gzip or zstd")
+    .option("--tag <name>", "a name for it on this machine (default: the one in the archive)")
+    .option("-q, --quiet", "print its digest alone")
+    .option("--json", "print JSON")
+    .action(async (file: string, options: TransferFlags & { tag?: string }) => {
+      const { checkedTag } = await import("./image.ts");
+      const tag = options.tag === undefined ? null : checkedTag(options.tag);
+      const report = await (await host.images()).import(file, tag);
+      if (options.quiet) host.output.out(`${report.digest}\n`);
+      else if (options.json) host.output.out(json(report));
+      else host.output.out(`image    ${report.digest}\nlayout   ${report.layoutFolder}\n`);
     });
 }

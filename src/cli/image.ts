@@ -21,10 +21,15 @@ const DIGEST_LIKE = /^[0-9a-f]{6,64}$/;
 export async function imageBuild(images: ImageStore, options: ImageBuildOptions): Promise<BuildReport> {
   if (!options.fromHost)
     throw new HpccError("argument.invalid", "say where the image comes from: hpcc image build --from-host");
-  if (options.tag !== null && (!TAG.test(options.tag) || DIGEST_LIKE.test(options.tag)))
-    throw new HpccError("argument.invalid", `${JSON.stringify(options.tag)} cannot be a tag`);
+  if (options.tag !== null) checkedTag(options.tag);
   const compilers = options.compilers.length > 0 ? options.compilers : ["gcc"];
   return images.build({ compilers, packages: options.with, tag: options.tag });
+}
+
+/** A tag that this machine's user gives. */
+export function checkedTag(tag: string): string {
+  if (TAG.test(tag) && !DIGEST_LIKE.test(tag)) return tag;
+  throw new HpccError("argument.invalid", `${JSON.stringify(tag)} cannot be a tag`);
 }
 
 /** `hpcc image ls`. */

@@ -5,9 +5,10 @@ import { access, mkdir, readdir, rename, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { HpccError } from "../base/errors.ts";
 import { type Digest, digestHex, isDigest } from "../core/digest/digest.ts";
-import { formatImageName, type ImageName } from "../core/image/image-name.ts";
+import { formatImageName, type ImageName, parseImageName } from "../core/image/image-name.ts";
 import { ociPlatform } from "../core/image/platform.ts";
 import { encodeEvidence, evidenceFile, type TrustEvidence } from "../core/image/trust.ts";
+import { type ImportReport, importArchive } from "./archive.ts";
 import { type BuildReport, type BuildRequest, buildImageFromHost } from "./host/build-image.ts";
 import { LABELS, listLayout, type OciImage, openImage, platformsOfIndex, readImage } from "./layout.ts";
 import { addTag, removeTag } from "./layout-tags.ts";
@@ -81,6 +82,14 @@ export class ImageStore {
       found.index === null ? new Map([[ociPlatform(), pulled.digest]]) : platformsOfIndex(found.index.bytes);
     const report = { ...pulled, platforms: new Map(platforms).set(ociPlatform(), pulled.digest) };
     if (name.tag !== null) await this.tag(report.digest, formatImageName({ ...name, digest: null }));
+    return report;
+  }
+
+  /** Takes the image of an archive; it is tagged so, or as the archive names it. */
+  async import(file: string, tag: string | null): Promise<ImportReport> {
+    const report = await importArchive(file, join(this.folder, "oci"));
+    const name = tag ?? (report.savedName === null ? null : nameOf(report.savedName));
+    if (name !== null) await this.tag(report.digest, name);
     return report;
   }
 
@@ -189,6 +198,16 @@ export class ImageStore {
         if (!(error instanceof HpccError)) throw error;
       }
     return images;
+  }
+}
+
+/** What an archive calls its image, in full; null where that is no name. UNTRUSTED: who made the archive. */
+function nameOf(saved: string): string | null {
+  try {
+    return formatImageName(parseImageName(saved));
+  } catch (error) {
+    if (error instanceof HpccError) return null;
+    throw error;
   }
 }
 

@@ -6,6 +6,7 @@ import { HpccError } from "../../base/errors.ts";
 import { type Digest, digestHex } from "../../core/digest/digest.ts";
 import { formatImageName, type ImageName } from "../../core/image/image-name.ts";
 import { ociPlatform } from "../../core/image/platform.ts";
+import { removeAbandoned } from "../abandoned.ts";
 import { blobPath, type Descriptor } from "../blob.ts";
 import { withLock } from "../folder-lock.ts";
 import { DOCUMENT_BYTES_MAX } from "../image-limits.ts";
@@ -36,8 +37,6 @@ export interface PullReport {
   readonly downloadedBytes: number;
 }
 
-/** A pull that nobody goes on with is removed after so long. */
-const ABANDONED_MS = 24 * 60 * 60_000;
 const PARTIAL = ".pull-";
 
 /** What a name leads to on the first registry that has it. Mirrors that fail are passed over. */
@@ -132,17 +131,6 @@ async function takeFromOther(blob: Descriptor, { ociFolder, folder }: Filling): 
     );
   }
   return false;
-}
-
-/** Removes what pulls left that were interrupted long ago. */
-async function removeAbandoned(ociFolder: string): Promise<void> {
-  for (const name of await readdir(ociFolder)) {
-    if (!name.startsWith(PARTIAL)) continue;
-    const path = join(ociFolder, name);
-    const blobs = name.endsWith(".lock") ? path : join(path, "blobs", "sha256");
-    const found = await stat(blobs).catch(() => null);
-    if (found !== null && Date.now() - found.mtimeMs > ABANDONED_MS) await rm(path, { recursive: true, force: true });
-  }
 }
 
 async function isThere(path: string): Promise<boolean> {
