@@ -60,7 +60,7 @@ test("calls are counted under the cause that explains most of them", () => {
 test("calls that compile nothing are told apart", () => {
   const called = (id: number, reason: string | null): ExplainedCall => ({
     call: { id, reason, source: ascii("/p/a.c") } as RecordedCall,
-    causes: reason === null ? [{ kind: "first-time" }] : [{ kind: "uncacheable", reason, detail: null } as Cause],
+    causes: reason === null ? [{ kind: "first-time" }] : [{ kind: "uncacheable", reason, detail: null }],
   });
   const rows = ["a.o", "b.o", "program", null].map((key, at) => row(at, key));
   const reasons = [null, "date_time_macro", "called_for_link", "compiler_query"];
