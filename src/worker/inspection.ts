@@ -102,12 +102,15 @@ export interface InspectionOfState extends Inspection {
 
 /** What a worker's state folder knows of a hash. */
 export async function inspectState(stateFolder: string, hash: string): Promise<InspectionOfState> {
-  const { inspector, blob, close } = await openState(stateFolder);
+  const state = await openState(stateFolder);
   try {
-    const inspection = await inspector.find(hash, null);
-    return { ...inspection, differences: await alarmDifferences(inspection.rows, inspection.envelopes, blob) };
+    const inspection = await state.inspector.find(hash, null);
+    return {
+      ...inspection,
+      differences: await alarmDifferences(inspection.rows, inspection.envelopes, state.blob.bind(state)),
+    };
   } finally {
-    close();
+    state.close();
   }
 }
 
