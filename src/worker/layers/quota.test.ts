@@ -58,6 +58,8 @@ describe("a quota", () => {
     const usedUp = { code: "limit.exceeded", message: /the tenant acme has used up .* \(source_bytes_per_day\)/ };
     for (const client of [ann, bob])
       await assert.rejects(client.compile(await at.job({ files: [source(3)] }), NEVER), usedUp);
+    const uncached = { ...(await at.job({ files: [source(1)] })), again: true } as const;
+    await assert.rejects(ann.compile(uncached, NEVER), usedUp, "who asks no cache is no exception");
     assert.equal(await lastNote(at), "denied limit.exceeded");
     assert.equal((await ann.compile(await at.job({ files: [source(1)] }), NEVER)).outcome, "hit");
     await at.stop();

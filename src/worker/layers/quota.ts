@@ -1,5 +1,5 @@
-// Quotas of a site's policy: how many jobs at a time, and what a day may cost. Hits cost nothing, so the day's quota is asked for after
-// the look-up alone.
+// Quotas of a site's policy: how many jobs at a time, and what a day may cost. Hits cost nothing, so the day's quota is asked for before
+// a compile alone.
 import type { Clock } from "../../base/clock.ts";
 import { partiesOf, type QuotaLedger } from "../../core/policy/quota-ledger.ts";
 import { type Answer, Denied, type Job, type Layer } from "./layer.ts";
@@ -26,7 +26,7 @@ class JobQuotaLayer implements Layer {
   }
 }
 
-/** Lets a job that missed go on as long as its day's quota is not used up. */
+/** Lets a job that is to be compiled go on as long as its day's quota is not used up. */
 class DailyQuotaLayer implements Layer {
   readonly #next: Layer;
   readonly #ledger: QuotaLedger;
@@ -44,15 +44,13 @@ class DailyQuotaLayer implements Layer {
   }
 }
 
-/** Both, put around and below the layers from elsewhere: what those answer costs the day's quota nothing. */
-export function withQuotas(
-  { admitted = [], missed = [] }: Interceptors,
-  ledger: QuotaLedger,
-  clock: Clock,
-): Interceptors {
+/** Both, around the layers from elsewhere and below them: what those answer costs the day's quota nothing. */
+export function withQuotas(others: Interceptors, ledger: QuotaLedger, clock: Clock): Interceptors {
+  const { admitted = [], compiled = [] } = others;
   return {
+    ...others,
     admitted: [(next) => new JobQuotaLayer(next, ledger), ...admitted],
-    missed: [...missed, (next) => new DailyQuotaLayer(next, ledger, clock)],
+    compiled: [...compiled, (next) => new DailyQuotaLayer(next, ledger, clock)],
   };
 }
 

@@ -32,6 +32,8 @@ export interface Interceptors {
   readonly admitted?: readonly Interceptor[];
   /** Between the worker's own cache and the compile: it sees the jobs that missed. */
   readonly missed?: readonly Interceptor[];
+  /** Before every compile, below those: also of jobs that ask no cache. */
+  readonly compiled?: readonly Interceptor[];
 }
 
 export interface LayersOptions {
@@ -60,12 +62,12 @@ export function stackLayers(options: LayersOptions): StackedLayers {
   const { isolation, images, policies, store, pool, limits, clock, logger, worker, log } = options;
   const counts = new JobCounts();
   const observe = observers([counts.observe, ...(options.observers ?? [])], logger);
-  const { admitted = [], missed = [] } = options.interceptors ?? {};
+  const { admitted = [], missed = [], compiled = [] } = options.interceptors ?? {};
   const execute = new ExecuteLayer({ images, limits: limits.execution, pool, worker, clock, logger, observe });
   const flight = new FlightLayer(new KeepLayer(execute, { logger, observe }), { logger, observe });
-  const lookUp = new LookUpLayer(through(missed, flight), { logger, observe });
+  const lookUp = new LookUpLayer(through([...missed, ...compiled], flight), { logger, observe });
   const again = new FlightLayer(execute, { logger, observe });
-  const found = new RefuseRevokedLayer(new AgainLayer(lookUp, again));
+  const found = new RefuseRevokedLayer(new AgainLayer(lookUp, through(compiled, again)));
   const inner = through(admitted, new DeadlineLayer(found, clock));
   const admit = new AdmitLayer(inner, { isolation, images, policies, limits, store, observe });
   const jobs = new RecordLayer(admit, { worker, log, store, clock, logger, observe });
