@@ -1,7 +1,6 @@
 // Jobs, answers and next layers for tests of one layer of a worker.
 
 import { ascii } from "../../src/base/byte-string.ts";
-import { ManualClock } from "../../src/base/clock.ts";
 import type { Action } from "../../src/core/action/action.ts";
 import { resultKeys } from "../../src/core/action/result-keys.ts";
 import { encodeResultManifest, resultDigest } from "../../src/core/action/result-manifest.ts";
@@ -13,7 +12,6 @@ import type { TenantStore } from "../../src/store/action-cache.ts";
 import { memoryStore } from "../../src/store/memory/memory-store.ts";
 import { makePoolKey } from "../../src/vm/pool-key.ts";
 import { OWN, openResult } from "../../src/worker/cached-result.ts";
-import { JobRecord } from "../../src/worker/job-record.ts";
 import type { Answer, Job, Layer } from "../../src/worker/layers/layer.ts";
 import type { JobEvent } from "../../src/worker/layers/observer.ts";
 import type { Origin } from "../../src/worker/rows/job-rows.ts";
@@ -72,10 +70,6 @@ export function testJob(changes: Partial<Job> = {}): Job {
     deadlineMs: 60_000,
     ...changes,
   };
-}
-
-export function testRecord(principal: Principal): JobRecord {
-  return new JobRecord(principal, new ManualClock());
 }
 
 export interface AnswerOptions {

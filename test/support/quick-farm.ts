@@ -41,6 +41,8 @@ export interface QuickFarmOptions {
   readonly slots?: number;
   /** What the worker's tenants may do; by default whatever the defaults allow. */
   readonly policies?: WorkerDeps["policies"];
+  /** Second compiles at a time when the worker is idle; none when absent. */
+  readonly confirmationsMax?: number;
   /** In place of sandboxes. */
   readonly createPool?: (events: VmEventSink) => VmPool;
 }
@@ -75,6 +77,12 @@ export class QuickFarm {
   get load(): ReturnType<RunningWorker["load"]> {
     if (this.#worker === null) throw new Error("bug: the farm has not started");
     return this.#worker.load();
+  }
+
+  /** Of the worker. */
+  get stats(): ReturnType<RunningWorker["stats"]> {
+    if (this.#worker === null) throw new Error("bug: the farm has not started");
+    return this.#worker.stats();
   }
 
   /** Of the first user. */
@@ -167,6 +175,7 @@ export class QuickFarm {
           },
         },
         cacheBytesMax: null,
+        confirmationsMax: this.#options.confirmationsMax ?? 0,
       },
       {
         clock,
