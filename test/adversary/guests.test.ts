@@ -4,13 +4,11 @@ import { readFile } from "node:fs/promises";
 import { describe, type TestContext, test } from "node:test";
 import type { DescMessage } from "@bufbuild/protobuf";
 import type { HpccError } from "../../src/base/errors.ts";
-import { type Digest, sha256 } from "../../src/core/digest/digest.ts";
+import { sha256 } from "../../src/core/digest/digest.ts";
 import type { Life } from "../../src/core/life.ts";
 import { fixedPolicies, SHARINGS, type Sharing } from "../../src/core/tenant-policy.ts";
 import type { WorkerClient } from "../../src/daemon/remote/worker-client.ts";
 import { SessionResponseSchema } from "../../src/gen/hpcc/agent/v1/agent_pb.js";
-import type { ActionLookup, CachedAction } from "../../src/store/action-cache.ts";
-import type { Interceptor } from "../../src/worker/layers/layer.ts";
 import type { WorkerDeps } from "../../src/worker/worker.ts";
 import { exited } from "../support/fake-agent.ts";
 import { TestWorker } from "../support/test-worker.ts";
@@ -25,7 +23,7 @@ import {
   objectOf,
   TROJAN,
 } from "./taken-over-guest.ts";
-import { sharingAll } from "./weak-layers.ts";
+import { sharingAll, takingNothingBack } from "./weak-layers.ts";
 
 const NEVER = { signal: new AbortController().signal };
 const BOB = "tenant/acme/user/bob";
@@ -192,20 +190,3 @@ const GUEST_FIELDS = `
 `
   .trim()
   .split(/\s+/);
-
-/** Keeps its own copy of what it was given, and knows of no revocation. */
-function takingNothingBack(): Interceptor {
-  const kept = new Map<Digest, CachedAction>();
-  return (next) => ({
-    run: async (job) => {
-      const put = async (key: Digest, action: CachedAction) => void kept.set(key, action);
-      const get = async (key: Digest): Promise<ActionLookup> => {
-        const action = kept.get(key);
-        return action === undefined ? { kind: "miss" } : { kind: "hit", action };
-      };
-      const stamp = async (nowMs: number) => nowMs;
-      const actions = { get, put, stamp, revoke: async () => undefined, revoked: async () => false };
-      return next.run({ ...job, store: { ...job.store, actions } });
-    },
-  });
-}

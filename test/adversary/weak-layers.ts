@@ -1,9 +1,9 @@
 // Defences switched off, for controls: layers in front of a worker's own that change what the job brings with it.
 import { deriveActionKey } from "../../src/core/action/action-key.ts";
 import type { ResultKeys } from "../../src/core/action/result-keys.ts";
-import { sha256 } from "../../src/core/digest/digest.ts";
+import { type Digest, sha256 } from "../../src/core/digest/digest.ts";
 import { parseTenantId } from "../../src/core/identity/spiffe.ts";
-import type { TenantStore } from "../../src/store/action-cache.ts";
+import type { ActionLookup, CachedAction, TenantStore } from "../../src/store/action-cache.ts";
 import type { Interceptor, Job } from "../../src/worker/layers/layer.ts";
 
 /** One key for everybody, whatever VM the result is from. */
@@ -34,3 +34,20 @@ export function oneBucket(): Interceptor {
 export const forgettingDeterminism: Interceptor = (next) => ({
   run: async (job) => next.run({ ...job, keys: oneKey({ ...job, action: { ...job.action, determinism: "default" } }) }),
 });
+
+/** Keeps its own copy of what it was given, and knows of no revocation. */
+export function takingNothingBack(): Interceptor {
+  const kept = new Map<Digest, CachedAction>();
+  return (next) => ({
+    run: async (job) => {
+      const put = async (key: Digest, action: CachedAction) => void kept.set(key, action);
+      const get = async (key: Digest): Promise<ActionLookup> => {
+        const action = kept.get(key);
+        return action === undefined ? { kind: "miss" } : { kind: "hit", action };
+      };
+      const stamp = async (nowMs: number) => nowMs;
+      const actions = { get, put, stamp, revoke: async () => undefined, revoked: async () => false };
+      return next.run({ ...job, store: { ...job.store, actions } });
+    },
+  });
+}
