@@ -21,7 +21,7 @@ export interface PeerCounters {
   served: number;
   /** Statements signed. */
   signed: number;
-  /** Statements that were told to peers, and that did not get there. */
+  /** Statements that peers were told and have noted, and those that did not get there. */
   announced: number;
   unannounced: number;
   /** Statements that peers told and that were believed. */
