@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { chmodSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
+import { ociPlatform } from "../../src/core/image/platform.ts";
 import { Farm, type User } from "../support/farm.ts";
 
 const ABSENT = `sha256:${"0".repeat(64)}`;
@@ -73,8 +74,30 @@ describe("a mistake", () => {
     const foreign = await user.hpcc(["gcc", "-c", "a.c"], { cwd });
     assert.equal(foreign.code, 1);
     assert.match(foreign.stderr, /you have not allowed; add it to images\.allowed in .*config\.toml/);
+    // A name of a registry runs nothing before a lock says which image it is, and then what is allowed.
+    writeFileSync(join(cwd, "hpcc.toml"), 'image = "registry.example.com/team/toolchain:12"\n');
+    const unlocked = await user.hpcc(["gcc", "-c", "a.c"], { cwd });
+    assert.equal(unlocked.code, 1);
+    assert.match(
+      unlocked.stderr,
+      /names registry\.example\.com\/team\/toolchain:12, and .*hpcc\.lock does not say which image/,
+    );
+    const lock = (digest: string) =>
+      writeFileSync(
+        join(cwd, "hpcc.lock"),
+        `version = 1\n[[image]]\nname = "registry.example.com/team/toolchain:12"\n[image.platforms]\n"${ociPlatform()}" = "${digest}"\n`,
+      );
+    for (const [digest, message] of [
+      [FOREIGN, /you have not allowed/],
+      [ABSENT, /is not on this machine/],
+    ] as const) {
+      lock(digest);
+      const locked = await user.hpcc(["gcc", "-c", "a.c"], { cwd });
+      assert.equal(locked.code, 1);
+      assert.match(locked.stderr, message);
+    }
     assert.ok(!existsSync(join(cwd, "a.o")));
-    assert.match((await user.hpcc(["stats"])).stdout, /^ {2}image_unusable +2$[^]*^-> run `hpcc doctor`/m);
+    assert.match((await user.hpcc(["stats"])).stdout, /^ {2}image_unusable +5$[^]*^-> run `hpcc doctor`/m);
   });
 
   test("a key that others can read: one fault, one way out", async () => {
