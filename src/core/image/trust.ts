@@ -1,5 +1,5 @@
 // Whether an image is signed as the user's policy asks: cosign's signatures with a key, "simple signing" payloads. UNTRUSTED: registry, and
-// whoever can write what was kept of one. Pure. Format: cosign's SIGNATURE_SPEC.md, containers' signature formats.
+// whoever can write what was kept of one. Pure. Format: cosign's specification of signatures.
 import { createPublicKey, type KeyObject, verify } from "node:crypto";
 import { HpccError } from "../../base/errors.ts";
 import { type Digest, digestHex, isDigest, sha256 } from "../digest/digest.ts";

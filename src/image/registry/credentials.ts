@@ -84,7 +84,8 @@ function parseEntry(entry: Json, path: string, key: string): Credential | null {
   const { identitytoken, auth } = entry;
   if (typeof identitytoken === "string" && identitytoken !== "") return { kind: "identity", token: identitytoken };
   if (typeof auth !== "string" || auth === "") return null;
-  const decoded = Buffer.from(auth, "base64").toString("utf8").replace(/\0+$/, "");
+  // Old versions of Docker padded with zeros.
+  const [decoded = ""] = Buffer.from(auth, "base64").toString("utf8").split("\0");
   const colon = decoded.indexOf(":");
   if (colon < 1) throw new HpccError("config.invalid", `${path}: the entry of ${key} is no user and password`);
   return { kind: "password", user: decoded.slice(0, colon), password: decoded.slice(colon + 1) };

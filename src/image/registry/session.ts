@@ -16,7 +16,8 @@ export interface SessionOptions {
 
 const RETRY_AFTER_MS_MAX = 30_000;
 const TOKEN = /^[\x21-\x7e]{1,65536}$/;
-const PARAMETER = /([a-z_]{1,32})="([^"]{0,2048})"/gi;
+/** Of a challenge; its other parameters are not needed. */
+const PARAMETER = /\b(realm|service)="([^"]*)"/gi;
 const SAID_LENGTH_MAX = 200;
 
 /** Docker Hub's registry has another host than its name. */

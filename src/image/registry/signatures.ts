@@ -1,5 +1,5 @@
 // What a registry has of an image's signatures: cosign's, under a tag that is made of the image's digest. UNTRUSTED: registry. None of it is
-// believed here; core/image/trust.ts judges it. Format: cosign's SIGNATURE_SPEC.md.
+// believed here; core/image/trust.ts judges it. Format: cosign's specification of signatures.
 import { HpccError } from "../../base/errors.ts";
 import { type Digest, digestHex, isDigest } from "../../core/digest/digest.ts";
 import { PAYLOAD_BYTES_MAX, SIGNATURES_MAX, type SignedPayload } from "../../core/image/trust.ts";
