@@ -65,8 +65,9 @@ test("an object's file is compiled again on the worker that did not write its ro
 test("a row is compiled again here, and from a state folder, with a page as report", async () => {
   const object = digestHex(sha256(readFileSync(join(project, "a.o")))).slice(0, 12);
   const here = await reproduce("--here", object);
-  assert.equal(here.report?.rows[0]?.verdict, "equal", here.stderr);
-  const writer = workers[here.report.rows[0]!.worker]!;
+  const [row] = here.report.rows;
+  assert.equal(row?.verdict, "equal", here.stderr);
+  const writer = workers[row.worker]!;
   const page = join(project, "report.html");
   const sampled = await reproduce("--here", "--state", writer.state, "--sample", "5", "--html", page);
   assert.ok(sampled.report.equal >= 1, sampled.stderr);

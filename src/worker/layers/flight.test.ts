@@ -220,7 +220,7 @@ test("of a thousand keys in flight, each wanted by four users, one job is held f
   const [KEYS, USERS] = [1000, 4];
   const wantAll = (who: number) =>
     Array.from({ length: KEYS }, (_, i) =>
-      layer.run(jobOf(`u${who}`, {}, { store: store as Job["store"], action: { ...ACTION, cwd: ascii(`/p/${i}`) } })),
+      layer.run(jobOf(`u${who}`, {}, { store, action: { ...ACTION, cwd: ascii(`/p/${i}`) } })),
     );
   const running = wantAll(0);
   while (next.jobs.length < KEYS) await turn();
