@@ -1,5 +1,6 @@
 // Guests that one of their jobs takes over. Each compiles honestly until it is given a source named EXPLOIT; from then on it does
-// whatever its attack says. They are fake agents behind the worker's own session, so all that they can say is what a guest can say.
+// whatever its attack says. They are fake agents behind the worker's own session, so all that they can say is what a guest can say. Each
+// takes one job at a time.
 import { tmpdir } from "node:os";
 import { zstdDecompressSync } from "node:zlib";
 import { SILENT_LOGGER } from "../../src/base/log.ts";
