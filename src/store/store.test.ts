@@ -465,13 +465,14 @@ describe("the disk store", () => {
     withFolder(async (folder) => {
       const files = new DiskFiles(folder);
       await mkdir(join(folder, "tmp"));
-      const made = join(folder, "tmp", "made");
+      const name = "0f".repeat(12);
+      const made = join(folder, "tmp", name);
       await writeFile(made, "");
       // As one that was given its time of change already, and not yet its name.
       await files.touch(made, Date.now() - 10 * 3_600_000);
       await files.removeLeftovers(Date.now() + 3_500_000);
-      assert.deepEqual(await readdir(join(folder, "tmp")), ["made"]);
-      await files.removeLeftovers(Date.now() + 3_600_001);
+      assert.deepEqual(await readdir(join(folder, "tmp")), [name]);
+      await files.removeLeftovers(Date.now() + 3_601_000);
       assert.deepEqual(await readdir(join(folder, "tmp")), []);
     }));
 
