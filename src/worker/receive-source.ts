@@ -1,8 +1,11 @@
-// Gets a job's source: asks the client for the blobs that are not here, and keeps them and the manifest, hashed.
+// Gets a job's source: asks the client for the blobs that are not here, and for those that its principal never sent, and keeps them and the
+// manifest, hashed.
 import type { BlobRef } from "../core/action/result-manifest.ts";
 import { filesOf, SOURCE_MANIFEST_BYTES_MAX, type SourceManifest } from "../core/action/source-manifest.ts";
 import type { Digest } from "../core/digest/digest.ts";
+import type { Principal } from "../core/identity/spiffe.ts";
 import type { BlobStore } from "../store/blob-store.ts";
+import type { Possessions } from "./possessions.ts";
 
 export type JobProgress = "receiving" | "queued" | "running";
 
@@ -14,6 +17,7 @@ export interface JobClient {
 }
 
 export interface ReceivedSource {
+  readonly principal: Principal;
   readonly encodedSource: Uint8Array;
   readonly source: SourceManifest;
 }
@@ -29,8 +33,12 @@ export interface ReceivedBlobs {
 }
 
 /** Resolves when all of the source is durable. UNTRUSTED: the client; a blob that is not what its digest names throws. */
-export async function receiveSource(job: ReceivedSource, blobs: BlobStore, client: JobClient): Promise<ReceivedBlobs> {
-  const missing = await missingBlobs(job.source, blobs);
+export async function receiveSource(
+  job: ReceivedSource,
+  blobs: BlobStore,
+  { client, possessions }: { readonly client: JobClient; readonly possessions: Possessions },
+): Promise<ReceivedBlobs> {
+  const missing = await missingBlobs(job, blobs, possessions);
   const writes = new Writes();
   const keepManifest = async () => void (await blobs.putBytes(job.encodedSource, "kept", SOURCE_MANIFEST_BYTES_MAX));
   try {
@@ -47,15 +55,20 @@ export async function receiveSource(job: ReceivedSource, blobs: BlobStore, clien
     await writes.done();
   }
   writes.throwIfFailed();
+  for (const { digest } of missing) possessions.add(job.principal, digest);
   return { blobs: missing.length, bytes: missing.reduce((sum, { size }) => sum + size, 0) };
 }
 
-async function missingBlobs(source: SourceManifest, blobs: BlobStore): Promise<BlobRef[]> {
+async function missingBlobs(
+  { source, principal }: ReceivedSource,
+  blobs: BlobStore,
+  possessions: Possessions,
+): Promise<BlobRef[]> {
   const refs = new Map<Digest, BlobRef>();
   for (const { digest, size } of filesOf(source)) if (size > 0) refs.set(digest, { digest, size });
   const all = [...refs.values()];
   const sizes = await Promise.all(all.map(async ({ digest }) => blobs.frameSize(digest, "kept")));
-  return all.filter((_, at) => sizes[at] === null);
+  return all.filter(({ digest }, at) => sizes[at] === null || !possessions.has(principal, digest));
 }
 
 async function collect(frame: AsyncIterable<Uint8Array>): Promise<Uint8Array> {

@@ -219,15 +219,18 @@ describe("equal jobs at the same time", () => {
     assert.equal((await client.compile(await at.job({ files: [HELLO] }), NEVER)).outcome, "compiled");
   });
 
-  test("of two principals are not shared; the blobs of their tenant are", async (t) => {
+  test("of two principals are not shared, nor are their sources taken as sent", async (t) => {
     const at = await TestWorker.start(t);
     const [ann, bob] = [await at.client(), await at.client("tenant/acme/user/bob")];
     await ann.compile(await at.job({ files: [HELLO] }), NEVER);
     assert.equal((await bob.compile(await at.job({ files: [HELLO] }), NEVER)).outcome, "compiled");
-    assert.equal(at.sent.length, 1);
+    assert.equal(at.sent.length, 2);
+    const other = { ...(await at.job({ files: [HELLO] })), again: true } as const;
+    assert.equal((await bob.compile(other, NEVER)).outcome, "compiled");
+    assert.equal(at.sent.length, 2, "each sends a blob once");
     const stranger = await at.client("tenant/other/user/ann");
     assert.equal((await stranger.compile(await at.job({ files: [HELLO] }), NEVER)).outcome, "compiled");
-    assert.equal(at.sent.length, 2);
+    assert.equal(at.sent.length, 3);
   });
 });
 

@@ -16,6 +16,7 @@ import {
 } from "../../src/gen/hpcc/worker/v1/worker_pb.js";
 import type { BlobStore, ByteSource, StoredFrame } from "../../src/store/blob-store.ts";
 import type { Interceptor } from "../../src/worker/layers/layer.ts";
+import { Possessions } from "../../src/worker/possessions.ts";
 import { TestWorker } from "../support/test-worker.ts";
 import { forgettingDeterminism, oneBucket } from "./weak-layers.ts";
 import { HELLO, jobMessage, type Said, WireClient } from "./wire-client.ts";
@@ -103,7 +104,8 @@ describe("a client that lies about a blob which another user's source names, too
       assert.deepEqual(await afterUpload(t, lie), { object: HONEST, rows: 1 });
     });
 
-  test("control: in a store that does not hash what it is given, bob's compile reads the trojan", async (t) => {
+  test("control: in a store that does not hash what it is given, and with nobody else asked, bob's compile reads the trojan", async (t) => {
+    t.mock.method(Possessions.prototype, "has", () => true);
     const lie = UPLOADS["other bytes of the same size"]!;
     assert.equal((await afterUpload(t, lie, [believing()])).object, TROJAN);
   });
@@ -231,5 +233,25 @@ describe("a client that asks for less than its policy demands", () => {
     wire.say(chunk(1n, honest));
     await wire.hear("result");
     assert.equal((await (await at.client(MALLORY)).compile(await copying(at, HONEST), NEVER)).outcome, "compiled");
+  });
+});
+
+describe("another user's source, of which mallory knows the digest,", () => {
+  const stolen = async (at: TestWorker): Promise<string> => {
+    await objectOf(await at.client(), await copying(at, HONEST));
+    const job = await copying(at, HONEST, "copy.c");
+    const openBlob = () => {
+      throw new Error("mallory has no such file");
+    };
+    return objectOf(await at.client(MALLORY), { ...job, openBlob });
+  };
+
+  test("is asked of her, and does not come out of a job that only names it", async (t) => {
+    await assert.rejects(stolen(await TestWorker.start(t)));
+  });
+
+  test("control: without the proof of possession she reads it", async (t) => {
+    t.mock.method(Possessions.prototype, "has", () => true);
+    assert.equal(await stolen(await TestWorker.start(t)), HONEST);
   });
 });

@@ -6,7 +6,7 @@ import { ConfirmQueue, type Queued } from "./confirm-queue.ts";
 
 const entry = (tenant: string, key: string): Queued => ({
   tenant: parseTenantId(tenant),
-  sharedKey: sha256(Buffer.from(key)),
+  ownKey: sha256(Buffer.from(key)),
 });
 
 test("one tenant does not fill the queue of all, and what was taken or removed gives its room back", () => {
@@ -18,8 +18,8 @@ test("one tenant does not fill the queue of all, and what was taken or removed g
   assert.deepEqual([queue.add(entry("b", "4")), queue.add(entry("b", "5"))], [true, false]);
   assert.deepEqual(queue.take(), entry("a", "1"), "the oldest first");
   assert.equal(queue.add(entry("a", "3")), true);
-  assert.equal(queue.remove(entry("a", "2").sharedKey), true);
-  assert.equal(queue.remove(entry("a", "2").sharedKey), false);
+  assert.equal(queue.remove(entry("a", "2").ownKey), true);
+  assert.equal(queue.remove(entry("a", "2").ownKey), false);
   assert.equal(queue.size, 2);
 });
 

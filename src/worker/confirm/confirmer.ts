@@ -43,7 +43,7 @@ const LIMITS = { entriesMax: 4096, perTenantMax: 1024 } as const;
 const ATTEMPTS_MAX = 3;
 /** Whether the worker is idle is looked at so often while something waits and no job ends. */
 const LOOK_MS = 1_000;
-/** Keys that gave different results; they are not compiled a second time again. */
+/** Principals' keys that gave different results; they are not compiled a second time again. Others' are, or one user could keep all from sharing. */
 const DIFFERENT_REMEMBERED_MAX = 10_000;
 
 export class Confirmer {
@@ -82,12 +82,10 @@ export class Confirmer {
 
   #stored(job: CompileJob, { key, scope }: ResultKey, action: CachedAction): void {
     const { shared } = job.keys;
-    if (scope === "tenant") {
-      if (this.#queue.remove(key)) this.#counts.forgotten++;
-      return;
-    }
+    // What waits for a key that is shared by now is found out when its turn comes.
+    if (scope === "tenant") return;
     if (job.policy.sharing !== "confirm" || shared === null || action.life === "clean") return;
-    if (this.#different.has(shared.key)) return;
+    if (this.#different.has(key)) return;
     const entry: ToConfirm = {
       tenant: job.principal.tenant,
       principal: job.principal,
@@ -149,7 +147,7 @@ export class Confirmer {
     }
     this.#counts[outcome]++;
     if (outcome !== "different") return;
-    this.#different.add(entry.sharedKey);
+    this.#different.add(entry.ownKey);
     for (const oldest of this.#different) {
       if (this.#different.size <= DIFFERENT_REMEMBERED_MAX) break;
       this.#different.delete(oldest);

@@ -20,6 +20,7 @@ import { fixedPolicies, type JobPolicy } from "../../core/tenant-policy.ts";
 import { memoryStore } from "../../store/memory/memory-store.ts";
 import { compressBytes } from "../../store/zstd-codec.ts";
 import { OWN } from "../cached-result.ts";
+import { Possessions } from "../possessions.ts";
 import { FlightLayer } from "./flight.ts";
 import type { CompileJob, Job } from "./layer.ts";
 
@@ -35,7 +36,7 @@ function start(make: (job: CompileJob) => AnswerOptions = ({ policy }) => ({ ori
     return answers.at(-1)!;
   });
   const { events, observe } = seen();
-  const layer = new FlightLayer(next, { logger: SILENT_LOGGER, observe });
+  const layer = new FlightLayer(next, { possessions: new Possessions(), logger: SILENT_LOGGER, observe });
   const said: string[] = [];
   const client: Job["client"] = {
     async *receive(blobs) {
@@ -199,6 +200,13 @@ describe("equal jobs of two users", () => {
   });
 });
 
+/** Everybody has sent everything. */
+class AllSent extends Possessions {
+  override has(): boolean {
+    return true;
+  }
+}
+
 test("of a thousand keys in flight, each wanted by four users, one job is held for each and one result", async () => {
   const { blobs, actions } = memoryStore();
   const { result } = await testAnswer({ blobs, actions }, { origin: { life: "clean" } });
@@ -215,7 +223,11 @@ test("of a thousand keys in flight, each wanted by four users, one job is held f
     const open = { ...result, close: async () => void closed++ };
     return { outcome: "compiled", key: keys.shared, provenance: OWN, result: open, afterRow: async () => undefined };
   });
-  const layer = new FlightLayer(next, { logger: SILENT_LOGGER, observe: () => undefined });
+  const layer = new FlightLayer(next, {
+    possessions: new AllSent(),
+    logger: SILENT_LOGGER,
+    observe: () => undefined,
+  });
   const { jobOf } = start();
   const [KEYS, USERS] = [1000, 4];
   const wantAll = (who: number) =>

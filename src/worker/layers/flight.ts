@@ -7,12 +7,14 @@ import { spiffeId } from "../../core/identity/spiffe.ts";
 import { isolationAtLeast } from "../../core/isolation.ts";
 import { LIVES, type Life, lifeSuffices } from "../../core/life.ts";
 import { OWN, openResult } from "../cached-result.ts";
+import type { Possessions } from "../possessions.ts";
 import { receiveSource } from "../receive-source.ts";
 import { Flights, type Landing } from "./flights.ts";
 import type { Answer, CompileJob, Job, Layer } from "./layer.ts";
 import type { JobObserver } from "./observer.ts";
 
 export interface FlightLayerOptions {
+  readonly possessions: Possessions;
   readonly logger: Logger;
   readonly observe: JobObserver;
 }
@@ -58,7 +60,10 @@ export class FlightLayer implements Layer {
   }
 
   async #receive(job: Job): Promise<void> {
-    const received = await receiveSource(job, job.store.blobs, job.client);
+    const received = await receiveSource(job, job.store.blobs, {
+      client: job.client,
+      possessions: this.#options.possessions,
+    });
     this.#options.observe({ t: "received", job, ...received });
   }
 
