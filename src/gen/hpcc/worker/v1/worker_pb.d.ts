@@ -103,7 +103,7 @@ export declare type SessionResponse = Message<"hpcc.worker.v1.SessionResponse"> 
     case: "hello";
   } | {
     /**
-     * Blobs that the worker lacks for a job.
+     * Blobs that the client must send for a job.
      *
      * @generated from field: hpcc.worker.v1.Need need = 2;
      */
@@ -407,7 +407,7 @@ export declare type Terminal = Message<"hpcc.worker.v1.Terminal"> & {
 export declare const TerminalSchema: GenMessage<Terminal>;
 
 /**
- * Blobs that the worker lacks for a job. Sent at most once for a job.
+ * Blobs that the worker lacks for a job, or that this client's user never sent to it. Sent at most once for a job.
  *
  * @generated from message hpcc.worker.v1.Need
  */
