@@ -162,11 +162,18 @@ export class AssemblerSearch {
     if (isGap(text[after])) this.#middles.add(start);
   }
 
-  /** Whether literals, one after another, could make the rest of a directive's name. */
-  #ends(rest: string): boolean {
-    if (this.#tails.has(rest)) return true;
-    for (let length = 1; length < rest.length; length += 1)
-      if (this.#middles.has(rest.slice(0, length)) && this.#ends(rest.slice(length))) return true;
+  /**
+   * Whether literals, one after another, could make the rest of a directive's name. One of them may be a single letter: many a program
+   * has a literal for each letter.
+   */
+  #ends(rest: string, letters = 1): boolean {
+    if (this.#tails.has(rest) && (rest.length > 1 || letters > 0)) return true;
+    for (let length = letters > 0 ? 1 : 2; length < rest.length; length += 1)
+      if (
+        this.#middles.has(rest.slice(0, length)) &&
+        this.#ends(rest.slice(length), length === 1 ? letters - 1 : letters)
+      )
+        return true;
     return false;
   }
 }

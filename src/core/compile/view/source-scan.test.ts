@@ -155,6 +155,7 @@ const FLAGS: readonly (readonly [text: string, ...flags: (keyof SourceScan)[]])[
   ['A(".in", "cb", "in \\"x\\"");', "computedAssemblerRead"],
   ['A(".", "inc", "l", "ude \\"x\\"");', "computedAssemblerRead"],
   ['A(".in", "c b", "in x", "cbi");'],
+  ['A(".", "in", "c", "b", "in x");'],
   ["#define A(x) S(.inc##bin x)", "computedAssemblerRead"],
   ['f(x.include("a")); y.in = strcmp(z, ".inc") + open("a.inc");'],
   ["int incremental = p->inc; q.inc = x.in;"],
