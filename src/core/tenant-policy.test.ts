@@ -31,3 +31,17 @@ test("fixed policies name their tenants and serve all others", () => {
   assert.deepEqual([of("other")?.sharing, of("other")?.images, of("other")?.tier], ["confirm", null, null]);
   assert.deepEqual([policies.digest, policies.version], [null, null]);
 });
+
+test("where nothing is said, emulated machines share nothing, and others what a clean one confirmed", () => {
+  const usual = ISOLATIONS.map((isolation) => [
+    isolation,
+    livesAndSharing({ life: null, sharing: null }, isolation).sharing,
+  ]);
+  assert.deepEqual(Object.fromEntries(usual), {
+    namespace: "private",
+    "qemu-tcg": "private",
+    "qemu-kvm": "confirm",
+    firecracker: "confirm",
+    hyperv: "confirm",
+  });
+});

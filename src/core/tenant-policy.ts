@@ -17,10 +17,10 @@ export const DEFAULT_GOLDEN: GoldenPolicy = "shared";
 export const SHARINGS = ["clean", "confirm", "private"] as const;
 export type Sharing = (typeof SHARINGS)[number];
 
-/** What holds where a policy says nothing of sharing, by what the worker's machines are. */
+/** What holds where a policy says nothing of sharing, by what the worker's machines are (docs/adr/0142-default-sharing.md). */
 const DEFAULT_SHARING: Readonly<Record<Isolation, Sharing>> = {
-  namespace: "confirm",
-  "qemu-tcg": "confirm",
+  namespace: "private",
+  "qemu-tcg": "private",
   "qemu-kvm": "confirm",
   firecracker: "confirm",
   hyperv: "confirm",

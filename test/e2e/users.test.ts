@@ -29,7 +29,7 @@ before(async () => {
   const image = await farm.image("e2e");
   imageDigest = image.digest;
   await farm.startScheduler();
-  worker = await farm.startWorker("w", { layouts: [image.layout] });
+  worker = await farm.startWorker("w", { layouts: [image.layout], policy: '[tenants.acme]\nsharing = "private"\n' });
   root = await farm.addUser("alice", { images: [imageDigest], fallback: "none" });
   plain = await farm.addUser("bob", { images: [imageDigest], fallback: "none", uid: PLAIN_UID });
 });
@@ -84,7 +84,7 @@ test("two checkouts of two users share every source digest, of one principal eve
   assert.equal(second.stats.source_bytes, 0);
 
   const other = await build(plain, checkout(plain, "three"));
-  assert.equal(other.stats.outcomes["remote_compiled"], OBJECTS.length, "another principal shares no result");
+  assert.equal(other.stats.outcomes["remote_compiled"], OBJECTS.length, "with `private`, another principal shares no result");
 
   // Two users of the machine who are one principal, as a person on two machines is.
   const carol = await farm.addUser("carol", {
