@@ -51,11 +51,12 @@ async function readKept(path: string): Promise<string> {
 const PROBLEMS_SHOWN = 20;
 
 export function printCheck({ folder, keyGiven, ...verdict }: LogCheck): string {
-  const { rows, signedRows, key, tornBytes, receipts, problems } = verdict;
+  const { rows, signedRows, key, tornBytes, receipts, otherReceipts, problems } = verdict;
   const lines = [`${rows} rows in ${folder}, ${signedRows} of them signed`];
   if (key !== null) lines.push(`signed with ${key}`);
   if (key !== null && !keyGiven) lines.push("the key is the log's own word; give the one that you know with --key");
   if (receipts > 0) lines.push(`${receipts} receipts were held against it`);
+  if (otherReceipts > 0) lines.push(`${otherReceipts} receipts are of other logs, and say nothing of this one`);
   if (tornBytes > 0)
     lines.push(`${tornBytes} bytes at its end are no row: a crash left them, or a row is being written`);
   const shown = problems.toSorted(byRow).slice(0, PROBLEMS_SHOWN);

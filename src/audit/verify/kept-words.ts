@@ -20,6 +20,8 @@ export interface KeptReceipt {
 interface Word {
   readonly what: string;
   readonly checkpoint: string;
+  /** The log that it is about. */
+  readonly origin: string;
   readonly size: number;
   readonly root: Uint8Array;
   /** The row that the receipt is about; null for a checkpoint alone. */
@@ -45,9 +47,11 @@ export class KeptWords {
       });
   }
 
-  /** Receipts that could be read. */
-  get receipts(): number {
-    return this.#words.filter(({ of }) => of !== null).length;
+  /** Receipts that could be read: those of this log, and those of others, as a client keeps what all its workers gave it. */
+  count(keys: KeyHistory): { readonly receipts: number; readonly otherReceipts: number } {
+    const all = this.#words.filter(({ of }) => of !== null);
+    const receipts = all.filter(({ origin }) => keys.isOf(origin)).length;
+    return { receipts, otherReceipts: all.length - receipts };
   }
 
   /** Holds what was kept of a row, and of the tree that ends with it, against them. */
@@ -63,6 +67,7 @@ export class KeptWords {
   end(rows: number, keys: KeyHistory, say: Say): void {
     for (const problem of this.#unreadable) say(null, problem);
     for (const word of this.#words) {
+      if (word.of !== null && !keys.isOf(word.origin)) continue;
       try {
         // What nobody signed says nothing against the log.
         const key = keys.open(word.checkpoint, word.what);

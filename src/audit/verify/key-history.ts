@@ -44,6 +44,11 @@ export class KeyHistory {
     );
   }
 
+  /** Whether a log of this name is the one that is judged. */
+  isOf(origin: string): boolean {
+    return this.#known().some(({ name }) => name === origin);
+  }
+
   #known(): NoteVerifier[] {
     return this.#given.length > 0 ? [...this.#given] : this.#named.map(({ key }) => key);
   }

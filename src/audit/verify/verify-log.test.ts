@@ -104,6 +104,7 @@ test("an unaltered log is what was signed, with its own keys, with given ones, a
       key: KEY.verifier.text,
       tornBytes: 0,
       receipts: receipts.length,
+      otherReceipts: 0,
     });
   }
   const written = await copyOf(good);
@@ -225,6 +226,22 @@ describe("somebody with the key", () => {
     assert.match(other.problems[0]?.problem ?? "", /first 600 rows .* two logs were signed/);
     // The same receipt speaks for its own log.
     assert.deepEqual((await verdictOf(good, { receipts: receipts.slice(41, 42), kept: [checkpoint] })).problems, []);
+  });
+
+  test("a client's receipts of other logs say nothing of this one, whose own still do", async () => {
+    const kept = receipts.length;
+    const others = await mkdtemp(join(root, "others-"));
+    await grow(others, 9, noteSigner("x.example/worker/w2", Buffer.alloc(32, 3)));
+    const all = [...receipts];
+    const elsewhere = receipts.splice(kept);
+    for (const keys of [[], KEYS]) {
+      const { problems, receipts: held, otherReceipts } = await verdictOf(good, { keys, receipts: all });
+      assert.deepEqual([problems, held, otherReceipts], [[], kept, elsewhere.length]);
+    }
+    const fork = await mkdtemp(join(root, "fork-"));
+    await grow(fork, ROWS - 1, KEY, 3);
+    receipts.splice(kept);
+    assert.equal((await verdictOf(fork, { receipts: all })).problems[0]?.row, 2);
   });
 
   test("an altered receipt convicts nobody", async () => {

@@ -48,6 +48,8 @@ export interface Verdict {
   readonly tornBytes: number;
   /** Receipts of this log that were held against it. */
   readonly receipts: number;
+  /** Receipts of other logs, which say nothing of this one. */
+  readonly otherReceipts: number;
   /** None: the log is what was signed. */
   readonly problems: readonly Problem[];
 }
@@ -160,7 +162,7 @@ class LogVerifier {
       signedRows: Math.min(rows, this.#head?.size ?? 0),
       key: key?.text ?? null,
       tornBytes: this.#tornBytes,
-      receipts: this.#kept.receipts,
+      ...this.#kept.count(this.#keys),
       problems: this.#problems,
     };
   }
