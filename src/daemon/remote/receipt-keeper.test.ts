@@ -1,6 +1,6 @@
 // Receipts of results: kept in order, bounded, and never in the way of a call.
 import assert from "node:assert/strict";
-import { mkdtemp, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
+import { appendFile, mkdtemp, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
@@ -48,6 +48,20 @@ test("are kept in order, for their user alone, over restarts, in two files of on
       const { size, mode } = await stat(join(folder, "receipts", name));
       assert.ok(size <= 4000 && (mode & 0o077) === 0, name);
     }
+  }));
+
+test("a line that a kill or a full disk has broken off does not spoil the next one", async () =>
+  withFolder(async (folder) => {
+    const kept = async (i: number) => {
+      const keeper = new ReceiptKeeper({ folder, logger: SILENT_LOGGER });
+      keeper.keep(result(i));
+      await keeper.settled();
+    };
+    await kept(1);
+    await appendFile(join(folder, "receipts", "current.jsonl"), '{"row":"sha2');
+    await kept(2);
+    const rows = (await lines(folder, "current.jsonl")).map(({ row }) => row);
+    assert.deepEqual(rows, [digest(1), digest(2)]);
   }));
 
 test("that cannot be written are dropped with a word in the log, and later ones are kept", async () =>

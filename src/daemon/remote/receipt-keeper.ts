@@ -1,6 +1,6 @@
 // Receipts of audit rows, as workers gave them with results: kept in the client's state folder, where `hpcc audit check-receipts`
 // finds them, bounded by two files of one size of which the older is replaced. No call waits for it, and none fails by it.
-import { appendFile, mkdir, rename, stat } from "node:fs/promises";
+import { appendFile, mkdir, readFile, rename, truncate } from "node:fs/promises";
 import { join } from "node:path";
 import type { Logger } from "../../base/log.ts";
 import type { RemoteResult } from "./remote-job.ts";
@@ -59,10 +59,7 @@ export class ReceiptKeeper {
     const current = join(this.#folder, "current.jsonl");
     if (this.#size === null) {
       await mkdir(this.#folder, { recursive: true, mode: 0o700 });
-      this.#size = await stat(current).then(
-        ({ size }) => size,
-        () => 0,
-      );
+      this.#size = await cutTornLine(current);
     }
     if (this.#size > 0 && this.#size + lines.length > (this.#options.fileBytesMax ?? FILE_BYTES_MAX)) {
       await rename(current, join(this.#folder, "previous.jsonl"));
@@ -71,4 +68,15 @@ export class ReceiptKeeper {
     await appendFile(current, lines, { mode: 0o600 });
     this.#size += lines.length;
   }
+}
+
+/** The size of a file of lines, without the one that a kill or a full disk has broken off: the next would be joined to it. */
+async function cutTornLine(path: string): Promise<number> {
+  const bytes = await readFile(path).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === "ENOENT") return Buffer.alloc(0);
+    throw error;
+  });
+  const end = bytes.lastIndexOf("\n") + 1;
+  if (end < bytes.length) await truncate(path, end);
+  return end;
 }
