@@ -1,8 +1,9 @@
 // `hpcc image pull|push`: between this machine and registries.
 import { randomBytes } from "node:crypto";
-import { existsSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import { existsSync, renameSync, writeFileSync } from "node:fs";
 import { type ByteString, bytesOf, displayText } from "../base/byte-string.ts";
 import { HpccError } from "../base/errors.ts";
+import { readCheckoutFile } from "../config/checkout-file.ts";
 import type { Environment } from "../config/directories.ts";
 import { formatImageLock, IMAGE_LOCK, parseImageLock } from "../config/image-lock.ts";
 import { trustKey } from "../config/project-image.ts";
@@ -100,7 +101,9 @@ export async function imageUpdate(images: ImageStore, options: TransferOptions):
   const pulled = await pullNamed(images, name, { ...options, current });
   const path = `${current.root}/${IMAGE_LOCK}` as ByteString;
   const shown = displayText(path);
-  const lock = existsSync(bytesOf(path)) ? parseImageLock(readFileSync(bytesOf(path), "utf8"), shown) : new Map();
+  const lock = existsSync(bytesOf(path))
+    ? parseImageLock(readCheckoutFile(bytesOf(path)).toString("utf8"), shown)
+    : new Map();
   writeAtomically(bytesOf(path), formatImageLock(lock, name, pulled.platforms));
   const old = before === null ? null : await images.show(before).catch(() => null);
   const changes = old === null ? null : differences(old, await images.show(pulled.digest));

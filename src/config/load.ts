@@ -4,6 +4,7 @@ import { readFileSync } from "node:fs";
 import { dirname } from "node:path";
 import { parse, TomlError } from "smol-toml";
 import { HpccError } from "../base/errors.ts";
+import { readCheckoutFile } from "./checkout-file.ts";
 import type { Environment } from "./directories.ts";
 import { nearest } from "./nearest.ts";
 import { isTable, type ValueKind } from "./value.ts";
@@ -132,7 +133,7 @@ function fileLayer(schema: Schema, file: ConfigFile): Layer | null {
 
 function readText(file: ConfigFile, shown: string): string | null {
   try {
-    const bytes = readFileSync(file.path);
+    const bytes = file.source === "project" ? readCheckoutFile(file.path) : readFileSync(file.path);
     if (bytes.length > FILE_SIZE_BYTES_MAX)
       throw new HpccError("config.invalid", `${shown} is larger than ${FILE_SIZE_BYTES_MAX} bytes`);
     return new TextDecoder("utf-8", { fatal: true }).decode(bytes);

@@ -15,6 +15,7 @@ import {
   ruleFor,
   type TrustRule,
 } from "../core/image/trust.ts";
+import { readCheckoutFile } from "./checkout-file.ts";
 import { IMAGE_LOCK, parseImageLock } from "./image-lock.ts";
 
 /** The image that the project is bound to. */
@@ -93,12 +94,17 @@ export function trustKey({ key }: TrustRule): ReturnType<typeof parseTrustKey> {
 function lockedDigest(name: ImageName, projectRoot: ByteString | null): Digest | null {
   if (projectRoot === null) return null;
   const path = `${projectRoot}/${IMAGE_LOCK}` as ByteString;
-  const said = read(bytesOf(path));
-  if (said === null) return null;
+  let said: string;
+  try {
+    said = readCheckoutFile(bytesOf(path)).toString("utf8");
+  } catch (error) {
+    if (error instanceof HpccError) throw error;
+    return null;
+  }
   return parseImageLock(said, displayText(path)).get(formatImageName(name))?.get(ociPlatform()) ?? null;
 }
 
-function read(path: string | Buffer): string | null {
+function read(path: string): string | null {
   try {
     return readFileSync(path, "utf8");
   } catch {

@@ -2,6 +2,7 @@
 import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { type ByteString, bytesOf, displayText } from "../base/byte-string.ts";
+import { readCheckoutFile } from "../config/checkout-file.ts";
 import { PROJECT_CONFIG } from "../config/client.ts";
 import { IMAGE_LOCK } from "../config/image-lock.ts";
 import { formatImageName, type ImageName } from "../core/image/image-name.ts";
@@ -18,12 +19,21 @@ export function lockFile(root: ByteString): ByteString {
 /** What a plan is made from, as the launcher reads it: hpcc.toml, and behind a NUL hpcc.lock where there is one. */
 export function plannedConfiguration(root: ByteString): PlannedConfiguration {
   const path = configFile(root);
-  const content = readFile(bytesOf(path));
+  const content = checkoutFile(path);
   if (content === null) return { path, digest: null };
   const hash = createHash("sha256").update(content);
-  const lock = readFile(bytesOf(lockFile(root)));
+  const lock = checkoutFile(lockFile(root));
   if (lock !== null) hash.update("\0").update(lock);
   return { path, digest: hash.digest("hex") };
+}
+
+/** What a checkout's file holds; null when there is none that may be read. */
+function checkoutFile(path: ByteString): Buffer | null {
+  try {
+    return readCheckoutFile(bytesOf(path));
+  } catch {
+    return null;
+  }
 }
 
 /** What a file holds; null when there is none that can be read. */
