@@ -11,7 +11,7 @@ import { ManualClock } from "../base/clock.ts";
 import { SILENT_LOGGER } from "../base/log.ts";
 import { type Digest, sha256 } from "../core/digest/digest.ts";
 import { noteSigner } from "../core/note/signed-note.ts";
-import { AuditLog, type AuditLogOptions, LOG_DISK } from "./audit-log.ts";
+import { AuditLog, type AuditLogOptions, LOG_DISK, type LogDisk } from "./audit-log.ts";
 import { type AuditEnvelope, encodeEnvelope, FIRST_PREVIOUS } from "./envelope.ts";
 import { type Command, decodeFlags } from "./flags.ts";
 import { readLog } from "./read-log.ts";
@@ -251,6 +251,29 @@ describe("the audit log", () => {
         assert.deepEqual(await readFile(join(folder, aside[0]!)), longer.subarray(whole.length, cut));
         await rm(join(folder, aside[0]!));
       }
+    }));
+
+  test("a torn end that was set aside is recorded, also by a worker that starts after one which ended before it had", async () =>
+    withFolder(async (folder) => {
+      await append(folder, 0, 3);
+      const path = join(folder, (await readdir(folder))[0]!);
+      const full: LogDisk = {
+        ...LOG_DISK,
+        write: async () => {
+          throw new Error("no space");
+        },
+      };
+      for (const torn of ["%hpcc 0000", "%hpcc 00000001"]) {
+        await appendFile(path, torn);
+        await assert.rejects(open(folder, { disk: full }), { code: "audit.io" });
+      }
+      await append(folder, 9, 10);
+      await append(folder, 10, 11);
+      const all = await records(folder);
+      const said = all.filter(({ envelope }) => envelope.kind === "log").map(({ envelope }) => noteOf(envelope));
+      assert.deepEqual(said, ["torn end of 10 bytes set aside", "torn end of 14 bytes set aside"]);
+      const aside = (await readdir(folder)).filter((file) => file.includes(".torn-")).sort();
+      assert.equal((await readFile(join(folder, aside[1]!))).length, 14);
     }));
 
   test("a tear within a group that was never acknowledged is torn too, also with whole rows after it", async () =>

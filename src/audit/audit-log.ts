@@ -1,6 +1,6 @@
 // The audit log of one worker, append only. `append` resolves when the row is durable; rows that wait are written and synced
 // together. After a failed sync nothing more is taken: what the disk holds is then unknown.
-import { type FileHandle, mkdir, open, truncate, writeFile } from "node:fs/promises";
+import { type FileHandle, mkdir, open, readdir, stat, truncate, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Clock } from "../base/clock.ts";
 import { HpccError } from "../base/errors.ts";
@@ -109,7 +109,7 @@ export class AuditLog {
     const log = new AuditLog(options, end);
     try {
       const before = options.signer === undefined ? null : await log.#openTree(options.signer);
-      if (end.torn !== null) await log.#recordTornEnd(end.torn.bytes, end.torn.file);
+      await Promise.all(end.torn.map(async (torn) => log.#recordTornEnd(torn)));
       if (options.signer !== undefined) await log.#recordKey(options.signer.verifier, before);
     } catch (error) {
       await end.handle.close();
@@ -253,7 +253,7 @@ export class AuditLog {
     await this.#tree?.publish();
   }
 
-  async #recordTornEnd(bytes: number, file: string): Promise<void> {
+  async #recordTornEnd({ bytes, file }: TornEnd): Promise<void> {
     const { clock, worker, logger } = this.#options;
     logger.error("audit.log.torn", { bytes, file });
     const now = clock.wallMs();
@@ -265,7 +265,13 @@ interface LogEnd {
   readonly handle: FileHandle;
   readonly size: number;
   readonly chain: ChainState;
-  readonly torn: { readonly bytes: number; readonly file: string } | null;
+  /** What was set aside here, and no row says so yet. */
+  readonly torn: readonly TornEnd[];
+}
+
+interface TornEnd {
+  readonly bytes: number;
+  readonly file: string;
 }
 
 async function createSegment(folder: string, firstSequence: number): Promise<FileHandle> {
@@ -288,23 +294,33 @@ async function openEnd({ folder }: AuditLogOptions): Promise<LogEnd> {
   await mkdir(folder, { recursive: true, mode: 0o700 });
   const segments = await listSegments(folder);
   const last = segments.at(-1);
-  if (last === undefined) return { handle: await createSegment(folder, 1), size: 0, chain: CHAIN_START, torn: null };
+  if (last === undefined) return { handle: await createSegment(folder, 1), size: 0, chain: CHAIN_START, torn: [] };
   const before = segments.at(-2);
   const from = before === undefined ? CHAIN_START : chainOf(await readSegment(folder, before), null).chain;
   const bytes = await readSegment(folder, last);
   const { chain, end } = chainOf(bytes, from);
   const tornBytes = bytes.length - end;
   const aside = `${last}.torn-${end}-${chain.sequence}`;
+  // A worker that ended before it had recorded them left these.
+  const torn = await tornEnds(folder, aside);
   if (tornBytes > 0) {
     if (hasLaterGroup(bytes, end, chain.sequence + 1))
       throw new HpccError("audit.corrupt", `${last} is damaged at byte ${end}, with synced rows after it`);
-    await writeFile(join(folder, aside), bytes.subarray(end), { mode: 0o600 });
+    const file = torn.length === 0 ? aside : `${aside}-${torn.length}`;
+    await writeFile(join(folder, file), bytes.subarray(end), { mode: 0o600, flush: true });
+    await syncFolder(folder);
     await truncate(join(folder, last), end);
+    torn.push({ bytes: tornBytes, file });
   }
   const handle = await open(join(folder, last), "r+");
   await handle.datasync();
   await syncFolder(folder);
-  return { handle, size: end, chain, torn: tornBytes > 0 ? { bytes: tornBytes, file: aside } : null };
+  return { handle, size: end, chain, torn };
+}
+
+async function tornEnds(folder: string, aside: string): Promise<TornEnd[]> {
+  const names = (await readdir(folder)).filter((name) => name === aside || name.startsWith(`${aside}-`));
+  return Promise.all(names.sort().map(async (file) => ({ file, bytes: (await stat(join(folder, file))).size })));
 }
 
 /** Follows a segment's records from a state; null begins at whatever the first record says. */
