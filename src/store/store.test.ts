@@ -375,6 +375,22 @@ describe("the disk store takes back what is revoked", () => {
       }
     }));
 
+  test("and what is dated ahead, since a peer's clock is, and be it of the same thing", async () =>
+    withFolder(async (folder) => {
+      const clock = new ManualClock();
+      const store = await openDisk(folder, { clock });
+      const { actions } = store.tenant(TENANT);
+      const image: Revocation = { kind: "image", value: cached.image, atMs: clock.wallMs() + 300_000 };
+      await store.revocations.revoke(image, PEER, null);
+      for (const tenant of [TENANT, null]) {
+        const last = { ...cached, madeMs: await actions.stamp(clock.wallMs()) };
+        assert.equal(await actions.revoked(key("a"), last), false);
+        assert.notEqual(await store.revocations.revoke({ ...image, atMs: clock.wallMs() }, OPERATOR, tenant), null);
+        assert.equal(await actions.revoked(key("a"), last), true);
+      }
+      await store.settled();
+    }));
+
   test("and tells of each in order, also after a restart with the clock set back", async () =>
     withFolder(async (folder) => {
       const store = await openDisk(folder, { clock: new ManualClock(9000) });

@@ -82,9 +82,11 @@ export class DiskRevocations {
     tenant: TenantId | null,
     numbered: (sequence: number) => void = () => undefined,
   ): Promise<NotedRevocation | null> {
-    const heardMs = this.#options.clock.wallMs();
-    const mark: RevocationMark = { ...revocation, by, heardMs, sequence: this.#nextSequence() };
     const list = this.#list(tenant);
+    // Results are dated later than the clock says where it was set back, or a peer's is ahead; what is revoked now is revoked with them.
+    const heardMs = Math.max(...[...this.#lists.values()].map((one) => one.stamp(this.#options.clock.wallMs())));
+    const atMs = by.cause === "peer" ? revocation.atMs : Math.max(revocation.atMs, heardMs);
+    const mark: RevocationMark = { ...revocation, atMs, by, heardMs, sequence: this.#nextSequence() };
     numbered(mark.sequence);
     try {
       if (!(await list.add(mark))) return null;
