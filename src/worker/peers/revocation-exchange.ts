@@ -61,9 +61,13 @@ export class RevocationExchange {
     const { directory } = this.#options;
     for (const [id, { leave }] of this.#readers) if (directory.get(id) === null) leave.abort();
     for (const peer of directory.peers) {
-      if (this.#readers.has(peer.id) || this.#close.signal.aborted) continue;
+      const before = this.#readers.get(peer.id);
+      if (before?.leave.signal.aborted === false || this.#close.signal.aborted) continue;
+      // One that was away for a moment may still be being left.
       const leave = new AbortController();
-      const done = this.#read(peer.id, leave.signal).finally(() => this.#readers.delete(peer.id));
+      const done = this.#readAfter(before?.done, peer.id, leave.signal).finally(() => {
+        if (this.#readers.get(peer.id)?.leave === leave) this.#readers.delete(peer.id);
+      });
       this.#readers.set(peer.id, { leave, done });
     }
   }
@@ -93,6 +97,11 @@ export class RevocationExchange {
   async close(): Promise<void> {
     this.#close.abort();
     await Promise.all([...this.#readers.values()].map(({ done }) => done));
+  }
+
+  async #readAfter(before: Promise<void> | undefined, id: string, leave: AbortSignal): Promise<void> {
+    await before;
+    await this.#read(id, leave);
   }
 
   async #read(id: string, leave: AbortSignal): Promise<void> {
