@@ -125,6 +125,8 @@ describe("a signed log", () => {
         ["audit.tiles.lost", async () => rm(join(folder, "tile"), { recursive: true })],
         ["audit.tiles.lost", async () => writeFile(edge, Buffer.alloc(189 * 32))],
         ["audit.tiles.lost", async () => writeFile(edge, "")],
+        ["audit.tiles.lost", async () => rm(join(folder, "tile/0/001"))],
+        ["audit.tiles.lost", async () => writeFile(join(folder, "tile/0/000"), "")],
         ["audit.checkpoint.not_ours", async () => writeFile(join(folder, "checkpoint"), "")],
         ["", async () => rm(join(folder, "checkpoint"))],
       ];
@@ -136,6 +138,8 @@ describe("a signed log", () => {
         const after = await checkpointOf(folder);
         assert.ok(equal(after.root, before.root) && after.size === before.size);
         assert.equal((await readFile(edge)).length, 189 * 32);
+        for (const full of ["000", "001"])
+          assert.equal((await readFile(join(folder, "tile/0", full))).length, 256 * 32);
       }
     }));
 

@@ -1,5 +1,6 @@
 // The Merkle tree over a log's records: its checkpoint and tiles on disk, which are made from the log and can be made again, and the
 // receipts of new rows. What was signed once is never signed otherwise: a log that does not hold it does not open.
+import { statSync } from "node:fs";
 import { mkdir, open, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import type { Clock } from "../base/clock.ts";
@@ -197,11 +198,22 @@ async function restore({ folder, logger }: LogTreeOptions, checkpoint: SignedChe
     for (const tile of edgeTiles(size)) tiles.set(tilePath(tile), await readFile(join(folder, tilePath(tile))));
     const tree = TileTree.restore(size, (tile) => tiles.get(tilePath(tile))!);
     if (!equal(tree.root(), root)) throw new HpccError("audit.corrupt", "the tiles give another root");
+    checkFullTiles(folder, size);
     return { tree, end: { sequence: size, leaf: await lastLeaf(folder, size) } };
   } catch (error) {
     logger.warn("audit.tiles.lost", { size, error: String(error) });
     return null;
   }
+}
+
+/** Throws unless all full tiles are there: they are written once and not synced, and nothing but proofs reads them. */
+function checkFullTiles(folder: string, size: number): void {
+  for (let level = 0, count = size; count >= TILE_WIDTH; level++, count = Math.floor(count / TILE_WIDTH))
+    for (let index = 0; index < Math.floor(count / TILE_WIDTH); index++) {
+      const path = tilePath({ level, index, width: TILE_WIDTH });
+      if (statSync(join(folder, path)).size !== TILE_WIDTH * HASH_BYTES)
+        throw new HpccError("audit.corrupt", `${path} is not whole`);
+    }
 }
 
 async function lastLeaf(folder: string, size: number): Promise<Digest> {
