@@ -448,4 +448,30 @@ describe("credentials", () => {
     assert.deepEqual(sent, [undefined]);
     assert.ok(readFileSync(join(home, "config.json"), "utf8").length > 0);
   });
+
+  test("they are not sent where the host that a registry redirects to asks for them", async () => {
+    await using at = await served();
+    await using other = await HostileRegistry.start();
+    const sent: (string | undefined)[] = [];
+    other.trick = (request, response) => {
+      sent.push(request.headers.authorization);
+      const realm = `Bearer realm="http://${other.host}/token",service="x"`;
+      response.writeHead(401, { "www-authenticate": realm }).end();
+      return true;
+    };
+    const authorised = challenge(at);
+    at.registry.trick = (request, response) => {
+      if (authorised(request, response)) return true;
+      if (!request.url!.endsWith(at.layer)) return false;
+      response.writeHead(307, { location: `http://${other.host}/blob` }).end();
+      return true;
+    };
+    const home = folder();
+    writeFileSync(join(home, "config.json"), JSON.stringify(login(at.registry.host, "secret")));
+    await assert.rejects(
+      at.pull({ env: { DOCKER_CONFIG: home } }),
+      fails("registry.denied", /refuses the credentials/),
+    );
+    assert.deepEqual(sent, [undefined]);
+  });
 });

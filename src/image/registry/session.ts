@@ -53,17 +53,20 @@ export class RegistrySession {
   /** Asks once, with what authorises; a challenge is answered once. */
   async send(path: string | URL, sent: Sent): Promise<Answer> {
     const url = typeof path === "string" ? await this.url(path) : path;
+    const { origin } = await this.#root();
     const send = () =>
       this.#options.dialer.send(url, {
         ...sent,
         headers: {
           ...sent.headers,
-          ...(this.#authorization !== null && url.host === this.host && { authorization: this.#authorization }),
+          ...(this.#authorization !== null && url.origin === origin && { authorization: this.#authorization }),
         },
       });
     const answer = await send();
     const challenge = answer.headers["www-authenticate"];
-    if (answer.status !== 401 || challenge === undefined) return answer;
+    // What the registry redirects to may not say where its credentials go.
+    const isItsOwn = answer.url.origin === origin;
+    if (answer.status !== 401 || challenge === undefined || !isItsOwn) return answer;
     answer.body.destroy();
     await this.#authorise(challenge, url);
     return send();
@@ -79,8 +82,12 @@ export class RegistrySession {
   }
 
   async url(path: string): Promise<URL> {
+    return new URL(`/v2/${this.repository}/${path}`, await this.#root());
+  }
+
+  async #root(): Promise<URL> {
     this.#base ??= this.#findBase();
-    return new URL(`/v2/${this.repository}/${path}`, await this.#base);
+    return this.#base;
   }
 
   /** TLS, but on loopback and where registries.conf says so plain HTTP where TLS is not spoken. */
