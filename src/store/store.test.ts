@@ -375,6 +375,26 @@ describe("the disk store takes back what is revoked", () => {
       }
     }));
 
+  test("of one tenant, though another's results cannot be removed", async () =>
+    withFolder(async (folder) => {
+      const swept: string[] = [];
+      let failed = 0;
+      const told = {
+        takenBack: ({ tenant, entries }: Swept) => void swept.push(`${tenant} ${entries}`),
+        sweepFailed: () => void failed++,
+      };
+      const store = await DiskStore.open({ root: folder, clock: new ManualClock(), logger: SILENT_LOGGER, ...told });
+      const other = parseTenantId("other");
+      await mkdir(join(folder, TENANT));
+      await writeFile(join(folder, TENANT, "actions"), "no folder");
+      await store.tenant(TENANT).actions.revoke(vm("vm-1"), BREACH);
+      await store.tenant(other).actions.put(key("a"), cached);
+      await store.tenant(other).actions.revoke(vm("vm-1"), BREACH);
+      await store.settled();
+      assert.deepEqual(swept, ["other 1"]);
+      assert.ok(failed > 0);
+    }));
+
   test("and what is dated ahead, since a peer's clock is, and be it of the same thing", async () =>
     withFolder(async (folder) => {
       const clock = new ManualClock();

@@ -148,27 +148,35 @@ export class DiskRevocations {
       .catch((error: unknown) => this.#options.sweepFailed(error))
       .finally(() => {
         this.#sweeping = null;
+        // Asked for between its last look and this.
+        if (this.#again) this.#sweep();
       });
   }
 
+  /** One list whose results cannot be removed holds up no other; throws why, when all are done. */
   async #sweepAll(): Promise<void> {
+    const failures: unknown[] = [];
     while (this.#again) {
       this.#again = false;
-      for (const [tenant, list] of this.#lists) {
-        const marks = list.unswept;
-        if (marks.length === 0) continue;
-        const found = new Map(marks.map((mark) => [mark.sequence, { entries: 0, keys: [] as Digest[] }]));
-        const note = (key: Digest, mark: RevocationMark | "horizon") => {
-          const counted = mark === "horizon" ? undefined : found.get(mark.sequence);
-          if (counted === undefined) return;
-          counted.entries++;
-          if (counted.keys.length < SWEPT_KEYS_MAX) counted.keys.push(key);
-        };
-        for (const swept of tenant === null ? await this.#options.tenants() : [tenant])
-          await this.#options.sweep(swept, note);
-        for (const mark of marks) this.#options.swept({ tenant, mark, ...found.get(mark.sequence)! });
-        await list.swept(marks);
-      }
+      for (const [tenant, list] of this.#lists)
+        await this.#sweepList(tenant, list).catch((error: unknown) => failures.push(error));
     }
+    if (failures.length > 0) throw failures[0];
+  }
+
+  async #sweepList(tenant: TenantId | null, list: RevocationList): Promise<void> {
+    const marks = list.unswept;
+    if (marks.length === 0) return;
+    const found = new Map(marks.map((mark) => [mark.sequence, { entries: 0, keys: [] as Digest[] }]));
+    const note = (key: Digest, mark: RevocationMark | "horizon") => {
+      const counted = mark === "horizon" ? undefined : found.get(mark.sequence);
+      if (counted === undefined) return;
+      counted.entries++;
+      if (counted.keys.length < SWEPT_KEYS_MAX) counted.keys.push(key);
+    };
+    for (const swept of tenant === null ? await this.#options.tenants() : [tenant])
+      await this.#options.sweep(swept, note);
+    for (const mark of marks) this.#options.swept({ tenant, mark, ...found.get(mark.sequence)! });
+    await list.swept(marks);
   }
 }
