@@ -378,6 +378,19 @@ describe("a registry that lies", () => {
   });
 });
 
+test("what is left of an image that was pulled before is replaced by all of it", async () => {
+  await using at = await served();
+  const { layoutFolder } = await at.pull();
+  const blob = join(layoutFolder, "blobs/sha256", at.layer.slice(7));
+  for (const path of [join(layoutFolder, "index.json"), blob]) {
+    writeFileSync(path, "");
+    await at.pull();
+    await openImage(layoutFolder, (await at.pull()).digest);
+    assert.equal(readFileSync(blob).length, at.registry.blob(at.layer).length);
+  }
+  assert.equal((await at.pull()).downloadedBytes, 0);
+});
+
 describe("credentials", () => {
   const challenge =
     (at: Served): Trick =>

@@ -75,7 +75,9 @@ export async function pullFound(
   await mkdir(ociFolder, { recursive: true });
   await removeAbandoned(ociFolder);
   return withLock(join(ociFolder, `${PARTIAL}${digestHex(digest)}.lock`), async () => {
-    if (await isThere(layoutFolder)) return { digest, layoutFolder, sizeBytes, downloadedBytes: 0 };
+    if (await isWhole(layoutFolder, digest, blobs)) return { digest, layoutFolder, sizeBytes, downloadedBytes: 0 };
+    // What a power cut or a person has left of it would stand in the way.
+    await rm(layoutFolder, { recursive: true, force: true });
     const folder = join(ociFolder, `${PARTIAL}${digestHex(digest)}`);
     await mkdir(join(folder, "blobs", "sha256"), { recursive: true });
     try {
@@ -111,11 +113,12 @@ async function fillLayout({ manifest, bytes, session }: FoundImage, filling: Fil
       downloadedBytes += blob.sizeBytes;
     }
   }
-  await writeFile(blobPath(folder, manifest.digest), bytes);
-  await writeFile(join(folder, "oci-layout"), JSON.stringify({ imageLayoutVersion: "1.0.0" }));
+  const durable = { flush: true };
+  await writeFile(blobPath(folder, manifest.digest), bytes, durable);
+  await writeFile(join(folder, "oci-layout"), JSON.stringify({ imageLayoutVersion: "1.0.0" }), durable);
   const entry = { mediaType: manifest.mediaType, digest: manifest.digest, size: manifest.sizeBytes };
   const index = { schemaVersion: 2, mediaType: MEDIA_TYPES.index, manifests: [entry] };
-  await writeFile(join(folder, "index.json"), JSON.stringify(index));
+  await writeFile(join(folder, "index.json"), JSON.stringify(index), durable);
   return downloadedBytes;
 }
 
@@ -133,9 +136,16 @@ async function takeFromOther(blob: Descriptor, { ociFolder, folder }: Filling): 
   return false;
 }
 
-async function isThere(path: string): Promise<boolean> {
-  return stat(path).then(
-    () => true,
-    () => false,
-  );
+/** Whether an image is here with its documents, and its blobs in their sizes; those are checked when they are read. */
+async function isWhole(layoutFolder: string, digest: Digest, blobs: readonly Descriptor[]): Promise<boolean> {
+  try {
+    await openImage(layoutFolder, digest);
+    for (const blob of blobs)
+      if ((await stat(blobPath(layoutFolder, blob.digest))).size !== blob.sizeBytes) return false;
+    return true;
+  } catch (error) {
+    const isBroken = error instanceof HpccError && ["image.invalid", "image.missing"].includes(error.code);
+    if (isBroken || (error as NodeJS.ErrnoException).code === "ENOENT") return false;
+    throw error;
+  }
 }
