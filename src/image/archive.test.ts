@@ -73,6 +73,13 @@ describe("archives of images", () => {
     await assert.rejects(importArchive(write(changed), oci()), /holds other content for/);
   });
 
+  test("of a name that comes twice the last member counts, and no other is touched", async () => {
+    const { digest } = await importArchive(write(saved()), oci());
+    rmSync(oci(), { recursive: true });
+    const twice = [{ name: "config.json", content: "older" }, ...saved()];
+    assert.equal((await importArchive(write(twice), oci())).digest, digest);
+  });
+
   test("an interrupted import's folder is gone after a day", async () => {
     const old = join(oci(), ".import-000000000000");
     mkdirSync(old, { recursive: true });

@@ -75,14 +75,16 @@ export async function importArchive(file: string, ociFolder: string): Promise<Im
 async function unpackMembers(file: string, folder: string): Promise<Members> {
   const members: Members = { files: new Map(), links: new Map() };
   let leftBytes = UNPACKED_BYTES_MAX;
+  // A name may come twice, and the last one counts: members are numbered as they come.
+  let count = 0;
   for await (const { flag, name, link, sizeBytes, sparse, body } of readTar(archiveBytes(file))) {
     const key = posix.normalize(name);
-    if (members.files.size + members.links.size >= MEMBERS_MAX) invalid(`has more than ${MEMBERS_MAX} members`);
+    if ((count += 1) > MEMBERS_MAX) invalid(`has more than ${MEMBERS_MAX} members`);
     if (flag === "2" || flag === "1")
       members.links.set(key, posix.normalize(flag === "1" ? link : posix.join(posix.dirname(key), link)));
     if (flag !== "0") continue;
     if (sparse || (leftBytes -= sizeBytes) < 0) invalid("has a sparse member, or is too large");
-    const path = join(folder, String(members.files.size));
+    const path = join(folder, String(count));
     const hash = createHash("sha256");
     await pipeline(
       body,
