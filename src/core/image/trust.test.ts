@@ -90,6 +90,8 @@ test("the nearest rule holds for a repository, and names are no prefixes", () =>
   assert.equal(ruleFor(rules, "r.example.com/team/clang")?.key, "r.example.com/team/*");
   assert.equal(ruleFor(rules, "r.example.com/teams")?.key, "r.example.com/*");
   assert.equal(ruleFor(rules, "r.example.com.evil.com/team/gcc"), null);
+  const short = ["r.example.com/*", "r.example.com/t"].map((named) => ({ repository: named, key: named }));
+  assert.equal(ruleFor(short, "r.example.com/t")?.key, "r.example.com/t", "as long as the one that it is below");
   assert.equal(ruleFor([{ repository: "r.example.com/team", key: "" }], "r.example.com/team2"), null);
 });
 

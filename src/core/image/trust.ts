@@ -34,7 +34,8 @@ export function ruleFor(rules: readonly TrustRule[], repository: string): TrustR
   const matching = rules.filter(({ repository: named }) =>
     named.endsWith("/*") ? repository.startsWith(named.slice(0, -1)) : repository === named,
   );
-  return matching.sort((a, b) => b.repository.length - a.repository.length)[0] ?? null;
+  const exact = matching.find(({ repository: named }) => named === repository);
+  return exact ?? matching.sort((a, b) => b.repository.length - a.repository.length)[0] ?? null;
 }
 
 /** Reads a rule's public key: ECDSA on the curve P-256, as `cosign generate-key-pair` makes them. */
