@@ -26,10 +26,13 @@ export async function fetchFrom(
   signal: AbortSignal,
 ): Promise<PeerAnswer> {
   const request = create(FetchRequestSchema, { tenant, key });
-  const responses: Responses = client.serverStream(PeerService.method.fetch, request, { signal });
+  const end = new AbortController();
+  const responses: Responses = client.serverStream(PeerService.method.fetch, request, {
+    signal: AbortSignal.any([signal, end.signal]),
+  });
   const { value, done } = await nextOf(responses);
   const message = done === true ? undefined : value.message;
-  if (message?.case === "found") return foundOf(message.value, responses);
+  if (message?.case === "found") return foundOf(message.value, responses, end);
   await responses.return();
   if (message?.case !== "notFound") throw breach("the first message is no answer");
   const { holders } = message.value;
@@ -37,10 +40,10 @@ export async function fetchFrom(
   return { kind: "not-found", holders };
 }
 
-function foundOf({ statement, resultManifest }: Found, responses: Responses): PeerAnswer {
+function foundOf({ statement, resultManifest }: Found, responses: Responses, end: AbortController): PeerAnswer {
   if (statement.length > SIGNED_STATEMENT_BYTES_MAX || resultManifest.length > RESULT_MANIFEST_BYTES_MAX)
     throw breach("a statement or a manifest is too large");
-  return { kind: "found", statement, manifest: resultManifest, frames: new Frames(responses) };
+  return { kind: "found", statement, manifest: resultManifest, frames: new Frames(responses, end) };
 }
 
 /** The blobs of a result that are sent, in their order: none that is empty, none twice. */
@@ -54,9 +57,11 @@ export function blobsToSend({ outputs, stdout, stderr }: ResultManifest): BlobRe
 /** The frames of an answer, one after the other. */
 export class Frames {
   readonly #responses: Responses;
+  readonly #end: AbortController;
 
-  constructor(responses: Responses) {
+  constructor(responses: Responses, end: AbortController) {
     this.#responses = responses;
+    this.#end = end;
   }
 
   /** The next frame: at once when it came in one piece, else as it comes. Read it to its end before the next one. */
@@ -65,8 +70,9 @@ export class Frames {
     return first.last ? first.data : this.#rest(first.data, sizeMax);
   }
 
-  /** Ends the call, also when nothing or not all was read. */
+  /** Ends the call, also when nothing or not all was read, or a peer that is silent is being waited for. */
   async close(): Promise<void> {
+    this.#end.abort();
     await this.#responses.return();
   }
 
