@@ -145,15 +145,15 @@ export class WorkerRevocations implements RevocationFeed {
     this.#followers.add(follow);
     signal.addEventListener("abort", stop);
     try {
-      let told = sequence;
+      const told = new Set<number>();
       for (const noted of await this.#store.since(sequence)) {
         if (signal.aborted) return;
         yield toldOf(noted);
-        told = Math.max(told, noted.mark.sequence);
+        told.add(noted.mark.sequence);
       }
       while (!signal.aborted) {
         // What came while the lists were read is in both.
-        for (const noted of queue.splice(0)) if (noted.mark.sequence > told) yield toldOf(noted);
+        for (const noted of queue.splice(0)) if (!told.has(noted.mark.sequence)) yield toldOf(noted);
         if (queue.length > 0 || signal.aborted) continue;
         wake = Promise.withResolvers();
         await wake.promise;

@@ -42,6 +42,8 @@ const STREAMS_PER_PEER_MAX = 2;
 /** Revocations of one peer that are applied in a burst, and after that per second. */
 const RATE = { burst: 1_000, perSecond: 20, keysMax: 2_048 };
 const RATE_PAUSE_MS = 100;
+/** Those of different lists may be told in another order than that of their sequences, which are times: a new stream begins so much earlier. */
+const OVERLAP_MS = 60_000;
 
 export class RevocationExchange {
   readonly #options: RevocationExchangeOptions;
@@ -86,7 +88,7 @@ export class RevocationExchange {
     const ended = AbortSignal.any([signal, this.#close.signal]);
     try {
       yield toRevocations([]);
-      for await (const told of feed.since(Number(after), ended)) yield toRevocations([told]);
+      for await (const told of feed.since(Math.max(0, Number(after) - OVERLAP_MS), ended)) yield toRevocations([told]);
     } finally {
       const left = (this.#streams.get(id) ?? 1) - 1;
       if (left > 0) this.#streams.set(id, left);
