@@ -134,8 +134,10 @@ async function sandbox(rootfs: string, base: string): Promise<string[]> {
   return [
     ..."--unshare-all --die-with-parent --new-session --clearenv --hostname hpcc --tmpfs /".split(" "),
     ...image.flat(),
-    ..."--dev /dev --proc /proc --perms 1777 --tmpfs /tmp".split(" "),
-    ...[...own].filter((name) => name !== "tmp").flatMap((name) => ["--bind", `${base}/${name}`, `/${name}`]),
+    ..."--dev /dev --proc /proc".split(" "),
+    // A project's own path may be below it.
+    ...(own.has("tmp") ? [] : "--perms 1777 --tmpfs /tmp".split(" ")),
+    ...[...own].flatMap((name) => ["--bind", `${base}/${name}`, `/${name}`]),
   ];
 }
 

@@ -80,7 +80,7 @@ const FOLDERS: Readonly<Record<string, Omit<Row, "folder">>> = {
   "line-absolute": { clang: "unfaithful_preprocessing" },
   "line-directive": { clang: "unfaithful_preprocessing" },
   "line-in-step": { clang: "unfaithful_preprocessing" },
-  "line-macro": { clang: "unfaithful_preprocessing" },
+  "line-macro": { clang: "unfaithful_preprocessing", local: { gcc: "unsupported_code_directive" } },
   "out-of-tree": { flags: "-I../inc -I .", source: "../src/main.c", cwd: "build" },
   "pragma-dependency": { clang: "unfaithful_preprocessing", local: "unsupported_code_directive" },
   "pragma-message": { gcc: "preprocessor_error", clang: "preprocessor_output" },
