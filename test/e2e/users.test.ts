@@ -84,7 +84,11 @@ test("two checkouts of two users share every source digest, of one principal eve
   assert.equal(second.stats.source_bytes, 0);
 
   const other = await build(plain, checkout(plain, "three"));
-  assert.equal(other.stats.outcomes["remote_compiled"], OBJECTS.length, "with `private`, another principal shares no result");
+  assert.equal(
+    other.stats.outcomes["remote_compiled"],
+    OBJECTS.length,
+    "with `private`, another principal shares no result",
+  );
 
   // Two users of the machine who are one principal, as a person on two machines is.
   const carol = await farm.addUser("carol", {
