@@ -79,8 +79,8 @@ test("the five-minute start works, command by command", { timeout: START_MS + 30
     assert.match(stdout, /^injected .*-ffile-prefix-map=\/hpcc\/project=\. .*-frandom-seed=[0-9a-f]{16}$/m);
     assert.match(stdout, /^principal +spiffe:\/\/hpcc\.local\/tenant\/acme\/user\/ann$/m);
     const rows = stdout.split("\n").filter((line) => line.split("\t").length === 9);
-    // The worker's host, the VM, the compile, the hit.
-    assert.equal(rows.length, 4, said);
+    // The log's key, the worker's host, the VM, the compile, the hit.
+    assert.equal(rows.length, 5, said);
     assert.match(stdout, /^daemon stopped$/m);
     assert.doesNotMatch(result.stderr, /hpcc: /);
   } finally {
