@@ -50,7 +50,6 @@ const COMPILERS: Readonly<Record<"c" | "c++", readonly [gcc: string, clang: stri
 
 /** What the folders of `sources/` come to with the usual flags, where that is not `equal`. */
 const FOLDERS: Readonly<Record<string, Omit<Row, "folder">>> = {
-  "inline-asm": { local: { gcc: "compile_failed" } },
   absolute: { flags: `-I${ROOT}/inc`, source: `${ROOT}/src/main.c` },
   "assert-directive": { gcc: "preprocessor_output", clang: "preprocessor_error" },
   "base-file": { gcc: "unfaithful_preprocessing", clang: "unfaithful_preprocessing" },

@@ -200,6 +200,14 @@ const OUTPUTS: readonly Row[] = [
     clang: null,
   },
   {
+    folder: "assembler-unknown",
+    files: { "main.s": ".text\nf:\tfrobnicate\n\tret\n.data\n\t.byte 300, 1\n" },
+  },
+  {
+    folder: "inline-assembler-late",
+    files: { "main.c": 'int x = 1;\n__asm__(".if 1\\n.pushsection .data");\n' },
+  },
+  {
     folder: "inline-assembler",
     files: { "main.c": '__asm__(".data\\n.inc" "bin \\"d.bin\\"\\n");\nint x = 3.5f;\n', "d.bin": "xyz" },
   },

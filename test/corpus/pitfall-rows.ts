@@ -281,6 +281,7 @@ export const ONE_STEP: readonly Row[] = [
   ["a failure with -MD", "-c a.c -MD", { "a.c": '#include "h.h"\nint a=H;\n', "h.h": "" }],
   ["a failure over an object", "-c a.c", FAILS, { prepare: "echo old > a.o" }],
   ["a failure over an object, with a pipe", "-c a.c -pipe", FAILS, { prepare: "echo old > a.o" }],
+  ["a failure of the assembler", "-c a.c", { "a.c": '__asm__("zork");\n' }, { prepare: "echo old > a.o" }],
   ["a failure over a text", "-S a.c", FAILS, { prepare: "echo old > a.s" }],
   ["a failure over a link", "-S a.c", FAILS, { prepare: "echo t > t; ln -s t a.s", expect: "compile_failed" }],
   ["a failure over a second name", "-S a.c", FAILS, { prepare: "echo t > t; ln t a.s", expect: "compile_failed" }],

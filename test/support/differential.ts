@@ -245,8 +245,14 @@ export function run(script: string, env: NodeJS.ProcessEnv): Promise<Omit<CallEn
   child.stderr.on("data", (chunk: Buffer) => (out.stderr += chunk.toString("latin1")));
   return new Promise((resolve, reject) => {
     child.on("error", reject);
-    child.on("close", (code, signal) => resolve({ code, signal, ...out }));
+    const end = () => ({ stdout: out.stdout, stderr: withoutDrawnNames(out.stderr) });
+    child.on("close", (code, signal) => resolve({ code, signal, ...end() }));
   });
+}
+
+/** Words of a compiler, which draws the names of its temporary files. */
+export function withoutDrawnNames(words: string): string {
+  return words.replaceAll(/\/tmp\/cc\w{6}\b/g, "/tmp/ccXXXXXX");
 }
 
 /** Kind, mode, links and content of all that stands in a folder. */

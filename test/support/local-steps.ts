@@ -18,6 +18,7 @@ import {
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { withoutDrawnNames } from "./differential.ts";
 import { HPCC } from "./farm.ts";
 import type { Dice, Settings } from "./random-project.ts";
 
@@ -200,17 +201,17 @@ export class LocalSteps implements Disposable {
       maxBuffer: STDERR_BYTES_MAX,
     });
     if (ran.error !== undefined && (ran.error as NodeJS.ErrnoException).code !== "ENOENT") throw ran.error;
-    return { code: ran.status, stdout: ran.stdout ?? "", stderr: steady(ran.stderr ?? ""), tree: treeOf(out) };
+    return {
+      code: ran.status,
+      stdout: ran.stdout ?? "",
+      stderr: withoutDrawnNames(ran.stderr ?? ""),
+      tree: treeOf(out),
+    };
   }
 
   #placed(text: string): string {
     return text.replaceAll("@ROOT@", this.root).replaceAll("@OUTSIDE@", this.#outside);
   }
-}
-
-/** Compilers draw temporary names. */
-function steady(text: string): string {
-  return text.replaceAll(/\/tmp\/cc\w{6}\b/g, "/tmp/ccXXXXXX");
 }
 
 function filesBelow(folder: string): string[] {

@@ -7,6 +7,8 @@ import type { GnuInvocation } from "./invocation.ts";
 /** `unknown`: it depends on where the compile stopped. */
 export type FailedOutput = "stays" | "removed" | "unknown";
 
+/** What GNU's assembler begins with; it removes what it cannot finish, unless it is told to keep it (`-Z`). */
+const ASSEMBLER_SPOKE = /^(?:.*: )?Assembler messages:$/m;
 /** An error with a place in a source: the compiler proper has run. A driver's error has none, and removes nothing. */
 const LOCATED_ERROR = /:\d+:\d+: (?:fatal )?error: /;
 // biome-ignore lint/suspicious/noControlCharactersInRegex: colours begin with it
@@ -23,8 +25,11 @@ export function failedOutput({ invocation, program, stderr }: FailedCompile): Fa
   const { family, produce, sideOutputs } = invocation;
   if (sideOutputs.length > 0) return "unknown";
   const has = (...options: readonly string[]) => invocation.arguments.some(({ option }) => options.includes(option));
-  // The assembler, which would replace it, has not begun; with a pipe it has.
-  if (family === "gcc" && produce === "object" && !has("-pipe")) return "stays";
+  if (family === "gcc" && produce === "object") {
+    if (ASSEMBLER_SPOKE.test(stderr)) return has("-Wa,", "-Xassembler") ? "unknown" : "removed";
+    // The assembler, which would replace it, has not begun; with a pipe it has.
+    if (!has("-pipe")) return "stays";
+  }
   if (has("-no-integrated-as", "-fno-integrated-as")) return "unknown";
   const words = stderr.replaceAll(COLOUR, "");
   const driver = `${baseName(program).split(".", 1)[0]}`;

@@ -21,11 +21,18 @@ interface Row {
 const ROWS: readonly Row[] = [
   { what: "an error of the source", words: "-c a.c", text: "int f(void){ return x; }\n", failure: "ordinary" },
   { what: "#error", words: "-c a.c", text: "#error no\n", failure: "ordinary" },
+  { what: "an instruction", words: "-c a.c", text: '__asm__("zork");\n', failure: "ordinary" },
   { what: "-Werror", words: "-c a.c -Wall -Werror", text: "static int f;\n", failure: "ordinary" },
   { what: "an option", words: "-c a.c -std=no", failure: "ordinary" },
   { what: "a missing header", words: "-c a.c", text: '#include "no.h"\n', failure: "fault" },
   { what: "a missing source", words: "-c no.c", failure: "fault" },
   { what: "a missing folder", words: "-c a.c -o no/a.o", failure: "fault" },
+  {
+    what: "a file that the assembler lacks",
+    words: "-c a.c",
+    text: '__asm__(".incbin \\"no\\"");\n',
+    failure: "fault",
+  },
   { what: "a folder as output", words: "-c a.c -o folder", failure: "fault" },
   { what: "a date in GCC", words: "-c a.c", text: DATE, failure: "date", environment: NO_DATE, only: "gcc" },
   { what: "a date in -w", words: "-w -c a.c", text: DATE, failure: "date", environment: NO_DATE, only: "gcc" },

@@ -18,6 +18,8 @@ const FAULTS = [
   "No such file or directory",
   "no such file or directory",
   "file not found",
+  // Clang's assembler.
+  "Could not find",
   "cannot open",
   "can't open",
   "unable to open",
@@ -31,8 +33,11 @@ const FAULTS = [
   "PLEASE submit a bug report",
   "cannot execute",
   "unable to execute",
-  // What the assembler leaves of its output depends on where it stopped.
-  "Assembler messages:",
+  // GNU's assembler, over its output and over what broke in itself.
+  "can't create",
+  "can't write",
+  "can't close",
+  "Internal error",
 ];
 
 export function failureOf(exitCode: number, stderr: ByteString): Failure {
