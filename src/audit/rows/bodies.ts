@@ -113,6 +113,39 @@ export const SHAPES = {
   "log torn": { ...TIMES, bytes: count, file: text },
   /** From this row on the log's checkpoints are signed with this key. */
   "log key": { ...TIMES, key: text, before: optional(text) },
+  /** Rows of a tenant were removed; their hashes stay. Written before anything goes. */
+  "prune rows": {
+    ...TIMES,
+    cause: oneOf(["operator", "policy"]),
+    askedBy: text,
+    reason: text,
+    policy: optional(digest),
+    /** Rows that the log had when it was decided. */
+    size: count,
+    first: count,
+    last: count,
+    rows: count,
+    bytes: count,
+    /** Root over the numbers and hashes of what was removed (pruned-stub.ts). */
+    removed: digest,
+    /** Digest of the signed stub. */
+    stub: digest,
+  },
+  /** Blobs of a tenant were removed that no row needs any more. */
+  "prune sources": { ...TIMES, blobs: count, bytes: count },
+  /** What it names is not removed, as long as it is in force; columns tenant and image belong to what it names. */
+  "hold added": {
+    ...TIMES,
+    name: text,
+    askedBy: text,
+    reason: text,
+    principal: optional(text),
+    build: optional(text),
+    hash: optional(digest),
+    sinceMs: optional(time),
+    untilMs: optional(time),
+  },
+  "hold removed": { ...TIMES, name: text, askedBy: text, reason: text },
 } as const satisfies Record<string, Shape>;
 
 type ShapeName = keyof typeof SHAPES;
@@ -165,6 +198,12 @@ export function noteOf(body: EnvelopeBody): string {
       return hostNote(body);
     case "log":
       return body.event === "torn" ? `torn end of ${body.bytes} bytes set aside` : `signed with ${body.key}`;
+    case "prune":
+      return body.event === "rows"
+        ? `${body.rows} rows removed, from ${body.first} to ${body.last}: ${body.reason}`
+        : `${body.blobs} blobs removed that no row needs`;
+    case "hold":
+      return `${body.name} ${body.event === "added" ? "in force" : "removed"}: ${body.reason}`;
   }
 }
 

@@ -30,6 +30,8 @@ const COLUMNS: Readonly<Record<AuditKind, Columns>> = {
   policy: NOTHING,
   host: NOTHING,
   log: NOTHING,
+  prune: { always: ["tenant"], perhaps: [] },
+  hold: { always: [], perhaps: ["tenant", "imageDigest"] },
 };
 
 /** Throws `audit.corrupt` where a row has a column that its kind has not, or lacks one. */
