@@ -53,6 +53,7 @@ const BODY: EnvelopeBody = {
   outputs: [],
   terminalColumns: null,
   determinism: "default",
+  build: null,
 };
 
 async function withFolder(run: (folder: string) => Promise<void>): Promise<void> {

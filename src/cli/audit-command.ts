@@ -58,7 +58,7 @@ function addRows(audit: Command, host: AuditHost): void {
 }
 
 interface SearchFlags
-  extends Partial<Record<"tenant" | "principal" | "kind" | "vm" | "image" | "source" | "output", string>> {
+  extends Partial<Record<"tenant" | "principal" | "kind" | "vm" | "build" | "image" | "source" | "output", string>> {
   readonly since?: string;
   readonly until?: string;
   readonly format: Format;
@@ -77,6 +77,7 @@ function addSearches(audit: Command, host: AuditHost): void {
       principal = null,
       kind = null,
       vm = null,
+      build = null,
       image = null,
       source = null,
       output = null,
@@ -85,7 +86,7 @@ function addSearches(audit: Command, host: AuditHost): void {
     const untilMs = flags.until === undefined ? null : parseTime(flags.until);
     const later = async () => new Promise<boolean>((resolve) => SYSTEM_CLOCK.after(FOLLOW_MS, () => resolve(true)));
     await searchLog(folder, {
-      filter: { tenant, principal, kind, vm, image, source, output, sinceMs, untilMs },
+      filter: { tenant, principal, kind, vm, build, image, source, output, sinceMs, untilMs },
       format: flags.json ? "jsonl" : flags.format,
       last: change.last ?? null,
       more: change.follow ? later : null,
@@ -111,6 +112,7 @@ function addSearches(audit: Command, host: AuditHost): void {
     .option("--principal <id>", "of this client, by its SPIFFE id")
     .option("--kind <name>", "of this kind")
     .option("--vm <name>", "about this VM")
+    .option("--build <id>", "of this build, by what its client calls it")
     .option("--image <digest>", "with this image, or the start of its digits")
     .option("--source <digest>", "with this source")
     .option("--output <digest>", "with this object")

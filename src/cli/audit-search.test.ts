@@ -14,6 +14,7 @@ const ANY: RowFilter = {
   principal: null,
   kind: null,
   vm: null,
+  build: null,
   image: null,
   source: null,
   output: null,
@@ -46,10 +47,17 @@ test("all rows, the last ones, and those that fit all that is named", async () =
   const cases: [Partial<RowFilter>, (record: AuditRecord) => boolean][] = [
     [{ tenant: "acme" }, (record) => record.row.tenant === "acme"],
     [{ kind: "hit" }, (record) => record.envelope.kind === "hit"],
+    [
+      { build: 'nightly "2027-01-02" #7' },
+      (record) => "build" in record.envelope && record.envelope.build?.at(0) === "n",
+    ],
     [{ vm: "vm-2" }, (record) => record.row.vm === "vm-2"],
     [{ image: row.imageDigest!.slice(7, 19) }, (record) => record.row.imageDigest === row.imageDigest],
     [{ source: row.sourceDigest }, (record) => record.row.sourceDigest === row.sourceDigest],
-    [{ output: row.outputDigest, kind: "compile" }, (record) => record === all[2]],
+    [
+      { output: row.outputDigest, kind: "compile" },
+      (record) => record.row.outputDigest === row.outputDigest && record.envelope.kind === "compile",
+    ],
     [{ principal: "spiffe://build.example.com/tenant/acme/user/ann" }, (record) => "principal" in record.envelope],
     [{ sinceMs: parseTime("2027-01-01") }, (record) => record.envelope.endMs >= Date.UTC(2027, 0, 1)],
     [{ untilMs: parseTime("2027-01-01T00:00:00") }, (record) => record.envelope.endMs < Date.UTC(2027, 0, 1)],
@@ -71,9 +79,11 @@ test("JSON lines hold the row, its digest and its envelope; CSV quotes, and runs
     all.map(({ digest }) => digest),
   );
   const csv = await search({ kind: "compile" }, "csv");
-  const [head, row] = csv.split("\r\n");
+  const [head, row, built] = csv.split("\r\n");
   assert.match(head!, /^sequence,start,end,kind,note,principal,isolation,life,image_digest,/);
   assert.match(row!, /^3,2027-01-02T03:04:05\.678Z,2027-01-02T03:04:05\.801Z,compile,,spiffe:/);
+  assert.match(row!, /,sha256:[0-9a-f]{64},$/);
+  assert.match(built!, /,sha256:[0-9a-f]{64},"nightly ""2027-01-02"" #7"$/);
   assert.ok(row!.includes('"[""env"",""-i"",""-C"",""/hpcc/project"",'));
 });
 

@@ -16,6 +16,7 @@ export interface RowFilter {
   readonly principal: string | null;
   readonly kind: string | null;
   readonly vm: string | null;
+  readonly build: string | null;
   /** The image's digest, or the start of its digits; so the source's and the object's. */
   readonly image: string | null;
   readonly source: string | null;
@@ -35,6 +36,7 @@ export function matches({ row, envelope }: AuditRecord, filter: RowFilter): bool
     is(filter.principal, "principal" in envelope ? envelope.principal : null) &&
     is(filter.kind, envelope.kind) &&
     is(filter.vm, row.vm) &&
+    is(filter.build, "build" in envelope ? envelope.build : null) &&
     starts(filter.image, row.imageDigest) &&
     starts(filter.source, row.sourceDigest) &&
     starts(filter.output, row.outputDigest) &&
@@ -71,6 +73,7 @@ const CSV_COLUMNS = [
   "duration",
   "exit",
   "row_digest",
+  "build",
 ];
 
 export function header(format: Format): string {
@@ -85,8 +88,8 @@ export function formatRow(record: AuditRecord, format: Format): string {
     case "jsonl":
       return `${JSON.stringify({ row: line, digest, envelope: JSON.parse(encodeEnvelope(envelope)) as unknown })}\n`;
     case "csv": {
-      const of = (name: "principal" | "isolation" | "life") =>
-        name in envelope ? String((envelope as unknown as Record<string, unknown>)[name]) : "";
+      const of = (name: "principal" | "isolation" | "life" | "build") =>
+        String((envelope as unknown as Record<string, unknown>)[name] ?? "");
       const times = [envelope.startMs, envelope.endMs].map((ms) => new Date(ms).toISOString());
       const own = [of("principal"), of("isolation"), of("life")];
       const cells = [
@@ -97,6 +100,7 @@ export function formatRow(record: AuditRecord, format: Format): string {
         ...own,
         ...line.split("\t"),
         digest,
+        of("build"),
       ];
       return `${cells.map(csvCell).join(",")}\r\n`;
     }

@@ -8,6 +8,7 @@ import type { Clock } from "../base/clock.ts";
 import { HpccError } from "../base/errors.ts";
 import type { Action } from "../core/action/action.ts";
 import { type Digest, sha256 } from "../core/digest/digest.ts";
+import type { BuildId } from "../core/identity/build-id.ts";
 import { type Principal, spiffeId } from "../core/identity/spiffe.ts";
 import type { BlobStore } from "../store/blob-store.ts";
 import { type JobEnd, type JobFacts, jobRow } from "./rows/job-rows.ts";
@@ -26,6 +27,7 @@ export class JobRecord {
   #actionKey: Digest | null = null;
   #policy: Digest | null = null;
   #tier: string | null = null;
+  #build: BuildId | null = null;
 
   constructor(principal: Principal, clock: Clock) {
     this.#principal = principal;
@@ -53,6 +55,11 @@ export class JobRecord {
     this.#tier = tier;
   }
 
+  /** What the client calls the build that the job belongs to. */
+  build(build: BuildId | null): void {
+    this.#build = build;
+  }
+
   /** Appends the job's row; resolves when it is durable. */
   async append(
     to: { readonly log: AuditLog; readonly blobs: BlobStore; readonly worker: string },
@@ -77,6 +84,7 @@ export class JobRecord {
       sourceDigest: this.#sourceDigest,
       flags,
       actionKey: this.#actionKey,
+      build: this.#build,
       startMs: this.#startMs,
       endMs: this.#clock.wallMs(),
       durationUs: Math.max(0, Math.round((this.#clock.monotonicMs() - this.#startMonotonicMs) * 1000)),

@@ -11,6 +11,7 @@ import { ascii } from "../base/byte-string.ts";
 import { HpccError } from "../base/errors.ts";
 import { SOURCE_MANIFEST_BYTES_MAX, type SourceEntry, sourceDigest } from "../core/action/source-manifest.ts";
 import { sha256 } from "../core/digest/digest.ts";
+import type { BuildId } from "../core/identity/build-id.ts";
 import type { RemoteJob } from "../daemon/remote/remote-job.ts";
 
 const NEVER = { signal: new AbortController().signal };
@@ -59,6 +60,34 @@ describe("a compile", () => {
     const command = decodeFlags(String(compile!.row.flags));
     assert.equal(command.argv[0], "/usr/bin/gcc");
     assert.equal(command.cwd, "/hpcc/project");
+  });
+
+  test("names its build in its row alone, where it has a name that is one", async (t) => {
+    const at = await TestWorker.start(t);
+    const client = await at.client();
+    const files = [{ path: "/hpcc/project/b.c", content: "int b;\n" }];
+    const outcomes: string[] = [];
+    for (const build of ["ci #1", "'; --\\t\"<b>", null, undefined] as (BuildId | null | undefined)[]) {
+      const job = { ...(await at.job({ files })), ...(build !== undefined && { build }) };
+      outcomes.push((await client.compile(job, NEVER)).outcome);
+    }
+    assert.deepEqual(outcomes, ["compiled", "hit", "hit", "hit"]);
+    for (const bad of ["a\tb", "a\n", "\u00e9", "a".repeat(129)] as BuildId[])
+      await assert.rejects(client.compile({ ...(await at.job({ files })), build: bad }, NEVER), {
+        code: "argument.invalid",
+        message: /a build's name is printable ASCII/,
+      });
+    const denied = [{ kind: "denied", build: null }];
+    assert.deepEqual(
+      (await at.jobRows()).map(({ envelope }) => ({ kind: envelope.kind, build: envelope.build })),
+      [
+        { kind: "compile", build: "ci #1" },
+        { kind: "hit", build: "'; --\\t\"<b>" },
+        { kind: "hit", build: null },
+        { kind: "hit", build: null },
+        ...[...denied, ...denied, ...denied, ...denied],
+      ],
+    );
   });
 
   test("that warns gives its words again, and one that fails is not kept", async (t) => {

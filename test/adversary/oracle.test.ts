@@ -161,7 +161,10 @@ function hitOf(outputDigest: Digest): Parameters<AuditLog["append"]> {
     compileUs: 1,
   } as const;
   const hit = { kind: "hit", outcome: "hit", scope: null, from: null, compiledRow: null, confirmedBy: null } as const;
-  return [columns, { ...times, ...job, ...result, ...hit, outputs: [], terminalColumns: null, determinism: "default" }];
+  return [
+    columns,
+    { ...times, ...job, ...result, ...hit, outputs: [], terminalColumns: null, determinism: "default", build: null },
+  ];
 }
 
 type Asking = (index: InspectIndex, hash: string) => Promise<unknown>;

@@ -4,6 +4,7 @@ import type { AuditEnvelope } from "../../src/audit/envelope.ts";
 import type { EnvelopeBody } from "../../src/audit/rows/bodies.ts";
 import { DETERMINISM_POLICIES, OUTPUT_KINDS } from "../../src/core/action/action.ts";
 import { type Digest, sha256 } from "../../src/core/digest/digest.ts";
+import type { BuildId } from "../../src/core/identity/build-id.ts";
 import { ISOLATIONS } from "../../src/core/isolation.ts";
 import { LIVES } from "../../src/core/life.ts";
 
@@ -19,7 +20,8 @@ const isolation = fc.constantFrom(...ISOLATIONS);
 const life = fc.constantFrom(...LIVES);
 
 const times = { startMs: time, endMs: time };
-const job = { ...times, principal: text, policy: orNull(digest), tier: orNull(text) };
+const build = orNull(fc.stringMatching(/^[ -~]{1,128}$/).map((name) => name as BuildId));
+const job = { ...times, principal: text, policy: orNull(digest), tier: orNull(text), build };
 const result = { isolation, life, actionKey: digest, resultDigest: digest, compileUs: count };
 const scope = orNull(fc.constantFrom("tenant", "principal"));
 const output = record({ path: text, kind: fc.constantFrom(...OUTPUT_KINDS.names), required: fc.boolean() });

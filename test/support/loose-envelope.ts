@@ -10,6 +10,7 @@ const NONE = {
   principal: null as string | null,
   policy: null as Digest | null,
   tier: null as string | null,
+  build: null as string | null,
   scope: null as "tenant" | "principal" | null,
   from: null as string | null,
   confirmedBy: null as string | null,

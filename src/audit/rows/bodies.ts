@@ -6,6 +6,7 @@ import type { Digest } from "../../core/digest/digest.ts";
 import { ISOLATIONS } from "../../core/isolation.ts";
 import { LIVES } from "../../core/life.ts";
 import {
+  buildId,
   count,
   digest,
   flag,
@@ -42,6 +43,8 @@ const ACTION = {
 } as const;
 /** Whose key a result was put under, or was found under. */
 const SCOPE = { scope: optional(oneOf(["tenant", "principal"])) } as const;
+/** What the client calls the build that the job belongs to; left out where it named none. */
+const BUILD = { build: optional(buildId) } as const;
 const ENDED = { code: text, actionKey: optional(digest) } as const;
 
 /** A VM that is there. */
@@ -52,7 +55,7 @@ const FINDING = object({ name: text, status: oneOf(["ok", "warn", "fail", "unkno
 /** Each kind's fields; a kind of several events has one entry for each, named "kind event". */
 export const SHAPES = {
   /** The compiler ran for this job, also when it failed. */
-  compile: { ...TIMES, ...JOB, ...RESULT, versions: texts, ...SCOPE, ...ACTION },
+  compile: { ...TIMES, ...JOB, ...RESULT, versions: texts, ...SCOPE, ...ACTION, ...BUILD },
   /** Answered without a compile of its own: from the cache, or by the compile of an equal job at the same time. */
   hit: {
     ...TIMES,
@@ -67,11 +70,12 @@ export const SHAPES = {
     /** The VM of the second, equal compile. */
     confirmedBy: optional(text),
     ...ACTION,
+    ...BUILD,
   },
   /** Refused before anything ran. */
-  denied: { ...TIMES, ...JOB, ...ENDED },
+  denied: { ...TIMES, ...JOB, ...ENDED, ...BUILD },
   /** Ended without a result. */
-  failed: { ...TIMES, ...JOB, ...ENDED },
+  failed: { ...TIMES, ...JOB, ...ENDED, ...BUILD },
   "vm booted": { ...TIMES, origin: oneOf(["kernel", "golden"]), ...VM },
   "vm boot-failed": { ...TIMES, code: text, life: oneOf(LIVES), user: optional(text) },
   "vm parked": { ...TIMES, parking: oneOf(["snapshot", "memory"]), diskBytes: count, ...VM },
@@ -88,6 +92,7 @@ export const SHAPES = {
     firstResultDigest: digest,
     firstRow: optional(digest),
     ...ACTION,
+    ...BUILD,
   },
   /** Results were taken out of look-up, for good. */
   revoke: {

@@ -1,6 +1,7 @@
 // Fields of envelopes: for each kind of value one text, so that an envelope has one encoding. Pure.
 import { HpccError } from "../../base/errors.ts";
 import { type Digest, isDigest } from "../../core/digest/digest.ts";
+import { type BuildId, isBuildId } from "../../core/identity/build-id.ts";
 
 export interface Field<T> {
   /** What JSON holds for a value. */
@@ -39,6 +40,8 @@ export const count: Field<number> = same((json) =>
 export const flag: Field<boolean> = same((json) => (typeof json === "boolean" ? json : undefined));
 
 export const digest: Field<Digest> = same((json) => (typeof json === "string" && isDigest(json) ? json : undefined));
+
+export const buildId: Field<BuildId> = same((json) => (typeof json === "string" && isBuildId(json) ? json : undefined));
 
 /** Milliseconds since 1970 in the program, ISO 8601 in UTC in the log. */
 export const time: Field<number> = {

@@ -12,6 +12,7 @@ import { CallCounts } from "../control/call-counts.ts";
 import { HeaderHints } from "../inputs/header-hints.ts";
 import type { RemoteWorkers } from "../remote/remote-job.ts";
 import type { AnsweredCall } from "./answered-call.ts";
+import { Builds } from "./builds.ts";
 import { answerCompileCall, type PipelineParts } from "./pipeline.ts";
 import { Remembered } from "./remembered.ts";
 
@@ -27,6 +28,7 @@ function partsOf({ caches }: HostProject, worker: RemoteWorkers | null = null): 
     prefixMaps: new Remembered(10),
     nativeWords: new Remembered(10),
     refusedSources: new Remembered(10),
+    builds: new Builds({ logger: SILENT_LOGGER }),
     clock: SYSTEM_CLOCK,
     logger: SILENT_LOGGER,
     observers: [],

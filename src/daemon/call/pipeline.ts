@@ -23,6 +23,7 @@ import { answerLocally, type LocalEnd } from "../tiers/local-tier.ts";
 import type { Answered, TierEnd } from "../tiers/tier.ts";
 import { WorkerTier } from "../tiers/worker-tier.ts";
 import type { CallObserver } from "./answered-call.ts";
+import type { Builds } from "./builds.ts";
 import { CallRecord } from "./call-record.ts";
 import { describedCall } from "./described-call.ts";
 import { expandNative } from "./expand-native.ts";
@@ -52,6 +53,8 @@ export interface PipelineParts extends InputCaches {
   readonly nativeWords: Remembered<ByteString>;
   /** Sources that a guest refused for a reason of their own, by digest. */
   readonly refusedSources: Remembered<Bypass>;
+  /** Tells which build a call belongs to. */
+  readonly builds: Builds;
   readonly clock: Clock;
   readonly logger: Logger;
   /** Told of each call when it has its answer. */
@@ -286,7 +289,7 @@ async function inPlace(placed: Placed, place: ProjectPlace): Promise<TierEnd> {
   const key = JSON.stringify([source.digest, action.argv]);
   const refused = parts.refusedSources.get(key);
   if (refused !== undefined) return refused;
-  const end = await new WorkerTier(worker).answer({ prepared, job: job.value, record });
+  const end = await new WorkerTier(worker, parts.builds).answer({ prepared, job: job.value, record });
   if (end.kind === "bypass" && end.reason === "date_time_macro") parts.refusedSources.set(key, end);
   return end;
 }

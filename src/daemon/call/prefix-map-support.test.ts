@@ -7,6 +7,7 @@ import { SYSTEM_CLOCK } from "../../base/system/clock.ts";
 import { CallCounts } from "../control/call-counts.ts";
 import { HeaderHints } from "../inputs/header-hints.ts";
 import type { RemoteJob, RemoteWorkers } from "../remote/remote-job.ts";
+import { Builds } from "./builds.ts";
 import { answerCompileCall, type PipelineParts } from "./pipeline.ts";
 import { takesPrefixMaps } from "./prefix-map-support.ts";
 import { Remembered } from "./remembered.ts";
@@ -32,6 +33,7 @@ function partsOf({ caches }: HostProject, worker: RemoteWorkers | null): Pipelin
     prefixMaps: new Remembered(10),
     nativeWords: new Remembered(10),
     refusedSources: new Remembered(10),
+    builds: new Builds({ logger: SILENT_LOGGER }),
     observers: [],
     store: null,
     local: null,

@@ -18,6 +18,7 @@ import { NamespaceKeeper } from "../../vm/namespace/namespace-keeper.ts";
 import { readTlsFiles } from "../../wire/grpc/tls-files.ts";
 import type { CallMessage } from "../../wire/launcher/messages.ts";
 import type { CallObserver } from "../call/answered-call.ts";
+import { Builds } from "../call/builds.ts";
 import { answerCompileCall, type PipelineParts } from "../call/pipeline.ts";
 import { prefixMapKey } from "../call/prefix-map-support.ts";
 import { Remembered } from "../call/remembered.ts";
@@ -135,6 +136,7 @@ class Daemon {
   readonly #nativeWords = new Remembered<ByteString>(REMEMBERED_MAX);
   readonly #refusedSources = new Remembered<Bypass>(REMEMBERED_MAX);
   readonly #counts = new CallCounts();
+  readonly #builds: Builds;
   readonly #headers: HeaderHints;
   readonly #listings: KeptListings;
   readonly #remotes = new Map<string, RemoteCompiler>();
@@ -165,6 +167,7 @@ class Daemon {
     this.#folders = new FolderIdentities(options.clock);
     this.#slots = new Semaphore(options.config.jobsMax);
     this.#headers = new HeaderHints({ logger });
+    this.#builds = new Builds({ logger });
     this.#receipts = new ReceiptKeeper({ folder: directories.state, logger });
     this.#startedMs = options.clock.wallMs();
     this.#countedSinceMs = this.#startedMs;
@@ -325,6 +328,7 @@ class Daemon {
       nativeWords: this.#nativeWords,
       refusedSources: this.#refusedSources,
       textBytes: this.#textBytes,
+      builds: this.#builds,
       counts: this.#counts,
       headers: this.#headers,
       listings: this.#listings,

@@ -77,6 +77,7 @@ export class OpenJob {
         deadlineMs: job.deadlineMs,
         isolationMin: isolationToNumber(job.isolationMin),
         again: job.again ?? false,
+        buildId: job.build ?? "",
       },
     });
     return this.#done.promise;

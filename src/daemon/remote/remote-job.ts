@@ -3,6 +3,7 @@
 import { type ErrorCode, HpccError } from "../../base/errors.ts";
 import type { Action, OutputKind } from "../../core/action/action.ts";
 import type { Digest } from "../../core/digest/digest.ts";
+import type { BuildId } from "../../core/identity/build-id.ts";
 import type { Isolation } from "../../core/isolation.ts";
 import type { Life } from "../../core/life.ts";
 
@@ -24,6 +25,8 @@ export interface RemoteJob {
   readonly deadlineMs: number;
   /** Whether it is to be compiled in a VM that has run nothing, whatever is known of it, and its result kept under no key. */
   readonly again?: true;
+  /** The build that it belongs to, as its rows shall say. */
+  readonly build?: BuildId | null;
   /** Existing folder for the outputs' files; the caller removes it. */
   readonly outputFolder: string;
 }

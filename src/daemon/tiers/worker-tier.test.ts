@@ -6,6 +6,7 @@ import { HostProject, type HostProjectOptions } from "../../../test/support/host
 import { SILENT_LOGGER } from "../../base/log.ts";
 import { SYSTEM_CLOCK } from "../../base/system/clock.ts";
 import { type Digest, sha256 } from "../../core/digest/digest.ts";
+import { Builds, type CallBuild } from "../call/builds.ts";
 import { CallRecord } from "../call/call-record.ts";
 import { CallCounts } from "../control/call-counts.ts";
 import { prepareFiles } from "../files-form/prepare-files.ts";
@@ -54,6 +55,10 @@ interface Asked extends HostProjectOptions {
   readonly paths?: "own" | "shared";
   /** Files that stand in the project besides the source. */
   readonly files?: Readonly<Record<string, string>>;
+  readonly environment?: readonly string[];
+  /** Whether stderr is a terminal. */
+  readonly shown?: boolean;
+  readonly builds?: Pick<Builds, "of">;
   /** Lays out what is no plain file. */
   readonly lay?: (root: string) => void;
 }
@@ -62,13 +67,26 @@ function end(answer: Answer, asked: Asked = {}): Promise<TierEnd> {
   return endWith(answering(answer), asked);
 }
 
+const BUILDS = new Builds({ logger: SILENT_LOGGER });
+
 async function endWith(worker: RemoteWorker, asked: Asked = {}): Promise<TierEnd> {
-  const { argv = "-c a.s", paths = "shared", files = {}, lay, ...options } = asked;
+  const {
+    argv = "-c a.s",
+    paths = "shared",
+    files = {},
+    lay,
+    environment,
+    shown = false,
+    builds = BUILDS,
+    ...options
+  } = asked;
   using made = new HostProject(options);
   // Assembler is not listed, so that no compiler runs for it.
   made.write({ "a.s": ".text\n", "a.c": "int x;\n", ...files });
   lay?.(made.root);
-  const prepared = made.prepare(made.call([made.compiler.family, ...argv.split(" ")]), paths);
+  const call = made.call([made.compiler.family, ...argv.split(" ")], environment);
+  const terminal = { ...call.message.terminal, stderr: shown };
+  const prepared = made.prepare({ ...call, message: { ...call.message, terminal } }, paths);
   assert.ok(prepared.kind === "next");
   // The clock is ahead, so that all files are older than the call.
   const clock = { ...SYSTEM_CLOCK, wallMs: () => Date.now() + 60_000 };
@@ -76,7 +94,7 @@ async function endWith(worker: RemoteWorker, asked: Asked = {}): Promise<TierEnd
   const job = await prepareFiles(prepared.value, { ...made.caches, headers, clock });
   assert.ok(job.kind === "next", JSON.stringify(job));
   const record = new CallRecord({ counts: new CallCounts(), logger: SILENT_LOGGER, startedMs: 0 });
-  return await new WorkerTier(worker).answer({ prepared: prepared.value, job: job.value, record });
+  return await new WorkerTier(worker, builds).answer({ prepared: prepared.value, job: job.value, record });
 }
 
 const MIB = 1024 * 1024;
@@ -187,4 +205,28 @@ test("an output that nobody asked for is a fault", async () => {
     },
   };
   await assert.rejects(endWith(stray), { code: "job.failed" });
+});
+
+test("a job bears the build's name, and what is wrong with the caller's is told on a terminal alone", async () => {
+  const jobs: (string | null | undefined)[] = [];
+  const worker: RemoteWorker = {
+    compile: async (job, options) => {
+      jobs.push(job.build);
+      return answering({ stderr: "a.s: Warning: x\n" }).compile(job, options);
+    },
+  };
+  for (const [given, shown, expected] of [
+    ["build 7", true, "a.s: Warning: x\n"],
+    ["a\tb", false, "a.s: Warning: x\n"],
+    ["a\tb", true, /^hpcc: HPCC_BUILD_ID is not printable ASCII .*\na\.s: Warning: x\n$/],
+  ] as const) {
+    const own = new Builds({ logger: SILENT_LOGGER });
+    const of = (call: Parameters<Builds["of"]>[0]): CallBuild => own.of({ ...call, pid: 0 });
+    const ended = await endWith(worker, { environment: [`HPCC_BUILD_ID=${given}`], shown, builds: { of } });
+    assert.ok(ended.kind === "answer" && ended.answer.type === "outputs" && ended.answer.stderr?.kind === "inline");
+    const said = Buffer.from(ended.answer.stderr.bytes).toString();
+    if (typeof expected === "string") assert.equal(said, expected);
+    else assert.match(said, expected);
+  }
+  assert.deepEqual(jobs, ["build 7", null, null]);
 });

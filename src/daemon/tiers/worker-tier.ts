@@ -6,6 +6,7 @@ import { grammarOf } from "../../core/compile/grammar/gnu-grammar.ts";
 import { mapDiagnostics } from "../../core/compile/view/diagnostics.ts";
 import { failureOf } from "../../core/compile/view/failure.ts";
 import type { OutputFile, OutputsMessage } from "../../wire/launcher/messages.ts";
+import type { Builds } from "../call/builds.ts";
 import { hostDependencies } from "../call/read-call.ts";
 import type { PreparedJob } from "../call/remote-job.ts";
 import { type Bypass, bypass, next, type Stage } from "../call/stage.ts";
@@ -22,15 +23,18 @@ const VIEW_PATH = Buffer.from("/hpcc/");
 export class WorkerTier implements Tier {
   readonly name = "worker";
   readonly #worker: RemoteWorker;
+  readonly #builds: Pick<Builds, "of">;
 
-  constructor(worker: RemoteWorker) {
+  constructor(worker: RemoteWorker, builds: Pick<Builds, "of">) {
     this.#worker = worker;
+    this.#builds = builds;
   }
 
   async answer({ prepared, job, record }: TierCall): Promise<TierEnd> {
     const { call, project, folder, place } = prepared;
     const outputFolder = `${displayText(folder)}/out-${place.paths}`;
     await mkdir(outputFolder, { mode: 0o700 });
+    const { build, warning } = this.#builds.of(call.message);
     const result = await this.#worker.compile(
       {
         action: job.action,
@@ -39,6 +43,7 @@ export class WorkerTier implements Tier {
         isolationMin: project.config.isolationMin,
         deadlineMs: project.config.deadlineMs,
         outputFolder,
+        build,
       },
       { signal: call.signal, onSent: () => record.sent() },
     );
@@ -50,8 +55,9 @@ export class WorkerTier implements Tier {
     if (outputs.kind === "bypass") return outputs;
     const removals = result.exitCode === 0 ? [] : removalsOf(prepared, byteStringOf(result.stderr));
     if (removals === null) return bypass("compile_failed", prepared.request.invocation.output);
+    const warned = warning !== null && call.message.terminal.stderr ? warn(outputs.value, warning) : outputs.value;
     const end = { outcome: `remote_${result.outcome}`, reason: null, detail: null } as const;
-    const answer = removals.length === 0 ? outputs.value : { ...outputs.value, removals };
+    const answer = removals.length === 0 ? warned : { ...warned, removals };
     return { kind: "answer", answer, end };
   }
 }
@@ -121,6 +127,12 @@ async function outputsOf(
     stderr: shown(byteStringOf(result.stderr)),
     files,
   });
+}
+
+/** Says something before the compiler's words; to a person alone, as programs read what a compiler says. */
+function warn(answer: OutputsMessage, warning: string): OutputsMessage {
+  const words = answer.stderr?.kind === "inline" ? answer.stderr.bytes : Buffer.alloc(0);
+  return { ...answer, stderr: { kind: "inline", bytes: Buffer.concat([Buffer.from(`hpcc: ${warning}\n`), words]) } };
 }
 
 async function contentOf(file: string, size: number): Promise<OutputFile["content"]> {

@@ -107,7 +107,11 @@ export const REPLAY_VARIABLE_PREFIXES = [
 
 export const REPLAY_VARIABLE_SUFFIXES = ["SAN_OPTIONS", "_DEPLOYMENT_TARGET", "_INCLUDE_PATH"] as const;
 
+/** Of these prefixes, and yet no part: the name of a build is for the audit log alone. */
+export const REPLAY_VARIABLES_APART = ["HPCC_BUILD_ID"] as const;
+
 const NAMES: ReadonlySet<string> = new Set(REPLAY_VARIABLES);
+const APART: ReadonlySet<string> = new Set(REPLAY_VARIABLES_APART);
 
 /** The name within an entry: all of it when there is no `=`. */
 export function variableName(entry: ByteString): ByteString {
@@ -116,6 +120,7 @@ export function variableName(entry: ByteString): ByteString {
 
 /** Whether a variable of this name is part of a record's name. */
 export function countsForReplay(name: string): boolean {
+  if (APART.has(name)) return false;
   return (
     NAMES.has(name) ||
     REPLAY_VARIABLE_PREFIXES.some((prefix) => name.startsWith(prefix)) ||

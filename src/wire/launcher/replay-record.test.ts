@@ -12,6 +12,7 @@ import {
   REPLAY_VARIABLE_PREFIXES,
   REPLAY_VARIABLE_SUFFIXES,
   REPLAY_VARIABLES,
+  REPLAY_VARIABLES_APART,
 } from "./replay-environment.ts";
 import {
   decodeReplayRecord,
@@ -27,6 +28,7 @@ interface Vectors {
   readonly variables: readonly string[];
   readonly prefixes: readonly string[];
   readonly suffixes: readonly string[];
+  readonly apart: readonly string[];
   readonly names: readonly { name: string; call: Record<string, unknown>; hex: string; digest: string }[];
   readonly records: readonly { name: string; hex: string; record?: unknown; fault?: string }[];
 }
@@ -68,6 +70,8 @@ test("the lists of variables are those of the vectors, and each counts", () => {
   assert.deepEqual(REPLAY_VARIABLES, [...REPLAY_VARIABLES].sort());
   assert.deepEqual(REPLAY_VARIABLE_PREFIXES, vectors.prefixes);
   assert.deepEqual(REPLAY_VARIABLE_SUFFIXES, vectors.suffixes);
+  assert.deepEqual(REPLAY_VARIABLES_APART, vectors.apart);
+  for (const name of REPLAY_VARIABLES_APART) assert.ok(!countsForReplay(name) && countsForReplay(`${name}S`), name);
   for (const name of REPLAY_VARIABLES) assert.ok(countsForReplay(name), name);
   for (const name of ["LC_ALL", "HPCC_IMAGE", "GCC_COLORS", "OBJC_INCLUDE_PATH", "ASAN_OPTIONS", "LD_PRELOAD"])
     assert.ok(countsForReplay(name), name);

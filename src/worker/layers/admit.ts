@@ -10,6 +10,7 @@ import {
   sourceDigest,
 } from "../../core/action/source-manifest.ts";
 import type { Digest } from "../../core/digest/digest.ts";
+import { BUILD_ID_LENGTH_MAX, type BuildId, isBuildId } from "../../core/identity/build-id.ts";
 import { type Principal, spiffeId, type TenantId } from "../../core/identity/spiffe.ts";
 import { type Isolation, isolationAtLeast } from "../../core/isolation.ts";
 import type { JobPolicy, PolicySource } from "../../core/tenant-policy.ts";
@@ -65,6 +66,7 @@ export class AdmitLayer implements Layer<RecordedArrival> {
     record.policy(policies.digest, policy?.tier ?? null);
     const digest = sourceDigest(header.sourceManifest);
     record.source(digest);
+    record.build(buildOf(header.buildId));
     const action = actionOfMessage(header.action);
     record.action(action);
     if (header.sourceManifest.length > SOURCE_MANIFEST_BYTES_MAX)
@@ -113,6 +115,16 @@ export class AdmitLayer implements Layer<RecordedArrival> {
       throw new HpccError("image.forbidden", `this worker's policy does not allow ${tenant} the image ${image}`);
     if (!this.#options.images.has(image)) throw new HpccError("image.missing", `this worker has no image ${image}`);
   }
+}
+
+/** UNTRUSTED: the client. */
+function buildOf(text: string): BuildId | null {
+  if (text === "") return null;
+  if (isBuildId(text)) return text;
+  throw new HpccError(
+    "argument.invalid",
+    `a build's name is printable ASCII of at most ${BUILD_ID_LENGTH_MAX} characters`,
+  );
 }
 
 function checkSizes(source: SourceManifest, { blobBytesMax, sourceBytesMax }: SourceLimits): void {

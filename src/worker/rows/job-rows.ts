@@ -5,6 +5,7 @@ import type { BodyOfKind } from "../../audit/rows/bodies.ts";
 import type { Action } from "../../core/action/action.ts";
 import { objectOf, type ResultManifest } from "../../core/action/result-manifest.ts";
 import type { Digest } from "../../core/digest/digest.ts";
+import type { BuildId } from "../../core/identity/build-id.ts";
 import type { Isolation } from "../../core/isolation.ts";
 import type { Life } from "../../core/life.ts";
 import type { Made } from "../../core/revocation.ts";
@@ -40,6 +41,8 @@ export interface JobFacts {
   /** The command, or the digest of a blob with it. */
   readonly flags: string | Digest | null;
   readonly actionKey: Digest | null;
+  /** What the client calls the build; null where it named none. */
+  readonly build: BuildId | null;
   readonly startMs: number;
   readonly endMs: number;
   readonly durationUs: number;
@@ -128,8 +131,8 @@ function rowOf(job: JobFacts, result: RecordedResult | null): AuditRow {
   return { ...emptyRow(worker), tenant, imageDigest, sourceDigest, flags, durationUs, ...made };
 }
 
-function jobBody({ startMs, endMs, principal, policy, tier }: JobFacts) {
-  return { startMs, endMs, principal, policy, tier };
+function jobBody({ startMs, endMs, principal, policy, tier, build }: JobFacts) {
+  return { startMs, endMs, principal, policy, tier, build };
 }
 
 function resultBody(job: JobFacts, { resultDigest, origin }: RecordedResult) {

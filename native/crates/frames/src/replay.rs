@@ -130,9 +130,18 @@ fn variable_name(entry: &[u8]) -> &[u8] {
         .map_or(entry, |at| &entry[..at])
 }
 
+/// Of these prefixes, and yet no part: the name of a build is for the audit log alone.
+pub const REPLAY_VARIABLES_APART: [&str; 1] = ["HPCC_BUILD_ID"];
+
 /// Whether an environment entry is part of a record's name.
 pub fn counts_for_replay(entry: &[u8]) -> bool {
     let name = variable_name(entry);
+    if REPLAY_VARIABLES_APART
+        .iter()
+        .any(|known| known.as_bytes() == name)
+    {
+        return false;
+    }
     REPLAY_VARIABLES
         .binary_search_by(|known| known.as_bytes().cmp(name))
         .is_ok()

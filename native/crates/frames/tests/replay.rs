@@ -132,6 +132,14 @@ fn the_lists_of_variables_are_those_of_the_vectors() {
             "X{name}"
         );
     }
+    assert_eq!(json!(REPLAY_VARIABLES_APART.as_slice()), vectors["apart"]);
+    for name in REPLAY_VARIABLES_APART {
+        assert!(!counts_for_replay(format!("{name}=x").as_bytes()), "{name}");
+        assert!(
+            counts_for_replay(format!("{name}S=x").as_bytes()),
+            "{name}S"
+        );
+    }
     for entry in ["MAKEFLAGS=-j", "_=/bin/x", "OLDPWD=/", "PATHS=/x", "", "=x"] {
         assert!(!counts_for_replay(entry.as_bytes()), "{entry}");
     }

@@ -281,6 +281,14 @@ export declare type JobHeader = Message<"hpcc.worker.v1.JobHeader"> & {
    * @generated from field: bool again = 6;
    */
   again: boolean;
+
+  /**
+   * Name of the build that the job belongs to, which its rows have: 1 to 128 characters from U+0020 to U+007E; empty for none. It determines
+   * nothing of the result.
+   *
+   * @generated from field: string build_id = 7;
+   */
+  buildId: string;
 };
 
 /**
