@@ -5,7 +5,7 @@ import * as fc from "fast-check";
 import type { ByteString } from "../base/byte-string.ts";
 import { sha256 } from "../core/digest/digest.ts";
 import { type Command, decodeFlags, encodeFlags } from "./flags.ts";
-import { type AuditRow, decodeRow, encodeRow, INLINE_FLAGS_LENGTH_MAX, ROW_LENGTH_MAX } from "./row.ts";
+import { type AuditRow, decodeRow, encodeRow, INLINE_FLAGS_LENGTH_MAX, ROW_LENGTH_MAX, ROW_PATTERN } from "./row.ts";
 
 const record = <T>(shape: { [K in keyof T]: fc.Arbitrary<T[K]> }) => fc.record(shape, { noNullPrototype: true });
 const bytes = (minLength = 0) =>
@@ -71,6 +71,17 @@ describe("flags", () => {
   });
 });
 
+const fitsPattern = (line: string) => new RegExp(`^${ROW_PATTERN}$`).test(line);
+
+function isRow(line: string): boolean {
+  try {
+    decodeRow(line);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
 describe("rows", () => {
   test("any row is nine columns and comes back", () => {
     fc.assert(
@@ -79,6 +90,7 @@ describe("rows", () => {
         assert.match(line.replaceAll("\t", ""), PRINTABLE);
         assert.equal(line.split("\t").length, 9);
         assert.deepEqual(decodeRow(line), row);
+        assert.ok(fitsPattern(line));
       }),
     );
   });
@@ -90,6 +102,7 @@ describe("rows", () => {
         const place = at % line.length;
         const changed = line.slice(0, place) + String.fromCharCode(byte) + line.slice(place + 1);
         if (changed === line) return;
+        assert.equal(fitsPattern(changed), isRow(changed), JSON.stringify(changed));
         try {
           assert.notDeepEqual(decodeRow(changed), row);
         } catch (error) {
@@ -124,8 +137,10 @@ describe("rows", () => {
       at(8, " 0"),
       at(2, `[${" ".repeat(ROW_LENGTH_MAX)}]`),
     ];
-    for (const line of bad)
+    for (const line of bad) {
       assert.throws(() => decodeRow(line), { code: "audit.corrupt" }, JSON.stringify(line.slice(0, 400)));
+      if (line.length <= ROW_LENGTH_MAX) assert.ok(!fitsPattern(line), JSON.stringify(line.slice(0, 400)));
+    }
   });
 
   test("the longest inline flags fit", () => {

@@ -5,7 +5,9 @@ import * as fc from "fast-check";
 import { anyEnvelope, BODIES } from "../../test/support/audit-envelopes.ts";
 import { sha256 } from "../core/digest/digest.ts";
 import { type AuditEnvelope, decodeEnvelope, encodeEnvelope } from "./envelope.ts";
+import { emptyRow, encodeRow } from "./row.ts";
 import { noteOf, SHAPES } from "./rows/bodies.ts";
+import { kindOfRecord } from "./segment.ts";
 
 const D = sha256(new Uint8Array());
 const PLACE = { sequence: 7, previous: D };
@@ -26,6 +28,24 @@ for (const [name, body] of Object.entries(BODIES))
       }),
     );
   });
+
+test("a record's kind is read from its place in the chain alone, and from no other one", () => {
+  const row = encodeRow(emptyRow("w1"));
+  fc.assert(
+    fc.property(anyEnvelope, (envelope) => {
+      const place = { sequence: envelope.sequence - 1, leaf: envelope.previous };
+      const payload = (line: string, first = row) => Buffer.from(`${first}\n${line}\n`, "latin1");
+      const line = encodeEnvelope(envelope);
+      assert.equal(kindOfRecord(payload(line), place), envelope.kind);
+      const other = sha256(Buffer.from("another"));
+      assert.equal(kindOfRecord(payload(line), { ...place, leaf: other }), null);
+      assert.equal(kindOfRecord(payload(line), { ...place, sequence: place.sequence + 1 }), null);
+      for (const bad of [`${line} `, `${line}\n`, `${line.slice(0, -1)}]`, `${line.slice(0, -1)}\u0080}`, ` ${line}`])
+        assert.equal(kindOfRecord(payload(bad), place), null, bad);
+      assert.equal(kindOfRecord(payload(line, `${row}\t-`), place), null);
+    }),
+  );
+});
 
 describe("what is not canonical is refused", () => {
   const refused = (line: string) => assert.throws(() => decodeEnvelope(line), { code: "audit.corrupt" }, line);

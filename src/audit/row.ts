@@ -31,6 +31,23 @@ const NAME = /^[A-Za-z0-9][A-Za-z0-9._:@/+-]{0,127}$/;
 const NUMBER = /^(0|[1-9][0-9]{0,15})$/;
 const FLAGS = /^\[[ -~]*\]$/;
 
+const DIGEST_COLUMN = "(?:-|sha256:[0-9a-f]{64})";
+const NAME_COLUMN = "(?:-|[A-Za-z0-9][A-Za-z0-9._:@/+-]{0,127})";
+const NUMBER_COLUMN = "(?:0|[1-9][0-9]{0,15})";
+const COLUMN_PATTERNS = [
+  DIGEST_COLUMN,
+  DIGEST_COLUMN,
+  `(?:${DIGEST_COLUMN}|\\[[ -~]*\\])`,
+  DIGEST_COLUMN,
+  NAME_COLUMN,
+  NAME_COLUMN,
+  NAME_COLUMN,
+  NUMBER_COLUMN,
+  `(?:-|${NUMBER_COLUMN})`,
+];
+/** What `decodeRow` reads, but for its length, in a fraction of the time. */
+export const ROW_PATTERN = COLUMN_PATTERNS.join("\\t");
+
 /** The row's line, without line end. Throws when a value does not fit its column: that is a bug of the caller. */
 export function encodeRow(row: AuditRow): string {
   const line = [

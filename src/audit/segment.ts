@@ -3,9 +3,9 @@
 import { crc32 } from "node:zlib";
 import { HpccError } from "../base/errors.ts";
 import type { Digest } from "../core/digest/digest.ts";
-import { leafHash } from "../core/merkle/hashes.ts";
-import { type AuditEnvelope, decodeEnvelope } from "./envelope.ts";
-import { type AuditRow, decodeRow, rowDigest } from "./row.ts";
+import { leafHex } from "../core/merkle/hashes.ts";
+import { type AuditEnvelope, decodeEnvelope, placeOf } from "./envelope.ts";
+import { type AuditRow, decodeRow, ROW_PATTERN, rowDigest } from "./row.ts";
 import { checkColumns } from "./rows/columns.ts";
 
 /** A record as read back. */
@@ -20,12 +20,18 @@ export interface AuditRecord {
   readonly leaf: Digest;
 }
 
-export interface Frame {
-  readonly record: AuditRecord;
+/** A whole frame, whose record is not looked into. */
+export interface RawFrame {
+  /** The record's two lines with their line ends. */
+  readonly payload: Buffer;
   /** Sequence of the first record that was written and synced together with this one. */
   readonly group: number;
   /** Where the frame ends in its segment. */
   readonly end: number;
+}
+
+export interface Frame extends Omit<RawFrame, "payload"> {
+  readonly record: AuditRecord;
 }
 
 /** "%hpcc <length> <crc32> <group>\n", the numbers in hex with leading zeros. */
@@ -59,11 +65,11 @@ export function encodeRecord(line: string, envelope: string, group: number): Enc
 }
 
 function leafDigest(payload: Uint8Array): Digest {
-  return `sha256:${leafHash(payload).toString("hex")}` as Digest;
+  return `sha256:${leafHex(payload)}` as Digest;
 }
 
 /** The frame at an offset; null when none is whole and right there. UNTRUSTED: a log. */
-export function decodeFrame(segment: Buffer, offset: number): Frame | null {
+export function readFrame(segment: Buffer, offset: number): RawFrame | null {
   const match = HEADER.exec(segment.toString("latin1", offset, offset + HEADER_BYTES));
   if (match === null) return null;
   const start = offset + HEADER_BYTES;
@@ -71,10 +77,17 @@ export function decodeFrame(segment: Buffer, offset: number): Frame | null {
   if (end > segment.length || end - start > RECORD_BYTES_MAX) return null;
   const payload = segment.subarray(start, end);
   if (crc32(payload) !== Number.parseInt(match[2]!, 16)) return null;
-  return { record: decodeRecord(payload), group: Number.parseInt(match[3]!, 16), end };
+  return { payload, group: Number.parseInt(match[3]!, 16), end };
 }
 
-function decodeRecord(payload: Buffer): AuditRecord {
+/** The same, with its record. Throws `audit.corrupt` for a record that no worker writes. */
+export function decodeFrame(segment: Buffer, offset: number): Frame | null {
+  const frame = readFrame(segment, offset);
+  return frame && { record: decodeRecord(frame.payload), group: frame.group, end: frame.end };
+}
+
+/** UNTRUSTED: a log. */
+export function decodeRecord(payload: Buffer): AuditRecord {
   const [line, envelope, rest, ...more] = payload.toString("latin1").split("\n");
   if (line === undefined || envelope === undefined || rest !== "" || more.length > 0)
     throw new HpccError("audit.corrupt", "an audit record is not two lines");
@@ -82,6 +95,23 @@ function decodeRecord(payload: Buffer): AuditRecord {
   const row = decodeRow(line);
   checkColumns(row, decoded.kind);
   return { row, line, digest: rowDigest(line), envelope: decoded, leaf: leafDigest(payload) };
+}
+
+const ROW = new RegExp(`^${ROW_PATTERN}$`);
+const ENVELOPE = /^\{[ -~]*\}\n$/;
+const KIND = /^"kind":"([a-z]+)"/;
+
+/**
+ * The kind of the record that stands at this place of the chain: it has the nine columns of a row, and an envelope that names the place
+ * and is printable. Null for any other record. What else the envelope says is not looked at.
+ */
+export function kindOfRecord(payload: Buffer, place: ChainState): string | null {
+  const text = payload.toString("latin1");
+  const end = text.indexOf("\n");
+  const envelope = text.slice(end + 1);
+  const begin = placeOf({ sequence: place.sequence + 1, previous: place.leaf });
+  if (!envelope.startsWith(begin) || !ENVELOPE.test(envelope) || !ROW.test(text.slice(0, end))) return null;
+  return KIND.exec(envelope.slice(begin.length, begin.length + 32))?.[1] ?? null;
 }
 
 /** Whether a whole frame of a group that began after `sequence` stands anywhere after `offset`. */

@@ -32,7 +32,7 @@ export interface FolderOptions {
 export async function evidenceOfFolder(folder: string, options: FolderOptions): Promise<Evidence> {
   const { keys, kept = [], receipts = [], onSegment } = options;
   return {
-    segments: segmentsOf(folder, onSegment),
+    segments: { [Symbol.asyncIterator]: () => segmentsOf(folder, onSegment) },
     leafTile: async (index, size) => leafTile(folder, index, size),
     checkpoint: await readOrNull(join(folder, CHECKPOINT_FILE)).then((bytes) => bytes?.toString("utf8") ?? null),
     kept,

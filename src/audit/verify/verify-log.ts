@@ -6,20 +6,20 @@
 // if they give the signed root themselves. A checkpoint or a receipt that somebody has kept shows that rows were signed which are
 // there no more, or that two logs were signed.
 import { HpccError } from "../../base/errors.ts";
-import { digestHex } from "../../core/digest/digest.ts";
-import { HASH_BYTES } from "../../core/merkle/hashes.ts";
+import { type Digest, digestHex } from "../../core/digest/digest.ts";
+import { HASH_BYTES, leafHash } from "../../core/merkle/hashes.ts";
 import { equal } from "../../core/merkle/proof.ts";
 import { TILE_WIDTH, TileTree } from "../../core/merkle/tile-tree.ts";
 import { readCheckpoint } from "../../core/note/checkpoint.ts";
 import type { NoteVerifier } from "../../core/note/signed-note.ts";
 import { FIRST_PREVIOUS } from "../envelope.ts";
-import { type AuditRecord, decodeFrame, hasLaterGroup } from "../segment.ts";
+import { type AuditRecord, type ChainState, decodeRecord, hasLaterGroup, kindOfRecord, readFrame } from "../segment.ts";
 import { type KeptReceipt, KeptWords } from "./kept-words.ts";
 import { KeyHistory } from "./key-history.ts";
 
 /** All that is judged. UNTRUSTED: everything but `keys`. */
 export interface Evidence {
-  /** The log's segments, oldest first. */
+  /** The log's segments, oldest first; they are read a second time where something is wrong. */
   readonly segments: AsyncIterable<{ readonly name: string; readonly bytes: Buffer }>;
   /** A tile of leaves as it was for a tree of this size; null where there is none. */
   readonly leafTile: (index: number, size: number) => Promise<Uint8Array | null>;
@@ -55,11 +55,18 @@ export interface Verdict {
 }
 
 /** Memory of a tree is given back after so many rows. */
-const ROWS_AT_ONCE = 65_536;
+const ROWS_AT_ONCE = 1024;
 
 export async function verifyLog(evidence: Evidence): Promise<Verdict> {
+  // Rows that give the signed root need no tiles. Only where something is wrong do these tell which row it is.
+  const verdict = await judge(new LogVerifier(evidence));
+  if (verdict.problems.length === 0) return verdict;
   const verifier = new LogVerifier(evidence);
   await verifier.readSignedLeaves();
+  return judge(verifier);
+}
+
+async function judge(verifier: LogVerifier): Promise<Verdict> {
   await verifier.readRows();
   return verifier.verdict();
 }
@@ -74,7 +81,7 @@ class LogVerifier {
   readonly #head: ReturnType<typeof readCheckpoint> | null;
   /** Hashes of the rows as they were signed; null where no tiles prove them. */
   #signed: Buffer | null = null;
-  #previous: string = FIRST_PREVIOUS;
+  #last: ChainState = { sequence: 0, leaf: FIRST_PREVIOUS };
   #tornBytes = 0;
   #damaged = false;
 
@@ -115,42 +122,66 @@ class LogVerifier {
 
   #readSegment(name: string, bytes: Buffer): void {
     for (let offset = 0; offset < bytes.length; ) {
-      const row = this.#tree.size + 1;
-      let frame: ReturnType<typeof decodeFrame>;
-      try {
-        frame = decodeFrame(bytes, offset);
-      } catch (error) {
-        this.#damage(`is no row, in ${name} at byte ${offset}: ${(error as Error).message}`);
-        return;
-      }
+      const frame = readFrame(bytes, offset);
       if (frame === null) {
         // Perhaps what a crash has left, if nothing comes after it and all that was signed is there.
         this.#tornBytes = bytes.length - offset;
-        if (hasLaterGroup(bytes, offset, row)) this.#damage(`is damaged, in ${name} at byte ${offset}`);
+        if (hasLaterGroup(bytes, offset, this.#last.sequence + 1))
+          this.#damage(`is damaged, in ${name} at byte ${offset}`);
         return;
       }
-      if (!this.#follows(row, frame.record)) return;
+      const hash = leafHash(frame.payload);
+      const kind = kindOfRecord(frame.payload, this.#last);
+      if (kind === null || !this.#isAsSigned(hash)) {
+        this.#damage(this.#whyNotNext(frame.payload, `in ${name} at byte ${offset}`));
+        return;
+      }
+      if (!this.#take(frame.payload, hash, kind)) return;
       offset = frame.end;
     }
   }
 
+  #isAsSigned(hash: Buffer): boolean {
+    const at = this.#last.sequence * HASH_BYTES;
+    const signed = this.#signed?.subarray(at, at + HASH_BYTES);
+    return signed === undefined || signed.length === 0 || equal(signed, hash);
+  }
+
+  #whyNotNext(payload: Buffer, where: string): string {
+    let record: AuditRecord;
+    try {
+      record = decodeRecord(payload);
+    } catch (error) {
+      return `is no row, ${where}: ${(error as Error).message}`;
+    }
+    const { sequence } = record.envelope;
+    const last = this.#last.sequence;
+    if (sequence !== last + 1) return `is missing: row ${sequence} stands in its place`;
+    if (!this.#isAsSigned(Buffer.from(digestHex(record.leaf), "hex"))) return "is not the one that was signed";
+    return `does not follow row ${last}; one of the two was altered`;
+  }
+
   /** Takes a row that is next in the chain, and as it was signed. */
-  #follows(row: number, { envelope, leaf }: AuditRecord): boolean {
-    const hash = Buffer.from(digestHex(leaf), "hex");
-    const signed = this.#signed?.subarray((row - 1) * HASH_BYTES, row * HASH_BYTES);
-    if (envelope.sequence !== row) return this.#damage(`is missing: row ${envelope.sequence} stands in its place`);
-    if (signed !== undefined && signed.length > 0 && !equal(signed, hash))
-      return this.#damage("is not the one that was signed");
-    if (envelope.previous !== this.#previous)
-      return this.#damage(`does not follow row ${row - 1}; one of the two was altered`);
-    this.#previous = leaf;
+  #take(payload: Buffer, hash: Buffer, kind: string): boolean {
+    const row = this.#last.sequence + 1;
+    if (kind === "log" && !this.#takeKey(row, payload)) return false;
+    this.#last = { sequence: row, leaf: `sha256:${hash.toString("hex")}` as Digest };
     this.#tree.append(hash);
-    if (envelope.kind === "log" && envelope.event === "key") this.#keys.take(row, envelope, this.#say);
     this.#kept.take(row, hash, this.#tree);
     if (row % ROWS_AT_ONCE === 0) this.#tree.takeFull();
     if (row === this.#head?.size && !equal(this.#tree.root(), this.#head.root))
       return this.#damage(`and all before it are not what was signed, and no tiles tell which is the first bad one`);
     return true;
+  }
+
+  #takeKey(row: number, payload: Buffer): boolean {
+    try {
+      const { envelope } = decodeRecord(payload);
+      if (envelope.kind === "log" && envelope.event === "key") this.#keys.take(row, envelope, this.#say);
+      return true;
+    } catch (error) {
+      return this.#damage(`is no row: ${(error as Error).message}`);
+    }
   }
 
   verdict(): Verdict {
