@@ -24,6 +24,12 @@ export const ERROR_TRAITS = {
   },
   "image.invalid": { ...operator, hint: "Build the image again with `hpcc image build`." },
   "image.missing": { ...operator, hint: "`hpcc image ls` lists the images that are here." },
+  "image.fetching": {
+    retryable: true,
+    blame: "operator",
+    exitCode: 1,
+    hint: "It comes by itself; `hpcc doctor` shows how far it is.",
+  },
   "image.forbidden": { ...operator, hint: "Allow the image's digest in the user's configuration, `images.allowed`." },
   "image.untrusted": {
     ...operator,

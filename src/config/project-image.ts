@@ -32,6 +32,11 @@ export type ProjectImage =
   /** The project names it, and no lock says which image that is. */
   | { readonly kind: "unlocked"; readonly name: ImageName };
 
+/** The repository that an image comes from, "registry.example.com/team/toolchain"; null when its project names a digest alone. */
+export function repositoryOfImage(image: ProjectImage): string | null {
+  return image.kind === "none" || image.name === null ? null : repositoryOf(image.name);
+}
+
 export interface ProjectImageInput {
   readonly image: string | null;
   /** Whether a file of the checkout says so, and not the user. */

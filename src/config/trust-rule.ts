@@ -1,9 +1,16 @@
 // A rule of `images.trust`: for which repositories whose signatures count.
+import { parseRepositoryPattern } from "../core/image/repository-pattern.ts";
 import type { TrustRule } from "../core/image/trust.ts";
 import { PATH, type ValueKind } from "./value.ts";
 
 /** "registry.example.com/team/toolchain" or "registry.example.com/team/*". */
-const REPOSITORY = /^[a-z0-9.:[\]-]{1,200}(?:\/[a-z0-9._-]{1,100}){0,16}(?:\/\*)?$/i;
+function isPattern(text: unknown): text is string {
+  try {
+    return typeof text === "string" && parseRepositoryPattern(text) === text;
+  } catch {
+    return false;
+  }
+}
 
 export const TRUST_RULE: ValueKind<TrustRule> = {
   expected: '{ repository = "registry.example.com/team/toolchain", key = "PATH of a public key" }',
@@ -11,8 +18,8 @@ export const TRUST_RULE: ValueKind<TrustRule> = {
     if (typeof value !== "object" || value === null) return undefined;
     const { repository, key, ...more } = value as Record<string, unknown>;
     const path = PATH.parse(key, folder);
-    if (typeof repository !== "string" || !REPOSITORY.test(repository) || path === undefined) return undefined;
-    return Object.keys(more).length === 0 && repository.includes("/") ? { repository, key: path } : undefined;
+    if (!isPattern(repository) || path === undefined) return undefined;
+    return Object.keys(more).length === 0 ? { repository, key: path } : undefined;
   },
   fromText: (text) => text,
 };

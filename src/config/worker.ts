@@ -3,11 +3,15 @@ import { HpccError } from "../base/errors.ts";
 import { type MachineSize, machineSize } from "../base/system/machine-size.ts";
 import { type Digest, parseDigest } from "../core/digest/digest.ts";
 import type { HostPort } from "../core/identity/host-port.ts";
+import type { FetchRules } from "../core/image/fetch-rules.ts";
+import { parseRepositoryPattern, type RepositoryPattern } from "../core/image/repository-pattern.ts";
+import type { TrustRule } from "../core/image/trust.ts";
 import { ISOLATIONS, type Isolation } from "../core/isolation.ts";
 import { ADDRESS, type IdentityFiles, identityFiles } from "./client.ts";
 import type { Environment } from "./directories.ts";
 import { type Loaded, loadConfig } from "./load.ts";
 import { PEERS_SCHEMA, type PeersConfig, peersConfig } from "./peers.ts";
+import { TRUST_RULE } from "./trust-rule.ts";
 import { integer, listOf, oneOf, optional, PATH, text } from "./value.ts";
 
 const KIB = 1024;
@@ -24,8 +28,10 @@ export interface WorkerConfig {
   readonly stateDir: string;
   /** OCI layout folders whose images are offered. */
   readonly imageLayouts: readonly string[];
-  /** Where root file systems made from images are kept. */
+  /** Where fetched images, and root file systems made from images, are kept. */
   readonly imageDir: string;
+  /** Which images the worker fetches by itself; none without repositories. */
+  readonly imageFetch: FetchRules & { readonly deadlineMs: number };
   readonly isolation: {
     /** Isolations that jobs may run under here; the two weakest only when named. */
     readonly allowed: readonly Isolation[];
@@ -115,9 +121,15 @@ const DEFAULT_ISOLATIONS: readonly Isolation[] = ["qemu-kvm", "firecracker"];
 const NO_ADDRESSES: readonly HostPort[] = [];
 const NO_PATHS: readonly string[] = [];
 const NO_DIGESTS: readonly Digest[] = [];
+const NO_REPOSITORIES: readonly RepositoryPattern[] = [];
+const NO_RULES: readonly TrustRule[] = [];
 /** Where the root process makes its groups when it is told nothing else. */
 const DEFAULT_CGROUP = "/sys/fs/cgroup/hpcc";
 const PROGRAM = text("a program's name or path", (value) => value);
+const REPOSITORY = text(
+  'a repository, "registry.example.com/team/toolchain" or "registry.example.com/team/*"',
+  parseRepositoryPattern,
+);
 const DIGEST = text("a digest, sha256:...", (value) => parseDigest(value, "the digest"));
 
 export const WORKER_SCHEMA = {
@@ -129,6 +141,10 @@ export const WORKER_SCHEMA = {
   schedulers: { kind: listOf(ADDRESS), fallback: NO_ADDRESSES, variable: "HPCC_WORKER_SCHEDULERS" },
   state_dir: { kind: optional(PATH), fallback: null, variable: "HPCC_WORKER_STATE_DIR" },
   "images.layouts": { kind: listOf(PATH), fallback: NO_PATHS, variable: "HPCC_WORKER_IMAGE_LAYOUTS" },
+  "images.repositories": { kind: listOf(REPOSITORY), fallback: NO_REPOSITORIES },
+  "images.allowed": { kind: listOf(DIGEST), fallback: NO_DIGESTS },
+  "images.trust": { kind: listOf(TRUST_RULE), fallback: NO_RULES },
+  "images.fetch_deadline_ms": { kind: integer(1_000, 86_400_000), fallback: 1_800_000 },
   "images.dir": { kind: optional(PATH), fallback: null, variable: "HPCC_WORKER_IMAGE_DIR" },
   "isolation.allowed": { kind: listOf(oneOf(ISOLATIONS)), fallback: DEFAULT_ISOLATIONS },
   runtime: { kind: oneOf(["auto", "firecracker", "qemu", "hyperv"]), fallback: "auto", variable: "HPCC_RUNTIME" },
@@ -215,6 +231,12 @@ export function loadWorkerConfig(
     stateDir: values.state_dir,
     imageLayouts: values["images.layouts"],
     imageDir: values["images.dir"] ?? `${values.state_dir}/images`,
+    imageFetch: {
+      repositories: values["images.repositories"],
+      allowed: values["images.allowed"],
+      trust: values["images.trust"],
+      deadlineMs: values["images.fetch_deadline_ms"],
+    },
     isolation: { allowed: values["isolation.allowed"] },
     runtime,
     keeperFd: keeperDescriptor(env),

@@ -1,13 +1,13 @@
 // The images of one machine, in one folder: OCI layouts in `oci/<hex>`, packed root file systems in `squashfs/`, unpacked
 // ones in `rootfs/<hex>`. An image is named by its digest, by the start of one, or by a tag of this machine.
 import { randomBytes } from "node:crypto";
-import { access, mkdir, readdir, rename, writeFile } from "node:fs/promises";
+import { access, mkdir, readdir, readFile, rename, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { HpccError } from "../base/errors.ts";
 import { type Digest, digestHex, isDigest } from "../core/digest/digest.ts";
 import { formatImageName, type ImageName, parseImageName } from "../core/image/image-name.ts";
 import { ociPlatform } from "../core/image/platform.ts";
-import { encodeEvidence, evidenceFile, type TrustEvidence } from "../core/image/trust.ts";
+import { decodeEvidence, encodeEvidence, evidenceFile, type TrustEvidence } from "../core/image/trust.ts";
 import { type ImportReport, importArchive } from "./archive.ts";
 import { type BuildReport, type BuildRequest, buildImageFromHost } from "./host/build-image.ts";
 import { LABELS, listLayout, type OciImage, openImage, platformsOfIndex, readImage } from "./layout.ts";
@@ -121,6 +121,17 @@ export class ImageStore {
     const temporary = `${path}.${randomBytes(6).toString("hex")}.tmp`;
     await writeFile(temporary, encodeEvidence(evidence));
     await rename(temporary, path);
+  }
+
+  /** Whether an image is here, and what was kept of its signatures is enough still. */
+  async isVouchedFor(digest: Digest, judge: Judge): Promise<boolean> {
+    try {
+      await this.open(digest);
+      judge(decodeEvidence(await readFile(join(this.folder, evidenceFile(digest)), "utf8")), digest);
+      return true;
+    } catch {
+      return false;
+    }
   }
 
   /** Gives an image of this machine a tag, which no other keeps. */

@@ -5,6 +5,7 @@ import type { Logger } from "../base/log.ts";
 import { SYSTEM_CLOCK } from "../base/system/clock.ts";
 import type { Environment } from "../config/directories.ts";
 import { runsFirecracker, type WorkerConfig } from "../config/worker.ts";
+import type { Digest } from "../core/digest/digest.ts";
 import { FIRECRACKER_VCPUS_MAX, openFirecrackerRuntime } from "../vm/firecracker/runtime.ts";
 import { connectKeeper } from "../vm/keeper/connect-keeper.ts";
 import { openQemuRuntime } from "../vm/qemu/runtime.ts";
@@ -19,8 +20,8 @@ export interface WorkerRuntime {
   readonly runtime: Runtime;
   /** Says why the worker must end: without its keeper it can start no machine. Never settles where there is none. */
   readonly ended: Promise<string>;
-  /** Makes what a first machine of each image will be restored from. Detached: never rejects, logs what fails. */
-  prepare(images: WorkerImages): Promise<void>;
+  /** Makes what a first machine of each of these images will be restored from. Detached: never rejects, logs what fails. */
+  prepare(images: WorkerImages, digests: readonly Digest[]): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -76,8 +77,8 @@ async function openJailed(env: Environment, config: WorkerConfig, logger: Logger
   return {
     runtime,
     ended: keeper.ended,
-    prepare: async (images) => {
-      for (const digest of images.digests)
+    prepare: async (images, digests) => {
+      for (const digest of digests)
         try {
           await runtime.prepare({ rootfs: await images.rootfs(digest), memoryBytes, vcpus, goldenOwner: null });
         } catch (error) {

@@ -12,13 +12,14 @@ import { ISOLATIONS, type Isolation } from "../core/isolation.ts";
 import { fixedPolicies } from "../core/tenant-policy.ts";
 import { WarmVmPool } from "../vm/warm-vm-pool.ts";
 import { type OwnCredentials, readTlsFiles } from "../wire/grpc/tls-files.ts";
-import { openLayoutImages, type WorkerImages } from "../worker/images.ts";
-import { watchPeers } from "../worker/peers/peer-watch.ts";
+import type { WorkerImages } from "../worker/images.ts";
+import { type RunningPeerWatch, watchPeers } from "../worker/peers/peer-watch.ts";
 import type { PeerSettings } from "../worker/peers/peers.ts";
 import { startRegistration } from "../worker/registration.ts";
 import { type RunningWorker, startWorker, type WorkerDeps } from "../worker/worker.ts";
 import { abortedBySignal, programLogger, serveUntilSignal } from "./process.ts";
 import { reportWorkerHost } from "./worker-host.ts";
+import { openWorkerImages } from "./worker-images.ts";
 import { openWorkerRuntime } from "./worker-runtime.ts";
 
 type WorkerIdentity = Identity & { readonly kind: "worker" };
@@ -36,13 +37,16 @@ export async function runWorker(
   const identity = workerIdentity(own);
   await mkdir(config.stateDir, { recursive: true, mode: 0o700 });
   const starting = abortedBySignal();
-  const images = await openLayoutImages({ layoutFolders: config.imageLayouts, imageFolder: config.imageDir });
   // Whatever ends the start or the serving, the parts end in the reverse order of their start.
   await using parts = new AsyncDisposableStack();
+  const offered = parts.adopt(await openWorkerImages(env, config, logger), (one) => one.close());
+  const { images } = offered;
   const opened = parts.adopt(await openWorkerRuntime(env, config, logger, starting), (one) => one.close());
   const { runtime } = opened;
   const host = await reportWorkerHost(config, logger);
   starting.throwIfAborted();
+  const watching = new Set<RunningPeerWatch>();
+  const peers = config.peers.enabled ? peersOf(config, { credentials, images, watching, logger }) : null;
   const running = await startWorker(settings(config, identity), {
     clock: SYSTEM_CLOCK,
     logger,
@@ -52,7 +56,7 @@ export async function runWorker(
     isolation: runtime.isolation,
     host,
     createPool: (events) => new WarmVmPool({ runtime, limits: config.vms, events, clock: SYSTEM_CLOCK, logger }),
-    peers: config.peers.enabled ? peersOf(config, { credentials, images, logger }) : null,
+    peers,
   });
   const worker = parts.adopt(running, (one) => one.close());
   starting.throwIfAborted();
@@ -69,7 +73,8 @@ export async function runWorker(
     registration.drain();
     return registration.close();
   });
-  if (images.digests.length === 0) logger.warn("worker.images.none", { key: "images.layouts" });
+  if (images.digests.length === 0 && config.imageFetch.repositories.length === 0)
+    logger.warn("worker.images.none", { key: "images.layouts" });
   logger.info("worker.started", {
     host: worker.address.host,
     port: worker.address.port,
@@ -78,7 +83,12 @@ export async function runWorker(
     policyVersion: worker.policy?.version ?? null,
     policy: worker.policy?.digest ?? null,
   });
-  void opened.prepare(images);
+  offered.start((digest) => {
+    registration.refresh();
+    for (const watch of watching) watch.refresh();
+    void opened.prepare(images, [digest]);
+  });
+  void opened.prepare(images, images.digests);
   await serveUntilSignal({
     logger,
     ended: opened.ended,
@@ -118,17 +128,27 @@ function policiesOf({ policy }: WorkerConfig, isolation: Isolation): WorkerDeps[
 /** Its schedulers say who its peers are. */
 function peersOf(
   { peers, schedulers }: WorkerConfig,
-  parts: { readonly credentials: () => OwnCredentials; readonly images: WorkerImages; readonly logger: Logger },
+  parts: {
+    readonly credentials: () => OwnCredentials;
+    readonly images: WorkerImages;
+    /** Those that are told when the images change. */
+    readonly watching: Set<RunningPeerWatch>;
+    readonly logger: Logger;
+  },
 ): PeerSettings {
-  const { credentials, logger } = parts;
-  const images = parts.images.digests;
+  const { credentials, watching, logger } = parts;
+  const images = () => parts.images.digests;
   const { trust, answerMs, fetchMs } = peers;
   return {
     trust,
     answerMs,
     fetchMs,
     credentials,
-    watch: (changed) => watchPeers({ schedulers, credentials, images, changed, clock: SYSTEM_CLOCK, logger }),
+    watch(changed) {
+      const watch = watchPeers({ schedulers, credentials, images, changed, clock: SYSTEM_CLOCK, logger });
+      watching.add(watch);
+      return watch;
+    },
   };
 }
 
@@ -146,6 +166,7 @@ function offerOf(config: WorkerConfig, worker: RunningWorker, images: WorkerImag
   return {
     address: config.advertise ?? worker.address,
     images: images.digests,
+    repositories: config.imageFetch.repositories,
     isolation: worker.isolation,
     slots: config.vms.placesMax,
     version: VERSION,

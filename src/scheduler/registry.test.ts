@@ -5,6 +5,7 @@ import { HpccError } from "../base/errors.ts";
 import { SILENT_LOGGER } from "../base/log.ts";
 import { type Digest, sha256 } from "../core/digest/digest.ts";
 import { parseSpiffeId } from "../core/identity/spiffe.ts";
+import { parseRepositoryPattern } from "../core/image/repository-pattern.ts";
 import type { WorkerOffer } from "../wire/scheduler/mapping.ts";
 import { PEERS_PUSH_INTERVAL_MS, PUSH_INTERVAL_MS } from "./limits.ts";
 import { PeerHub, type PeersAnswer } from "./peer-hub.ts";
@@ -255,4 +256,38 @@ test("one worker has two watches at most", async () => {
   await assert.rejects(ask().next(), (error) => error instanceof HpccError && error.code === "limit.exceeded");
   await first.return();
   await ask().next();
+});
+
+test("workers that would fetch an image come after those that have it and are free, and before busy ones", () => {
+  const { registry } = fixture();
+  const from = { repositories: [parseRepositoryPattern("registry.example.com/team/*")], images: [] };
+  const find = (repository?: string) =>
+    registry
+      .find({ ...query, ...(repository !== undefined && { repository }) }, "ann")
+      .map(({ id }) => id.split("/").at(-1));
+  registry.register(offer("fetches", from), () => undefined);
+  assert.deepEqual([find(), find("registry.example.com/team/gcc")], [[], ["fetches"]]);
+  assert.deepEqual(find("registry.example.com/other/gcc"), []);
+  const holder = registry.register(offer("has"), () => undefined);
+  assert.deepEqual([find(), find("registry.example.com/team/gcc")], [["has"], ["has", "fetches"]]);
+  holder.heartbeat({ freeSlots: 0, queued: 2, draining: false });
+  assert.deepEqual(find("registry.example.com/team/gcc"), ["fetches", "has"]);
+});
+
+test("who watches an image hears of a worker that would fetch it", async () => {
+  const { clock, registry, hub } = fixture();
+  const over = new AbortController();
+  const watch = hub.watch({ ...query, repository: "registry.example.com/team/gcc" }, "ann", over.signal);
+  assert.deepEqual((await watch.next()).value?.workers, []);
+  const repositories = [parseRepositoryPattern("registry.example.com/team/gcc")];
+  const handle = registry.register(offer("w1", { images: [], repositories }), () => undefined);
+  clock.advance(PUSH_INTERVAL_MS);
+  assert.equal((await watch.next()).value?.workers.length, 1);
+  handle.remove();
+  clock.advance(PUSH_INTERVAL_MS);
+  assert.deepEqual((await watch.next()).value?.workers, []);
+  over.abort();
+  await watch.next();
+  assert.equal(hub.size, 0);
+  hub.close();
 });

@@ -4,7 +4,8 @@ import type { Clock, Timer } from "../base/clock.ts";
 import { HpccError } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
 import { spiffeId } from "../core/identity/spiffe.ts";
-import { isSaturated, PlacementIndex, type PlacementWorker } from "../core/placement/placement.ts";
+import { patternsOf } from "../core/image/repository-pattern.ts";
+import { ASSIGNMENTS_MAX, isSaturated, PlacementIndex, type PlacementWorker } from "../core/placement/placement.ts";
 import type { WorkerOffer, WorkerQuery } from "../wire/scheduler/mapping.ts";
 
 /** A worker's present load. */
@@ -40,6 +41,16 @@ export interface RegistryOptions {
 /** The registry looks for silent workers this often within the expiry time. */
 const SWEEPS_PER_EXPIRY = 4;
 
+/** How the index knows what a worker would fetch: as an image of that name, which no digest is. */
+function fetchedFrom(pattern: string): string {
+  return `from ${pattern}`;
+}
+
+/** All that the answer to a question depends on, as `changed` is told of it. */
+export function watchedNames({ image, repository }: WorkerQuery): string[] {
+  return [image, ...(repository === undefined ? [] : patternsOf(repository).map(fetchedFrom))];
+}
+
 interface Entry {
   worker: RegisteredWorker;
   seenMs: number;
@@ -66,12 +77,13 @@ export class WorkerRegistry {
     const old = this.#entries.get(id);
     if (!old && this.#entries.size >= this.#options.workersMax)
       throw new HpccError("limit.exceeded", `this scheduler takes at most ${this.#options.workersMax} workers`);
-    const { images, isolation, slots } = offer;
+    const { isolation, slots } = offer;
+    const images = [...offer.images, ...(offer.repositories ?? []).map(fetchedFrom)];
     const worker = { id, offer, images, isolation, slots, freeSlots: slots, queued: 0, draining: false };
     const entry: Entry = { worker, seenMs: this.#options.clock.monotonicMs(), expired };
     this.#entries.set(id, entry);
     this.#index.set(worker);
-    this.#options.logger.info("scheduler.worker.registered", { worker: id, slots, images: images.length });
+    this.#options.logger.info("scheduler.worker.registered", { worker: id, slots, images: offer.images.length });
     if (old) old.expired();
     this.#options.membership(id, offer);
     this.#options.changed(old ? [...new Set([...images, ...old.worker.images])] : images);
@@ -84,9 +96,20 @@ export class WorkerRegistry {
     };
   }
 
-  /** The workers that a client should use, best first. */
-  find(query: WorkerQuery, client: string): RegisteredWorker[] {
-    return this.#index.find({ client, image: query.image, isolationMin: query.isolationMin });
+  /**
+   * The workers that a client should use, best first: those that have the image and are free, those that would fetch it, and those
+   * that have it and are busy.
+   */
+  find({ image, isolationMin, repository }: WorkerQuery, client: string): RegisteredWorker[] {
+    const holders = this.#index.find({ client, image, isolationMin });
+    if (repository === undefined) return holders;
+    const busy = holders.findIndex(isSaturated);
+    const free = busy === -1 ? holders : holders.slice(0, busy);
+    const fetching = patternsOf(repository).flatMap((pattern) =>
+      this.#index.find({ client, image: fetchedFrom(pattern), isolationMin }).filter((worker) => !isSaturated(worker)),
+    );
+    const all = [...free, ...fetching, ...holders];
+    return [...new Map(all.map((worker) => [worker.id, worker])).values()].slice(0, ASSIGNMENTS_MAX);
   }
 
   /** Stops looking for silent workers. */

@@ -5,7 +5,7 @@ import { HpccError } from "../base/errors.ts";
 import { LatestValue } from "../base/latest-value.ts";
 import type { WorkerQuery } from "../wire/scheduler/mapping.ts";
 import { PUSH_INTERVAL_MS } from "./limits.ts";
-import type { RegisteredWorker } from "./registry.ts";
+import { type RegisteredWorker, watchedNames } from "./registry.ts";
 
 export interface WatchAnswer {
   readonly revision: bigint;
@@ -30,7 +30,8 @@ interface Watcher {
 
 export class WatchHub {
   readonly #options: WatchHubOptions;
-  readonly #byImage = new Map<string, Set<Watcher>>();
+  /** By all that a watcher's answer depends on. */
+  readonly #byName = new Map<string, Set<Watcher>>();
   readonly #perClient = new Map<string, number>();
   #size = 0;
   #dirty = new Set<string>();
@@ -59,7 +60,7 @@ export class WatchHub {
 
   /** Says that answers for these images may have changed. */
   changed(images: readonly string[]): void {
-    for (const image of images) if (this.#byImage.has(image)) this.#dirty.add(image);
+    for (const image of images) if (this.#byName.has(image)) this.#dirty.add(image);
     if (this.#dirty.size === 0 || this.#flush !== null) return;
     const waitMs = Math.max(0, this.#flushedMs + PUSH_INTERVAL_MS - this.#options.clock.monotonicMs());
     this.#flush = this.#options.clock.after(waitMs, () => {
@@ -67,7 +68,8 @@ export class WatchHub {
       this.#flushedMs = this.#options.clock.monotonicMs();
       const dirty = this.#dirty;
       this.#dirty = new Set();
-      for (const image of dirty) for (const watcher of this.#byImage.get(image) ?? []) this.#answer(watcher, false);
+      const watchers = new Set([...dirty].flatMap((name) => [...(this.#byName.get(name) ?? [])]));
+      for (const watcher of watchers) this.#answer(watcher, false);
     });
   }
 
@@ -96,14 +98,18 @@ export class WatchHub {
       throw new HpccError("limit.exceeded", `at most ${this.#options.watchersPerClientMax} watches of one user`);
     this.#size += 1;
     this.#perClient.set(watcher.client, open + 1);
-    const set = this.#byImage.get(watcher.query.image) ?? new Set();
-    this.#byImage.set(watcher.query.image, set.add(watcher));
+    for (const name of watchedNames(watcher.query)) {
+      const set = this.#byName.get(name) ?? new Set();
+      this.#byName.set(name, set.add(watcher));
+    }
   }
 
   #remove(watcher: Watcher): void {
-    const set = this.#byImage.get(watcher.query.image);
-    if (!set?.delete(watcher)) return;
-    if (set.size === 0) this.#byImage.delete(watcher.query.image);
+    for (const name of watchedNames(watcher.query)) {
+      const set = this.#byName.get(name);
+      if (!set?.delete(watcher)) return;
+      if (set.size === 0) this.#byName.delete(name);
+    }
     this.#size -= 1;
     const open = this.#perClient.get(watcher.client) ?? 1;
     if (open > 1) this.#perClient.set(watcher.client, open - 1);

@@ -1,17 +1,22 @@
-// The images that a worker offers: those of its OCI layouts, each turned into a read-only root file system once.
-
+// The images that a worker offers: those of its OCI layouts, and those that it fetched, each turned into a read-only root file system once.
 import { HpccError } from "../base/errors.ts";
 import type { Digest } from "../core/digest/digest.ts";
+import type { WantedImage } from "../core/image/fetch-rules.ts";
 import { listLayout, type OciImage, readImage } from "../image/layout.ts";
 import { ensureSquashfs } from "../image/squashfs.ts";
 
 export interface WorkerImages {
-  /** Digests of the images that jobs may name. */
+  /** Digests of the images that jobs may name now. */
   readonly digests: readonly Digest[];
   /** Whether jobs may name this image. */
   has(digest: Digest): boolean;
   /** Host path of the image's root file system, made when it is not there. Throws `image.missing`. */
   rootfs(digest: Digest): Promise<string>;
+  /**
+   * Begins to get an image that is not here; all who ask meanwhile get the same promise. Throws, or rejects with, `image.missing` and
+   * `image.forbidden` where the worker gets none, and what a registry did. Absent from a worker that fetches nothing.
+   */
+  fetch?(wanted: WantedImage): Promise<void>;
 }
 
 export interface LayoutImagesOptions {
@@ -21,25 +26,45 @@ export interface LayoutImagesOptions {
   readonly imageFolder: string;
 }
 
-/** Reads the layouts once; a worker that shall offer other images is started anew. */
-export async function openLayoutImages(options: LayoutImagesOptions): Promise<WorkerImages> {
-  const images = new Map<Digest, OciImage>();
+/** The images of layouts, and others that are added later. */
+export class LayoutImages implements WorkerImages {
+  readonly #imageFolder: string;
+  readonly #images = new Map<Digest, OciImage>();
+  readonly #rootfs = new Map<Digest, Promise<string>>();
+
+  constructor(imageFolder: string) {
+    this.#imageFolder = imageFolder;
+  }
+
+  get digests(): readonly Digest[] {
+    return [...this.#images.keys()];
+  }
+
+  has(digest: Digest): boolean {
+    return this.#images.has(digest);
+  }
+
+  add(image: OciImage): void {
+    this.#images.set(image.digest, image);
+  }
+
+  async rootfs(digest: Digest): Promise<string> {
+    const image = this.#images.get(digest);
+    if (image === undefined) throw new HpccError("image.missing", `the worker has no image ${digest}`);
+    let made = this.#rootfs.get(digest);
+    if (made === undefined) {
+      made = ensureSquashfs(image, this.#imageFolder).then(({ path }) => path);
+      this.#rootfs.set(digest, made);
+      made.catch(() => this.#rootfs.delete(digest));
+    }
+    return made;
+  }
+}
+
+/** Reads the layouts once; a worker that shall offer other layouts is started anew. */
+export async function openLayoutImages(options: LayoutImagesOptions): Promise<LayoutImages> {
+  const images = new LayoutImages(options.imageFolder);
   for (const folder of options.layoutFolders)
-    for (const reference of await listLayout(folder)) images.set(reference.digest, await readImage(reference));
-  const rootfs = new Map<Digest, Promise<string>>();
-  return {
-    digests: [...images.keys()],
-    has: (digest) => images.has(digest),
-    async rootfs(digest) {
-      const image = images.get(digest);
-      if (image === undefined) throw new HpccError("image.missing", `the worker has no image ${digest}`);
-      let made = rootfs.get(digest);
-      if (made === undefined) {
-        made = ensureSquashfs(image, options.imageFolder).then(({ path }) => path);
-        rootfs.set(digest, made);
-        made.catch(() => rootfs.delete(digest));
-      }
-      return made;
-    },
-  };
+    for (const reference of await listLayout(folder)) images.add(await readImage(reference));
+  return images;
 }

@@ -89,7 +89,7 @@ export class WorkerSite {
             watchPeers({
               ...common,
               schedulers,
-              images: [TEST_IMAGE],
+              images: () => [TEST_IMAGE],
               changed: (peers) => {
                 changed(peers);
                 this.#told.set(name, peers.length);

@@ -51,6 +51,7 @@ export const BYPASS_REASONS = {
   outside_view: "A path leads to neither the project, nor its extra roots, nor the image.",
   no_image: "The project is bound to no image.",
   image_unusable: "The project's image is not here, is not allowed, or cannot be used.",
+  image_fetching: "The project's image is on its way to the worker, or to this machine.",
   compiler_not_in_image: "The image has no compiler of that name.",
   own_program:
     "The compiler is called by a path outside of the image's folders: a wrapper or a toolchain of the caller's own.",

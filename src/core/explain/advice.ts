@@ -32,6 +32,7 @@ const ADVICE: Readonly<Partial<Record<BypassReason, string>>> = {
   outside_view: "Name the folder in [extra_roots] of your configuration.",
   no_image: "Set local.enabled = true, or bind the project to an image in hpcc.toml.",
   image_unusable: "Run `hpcc doctor` in the project's folder.",
+  image_fetching: "Wait a little; `hpcc doctor` shows how far it is.",
   compiler_not_in_image: "Build the image with that compiler: `hpcc image build --from-host --compiler NAME`.",
   own_program: "Call the image's compiler by its name.",
   unknown_driver: "Call gcc, g++, clang or clang++ itself.",

@@ -4,6 +4,7 @@ import { createPublicKey, type KeyObject, verify } from "node:crypto";
 import { HpccError } from "../../base/errors.ts";
 import { type Digest, digestHex, isDigest, sha256 } from "../digest/digest.ts";
 import { parseImageName, repositoryOf } from "./image-name.ts";
+import { matchesRepository } from "./repository-pattern.ts";
 
 /** Images of these repositories are trusted when they are signed with this key. */
 export interface TrustRule {
@@ -31,9 +32,7 @@ const SIGNATURE_BYTES_MAX = 1024;
 
 /** The rule for a repository: the one that names it, else the longest one that it is below. */
 export function ruleFor(rules: readonly TrustRule[], repository: string): TrustRule | null {
-  const matching = rules.filter(({ repository: named }) =>
-    named.endsWith("/*") ? repository.startsWith(named.slice(0, -1)) : repository === named,
-  );
+  const matching = rules.filter(({ repository: named }) => matchesRepository(named, repository));
   const exact = matching.find(({ repository: named }) => named === repository);
   return exact ?? matching.sort((a, b) => b.repository.length - a.repository.length)[0] ?? null;
 }

@@ -138,6 +138,8 @@ async function endOf(running: Running): Promise<Answered | Bypass> {
 }
 
 function faultOf(error: unknown, logger: Logger): Bypass {
+  if (error instanceof HpccError && error.code === "image.fetching")
+    return bypass("image_fetching", byteStringOfText(error.message));
   if (error instanceof HpccError && (error.retryable || isWorkersWord(error))) {
     logger.warn("call.remote_failed", { code: error.code, message: error.message });
     return bypass(isWorkersWord(error) ? "remote_failed" : "remote_unavailable", byteStringOfText(error.message));

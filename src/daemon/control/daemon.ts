@@ -9,6 +9,7 @@ import type { Logger } from "../../base/log.ts";
 import { Semaphore } from "../../base/semaphore.ts";
 import type { ClientConfig } from "../../config/client.ts";
 import { type Directories, replayFolder } from "../../config/directories.ts";
+import { repositoryOfImage } from "../../config/project-image.ts";
 import type { BypassReason } from "../../core/compile/bypass-reasons.ts";
 import { grammarOf } from "../../core/compile/grammar/gnu-grammar.ts";
 import type { CompilerFamily, GnuInvocation } from "../../core/compile/grammar/invocation.ts";
@@ -345,14 +346,15 @@ class Daemon {
   #remote({ config, imageDigest }: Project): RemoteCompiler | null {
     const { remote, identity, schedulers, isolationMin } = config;
     if (!remote || identity === null || schedulers.length === 0) return null;
-    const key = JSON.stringify([identity, schedulers, imageDigest, isolationMin]);
+    const repository = repositoryOfImage(config.image);
+    const key = JSON.stringify([identity, schedulers, imageDigest, isolationMin, repository]);
     const known = this.#remotes.get(key);
     if (known !== undefined) return known;
     const { clock, logger } = this.#options;
     const compiler = new RemoteCompiler({
       schedulers,
       credentials: () => readTlsFiles(identity, clock.wallMs()),
-      query: { image: imageDigest, isolationMin },
+      query: { image: imageDigest, isolationMin, ...(repository !== null && { repository }) },
       workers: this.#workersOf(identity),
       clock,
       logger,

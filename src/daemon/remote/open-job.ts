@@ -78,6 +78,8 @@ export class OpenJob {
         isolationMin: isolationToNumber(job.isolationMin),
         again: job.again ?? false,
         buildId: job.build ?? "",
+        imageRepository: job.image?.repository ?? "",
+        imageWaitMs: job.image?.waitMs ?? 0,
       },
     });
     return this.#done.promise;

@@ -2,6 +2,8 @@
 import { mkdir, open, readFile } from "node:fs/promises";
 import { type ByteString, byteStringOf, byteStringOfText, bytesOf, displayText } from "../../base/byte-string.ts";
 import { HpccError } from "../../base/errors.ts";
+import type { ClientConfig } from "../../config/client.ts";
+import { repositoryOfImage } from "../../config/project-image.ts";
 import { grammarOf } from "../../core/compile/grammar/gnu-grammar.ts";
 import { mapDiagnostics } from "../../core/compile/view/diagnostics.ts";
 import { failureOf } from "../../core/compile/view/failure.ts";
@@ -10,7 +12,7 @@ import type { Builds } from "../call/builds.ts";
 import { hostDependencies } from "../call/read-call.ts";
 import type { PreparedJob } from "../call/remote-job.ts";
 import { type Bypass, bypass, next, type Stage } from "../call/stage.ts";
-import type { RemoteResult, RemoteWorker } from "../remote/remote-job.ts";
+import type { RemoteJob, RemoteResult, RemoteWorker } from "../remote/remote-job.ts";
 import { removalsOf } from "./failed-output.ts";
 import type { Tier, TierCall, TierEnd } from "./tier.ts";
 
@@ -40,6 +42,7 @@ export class WorkerTier implements Tier {
         action: job.action,
         manifest: job.source.manifest,
         openBlob: (digest) => job.source.openBlob(digest),
+        image: imageSource(project.config),
         isolationMin: project.config.isolationMin,
         deadlineMs: project.config.deadlineMs,
         outputFolder,
@@ -60,6 +63,12 @@ export class WorkerTier implements Tier {
     const answer = removals.length === 0 ? warned : { ...warned, removals };
     return { kind: "answer", answer, end };
   }
+}
+
+/** Where a worker may fetch the image. A build that may compile nowhere else waits for that; others go on meanwhile. */
+function imageSource({ image, fallback, deadlineMs }: ClientConfig): NonNullable<RemoteJob["image"]> {
+  const repository = repositoryOfImage(image) ?? "";
+  return { repository, waitMs: fallback === "none" ? deadlineMs : 0 };
 }
 
 /** Why a result is not shown, so that the local compiler has the last word; null when it is. */

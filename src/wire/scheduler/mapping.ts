@@ -5,6 +5,7 @@ import { NumberTable } from "../../base/number-table.ts";
 import { type Digest, isDigest } from "../../core/digest/digest.ts";
 import { formatHostPort, type HostPort, parseHostPort } from "../../core/identity/host-port.ts";
 import { type Identity, parseSpiffeId, spiffeId } from "../../core/identity/spiffe.ts";
+import { namesAll, parseRepositoryPattern, type RepositoryPattern } from "../../core/image/repository-pattern.ts";
 import { type Isolation, isolationAtLeast } from "../../core/isolation.ts";
 import { ASSIGNMENTS_MAX } from "../../core/placement/placement.ts";
 import {
@@ -27,6 +28,8 @@ import {
 export const IMAGES_MAX = 1000;
 /** Peers that one worker is told of. */
 export const PEERS_MAX = 500;
+/** Repositories that one worker may fetch images from. */
+const REPOSITORIES_MAX = 64;
 /** Slots that one worker may offer. */
 export const SLOTS_MAX = 4096;
 
@@ -42,6 +45,8 @@ export interface WorkerOffer {
   readonly isolation: Isolation;
   readonly slots: number;
   readonly version: string;
+  /** Repositories from which it fetches images that it lacks. */
+  readonly repositories?: readonly RepositoryPattern[];
 }
 
 /** A worker that a client may dial. */
@@ -63,6 +68,8 @@ export interface PeerOffer extends WorkerChoice {
 export interface WorkerQuery {
   readonly image: Digest;
   readonly isolationMin: Isolation;
+  /** Where the image comes from, if the client knows. */
+  readonly repository?: string;
 }
 
 const WIRE_ISOLATIONS = new NumberTable<Isolation, WireIsolation>({
@@ -91,6 +98,7 @@ export function toRegistration(offer: WorkerOffer): Registration {
     isolation: toWireIsolation(offer.isolation),
     slots: offer.slots,
     version: offer.version,
+    imageRepositories: [...(offer.repositories ?? [])],
   });
 }
 
@@ -100,10 +108,13 @@ export function parseRegistration(message: Registration, peer: Identity): Worker
   const images = parseImages(imageDigests);
   if (slots < 1 || slots > SLOTS_MAX) throw protocol(`slots must be from 1 to ${SLOTS_MAX}`);
   if (!VERSION.test(version)) throw protocol("the version is malformed");
+  if (message.imageRepositories.length > REPOSITORIES_MAX)
+    throw new HpccError("limit.exceeded", `at most ${REPOSITORIES_MAX} repositories`);
+  const repositories = message.imageRepositories.map(parseRepositoryPattern);
   const { identity, ...trust } = parseTrusted(message);
   if (spiffeId(identity) !== spiffeId(peer))
     throw new HpccError("identity.forbidden", "a worker may register only the identity of its own certificate");
-  return { ...trust, identity, images, slots, version };
+  return { ...trust, identity, images, slots, version, repositories };
 }
 
 export function toAssignment(offer: WorkerOffer): Assignment {
@@ -118,6 +129,7 @@ export function toWatchRequest(query: WorkerQuery): WatchRequest {
   return create(WatchRequestSchema, {
     imageDigest: query.image,
     isolationMin: toWireIsolation(query.isolationMin),
+    imageRepository: query.repository ?? "",
   });
 }
 
@@ -126,7 +138,10 @@ export function parseWatchRequest(message: WatchRequest): WorkerQuery {
   const isolationMin = fromWireIsolation(message.isolationMin);
   if (!isDigest(message.imageDigest)) throw protocol("the image's digest is malformed");
   if (isolationMin === null) throw protocol("an isolation is required");
-  return { image: message.imageDigest, isolationMin };
+  const { imageDigest: image, imageRepository: repository } = message;
+  if (repository === "") return { image, isolationMin };
+  if (namesAll(parseRepositoryPattern(repository))) throw protocol("an image comes from one repository");
+  return { image, isolationMin, repository };
 }
 
 /** UNTRUSTED: a scheduler. Assignments that do not fit the question are refused, all of them. */

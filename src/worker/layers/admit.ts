@@ -1,5 +1,6 @@
 // Lets a job in: reads what the client sent and holds it against limits, images and policy, before anything is asked for or looked up.
 // UNTRUSTED: the header of a job.
+import { type Clock, pause } from "../../base/clock.ts";
 import { HpccError } from "../../base/errors.ts";
 import { resultKeys } from "../../core/action/result-keys.ts";
 import {
@@ -29,6 +30,9 @@ export interface SourceLimits {
   readonly sourceBytesMax: number;
 }
 
+/** For an image of which everything is here already, and for a refusal that needs no registry. */
+const AT_ONCE_MS = 100;
+
 export interface AdmitLayerOptions {
   /** What this worker's VMs offer. */
   readonly isolation: Isolation;
@@ -37,6 +41,7 @@ export interface AdmitLayerOptions {
   readonly limits: SourceLimits;
   readonly store: (tenant: TenantId) => TenantStore;
   readonly observe: JobObserver;
+  readonly clock: Clock;
 }
 
 export class AdmitLayer implements Layer<RecordedArrival> {
@@ -52,6 +57,7 @@ export class AdmitLayer implements Layer<RecordedArrival> {
     let job: Job;
     try {
       job = this.#admit(arrival);
+      await this.#bringImage(job, arrival.header);
     } catch (error) {
       throw new Denied(error);
     }
@@ -113,7 +119,25 @@ export class AdmitLayer implements Layer<RecordedArrival> {
   #checkImage(image: Digest, { tenant }: Principal, { images }: JobPolicy): void {
     if (images !== null && !images.has(image))
       throw new HpccError("image.forbidden", `this worker's policy does not allow ${tenant} the image ${image}`);
-    if (!this.#options.images.has(image)) throw new HpccError("image.missing", `this worker has no image ${image}`);
+  }
+
+  /** Waits for an image that has to be fetched as long as the client said, which knows whether a local compile will do meanwhile. */
+  async #bringImage({ action, policy, signal }: Job, header: RecordedArrival["header"]): Promise<void> {
+    const { images, clock } = this.#options;
+    const digest = action.imageDigest;
+    if (images.has(digest)) return;
+    if (images.fetch === undefined) throw new HpccError("image.missing", `this worker has no image ${digest}`);
+    const isListed = policy.images?.has(digest) ?? false;
+    const coming = images.fetch({ digest, repository: header.imageRepository, isListed });
+    const waitMs = Math.max(AT_ONCE_MS, Math.min(header.imageWaitMs, header.deadlineMs));
+    const over = new AbortController();
+    try {
+      await Promise.race([coming, pause(clock, waitMs, AbortSignal.any([signal, over.signal]))]);
+    } finally {
+      over.abort();
+    }
+    signal.throwIfAborted();
+    if (!images.has(digest)) throw new HpccError("image.fetching", `this worker is fetching the image ${digest}`);
   }
 }
 

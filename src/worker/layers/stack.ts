@@ -71,7 +71,7 @@ export function stackLayers(options: LayersOptions): StackedLayers {
   const again = new FlightLayer(execute, receiving);
   const found = new RefuseRevokedLayer(new AgainLayer(lookUp, through(compiled, again)));
   const inner = through(admitted, new DeadlineLayer(found, clock));
-  const admit = new AdmitLayer(inner, { isolation, images, policies, limits, store, observe });
+  const admit = new AdmitLayer(inner, { isolation, images, policies, limits, store, observe, clock });
   const jobs = new RecordLayer(admit, { worker, log, store, clock, logger, observe });
   return {
     jobs,

@@ -98,7 +98,7 @@ describe("a worker's watch of its peers", () => {
     const watch = watchPeers({
       schedulers: [first.address, second.address],
       credentials: () => w1!,
-      images: [OTHER, IMAGE],
+      images: () => [OTHER, IMAGE],
       changed: (peers) => {
         seen.peers = peers;
         seen.check();

@@ -16,8 +16,8 @@ export interface PeerWatchOptions {
   readonly schedulers: readonly HostPort[];
   /** Read again for each connection, so that a renewed certificate is used. */
   readonly credentials: () => OwnCredentials;
-  /** What this worker offers. */
-  readonly images: readonly Digest[];
+  /** What this worker offers; asked for each connection. */
+  readonly images: () => readonly Digest[];
   readonly changed: (peers: readonly PeerOffer[]) => void;
   readonly clock: Clock;
   readonly logger: Logger;
@@ -26,6 +26,8 @@ export interface PeerWatchOptions {
 }
 
 export interface RunningPeerWatch {
+  /** Asks all schedulers anew: the worker offers other images. */
+  refresh(): void;
   close(): Promise<void>;
 }
 
@@ -38,6 +40,7 @@ const STALE_MS = 60_000;
 /** Watches all schedulers until it is closed. */
 export function watchPeers(options: PeerWatchOptions): RunningPeerWatch {
   const close = new AbortController();
+  const streams = new Set<AbortController>();
   /** By scheduler, the one that answered last at the end. */
   const answers = new Map<string, readonly PeerOffer[]>();
   const tell = () => {
@@ -46,7 +49,7 @@ export function watchPeers(options: PeerWatchOptions): RunningPeerWatch {
     options.changed([...known.values()]);
   };
   const loops = options.schedulers.map((scheduler) =>
-    keepWatching(options, scheduler, close.signal, (peers) => {
+    keepWatching({ ...options, streams }, scheduler, close.signal, (peers) => {
       const name = formatHostPort(scheduler);
       answers.delete(name);
       if (peers !== null) answers.set(name, peers);
@@ -54,6 +57,9 @@ export function watchPeers(options: PeerWatchOptions): RunningPeerWatch {
     }),
   );
   return {
+    refresh() {
+      for (const stream of streams) stream.abort(OTHER_OFFER);
+    },
     async close() {
       close.abort();
       await Promise.all(loops);
@@ -61,10 +67,13 @@ export function watchPeers(options: PeerWatchOptions): RunningPeerWatch {
   };
 }
 
+const OTHER_OFFER = Symbol("the worker offers other images");
+
+type Watching = PeerWatchOptions & { readonly streams: Set<AbortController> };
 type Answered = (peers: readonly PeerOffer[] | null) => void;
 
 async function keepWatching(
-  options: PeerWatchOptions,
+  options: Watching,
   scheduler: HostPort,
   signal: AbortSignal,
   answered: Answered,
@@ -94,7 +103,7 @@ async function keepWatching(
 
 /** One stream from its question to its end. */
 async function watchOnce(
-  { credentials, images, clock, logger }: PeerWatchOptions,
+  { credentials, images: offered, streams, clock, logger }: Watching,
   scheduler: HostPort,
   close: AbortSignal,
   answered: Answered,
@@ -103,7 +112,9 @@ async function watchOnce(
   const signal = AbortSignal.any([close, impatience.signal]);
   const timer = clock.after(FIRST_ANSWER_MS, () => impatience.abort());
   let client: RpcClient | null = null;
+  streams.add(impatience);
   try {
+    const images = offered();
     const own = credentials();
     const accept = (server: Identity) => server.kind === "scheduler" && sameTrustDomain(server, own.identity);
     client = new RpcClient({ address: scheduler, tls: own.tls, accept });
@@ -115,10 +126,11 @@ async function watchOnce(
       answered(peers);
     }
   } catch (error) {
-    if (close.aborted) return;
+    if (close.aborted || impatience.signal.reason === OTHER_OFFER) return;
     const { message, code } = error instanceof HpccError ? error : new HpccError("peer.unavailable", String(error));
     logger.warn("worker.peers.watch_failed", { scheduler: formatHostPort(scheduler), code, message });
   } finally {
+    streams.delete(impatience);
     timer.cancel();
     client?.close();
   }

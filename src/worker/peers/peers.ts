@@ -37,7 +37,7 @@ export interface PeerSettings {
   /** Read at the start and after each change of the worker's certificate. */
   readonly credentials: () => OwnCredentials;
   /** Says who the peers are, from now on. */
-  readonly watch: (changed: (peers: readonly PeerOffer[]) => void) => RunningPeerWatch;
+  readonly watch: (changed: (peers: readonly PeerOffer[]) => void) => Pick<RunningPeerWatch, "close">;
   /** In [0, 1). */
   readonly random?: () => number;
 }
@@ -87,7 +87,7 @@ export async function openPeers(options: PeersOptions): Promise<RunningPeers> {
   const answers = new PeerAnswers({ ...common, trustDomain, store, knows, holders: new Holders(), verifier });
   const places = await ReadPlaces.open(options.folder, logger);
   const exchange = new RevocationExchange({ ...common, feed, knows, places, trustDomain, random });
-  let watch: RunningPeerWatch | null = null;
+  let watch: Pick<RunningPeerWatch, "close"> | null = null;
   return {
     intercept: (next) => (trust === "none" ? next : new PeerLookUp(next, { search, announcer, counters, logger })),
     observe: (event) => {

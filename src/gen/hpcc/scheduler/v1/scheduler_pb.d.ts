@@ -99,6 +99,14 @@ export declare type Registration = Message<"hpcc.scheduler.v1.Registration"> & {
    * @generated from field: string version = 6;
    */
   version: string;
+
+  /**
+   * Repositories from which the worker fetches images that it lacks, where its own rules allow, at most 64:
+   * "registry.example.com/team/toolchain", or "registry.example.com/team/*" for all below.
+   *
+   * @generated from field: repeated string image_repositories = 7;
+   */
+  imageRepositories: string[];
 };
 
 /**
@@ -187,6 +195,14 @@ export declare type WatchRequest = Message<"hpcc.scheduler.v1.WatchRequest"> & {
    * @generated from field: hpcc.scheduler.v1.Isolation isolation_min = 2;
    */
   isolationMin: Isolation;
+
+  /**
+   * Repository that the image comes from, "registry.example.com/team/toolchain"; empty when the client does not know. Workers that would
+   * fetch it from there are named after those that have it and are free.
+   *
+   * @generated from field: string image_repository = 3;
+   */
+  imageRepository: string;
 };
 
 /**

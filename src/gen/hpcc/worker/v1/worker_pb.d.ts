@@ -289,6 +289,22 @@ export declare type JobHeader = Message<"hpcc.worker.v1.JobHeader"> & {
    * @generated from field: string build_id = 7;
    */
   buildId: string;
+
+  /**
+   * Repository from which the worker may fetch the image if it lacks it, "registry.example.com/team/toolchain"; a hint, which counts for
+   * nothing where the worker's own configuration does not name it. Empty when the client does not know.
+   *
+   * @generated from field: string image_repository = 20;
+   */
+  imageRepository: string;
+
+  /**
+   * How long the job may wait for its image to be fetched, in milliseconds; after that it ends with "image.fetching", and the image goes on
+   * coming.
+   *
+   * @generated from field: uint32 image_wait_ms = 21;
+   */
+  imageWaitMs: number;
 };
 
 /**

@@ -1,0 +1,58 @@
+// The images of a worker's configuration: its layouts, and what it fetches by itself.
+import type { Logger } from "../base/log.ts";
+import { SYSTEM_CLOCK } from "../base/system/clock.ts";
+import type { Environment } from "../config/directories.ts";
+import { trustKey } from "../config/project-image.ts";
+import type { WorkerConfig } from "../config/worker.ts";
+import type { Digest } from "../core/digest/digest.ts";
+import { judgeEvidence, type TrustRule } from "../core/image/trust.ts";
+import { ImageStore, type Judge } from "../image/image-store.ts";
+import { FetchedImages } from "../worker/fetched-images.ts";
+import { type LayoutImages, openLayoutImages, type WorkerImages } from "../worker/images.ts";
+
+export interface OpenWorkerImages {
+  readonly images: WorkerImages;
+  /** Begins to fetch what the operator lists, and tells of each image that comes from now on. */
+  start(arrived: (digest: Digest) => void): void;
+  close(): Promise<void>;
+}
+
+/** Opens the layouts. Throws `config.invalid` for a key that cannot be read: nothing it signed would ever come. */
+export async function openWorkerImages(
+  env: Environment,
+  { imageLayouts, imageDir, imageFetch }: WorkerConfig,
+  logger: Logger,
+): Promise<OpenWorkerImages> {
+  const images = await openLayoutImages({ layoutFolders: imageLayouts, imageFolder: imageDir });
+  if (imageFetch.repositories.length === 0) return onlyLayouts(images);
+  for (const rule of imageFetch.trust) trustKey(rule);
+  let tell: (digest: Digest) => void = () => undefined;
+  const fetched = new FetchedImages({
+    images,
+    store: new ImageStore(imageDir),
+    rules: imageFetch,
+    judge: judgeOf,
+    env,
+    deadlineMs: imageFetch.deadlineMs,
+    arrived: (digest) => tell(digest),
+    clock: SYSTEM_CLOCK,
+    logger,
+  });
+  return {
+    images: fetched,
+    start(arrived) {
+      tell = arrived;
+      void fetched.fetchListed();
+    },
+    close: () => fetched.close(),
+  };
+}
+
+function onlyLayouts(images: LayoutImages): OpenWorkerImages {
+  return { images, start: () => undefined, close: () => Promise.resolve() };
+}
+
+function judgeOf(rule: TrustRule, repository: string): Judge {
+  const by = { key: trustKey(rule), path: rule.key };
+  return (evidence, digest) => judgeEvidence(evidence, { digest, repository }, by);
+}

@@ -1,0 +1,185 @@
+// Images that a worker fetches by itself: those that its operator lists, ahead of need, and those that jobs name, where the operator's rules
+// allow. Each is fetched once, however many jobs of however many tenants wait for it. UNTRUSTED: clients, for what they name; registries.
+import type { Clock } from "../base/clock.ts";
+import { HpccError } from "../base/errors.ts";
+import type { Logger } from "../base/log.ts";
+import type { Digest } from "../core/digest/digest.ts";
+import { type FetchPlace, type FetchRules, fetchPlaces, type WantedImage } from "../core/image/fetch-rules.ts";
+import { formatImageName, repositoryOf } from "../core/image/image-name.ts";
+import type { TrustRule } from "../core/image/trust.ts";
+import type { ImageStore, Judge } from "../image/image-store.ts";
+import type { OciImage } from "../image/layout.ts";
+import { Registries } from "../image/registry/registries.ts";
+import type { LayoutImages, WorkerImages } from "./images.ts";
+
+export interface FetchedImagesOptions {
+  readonly images: LayoutImages;
+  readonly store: ImageStore;
+  readonly rules: FetchRules;
+  /** Says whether an image of a repository is signed as a rule asks. */
+  readonly judge: (rule: TrustRule, repository: string) => Judge;
+  /** Where logins, mirrors, certificates and proxies of registries are found. */
+  readonly env: Readonly<Record<string, string | undefined>>;
+  /** For one image, from the question to its last byte. */
+  readonly deadlineMs: number;
+  /** Called when an image has come. */
+  readonly arrived: (digest: Digest) => void;
+  readonly clock: Clock;
+  readonly logger: Logger;
+}
+
+/** Images that come at the same time; the others wait. */
+const AT_ONCE_MAX = 2;
+const WAITING_MAX = 16;
+/** For how long what failed is not tried again. */
+const FAILED_MS = 60_000;
+/** Failures that are remembered. */
+const FAILED_MAX = 256;
+
+interface Failed {
+  readonly error: unknown;
+  readonly untilMs: number;
+}
+
+export class FetchedImages implements WorkerImages {
+  readonly #options: FetchedImagesOptions;
+  readonly #coming = new Map<Digest, Promise<void>>();
+  readonly #failed = new Map<string, Failed>();
+  readonly #waiting: (() => void)[] = [];
+  readonly #closing = new AbortController();
+  #running = 0;
+
+  constructor(options: FetchedImagesOptions) {
+    this.#options = options;
+  }
+
+  get digests(): readonly Digest[] {
+    return this.#options.images.digests;
+  }
+
+  has(digest: Digest): boolean {
+    return this.#options.images.has(digest);
+  }
+
+  rootfs(digest: Digest): Promise<string> {
+    return this.#options.images.rootfs(digest);
+  }
+
+  fetch(wanted: WantedImage): Promise<void> {
+    const { digest } = wanted;
+    if (this.has(digest)) return Promise.resolve();
+    // Before anything else: who may not have it does not learn that it comes for somebody else.
+    const places = fetchPlaces(wanted, this.#options.rules);
+    const coming = this.#coming.get(digest);
+    if (coming !== undefined) return coming;
+    const question = JSON.stringify([
+      digest,
+      places.map(({ name, rule }) => [formatImageName(name), rule?.key ?? null]),
+    ]);
+    const failed = this.#failed.get(question);
+    if (failed !== undefined && failed.untilMs > this.#options.clock.monotonicMs()) throw failed.error;
+    if (this.#waiting.length >= WAITING_MAX)
+      throw new HpccError("image.fetching", `this worker fetches ${AT_ONCE_MAX + WAITING_MAX} other images first`);
+    const fetched = this.#inTurn(() => this.#fetch(digest, places))
+      .catch((error: unknown) => {
+        if (!this.#closing.signal.aborted) this.#remember(question, error);
+        throw error;
+      })
+      .finally(() => this.#coming.delete(digest));
+    // Whoever asks hears of it; that nobody waits any more is no fault.
+    fetched.catch(() => undefined);
+    this.#coming.set(digest, fetched);
+    return fetched;
+  }
+
+  /** Gets what the operator lists by digest, ahead of need. Detached: never rejects, and its failures are logged. */
+  async fetchListed(): Promise<void> {
+    const wanted = this.#options.rules.allowed.map((digest) => ({ digest, repository: "", isListed: false }));
+    await Promise.allSettled(wanted.map(async (one) => this.fetch(one)));
+  }
+
+  /** Ends what is coming; the next start goes on with it. */
+  async close(): Promise<void> {
+    this.#closing.abort();
+    for (const turn of this.#waiting.splice(0)) turn();
+    await Promise.allSettled(this.#coming.values());
+  }
+
+  async #inTurn<T>(run: () => Promise<T>): Promise<T> {
+    if (this.#running >= AT_ONCE_MAX) {
+      const { promise, resolve } = Promise.withResolvers<void>();
+      this.#waiting.push(resolve);
+      await promise;
+    }
+    this.#running += 1;
+    try {
+      this.#closing.signal.throwIfAborted();
+      return await run();
+    } finally {
+      this.#running -= 1;
+      this.#waiting.shift()?.();
+    }
+  }
+
+  async #fetch(digest: Digest, places: readonly FetchPlace[]): Promise<void> {
+    const { images, clock, logger, arrived } = this.#options;
+    const startMs = clock.monotonicMs();
+    const image = (await this.#alreadyHere(digest, places)) ?? (await this.#fromPlaces(digest, places));
+    images.add(image);
+    logger.info("worker.image.fetched", { image: digest, ms: Math.round(clock.monotonicMs() - startMs) });
+    arrived(digest);
+  }
+
+  /** One that was fetched before the worker's last start, and needs nobody's signature. */
+  async #alreadyHere(digest: Digest, places: readonly FetchPlace[]): Promise<OciImage | null> {
+    if (!places.some(({ rule }) => rule === null)) return null;
+    return this.#options.store.open(digest).catch(() => null);
+  }
+
+  async #fromPlaces(digest: Digest, places: readonly FetchPlace[]): Promise<OciImage> {
+    const { logger, store } = this.#options;
+    let last: unknown = new HpccError("image.missing", `this worker has no image ${digest}`);
+    for (const place of places)
+      try {
+        return await this.#fromPlace(digest, place);
+      } catch (error) {
+        if (this.#closing.signal.aborted || !(error instanceof HpccError)) throw error;
+        const { code, message } = error;
+        logger.warn("worker.image.fetch_failed", { image: digest, from: formatImageName(place.name), code, message });
+        last = error;
+      }
+    // A registry that is away takes nothing back that it gave: what is kept of the signature is judged again.
+    for (const { name, rule } of places)
+      if (rule !== null && last instanceof HpccError && last.code === "registry.unavailable")
+        if (await store.isVouchedFor(digest, this.#options.judge(rule, repositoryOf(name)))) return store.open(digest);
+    throw last;
+  }
+
+  async #fromPlace(digest: Digest, { name, rule }: FetchPlace): Promise<OciImage> {
+    const { store, env, deadlineMs, logger } = this.#options;
+    logger.info("worker.image.fetching", { image: digest, from: formatImageName(name), signedBy: rule?.key ?? null });
+    const deadline = AbortSignal.timeout(deadlineMs);
+    using registries = new Registries({ env, signal: AbortSignal.any([deadline, this.#closing.signal]) });
+    const judge = rule === null ? null : this.#options.judge(rule, repositoryOf(name));
+    try {
+      const report = await store.pull(name, { registries, judge });
+      if (report.digest !== digest)
+        throw new HpccError("image.missing", `${formatImageName(name)} is an index; jobs name the image in it`);
+      return await store.open(digest);
+    } catch (error) {
+      if (!deadline.aborted) throw error;
+      throw new HpccError("registry.unavailable", `${formatImageName(name)} did not come within ${deadlineMs} ms`, {
+        cause: error,
+      });
+    }
+  }
+
+  #remember(question: string, error: unknown): void {
+    this.#failed.delete(question);
+    this.#failed.set(question, { error, untilMs: this.#options.clock.monotonicMs() + FAILED_MS });
+    for (const oldest of this.#failed.keys()) {
+      if (this.#failed.size <= FAILED_MAX) break;
+      this.#failed.delete(oldest);
+    }
+  }
+}
