@@ -14,6 +14,8 @@ import {
 import {
   type CallMessage,
   type Content,
+  ERRANDS,
+  type Errand,
   type ExecMessage,
   FRAME_TYPES,
   type Message,
@@ -139,6 +141,7 @@ function decodeCall(fields: FieldReader, protocolVersion: number): CallMessage {
   const columns = fields.optionalU32(10, COLUMNS_MAX);
   const pid = fields.u32(11, PID_MAX);
   const hostCompiler = fields.optionalString(12, PATH_BYTES_MAX);
+  const errand = errandOf(fields.optionalBytes(13));
   return {
     type: "call",
     protocolVersion,
@@ -156,7 +159,16 @@ function decodeCall(fields: FieldReader, protocolVersion: number): CallMessage {
     },
     pid,
     hostCompiler,
+    ...(errand === null ? {} : { errand }),
   };
+}
+
+function errandOf(bytes: Uint8Array | null): Errand | null {
+  if (bytes === null) return null;
+  if (bytes.byteLength !== 1) throw codingError("field-size", "CALL, tag 13");
+  const errand = ERRANDS[bytes[0]! - 1];
+  if (errand === undefined) throw codingError("value-range", "CALL, tag 13");
+  return errand;
 }
 
 function nonEmpty(argv: ByteString[]): ByteString[] {

@@ -12,6 +12,7 @@ import {
 import {
   type CallMessage,
   type Content,
+  ERRANDS,
   type ExecMessage,
   FRAME_TYPES,
   type Message,
@@ -74,6 +75,7 @@ function callFields(call: CallMessage): FieldWriter {
   if (columns !== null) fields.u32(10, columns);
   fields.u32(11, call.pid);
   if (call.hostCompiler !== null) fields.string(12, call.hostCompiler, PATH_BYTES_MAX);
+  if (call.errand !== undefined) fields.u8(13, ERRANDS.indexOf(call.errand) + 1);
   return fields;
 }
 

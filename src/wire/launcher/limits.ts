@@ -2,7 +2,7 @@
 // `hpcc-frames` holds the same ones.
 
 /** Version of messages; a peer with another one is refused. */
-export const PROTOCOL_VERSION = 2;
+export const PROTOCOL_VERSION = 3;
 /** Version of plan files; the launcher takes one of another version for none. */
 export const PLAN_VERSION = 2;
 

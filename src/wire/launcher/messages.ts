@@ -19,7 +19,11 @@ export interface CallMessage {
   readonly pid: number;
   /** The real compiler of that name on the caller's PATH, past every launcher; null when there is none. */
   readonly hostCompiler: ByteString | null;
+  /** `command`: argv is a command, to be run with the image's files around it. `inside`: a compile of such a command. */
+  readonly errand?: Errand;
 }
+
+export type Errand = "command" | "inside";
 
 export interface Terminal {
   readonly stdin: boolean;
@@ -187,6 +191,8 @@ export const REPLAY_TYPE = 65;
 /** Type byte of the frame whose digest is a replay record's name. */
 export const REPLAY_NAME_TYPE = 66;
 
+/** Errands in the order of their numbers, from 1; a compile has none. */
+export const ERRANDS = ["command", "inside"] as const satisfies readonly Errand[];
 /** Failures in the order of their numbers, from 1. */
 export const RUN_FAILURES = [
   "namespace",

@@ -109,6 +109,13 @@ fn decode_call(fields: &mut FieldReader) -> Result<Call, Fault> {
         columns: fields.optional_u32(10, COLUMNS_MAX)?,
         pid: fields.u32(11, PID_MAX)?,
         host_compiler: fields.optional_string(12, PATH_BYTES_MAX)?,
+        errand: match fields.optional_bytes(13) {
+            None => Errand::Compile,
+            Some([1]) => Errand::Command,
+            Some([2]) => Errand::Inside,
+            Some([_]) => return Err(Fault::ValueRange),
+            Some(_) => return Err(Fault::FieldSize),
+        },
     })
 }
 

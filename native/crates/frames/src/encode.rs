@@ -86,6 +86,9 @@ fn call_fields(fields: &mut FieldWriter, call: &Call) -> Result<(), Fault> {
     if let Some(compiler) = &call.host_compiler {
         fields.string(12, compiler, PATH_BYTES_MAX)?;
     }
+    if call.errand != Errand::Compile {
+        fields.u8(13, call.errand as u8)?;
+    }
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! Limits and numbers of the protocol; src/wire/launcher/limits.ts holds the same ones.
 
 /// Version of messages.
-pub const PROTOCOL_VERSION: u32 = 2;
+pub const PROTOCOL_VERSION: u32 = 3;
 /// Version of plan files.
 pub const PLAN_VERSION: u32 = 2;
 /// A frame's type byte and fields together.

@@ -53,6 +53,17 @@ pub struct Call {
     pub columns: Option<u32>,
     pub pid: u32,
     pub host_compiler: Option<Vec<u8>>,
+    pub errand: Errand,
+}
+
+/// What a call wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Errand {
+    Compile = 0,
+    /// The words are a command, to be run with the image's files around it.
+    Command = 1,
+    /// A compile of such a command.
+    Inside = 2,
 }
 
 /// A kept namespace, by a process in it and the inodes that it must have.

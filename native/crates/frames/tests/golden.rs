@@ -70,9 +70,10 @@ fn outcome(outcome: Outcome) -> Value {
 
 fn describe(message: &Message) -> Value {
     match message {
-        Message::Call(call) => json!({
+        Message::Call(call) => {
+            let mut described = json!({
             "type": "call",
-            "protocolVersion": 2,
+            "protocolVersion": 3,
             "launcherVersion": call.launcher_version,
             "mountNamespace": {
                 "dev": call.mount_namespace_dev.to_string(),
@@ -90,7 +91,14 @@ fn describe(message: &Message) -> Value {
             },
             "pid": call.pid,
             "hostCompiler": optional(&call.host_compiler, |path| latin1(path)),
-        }),
+            });
+            match call.errand {
+                Errand::Compile => {}
+                Errand::Command => described["errand"] = json!("command"),
+                Errand::Inside => described["errand"] = json!("inside"),
+            }
+            described
+        }
         Message::Run(run) => json!({
             "type": "run",
             "id": run.id,

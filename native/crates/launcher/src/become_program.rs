@@ -3,9 +3,11 @@
 use crate::caller::{Caller, warn};
 use crate::fault::Fault;
 use crate::image_environment::for_image;
+use crate::inside;
+use crate::invocation::WRAPPED_VARIABLE;
 use crate::namespace::Namespace;
 use crate::sys::{self, StringTable};
-use hpcc_frames::NamespaceRef;
+use hpcc_frames::{Errand, NamespaceRef};
 use std::io;
 
 pub struct Target<'a> {
@@ -38,6 +40,9 @@ fn try_become(target: &Target, caller: &Caller) -> Result<Never, Fault> {
         if let Some(folder) = target.folder {
             sys::change_folder(folder).map_err(|error| Fault::io("exec", folder, &error))?;
         }
+        if caller.errand == Errand::Inside {
+            inside::reveal().map_err(|error| Fault::io("namespace", b"/hpcc/real", &error))?;
+        }
         target.warning.inspect(|text| warn(text));
         caller.signals.restore();
         let error = sys::exec(&program, &argv, &environment);
@@ -45,7 +50,7 @@ fn try_become(target: &Target, caller: &Caller) -> Result<Never, Fault> {
             sys::return_to(&here);
         }
         if error.raw_os_error() == Some(libc::ENOEXEC) {
-            return Err(run_script(target));
+            return Err(run_script(target, &environment));
         }
         return Err(fault(error));
     };
@@ -64,7 +69,11 @@ fn try_become(target: &Target, caller: &Caller) -> Result<Never, Fault> {
     namespace
         .check(target.program, &folder)
         .map_err(namespace_fault)?;
-    let environment = for_image(target.environment, &folder, |path| namespace.has(path));
+    let mut environment = for_image(target.environment, &folder, |path| namespace.has(path));
+    if caller.errand == Errand::Command {
+        // Its compilers are the launcher, which is not to stand aside.
+        environment = environment.without(WRAPPED_VARIABLE);
+    }
     let environment = StringTable::new(&environment.entries).map_err(fault)?;
     namespace.enter().map_err(namespace_fault)?;
     // No way back from here: what fails now is told as a shell tells it.
@@ -73,17 +82,19 @@ fn try_become(target: &Target, caller: &Caller) -> Result<Never, Fault> {
     }
     target.warning.inspect(|text| warn(text));
     caller.signals.restore();
-    give_up(target.program, &sys::exec(&program, &argv, &environment))
+    let error = sys::exec(&program, &argv, &environment);
+    if caller.errand == Errand::Command && error.raw_os_error() == Some(libc::ENOEXEC) {
+        run_script(target, &environment);
+    }
+    give_up(target.program, &error)
 }
 
 /// A script without `#!`, run as a shell's exec runs it.
-fn run_script(target: &Target) -> Fault {
+fn run_script(target: &Target, environment: &StringTable) -> Fault {
     let mut argv = vec![b"/bin/sh".to_vec(), target.program.to_vec()];
     argv.extend_from_slice(target.argv.get(1..).unwrap_or_default());
-    let tables =
-        StringTable::new(&argv).and_then(|argv| Ok((argv, StringTable::new(target.environment)?)));
-    let error = match tables {
-        Ok((argv, environment)) => sys::exec(c"/bin/sh", &argv, &environment),
+    let error = match StringTable::new(&argv) {
+        Ok(argv) => sys::exec(c"/bin/sh", &argv, environment),
         Err(error) => error,
     };
     Fault::io("exec", target.program, &error)

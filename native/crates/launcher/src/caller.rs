@@ -5,7 +5,7 @@ use crate::fault::{Fault, display};
 use crate::invocation::FileId;
 use crate::signals::Signals;
 use crate::sys;
-use hpcc_frames::Call;
+use hpcc_frames::{Call, Errand};
 use std::os::fd::BorrowedFd;
 
 pub struct Caller {
@@ -13,6 +13,7 @@ pub struct Caller {
     pub environment: Environment,
     pub own: Option<FileId>,
     pub signals: Signals,
+    pub errand: Errand,
 }
 
 impl Caller {
@@ -42,8 +43,12 @@ impl Caller {
                 "the current folder cannot be reached from the root",
             ));
         }
-        let host =
-            crate::invocation::find_host_compiler(self.name(), &self.environment, self.own).ok();
+        let host = match self.errand {
+            Errand::Compile => {
+                crate::invocation::find_host_compiler(self.name(), &self.environment, self.own).ok()
+            }
+            Errand::Command | Errand::Inside => None,
+        };
         let (terminal, columns) = self.terminal();
         Ok(Call {
             launcher_version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -57,6 +62,7 @@ impl Caller {
             columns,
             pid: sys::process_id(),
             host_compiler: host.map(|compiler| compiler.path),
+            errand: self.errand,
         })
     }
 }

@@ -106,15 +106,18 @@ impl Environment {
 
     /// The same entries with one variable set.
     pub fn with(&self, name: &str, value: &[u8]) -> Vec<Vec<u8>> {
-        let prefix = [name.as_bytes(), b"="].concat();
-        let mut entries: Vec<_> = self
-            .entries
-            .iter()
-            .filter(|entry| !entry.starts_with(&prefix))
-            .cloned()
-            .collect();
-        entries.push([&prefix, value].concat());
+        let mut entries = self.without(name).entries;
+        entries.push([name.as_bytes(), b"=", value].concat());
         entries
+    }
+
+    /// The same entries without one variable.
+    pub fn without(&self, name: &str) -> Environment {
+        let prefix = [name.as_bytes(), b"="].concat();
+        let is_other = |entry: &&Vec<u8>| !entry.starts_with(&prefix);
+        Environment {
+            entries: self.entries.iter().filter(is_other).cloned().collect(),
+        }
     }
 }
 

@@ -6,13 +6,14 @@ use crate::environment::join;
 use crate::fault::{Fault, display};
 use crate::image_environment::for_image;
 use crate::invocation::{
-    FileId, Missing, WRAPPED_VARIABLE, find_host_compiler, wrapped_files, wrapped_value,
+    FileId, HostCompiler, Missing, WRAPPED_VARIABLE, find_host_compiler, wrapped_files,
+    wrapped_value,
 };
 use crate::namespace::open_in_root;
 use crate::plan::{Found, find_plan};
 use crate::policy::Settings;
 use crate::sys;
-use hpcc_frames::{Fallback, PlanCompiler, PlanImage};
+use hpcc_frames::{Errand, Fallback, PlanCompiler, PlanImage};
 use std::os::fd::AsFd;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -113,6 +114,10 @@ fn refuse(what: &str, policy: Fallback, fault: Option<&Fault>) -> ! {
 }
 
 fn run_image_compiler(caller: &Caller, image: &PlanImage, policy: Fallback) -> ! {
+    if caller.errand == Errand::Inside {
+        let words = image_program(caller, image).map_or(&[][..], |(_, words)| words);
+        run_own_compiler(caller, words);
+    }
     let Some((program, arguments)) = image_program(caller, image) else {
         warn(&format!(
             "{}: not in the project's image {}",
@@ -173,6 +178,22 @@ fn run_image_compiler(caller: &Caller, image: &PlanImage, policy: Fallback) -> !
         image.digest
     ));
     sys::exit(EXIT_NO_IMAGE)
+}
+
+/// Becomes the compiler in whose place the launcher stands.
+fn run_own_compiler(caller: &Caller, words: &[Vec<u8>]) -> ! {
+    let path = caller.name().to_vec();
+    let given = caller.argv.get(1..).unwrap_or_default();
+    let argv = [&[path][..], words, given].concat();
+    run_host_target(
+        caller,
+        &HostTarget {
+            argv: Some(&argv),
+            environment: None,
+            folder: None,
+            warning: None,
+        },
+    )
 }
 
 /// The environment for a namespace that is not there yet: what of the loader's files the image has is all that can be known.
@@ -256,7 +277,7 @@ fn own_program(caller: &Caller) -> Option<Vec<u8>> {
 
 /// Becomes the host's compiler of the call's name.
 pub fn run_host_compiler(caller: &Caller, warning: Option<&str>) -> ! {
-    let fault = become_host_compiler(
+    run_host_target(
         caller,
         &HostTarget {
             argv: None,
@@ -264,7 +285,11 @@ pub fn run_host_compiler(caller: &Caller, warning: Option<&str>) -> ! {
             folder: None,
             warning,
         },
-    );
+    )
+}
+
+fn run_host_target(caller: &Caller, target: &HostTarget) -> ! {
+    let fault = become_host_compiler(caller, target);
     let code = match fault.name {
         "not-found" => EXIT_NOT_FOUND,
         _ => EXIT_NOT_EXECUTABLE,
@@ -284,6 +309,12 @@ pub struct HostTarget<'a> {
 /// Becomes the host's compiler; returns only what kept us from it.
 pub fn become_host_compiler(caller: &Caller, target: &HostTarget) -> Fault {
     let found = match find_host_compiler(caller.name(), &caller.environment, caller.own) {
+        // Of the namespace, the compilers alone are behind the launcher.
+        _ if caller.errand == Errand::Inside => HostCompiler {
+            path: caller.name().to_vec(),
+            id: FileId::of(caller.name()).unwrap_or(FileId { dev: 0, ino: 0 }),
+            behind_launcher: false,
+        },
         Ok(found) => found,
         Err(Missing::NotFound) => return Fault::new("not-found", "command not found"),
         Err(Missing::NotExecutable) => return Fault::new("not-executable", "Permission denied"),

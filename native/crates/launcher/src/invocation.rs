@@ -63,6 +63,17 @@ pub fn own_file() -> Option<FileId> {
     FileId::of(b"/proc/self/exe")
 }
 
+/// The command of `hpcc run COMMAND...`; none where there is none, or options are asked for.
+pub fn command_to_run(arguments: &[Vec<u8>]) -> Option<&[Vec<u8>]> {
+    let (first, rest) = arguments.split_first()?;
+    let command = match rest.split_first() {
+        Some((dashes, command)) if dashes == b"--" => command,
+        Some((word, _)) if !word.starts_with(b"-") => rest,
+        _ => return None,
+    };
+    (first == b"run" && !command.is_empty()).then_some(command)
+}
+
 /// Whether a name without folders is a compiler's: an optional target, one of the known names, an optional version.
 pub fn is_compiler_name(name: &[u8]) -> bool {
     let Ok(name) = std::str::from_utf8(name) else {
@@ -89,12 +100,15 @@ pub fn is_compiler_name(name: &[u8]) -> bool {
     })
 }
 
-/// Reads argv. Being called through any link that is not named hpcc is a compile call.
-pub fn parse(mut argv: Vec<Vec<u8>>, own: Option<FileId>) -> Invocation {
+/// Reads argv. Being called through any link that is not named hpcc is a compile call. `keeps_paths`: a path that leads to the launcher
+/// is a compiler's all the same.
+pub fn parse(mut argv: Vec<Vec<u8>>, own: Option<FileId>, keeps_paths: bool) -> Invocation {
     let called = argv.first().map_or(OWN_NAME, |name| sys::base_name(name));
     if called != OWN_NAME {
         let name = called.to_vec();
-        if let Some(first) = argv.first_mut() {
+        if let Some(first) = argv.first_mut()
+            && !keeps_paths
+        {
             *first = name;
         }
         return Invocation::Compile(argv);
@@ -110,7 +124,9 @@ pub fn parse(mut argv: Vec<Vec<u8>>, own: Option<FileId>) -> Invocation {
         return Invocation::Command(rest);
     };
     if is_own_path(first, own) {
-        *first = sys::base_name(first).to_vec();
+        if !keeps_paths {
+            *first = sys::base_name(first).to_vec();
+        }
         return Invocation::Compile(rest);
     }
     if first.contains(&b'/') || is_compiler_name(first) {
@@ -291,7 +307,27 @@ mod tests {
             (argv(&["hpcc", "hpcc"]), command(&[])),
             (vec![], command(&[])),
         ] {
-            assert_eq!(parse(given, None), expected);
+            assert_eq!(parse(given, None, false), expected);
+        }
+        assert_eq!(
+            parse(argv(&["/usr/bin/gcc", "-c"]), None, true),
+            compile(&["/usr/bin/gcc", "-c"])
+        );
+    }
+
+    #[test]
+    fn a_command_to_run_begins_behind_run() {
+        let run = |items: &[&str]| command_to_run(&argv(items)).map(<[_]>::to_vec);
+        assert_eq!(run(&["run", "make", "-j2"]), Some(argv(&["make", "-j2"])));
+        assert_eq!(run(&["run", "--", "-odd"]), Some(argv(&["-odd"])));
+        for none in [
+            &["run"][..],
+            &["run", "--"],
+            &["run", "--help"],
+            &["stats", "make"],
+            &[],
+        ] {
+            assert_eq!(run(none), None);
         }
     }
 

@@ -15,6 +15,7 @@ mod environment;
 mod fallback;
 mod fault;
 mod image_environment;
+mod inside;
 mod invocation;
 mod namespace;
 mod outputs;
@@ -28,7 +29,8 @@ mod sys;
 
 use caller::{Caller, warn};
 use environment::Environment;
-use invocation::Invocation;
+use hpcc_frames::Errand;
+use invocation::{FileId, Invocation};
 use std::ffi::CStr;
 use std::sync::OnceLock;
 
@@ -51,16 +53,25 @@ fn launch(argv: Vec<Vec<u8>>) -> ! {
     sys::hold_standard_descriptors();
     let environment = Environment::own();
     let own = invocation::own_file();
-    match invocation::parse(argv, own) {
-        Invocation::Command(arguments) => run_command(&arguments, &environment),
-        Invocation::Compile(argv) => {
-            let signals = match signals::Signals::take() {
-                Ok(signals) => signals,
-                Err(error) => {
-                    warn(&format!("signals: {error}"));
-                    sys::exit(1)
-                }
-            };
+    let is_inside = inside::is_inside();
+    match invocation::parse(argv, own, is_inside) {
+        Invocation::Command(arguments) => {
+            if let Some(command) = invocation::command_to_run(&arguments) {
+                run_in_image(command.to_vec(), environment, own);
+            }
+            if is_inside {
+                warn("its commands work outside of `hpcc run`; in it, compilers and `hpcc run` do");
+                sys::exit(1);
+            }
+            run_command(&arguments, &environment)
+        }
+        Invocation::Compile(mut argv) => {
+            let mut errand = Errand::Compile;
+            if is_inside && let Some(name) = argv.first_mut() {
+                *name = inside::called_path(name, &environment, own);
+                errand = Errand::Inside;
+            }
+            let signals = take_signals();
             let (caller, _) = CALLER.get_or_init(|| {
                 (
                     Caller {
@@ -68,6 +79,7 @@ fn launch(argv: Vec<Vec<u8>>) -> ! {
                         environment,
                         own,
                         signals,
+                        errand,
                     },
                     sys::process_id(),
                 )
@@ -76,6 +88,31 @@ fn launch(argv: Vec<Vec<u8>>) -> ! {
             compile(caller)
         }
     }
+}
+
+fn take_signals() -> signals::Signals {
+    signals::Signals::take().unwrap_or_else(|error| {
+        warn(&format!("signals: {error}"));
+        sys::exit(1)
+    })
+}
+
+/// What ends `hpcc run` when no command was run, as env(1) does.
+const EXIT_NOT_RUN: i32 = 125;
+
+/// Becomes a command with the image's files around it; nothing else will do in its place.
+fn run_in_image(argv: Vec<Vec<u8>>, environment: Environment, own: Option<FileId>) -> ! {
+    let signals = take_signals();
+    let errand = Errand::Command;
+    let fault = call::make(&Caller {
+        argv,
+        environment,
+        own,
+        signals,
+        errand,
+    });
+    warn(&format!("run: {fault}. `hpcc doctor` looks for the cause"));
+    sys::exit(EXIT_NOT_RUN)
 }
 
 fn compile(caller: &Caller) -> ! {

@@ -123,6 +123,13 @@ pub fn reach(
     if let Some(connection) = try_connect(places, timeout, signals)? {
         return Ok(connection);
     }
+    if crate::inside::is_inside() {
+        // One that is started here would take the image's files for the machine's.
+        return Err(Fault::new(
+            "daemon-missing",
+            "it has ended; the next call outside of `hpcc run` starts another one",
+        ));
+    }
     let program = Program::find(environment)?;
     if sys::hard_limit(libc::RLIMIT_FSIZE).is_some_and(|bytes| bytes < FILE_BYTES_LEAST) {
         return Err(Fault::new(

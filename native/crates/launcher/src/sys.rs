@@ -203,6 +203,34 @@ pub fn base_name(path: &[u8]) -> &[u8] {
         .map_or(path, |at| &path[at + 1..])
 }
 
+/// Gives this process mounts of its own, a copy of those that it sees: as root, else as its own user in a user namespace. The
+/// process must have one thread.
+pub fn copy_mounts() -> io::Result<()> {
+    // SAFETY: no pointers.
+    let (user, group) = unsafe { (libc::geteuid(), libc::getegid()) };
+    // SAFETY: no pointers.
+    if check(unsafe { libc::unshare(libc::CLONE_NEWNS) }).is_err() {
+        // SAFETY: no pointers.
+        check(unsafe { libc::unshare(libc::CLONE_NEWUSER | libc::CLONE_NEWNS) })?;
+        std::fs::write("/proc/self/setgroups", "deny")?;
+        std::fs::write("/proc/self/uid_map", format!("{user} {user} 1\n"))?;
+        std::fs::write("/proc/self/gid_map", format!("{group} {group} 1\n"))?;
+    }
+    mount(None, c"/", libc::MS_REC | libc::MS_PRIVATE)
+}
+
+/// Shows a file at the place of another one.
+pub fn bind(file: &[u8], place: &[u8]) -> io::Result<()> {
+    mount(Some(&c_string(file)?), &c_string(place)?, libc::MS_BIND)
+}
+
+fn mount(source: Option<&CStr>, target: &CStr, flags: libc::c_ulong) -> io::Result<()> {
+    let null = std::ptr::null();
+    let source = source.map_or(null, CStr::as_ptr);
+    // SAFETY: the paths are C strings that live over the call; null pointers mean nothing here.
+    check(unsafe { libc::mount(source, target.as_ptr(), null, flags, null.cast()) }).map(drop)
+}
+
 pub fn change_folder(path: &[u8]) -> io::Result<()> {
     let path = c_string(path)?;
     // SAFETY: `path` is a C string that lives over the call.
