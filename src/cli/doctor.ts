@@ -178,6 +178,8 @@ async function config(client: ClientConfig | HpccError): Promise<CheckResult> {
       detail: `hpcc.lock does not say which image ${formatImageName(image.name)} is`,
       fix: "run hpcc image update, and commit hpcc.lock",
     };
+  if (image.kind === "forbidden" && image.pull === true)
+    return { name, status: "note", detail: `image ${image.digest} comes with its signature`, fix: null };
   if (image.kind === "forbidden")
     return {
       name,

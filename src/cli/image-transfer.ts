@@ -6,11 +6,11 @@ import { HpccError } from "../base/errors.ts";
 import { readCheckoutFile } from "../config/checkout-file.ts";
 import type { Environment } from "../config/directories.ts";
 import { formatImageLock, IMAGE_LOCK, parseImageLock } from "../config/image-lock.ts";
-import { trustKey } from "../config/project-image.ts";
+import { trustJudge } from "../config/project-image.ts";
 import type { Digest } from "../core/digest/digest.ts";
 import { formatImageName, type ImageName, parseImageName, repositoryOf } from "../core/image/image-name.ts";
-import { judgeEvidence, ruleFor } from "../core/image/trust.ts";
-import type { FoundPlatforms, ImageDetails, ImageStore, Judge } from "../image/image-store.ts";
+import { ruleFor } from "../core/image/trust.ts";
+import type { FoundPlatforms, ImageDetails, ImageStore } from "../image/image-store.ts";
 import type { PullProgress, PullReport } from "../image/registry/pull.ts";
 import type { PushReport } from "../image/registry/push.ts";
 import { Registries } from "../image/registry/registries.ts";
@@ -63,9 +63,7 @@ async function pullNamed(
   using registries = new Registries({ env, signal: interrupted.signal });
   const repository = repositoryOf(name);
   const rule = ruleFor(current.config.trust, repository);
-  const by = rule === null ? null : { key: trustKey(rule), path: rule.key };
-  const judge: Judge | null =
-    by === null ? null : (evidence, digest) => judgeEvidence(evidence, { digest, repository }, by);
+  const judge = trustJudge(current.config.trust, repository);
   const report = await images.pull(name, { registries, onProgress, judge });
   return { name: formatImageName({ ...name, digest: report.digest }), signedBy: rule?.key ?? null, ...report };
 }

@@ -49,6 +49,7 @@ export function printStats(counts: Stats, store: StoreStats | null = null): stri
     reasonTable("launchers that fell back by themselves, since the last --zero", counts["launcher_fallbacks"]),
     advice(counts),
     headerAdvice(counts["headers_missing"]),
+    comingImages(counts["images_coming"]),
   ].join("");
 }
 
@@ -85,6 +86,14 @@ function advice(counts: Stats): string {
 function headerAdvice(found: unknown): string {
   const lines = Array.isArray(found) ? found.filter((line) => typeof line === "string") : [];
   return lines.map((line) => `-> ${printable(line)}\n`).join("");
+}
+
+/** Images that the daemon brings. UNTRUSTED: the daemon. */
+export function comingImages(found: unknown): string {
+  const list = Array.isArray(found) ? found.filter(isTable) : [];
+  return list
+    .flatMap(({ progress }) => (typeof progress === "string" ? [`image on its way: ${printable(progress)}\n`] : []))
+    .join("");
 }
 
 function reasonTable(heading: string, reasons: unknown): string {

@@ -5,12 +5,13 @@ import { HpccError } from "../base/errors.ts";
 import { DETERMINISM_POLICIES, type DeterminismPolicy } from "../core/action/action.ts";
 import { type Digest, parseDigest } from "../core/digest/digest.ts";
 import { type HostPort, parseHostPort } from "../core/identity/host-port.ts";
+import type { RepositoryPattern } from "../core/image/repository-pattern.ts";
 import type { TrustRule } from "../core/image/trust.ts";
 import { ISOLATIONS, type Isolation } from "../core/isolation.ts";
 import { type Directories, type Environment, resolveDirectories } from "./directories.ts";
 import { type Loaded, loadConfig } from "./load.ts";
 import { type ProjectImage, parseBoundImage, projectImage } from "./project-image.ts";
-import { TRUST_RULE } from "./trust-rule.ts";
+import { REPOSITORY, TRUST_RULE } from "./trust-rule.ts";
 import { BOOLEAN, byteSize, integer, listOf, oneOf, optional, PATH, tableOf, text } from "./value.ts";
 
 /** The project's configuration file, in its root. */
@@ -42,6 +43,8 @@ export interface ClientConfig {
   /** Null when no certificate is configured: then nothing is remote. */
   readonly identity: IdentityFiles | null;
   readonly image: ProjectImage;
+  /** Repositories that a project's image is pulled from without being asked for, beside those of `trust`; null where none are. */
+  readonly pullFrom: readonly RepositoryPattern[] | null;
   /** Whose signatures count for which repositories. */
   readonly trust: readonly TrustRule[];
   /** Whose image the projects below this one's folder are bound to: their own, or this outer one's. */
@@ -82,6 +85,7 @@ const IMAGE = text(
 const NO_ROOTS: ReadonlyMap<string, string> = new Map();
 const NO_DIGESTS: readonly Digest[] = [];
 const NO_RULES: readonly TrustRule[] = [];
+const NO_REPOSITORIES: readonly RepositoryPattern[] = [];
 const NO_ADDRESSES: readonly HostPort[] = [];
 
 export const ADDRESS = text('"host:port"', parseHostPort);
@@ -101,6 +105,8 @@ export const CLIENT_SCHEMA = {
   },
   "images.allowed": { kind: listOf(DIGEST), fallback: NO_DIGESTS, variable: "HPCC_IMAGES_ALLOWED" },
   "images.trust": { kind: listOf(TRUST_RULE), fallback: NO_RULES },
+  "images.pull": { kind: BOOLEAN, fallback: true, variable: "HPCC_IMAGES_PULL" },
+  "images.repositories": { kind: listOf(REPOSITORY), fallback: NO_REPOSITORIES },
   fallback: { kind: oneOf(FALLBACKS), fallback: "image", variable: "HPCC_FALLBACK" },
   determinism: {
     kind: oneOf(DETERMINISM_POLICIES.names),
@@ -176,10 +182,15 @@ export function loadClientConfig(input: ClientConfigInput): LoadedClientConfig {
     byProject: origins.image.source === "project",
     allowed: values["images.allowed"],
     trust: values["images.trust"],
+    pullFrom: pullFrom(values),
     projectRoot: input.projectRoot,
     imageFolder: directories.images,
   });
   return { config: toConfig(loaded, image), loaded };
+}
+
+function pullFrom(values: Loaded<typeof CLIENT_SCHEMA>["values"]): readonly RepositoryPattern[] | null {
+  return values["images.pull"] ? values["images.repositories"] : null;
 }
 
 function toConfig(loaded: Loaded<typeof CLIENT_SCHEMA>, image: ProjectImage): ClientConfig {
@@ -195,6 +206,7 @@ function toConfig(loaded: Loaded<typeof CLIENT_SCHEMA>, image: ProjectImage): Cl
     identity: identityFiles(values["identity.certificate"], values["identity.key"], values["identity.ca"]),
     image,
     trust: values["images.trust"],
+    pullFrom: pullFrom(values),
     nestedProjects: values.nested_projects,
     fallback: values.fallback,
     determinism: values.determinism,

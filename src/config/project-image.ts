@@ -7,27 +7,33 @@ import { HpccError } from "../base/errors.ts";
 import { type Digest, isDigest, parseDigest } from "../core/digest/digest.ts";
 import { formatImageName, type ImageName, parseImageName, repositoryOf } from "../core/image/image-name.ts";
 import { ociPlatform } from "../core/image/platform.ts";
+import { matchesRepository, type RepositoryPattern } from "../core/image/repository-pattern.ts";
 import {
   decodeEvidence,
   evidenceFile,
   judgeEvidence,
   parseTrustKey,
   ruleFor,
+  type TrustEvidence,
   type TrustRule,
 } from "../core/image/trust.ts";
 import { readCheckoutFile } from "./checkout-file.ts";
 import { IMAGE_LOCK, parseImageLock } from "./image-lock.ts";
 
-/** The image that the project is bound to. */
+/**
+ * The image that the project is bound to. With `pull` it may be brought from its registry without being asked for: of a forbidden one only
+ * the signature is missing, which comes with it.
+ */
 export type ProjectImage =
   | { readonly kind: "none" }
-  | { readonly kind: "allowed"; readonly digest: Digest; readonly name: ImageName | null }
+  | { readonly kind: "allowed"; readonly digest: Digest; readonly name: ImageName | null; readonly pull?: true }
   /** The project names it and the user does not allow it: nothing of it may run. `why` where a signature was asked for. */
   | {
       readonly kind: "forbidden";
       readonly digest: Digest;
       readonly name: ImageName | null;
       readonly why: string | null;
+      readonly pull?: true;
     }
   /** The project names it, and no lock says which image that is. */
   | { readonly kind: "unlocked"; readonly name: ImageName };
@@ -43,6 +49,8 @@ export interface ProjectImageInput {
   readonly byProject: boolean;
   readonly allowed: readonly Digest[];
   readonly trust: readonly TrustRule[];
+  /** Repositories that images are pulled from without being asked for, beside those of `trust`; null where none are. */
+  readonly pullFrom: readonly RepositoryPattern[] | null;
   readonly projectRoot: ByteString | null;
   /** Where images and what was said of them are kept. */
   readonly imageFolder: string;
@@ -64,28 +72,59 @@ export function projectImage(input: ProjectImageInput): ProjectImage {
   const digest = name === null ? parseDigest(image, "image") : (name.digest ?? lockedDigest(name, input.projectRoot));
   if (name !== null && digest === null) return { kind: "unlocked", name };
   if (digest === null) return { kind: "none" };
-  if (!input.byProject || allowed.includes(digest)) return { kind: "allowed", digest, name };
+  const pull = mayPull(name, input) ? ({ pull: true } as const) : {};
+  if (!input.byProject || allowed.includes(digest)) return { kind: "allowed", digest, name, ...pull };
   if (name === null) return { kind: "forbidden", digest, name, why: null };
   try {
-    const signed = isTrusted(name, digest, input);
-    return signed ? { kind: "allowed", digest, name } : { kind: "forbidden", digest, name, why: null };
+    switch (trusted(name, digest, input)) {
+      case "signed":
+        return { kind: "allowed", digest, name, ...pull };
+      case "no-rule":
+        return { kind: "forbidden", digest, name, why: null };
+      case "not-pulled": {
+        const why = `image ${digest} of ${repositoryOf(name)} has not been pulled: run hpcc image pull`;
+        return { kind: "forbidden", digest, name, why, ...pull };
+      }
+    }
   } catch (error) {
     if (!(error instanceof HpccError)) throw error;
     return { kind: "forbidden", digest, name, why: error.message };
   }
 }
 
+/** Whether hosts that a name leads to may be asked without a person who says so: the user has named them, and not a checkout alone. */
+function mayPull(name: ImageName | null, { byProject, pullFrom, trust }: ProjectImageInput): boolean {
+  if (name === null || pullFrom === null) return false;
+  const repository = repositoryOf(name);
+  const named = [...pullFrom, ...trust.map((rule) => rule.repository)];
+  return !byProject || named.some((pattern) => matchesRepository(pattern, repository));
+}
+
 /** Whether the user trusts the repository's signatures and there is one; throws where it does not count. */
-function isTrusted(name: ImageName, digest: Digest, { trust, imageFolder }: ProjectImageInput): boolean {
+function trusted(
+  name: ImageName,
+  digest: Digest,
+  { trust, imageFolder }: ProjectImageInput,
+): "signed" | "no-rule" | "not-pulled" {
   const repository = repositoryOf(name);
   const rule = ruleFor(trust, repository);
-  if (rule === null) return false;
+  if (rule === null) return "no-rule";
   const path = join(imageFolder, evidenceFile(digest));
   const said = read(path);
-  if (said === null)
-    throw new HpccError("image.untrusted", `image ${digest} of ${repository} has not been pulled: run hpcc image pull`);
+  if (said === null) return "not-pulled";
   judgeEvidence(decodeEvidence(said), { digest, repository }, { key: trustKey(rule), path: rule.key });
-  return true;
+  return "signed";
+}
+
+/** What throws unless an image of a repository is signed as the rules ask; null where they ask for nothing. */
+export function trustJudge(
+  trust: readonly TrustRule[],
+  repository: string,
+): ((evidence: TrustEvidence, digest: Digest) => void) | null {
+  const rule = ruleFor(trust, repository);
+  if (rule === null) return null;
+  const by = { key: trustKey(rule), path: rule.key };
+  return (evidence, digest) => judgeEvidence(evidence, { digest, repository }, by);
 }
 
 /** The public key of a rule. */

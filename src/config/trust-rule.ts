@@ -1,7 +1,12 @@
 // A rule of `images.trust`: for which repositories whose signatures count.
 import { parseRepositoryPattern } from "../core/image/repository-pattern.ts";
 import type { TrustRule } from "../core/image/trust.ts";
-import { PATH, type ValueKind } from "./value.ts";
+import { PATH, text, type ValueKind } from "./value.ts";
+
+export const REPOSITORY = text(
+  'a repository, "registry.example.com/team/toolchain" or "registry.example.com/team/*"',
+  parseRepositoryPattern,
+);
 
 /** "registry.example.com/team/toolchain" or "registry.example.com/team/*". */
 function isPattern(text: unknown): text is string {

@@ -4,14 +4,14 @@ import { type MachineSize, machineSize } from "../base/system/machine-size.ts";
 import { type Digest, parseDigest } from "../core/digest/digest.ts";
 import type { HostPort } from "../core/identity/host-port.ts";
 import type { FetchRules } from "../core/image/fetch-rules.ts";
-import { parseRepositoryPattern, type RepositoryPattern } from "../core/image/repository-pattern.ts";
+import type { RepositoryPattern } from "../core/image/repository-pattern.ts";
 import type { TrustRule } from "../core/image/trust.ts";
 import { ISOLATIONS, type Isolation } from "../core/isolation.ts";
 import { ADDRESS, type IdentityFiles, identityFiles } from "./client.ts";
 import type { Environment } from "./directories.ts";
 import { type Loaded, loadConfig } from "./load.ts";
 import { PEERS_SCHEMA, type PeersConfig, peersConfig } from "./peers.ts";
-import { TRUST_RULE } from "./trust-rule.ts";
+import { REPOSITORY, TRUST_RULE } from "./trust-rule.ts";
 import { integer, listOf, oneOf, optional, PATH, text } from "./value.ts";
 
 const KIB = 1024;
@@ -126,10 +126,6 @@ const NO_RULES: readonly TrustRule[] = [];
 /** Where the root process makes its groups when it is told nothing else. */
 const DEFAULT_CGROUP = "/sys/fs/cgroup/hpcc";
 const PROGRAM = text("a program's name or path", (value) => value);
-const REPOSITORY = text(
-  'a repository, "registry.example.com/team/toolchain" or "registry.example.com/team/*"',
-  parseRepositoryPattern,
-);
 const DIGEST = text("a digest, sha256:...", (value) => parseDigest(value, "the digest"));
 
 export const WORKER_SCHEMA = {

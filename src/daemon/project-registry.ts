@@ -13,6 +13,7 @@ import { bindingProject, findProjectRoot, projectsAround } from "../config/proje
 import { isJobPath } from "../core/action/guest-path.ts";
 import { CALL_FILES, EXTRA_ROOTS, PROJECT_ROOT, type View, type ViewRoot } from "../core/compile/view/view.ts";
 import type { Digest } from "../core/digest/digest.ts";
+import type { ImageName } from "../core/image/image-name.ts";
 import { resolveInImage } from "../image/image-path.ts";
 import type { ImageStore } from "../image/image-store.ts";
 import { ImageLocaleFiles } from "../image/locales.ts";
@@ -29,6 +30,7 @@ import {
   type PlannedConfiguration,
   planFileName,
 } from "../wire/launcher/plan-file.ts";
+import type { ImagePulls, RunningPull } from "./image-pulls.ts";
 import { plannedCompilers } from "./planned-compilers.ts";
 import type { Project, ProjectPlace } from "./project.ts";
 import { configFile, lockFile, plannedConfiguration, readFile, unlocked } from "./project-files.ts";
@@ -38,12 +40,20 @@ export type ProjectState =
   /** No project, or one that names no image: the host's compiler is the real one. */
   | { readonly kind: "unbound" }
   /** An image is bound and cannot be used, or cannot be known; the message says why and the way out. */
-  | { readonly kind: "unusable"; readonly message: string; readonly fallback: ClientConfig["fallback"] }
+  | {
+      readonly kind: "unusable";
+      readonly message: string;
+      readonly fallback: ClientConfig["fallback"];
+      /** What brings the image, and how long a call may wait for it. */
+      readonly coming?: { readonly pull: RunningPull; readonly waitMs: number };
+    }
   | { readonly kind: "bound"; readonly project: Project; readonly plan: () => Plan };
 
 export interface ProjectRegistryOptions {
   readonly directories: Directories;
   readonly images: ImageStore;
+  /** Null where images are brought by hand alone. */
+  readonly pulls: ImagePulls | null;
   readonly namespaces: NamespaceKeeper;
   readonly logger: Logger;
 }
@@ -193,11 +203,37 @@ export class ProjectRegistry {
       case "unlocked":
         return { kind: "unusable", fallback: config.fallback, message: unlocked(root, config.image.name) };
       case "forbidden": {
+        if (config.image.pull === true) return this.#coming(config, config.image);
         const message = config.image.why ?? this.#forbidden(root, config.image.digest);
         return { kind: "unusable", fallback: config.fallback, message };
       }
       case "allowed":
+        if (config.image.pull === true && !(await this.#options.images.isHere(config.image.digest)))
+          return this.#coming(config, config.image);
         return this.#bind(root, config, { digest: config.image.digest, configuration });
+    }
+  }
+
+  /** An image that may run, but for what comes with it, and that is not here. */
+  #coming(
+    config: ClientConfig,
+    { name, digest }: { readonly name: ImageName | null; readonly digest: Digest },
+  ): ProjectState {
+    const { pulls } = this.#options;
+    const { fallback, deadlineMs: waitMs, trust } = config;
+    const missing = `image ${digest} is not on this machine`;
+    if (pulls === null || name === null)
+      return { kind: "unusable", fallback, message: `${missing}: run hpcc image pull` };
+    try {
+      const pull = pulls.pull({ name, digest, trust });
+      return { kind: "unusable", fallback, message: `${missing} yet: ${pull.progress()}`, coming: { pull, waitMs } };
+    } catch (error) {
+      if (!(error instanceof HpccError)) throw error;
+      return {
+        kind: "unusable",
+        fallback,
+        message: `${missing}, and cannot be pulled: ${error.message}. ${error.hint}`,
+      };
     }
   }
 

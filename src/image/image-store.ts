@@ -162,6 +162,11 @@ export class ImageStore {
     };
   }
 
+  /** Whether an image is here. */
+  async isHere(digest: Digest): Promise<boolean> {
+    return (await ifThere(join(this.folder, "oci", digestHex(digest)))) !== null;
+  }
+
   /** Opens an image by its whole digest, without a search. */
   async open(digest: Digest): Promise<OciImage> {
     const layoutFolder = join(this.folder, "oci", digestHex(digest));

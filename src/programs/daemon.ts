@@ -20,6 +20,7 @@ export async function runDaemon(env: Environment, uid: number): Promise<void> {
     logger,
     clock: SYSTEM_CLOCK,
     version: VERSION,
+    env,
     ...(program !== undefined && { program }),
     observers: [history],
   });

@@ -11,7 +11,9 @@ import { type CheckResult, type DoctorCheck, program } from "../cli/doctor.ts";
 import { type Environment, resolveDirectories } from "../config/directories.ts";
 import { readPolicyFile } from "../config/policy-file.ts";
 import type { ProjectImage } from "../config/project-image.ts";
+import { isTable } from "../config/value.ts";
 import { loadWorkerConfig, type WorkerConfig, wantsFirecracker } from "../config/worker.ts";
+import type { Digest } from "../core/digest/digest.ts";
 import { warningsOf } from "../core/policy/policy-report.ts";
 import { ImageStore } from "../image/image-store.ts";
 import { loadGuestFiles } from "../vm/guest-files.ts";
@@ -73,6 +75,10 @@ async function imageIsHere(env: Environment, uid: number): Promise<CheckResult> 
       : { name, status: "ok", detail: `unpacked at ${details.rootfs}`, fix: null };
   } catch (error) {
     if (!(error instanceof HpccError)) throw error;
+    const coming = await imageOnItsWay(env, uid, image.digest);
+    if (coming !== null) return { name, status: "note", detail: `on its way: ${coming}`, fix: null };
+    if (image.pull === true && error.code === "image.missing")
+      return { name, status: "note", detail: `${image.digest} is not here`, fix: "the first compile pulls it" };
     return {
       name,
       status: "missing",
@@ -80,6 +86,14 @@ async function imageIsHere(env: Environment, uid: number): Promise<CheckResult> 
       fix: error.hint,
     };
   }
+}
+
+/** How far a daemon's pull is. UNTRUSTED: the daemon. */
+async function imageOnItsWay(env: Environment, uid: number, digest: Digest): Promise<string | null> {
+  const counts = await askDaemon(resolveDirectories(env, uid), { command: "stats", zero: false }).catch(() => null);
+  const list = counts?.["images_coming"];
+  const found = (Array.isArray(list) ? list : []).find((entry) => isTable(entry) && entry["image"] === digest);
+  return typeof found?.progress === "string" ? found.progress : null;
 }
 
 /** What compiles have missed in their image, as far as a daemon runs that knows. */
@@ -95,6 +109,9 @@ async function offeredImages(config: WorkerConfig): Promise<CheckResult> {
   const fix = "name layout folders in images.layouts; `hpcc image show NAME` prints them";
   try {
     const { digests } = await openLayoutImages({ layoutFolders: config.imageLayouts, imageFolder: config.imageDir });
+    const { repositories } = config.imageFetch;
+    if (digests.length === 0 && repositories.length > 0)
+      return { name, status: "ok", detail: `those that jobs name, from ${repositories.join(", ")}`, fix: null };
     if (digests.length === 0) return { name, status: "missing", detail: "none, so nobody is sent here", fix };
     return { name, status: "ok", detail: digests.join(", "), fix: null };
   } catch (error) {

@@ -1,11 +1,12 @@
 // The images of a worker's configuration: its layouts, and what it fetches by itself.
+import { assert } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
 import { SYSTEM_CLOCK } from "../base/system/clock.ts";
 import type { Environment } from "../config/directories.ts";
-import { trustKey } from "../config/project-image.ts";
+import { trustJudge, trustKey } from "../config/project-image.ts";
 import type { WorkerConfig } from "../config/worker.ts";
 import type { Digest } from "../core/digest/digest.ts";
-import { judgeEvidence, type TrustRule } from "../core/image/trust.ts";
+import type { TrustRule } from "../core/image/trust.ts";
 import { ImageStore, type Judge } from "../image/image-store.ts";
 import { FetchedImages } from "../worker/fetched-images.ts";
 import { type LayoutImages, openLayoutImages, type WorkerImages } from "../worker/images.ts";
@@ -53,6 +54,7 @@ function onlyLayouts(images: LayoutImages): OpenWorkerImages {
 }
 
 function judgeOf(rule: TrustRule, repository: string): Judge {
-  const by = { key: trustKey(rule), path: rule.key };
-  return (evidence, digest) => judgeEvidence(evidence, { digest, repository }, by);
+  const judge = trustJudge([rule], repository);
+  assert(judge !== null, "a rule that was chosen for a repository is for it");
+  return judge;
 }

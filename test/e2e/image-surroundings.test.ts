@@ -211,6 +211,7 @@ test("a configuration that cannot be read is said, and the host's compiler runs 
   const registry = new ProjectRegistry({
     directories,
     images: new ImageStore(IMAGE_FOLDER),
+    pulls: null,
     namespaces: new NamespaceKeeper({ logger: SILENT_LOGGER }),
     logger: SILENT_LOGGER,
   });

@@ -64,7 +64,51 @@ test("the guide to a team's image works, command by command", { timeout: GUIDE_M
     assert.match(stdout, /^calls +1$/m);
     assert.match(stdout, new RegExp(`^${registry.host}/team/toolchain:12 +${digest} `, "m"));
     assert.doesNotMatch(stderr, /hpcc: /);
+    await comesByItself({ home, project, registry, digest });
   } finally {
     rmSync(home, { recursive: true, force: true });
   }
 });
+
+/** A colleague with a rule and nothing else: the first call in the project brings the image, and is compiled by it. */
+async function comesByItself(at: {
+  readonly home: string;
+  readonly project: string;
+  readonly registry: ImageRegistry;
+  readonly digest: string;
+}): Promise<void> {
+  const home = join(at.home, "colleague");
+  mkdirSync(join(home, ".config/hpcc"), { recursive: true });
+  mkdirSync(join(home, "run"), { mode: 0o700 });
+  at.registry.trustIn(home);
+  at.registry.logIn(home);
+  writeFileSync(
+    join(home, ".config/hpcc/config.toml"),
+    `images.allowed = ["${at.digest}"]\nimages.repositories = ["${at.registry.host}/team/*"]\n`,
+  );
+  const script = [
+    "set -e",
+    "trap 'hpcc daemon stop >/dev/null 2>&1 || true' EXIT",
+    "hpcc doctor | grep -i ' image' || true",
+    "hpcc gcc -c hello.c -o colleague.o",
+    "hpcc stats",
+    "hpcc image ls",
+  ].join("\n");
+  const { code, stdout, stderr } = await runCommand(["bash", "-c", script], {
+    cwd: at.project,
+    timeoutMs: GUIDE_MS,
+    env: {
+      PATH: `${CHECKOUT}/out/bin:${process.env["PATH"]}`,
+      HOME: home,
+      XDG_RUNTIME_DIR: join(home, "run"),
+      LANG: "C.UTF-8",
+    },
+  });
+  const said = `${stdout}\n${stderr}`;
+  assert.equal(code, 0, said);
+  assert.match(stdout, /^note +image: sha256:\w+ is not here$/m);
+  assert.match(stdout, /^calls +1$/m);
+  assert.match(stdout, new RegExp(`^${at.registry.host}/team/toolchain:12 +${at.digest} `, "m"));
+  assert.deepEqual(readFileSync(join(at.project, "colleague.o")), readFileSync(join(at.project, "hello.o")));
+  assert.doesNotMatch(stderr, /hpcc: /);
+}

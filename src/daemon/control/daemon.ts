@@ -3,12 +3,12 @@
 import { mkdirSync, readFileSync, readlinkSync, rmSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { type ByteString, byteStringOfText } from "../../base/byte-string.ts";
-import type { Clock } from "../../base/clock.ts";
+import { type Clock, pause } from "../../base/clock.ts";
 import { HpccError } from "../../base/errors.ts";
 import type { Logger } from "../../base/log.ts";
 import { Semaphore } from "../../base/semaphore.ts";
 import type { ClientConfig } from "../../config/client.ts";
-import { type Directories, replayFolder } from "../../config/directories.ts";
+import { type Directories, type Environment, replayFolder } from "../../config/directories.ts";
 import { repositoryOfImage } from "../../config/project-image.ts";
 import type { BypassReason } from "../../core/compile/bypass-reasons.ts";
 import { grammarOf } from "../../core/compile/grammar/gnu-grammar.ts";
@@ -25,6 +25,7 @@ import { prefixMapKey } from "../call/prefix-map-support.ts";
 import { Remembered } from "../call/remembered.ts";
 import type { Bypass } from "../call/stage.ts";
 import { KeptListings } from "../files-form/kept-listings.ts";
+import { ImagePulls } from "../image-pulls.ts";
 import { FileCache } from "../inputs/file-cache.ts";
 import { FolderNamesCache } from "../inputs/folder-names.ts";
 import { HeaderHints } from "../inputs/header-hints.ts";
@@ -33,7 +34,7 @@ import { ImageScans } from "../inputs/image-scans.ts";
 import { FolderIdentities } from "../inputs/steady-places.ts";
 import { LocalUse } from "../local-use/local-use.ts";
 import type { Project } from "../project.ts";
-import { ProjectRegistry } from "../project-registry.ts";
+import { ProjectRegistry, type ProjectState } from "../project-registry.ts";
 import { isChosenWorker } from "../remote/chosen-worker.ts";
 import { ReceiptKeeper } from "../remote/receipt-keeper.ts";
 import { RemoteCompiler } from "../remote/remote-compiler.ts";
@@ -63,6 +64,8 @@ export interface DaemonOptions {
   readonly version: string;
   /** The file of the program that the daemon runs from; a release of another one makes replay records void. */
   readonly program?: string;
+  /** Where logins and the like of registries are found; by default nowhere. */
+  readonly env?: Environment;
   /** Told of each answered call. */
   readonly observers?: readonly CallObserver[];
 }
@@ -126,6 +129,7 @@ function compilesOf({ argv }: CallMessage, family: CompilerFamily): readonly Gnu
 class Daemon {
   readonly #options: DaemonOptions;
   readonly #namespaces: NamespaceKeeper;
+  readonly #pulls: ImagePulls;
   readonly #projects: ProjectRegistry;
   readonly #files: FileCache;
   readonly #names: FolderNamesCache;
@@ -173,9 +177,12 @@ class Daemon {
     this.#startedMs = options.clock.wallMs();
     this.#countedSinceMs = this.#startedMs;
     this.#namespaces = new NamespaceKeeper({ logger });
+    const images = new ImageStore(directories.images);
+    this.#pulls = new ImagePulls({ images, env: options.env ?? {}, clock: options.clock, logger });
     this.#projects = new ProjectRegistry({
       directories,
-      images: new ImageStore(directories.images),
+      images,
+      pulls: this.#pulls,
       namespaces: this.#namespaces,
       logger,
     });
@@ -204,14 +211,15 @@ class Daemon {
 
   async #answer(call: LauncherCall): Promise<CallAnswer> {
     const { message } = call;
-    const state = await this.#projects.find(message);
+    const state = await this.#projectOf(call);
     if (state.kind === "unbound") {
       if (this.#local === null) return this.#host("no_image", null);
       return this.#sameMounts(message) ? this.#local.use.answer(call) : this.#host("mount_namespace", null);
     }
     if (state.kind === "unusable") {
-      if (state.fallback === "host") return this.#host("image_unusable", `${state.message}; the host's compiler runs`);
-      this.#counts.count("refused", "image_unusable");
+      const reason = state.coming === undefined ? "image_unusable" : "image_fetching";
+      if (state.fallback === "host") return this.#host(reason, `${state.message}; the host's compiler runs`);
+      this.#counts.count("refused", reason);
       return refusalAnswer(state.message);
     }
     const { project } = state;
@@ -239,6 +247,18 @@ class Daemon {
       return sandboxAnswer(message, { project, compiler, paths });
     }
     return answerCompileCall(call, project, compiler, this.#parts(project));
+  }
+
+  /** The call's project; waits for an image that is on its way, unless the host's compiler may stand in for it. */
+  async #projectOf({ message, signal }: LauncherCall): Promise<ProjectState> {
+    const state = await this.#projects.find(message);
+    if (state.kind !== "unusable" || state.coming === undefined || state.fallback === "host") return state;
+    const { pull, waitMs } = state.coming;
+    const over = new AbortController();
+    const late = pause(this.#options.clock, waitMs, AbortSignal.any([signal, over.signal]));
+    await Promise.race([pull.done, late]).catch(() => undefined);
+    over.abort();
+    return this.#projects.find(message);
   }
 
   async #program(
@@ -412,6 +432,7 @@ class Daemon {
           since_ms: this.#countedSinceMs,
           launcher_fallbacks: this.#launcherFallbacks(),
           headers_missing: this.#headers.list(),
+          images_coming: this.#pulls.list(),
         };
         if ((request as { zero?: unknown }).zero === true) {
           this.#counts.zero();
@@ -475,6 +496,7 @@ class Daemon {
 
   async close(): Promise<void> {
     this.#idleTimer?.cancel();
+    await this.#pulls.close();
     await this.#local?.replays?.close();
     await this.#local?.store.close();
     await Promise.all([...this.#remotes.values(), ...this.#workers.values()].map((remote) => remote.close()));
