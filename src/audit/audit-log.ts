@@ -9,19 +9,11 @@ import { type Digest, digestHex } from "../core/digest/digest.ts";
 import type { NoteSigner, NoteVerifier } from "../core/note/signed-note.ts";
 import { encodeBody, placedEnvelope } from "./envelope.ts";
 import { LogTree, readLogKey, type TreeDisk, writeLogKey } from "./log-tree.ts";
-import { CHAIN_START, listSegments, readSegment } from "./read-log.ts";
+import { CHAIN_START, decodePart, followPart, listSegments, readSegment } from "./read-log.ts";
 import { type AuditRow, emptyRow, encodeRow, rowDigest } from "./row.ts";
 import type { EnvelopeBody } from "./rows/bodies.ts";
 import { checkColumns } from "./rows/columns.ts";
-import {
-  type ChainState,
-  decodeFrame,
-  encodeRecord,
-  follow,
-  hasLaterGroup,
-  RECORD_BYTES_MAX,
-  segmentName,
-} from "./segment.ts";
+import { type ChainState, encodeRecord, hasLaterGroup, RECORD_BYTES_MAX, segmentName } from "./segment.ts";
 
 /** What touches the disk; a test's place for faults. */
 export interface LogDisk {
@@ -89,6 +81,7 @@ export class AuditLog {
   readonly #waiting: Waiting[] = [];
   #segment: { readonly handle: FileHandle; size: number };
   #chain: ChainState;
+  #segmentEnds = false;
   #tree: LogTree | null = null;
   #failure: HpccError | null = null;
   #running: Promise<void> | null = null;
@@ -145,6 +138,11 @@ export class AuditLog {
     return promise;
   }
 
+  /** The rows that are appended from now on go to a new segment: those before it may be removed then. */
+  beginSegment(): void {
+    this.#segmentEnds = true;
+  }
+
   /** Waits for what was appended, then takes nothing more. */
   async close(): Promise<void> {
     while (this.#running !== null) await this.#running;
@@ -196,7 +194,9 @@ export class AuditLog {
 
   async #store(bytes: Uint8Array, firstSequence: number): Promise<void> {
     try {
-      if (this.#segment.size >= (this.#options.segmentBytesMax ?? SEGMENT_BYTES_MAX)) await this.#rotate(firstSequence);
+      const { size } = this.#segment;
+      const full = size >= (this.#options.segmentBytesMax ?? SEGMENT_BYTES_MAX);
+      if (full || (this.#segmentEnds && size > 0)) await this.#rotate(firstSequence);
       await this.#disk.write(this.#segment.handle, bytes, this.#segment.size);
     } catch (error) {
       await this.#undo(error);
@@ -230,6 +230,7 @@ export class AuditLog {
     const handle = await createSegment(this.#options.folder, firstSequence);
     await this.#segment.handle.close();
     this.#segment = { handle, size: 0 };
+    this.#segmentEnds = false;
   }
 
   /** Gives the key under which the log was signed until now. */
@@ -327,10 +328,9 @@ async function tornEnds(folder: string, aside: string): Promise<TornEnd[]> {
 function chainOf(bytes: Buffer, from: ChainState | null): { readonly chain: ChainState; readonly end: number } {
   let chain = from;
   let end = 0;
-  for (let frame = decodeFrame(bytes, 0); frame !== null; frame = decodeFrame(bytes, end)) {
-    const { envelope } = frame.record;
-    chain = follow(chain ?? { sequence: envelope.sequence - 1, leaf: envelope.previous }, frame.record);
-    end = frame.end;
+  for (let part = decodePart(bytes, 0); part !== null; part = decodePart(bytes, end)) {
+    chain = followPart(chain, part);
+    end = part.end;
   }
   if (from === null && end !== bytes.length)
     throw new HpccError("audit.corrupt", `an audit segment is damaged at byte ${end}`);

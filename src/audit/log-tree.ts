@@ -12,7 +12,7 @@ import { equal } from "../core/merkle/proof.ts";
 import { edgeTiles, TILE_WIDTH, type Tile, type TileBytes, TileTree, tilePath } from "../core/merkle/tile-tree.ts";
 import { encodeProof, openCheckpoint, type SignedCheckpoint, signCheckpoint } from "../core/note/checkpoint.ts";
 import { type NoteSigner, type NoteVerifier, parseVerifier } from "../core/note/signed-note.ts";
-import { CHAIN_START, readLog } from "./read-log.ts";
+import { CHAIN_START, readItems } from "./read-log.ts";
 import type { ChainState } from "./segment.ts";
 
 export interface LogTreeOptions {
@@ -78,11 +78,11 @@ export class LogTree {
     if (kept !== null && kept.end.sequence === end.sequence && kept.end.leaf !== end.leaf)
       throw new HpccError("audit.corrupt", `row ${end.sequence} of the audit log is not the one that was signed`);
     const log = new LogTree(options, kept?.tree ?? new TileTree());
-    for await (const { record } of readLog(options.folder, kept?.end ?? CHAIN_START)) {
-      log.#tree.append(Buffer.from(digestHex(record.leaf), "hex"));
-      if (kept === null && record.envelope.sequence === checkpoint?.size) log.#mustBe(checkpoint);
+    for await (const leaf of leavesAfter(options.folder, kept?.end ?? CHAIN_START)) {
+      log.#tree.append(leaf);
+      if (kept === null && log.#tree.size === checkpoint?.size) log.#mustBe(checkpoint);
       if (log.#tree.size % REBUILD_ROWS === 0) await log.#writeFull();
-      if (record.envelope.sequence === end.sequence) break;
+      if (log.#tree.size === end.sequence) break;
     }
     if (log.#tree.size !== end.sequence)
       throw new HpccError("audit.corrupt", "the audit log cannot be read to its end");
@@ -183,6 +183,13 @@ async function readOwnCheckpoint({ folder, signer, before, logger }: LogTreeOpti
     logger.error("audit.checkpoint.not_ours", { error: String(error) });
     return null;
   }
+}
+
+/** The leaves of all rows, those that were removed too. */
+async function* leavesAfter(folder: string, from: ChainState): AsyncGenerator<Buffer> {
+  for await (const item of readItems(folder, from))
+    if (item.t === "row") yield Buffer.from(digestHex(item.placed.record.leaf), "hex");
+    else yield* item.frame.leaves;
 }
 
 interface Restored {

@@ -2,8 +2,10 @@
 import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { HpccError } from "../base/errors.ts";
+import type { Digest } from "../core/digest/digest.ts";
 import { FIRST_PREVIOUS } from "./envelope.ts";
-import { type AuditRecord, type ChainState, decodeFrame, follow, segmentSequence } from "./segment.ts";
+import { decodePruned, type PrunedFrame } from "./pruned-frame.ts";
+import { type AuditRecord, type ChainState, decodeFrame, type Frame, follow, segmentSequence } from "./segment.ts";
 
 /** Where a record stands on disk. */
 export interface RecordPlace {
@@ -37,11 +39,16 @@ export async function readSegment(folder: string, name: string): Promise<Buffer>
   }
 }
 
+/** What stands in a log: rows, and runs of rows that retention has removed. */
+export type LogItem =
+  | { readonly t: "row"; readonly placed: PlacedRecord }
+  | { readonly t: "pruned"; readonly frame: PrunedFrame };
+
 /**
- * All records after `from`, oldest first. Throws `audit.corrupt` at a record that is damaged or does not follow the one
+ * All that stands after `from`, oldest first. Throws `audit.corrupt` at a record that is damaged or does not follow the one
  * before; a torn end of the last segment, as a running or killed worker leaves it, just ends the reading.
  */
-export async function* readLog(folder: string, from: ChainState = CHAIN_START): AsyncGenerator<PlacedRecord> {
+export async function* readItems(folder: string, from: ChainState = CHAIN_START): AsyncGenerator<LogItem> {
   const segments = await listSegments(folder);
   let state = from;
   for (const [at, segment] of segments.entries()) {
@@ -49,16 +56,59 @@ export async function* readLog(folder: string, from: ChainState = CHAIN_START): 
     if (next !== undefined && (segmentSequence(next) ?? 0) <= from.sequence + 1) continue;
     const bytes = await readSegment(folder, segment);
     for (let offset = 0; offset < bytes.length; ) {
-      const frame = decodeFrame(bytes, offset);
-      if (frame === null && next === undefined) return;
-      if (frame === null) throw new HpccError("audit.corrupt", `${segment} is damaged at byte ${offset}`);
-      if (frame.record.envelope.sequence > from.sequence) {
-        state = follow(state, frame.record);
-        yield { record: frame.record, segment, offset };
+      const part = decodePart(bytes, offset);
+      if (part === null && next === undefined) return;
+      if (part === null) throw new HpccError("audit.corrupt", `${segment} is damaged at byte ${offset}`);
+      const rest = partAfter(part, from);
+      if (rest !== null) {
+        state = followPart(state, rest);
+        yield "record" in rest
+          ? { t: "row", placed: { record: rest.record, segment, offset } }
+          : { t: "pruned", frame: rest };
       }
-      offset = frame.end;
+      offset = part.end;
     }
   }
+}
+
+/** All records after `from` that are still there. */
+export async function* readLog(folder: string, from: ChainState = CHAIN_START): AsyncGenerator<PlacedRecord> {
+  for await (const item of readItems(folder, from)) if (item.t === "row") yield item.placed;
+}
+
+/** What stands at an offset of a segment, a row or a run of removed ones; null when none is whole and right there. UNTRUSTED: a log. */
+export function decodePart(segment: Buffer, offset: number): Frame | PrunedFrame | null {
+  return decodeFrame(segment, offset) ?? decodePruned(segment, offset);
+}
+
+/** Where a log stands after it; null begins at whatever it says. Throws `audit.corrupt` unless it follows the state. */
+export function followPart(state: ChainState | null, part: Frame | PrunedFrame): ChainState {
+  if ("record" in part) {
+    const { sequence, previous } = part.record.envelope;
+    return follow(state ?? { sequence: sequence - 1, leaf: previous }, part.record);
+  }
+  const { first, leaves } = part;
+  if (state !== null && first !== state.sequence + 1) throw doesNotFollow(state.sequence);
+  return { sequence: first + leaves.length - 1, leaf: digestOf(leaves.at(-1)!) };
+}
+
+/** What of it comes after a state; null for nothing. */
+function partAfter(part: Frame | PrunedFrame, from: ChainState): Frame | PrunedFrame | null {
+  if ("record" in part) return part.record.envelope.sequence > from.sequence ? part : null;
+  const { first, leaves } = part;
+  const known = Math.max(0, from.sequence + 1 - first);
+  if (known > 0 && known <= leaves.length && digestOf(leaves[known - 1]!) !== from.leaf)
+    throw doesNotFollow(from.sequence);
+  if (known === 0) return part;
+  return known < leaves.length ? { ...part, first: first + known, leaves: leaves.slice(known) } : null;
+}
+
+function digestOf(hash: Buffer): Digest {
+  return `sha256:${hash.toString("hex")}` as Digest;
+}
+
+function doesNotFollow(sequence: number): HpccError {
+  return new HpccError("audit.corrupt", `removed audit records do not follow record ${sequence}`);
 }
 
 /** The record at a place; null when none stands there. */

@@ -7,8 +7,10 @@ import { HASH_BYTES } from "../core/merkle/hashes.ts";
 import { TILE_WIDTH, tilePath } from "../core/merkle/tile-tree.ts";
 import type { NoteVerifier } from "../core/note/signed-note.ts";
 import { CHECKPOINT_FILE } from "./log-tree.ts";
+import { listPrunes } from "./prune/stub-files.ts";
 import { listSegments, readSegment } from "./read-log.ts";
 import type { KeptReceipt } from "./verify/kept-words.ts";
+import type { StubFile } from "./verify/pruned-rows.ts";
 import type { Evidence } from "./verify/verify-log.ts";
 
 /** The folder of the log: the one that is named, or `audit` in a worker's state folder. */
@@ -37,6 +39,7 @@ export async function evidenceOfFolder(folder: string, options: FolderOptions): 
     checkpoint: await readOrNull(join(folder, CHECKPOINT_FILE)).then((bytes) => bytes?.toString("utf8") ?? null),
     kept,
     receipts,
+    stubs: await readStubs(folder),
     keys,
   };
 }
@@ -65,6 +68,13 @@ async function readOrNull(path: string): Promise<Buffer | null> {
     if (code === "ENOENT" || code === "ENOTDIR") return null;
     throw new HpccError("audit.io", `cannot read ${path}`, { cause: error });
   }
+}
+
+async function readStubs(folder: string): Promise<StubFile[]> {
+  const stubs: StubFile[] = [];
+  for (const { name, note, ranges } of await listPrunes(folder))
+    stubs.push({ name, note: note.toString("utf8"), ranges: ranges?.toString("latin1") ?? null });
+  return stubs;
 }
 
 const RECEIPTS_BYTES_MAX = 256 * 1024 * 1024;

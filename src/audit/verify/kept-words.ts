@@ -29,7 +29,18 @@ interface Word {
   /** What the rows had to say to it. */
   otherRoot: boolean;
   otherLeaf: boolean;
+  /** The stub of the prune that removed the row; null while it is there. */
+  prunedBy: string | null;
 }
+
+/** A kept receipt whose row retention has removed. */
+export interface PrunedReceipt {
+  readonly row: number;
+  readonly receipt: string;
+  readonly stub: string;
+}
+
+const UNJUDGED = { otherRoot: false, otherLeaf: false, prunedBy: null };
 
 export class KeptWords {
   readonly #words: Word[] = [];
@@ -48,15 +59,21 @@ export class KeptWords {
   }
 
   /** Receipts that could be read: those of this log, and those of others, as a client keeps what all its workers gave it. */
-  count(keys: KeyHistory): { readonly receipts: number; readonly otherReceipts: number } {
+  count(keys: KeyHistory) {
     const all = this.#words.filter(({ of }) => of !== null);
-    const receipts = all.filter(({ origin }) => keys.isOf(origin)).length;
-    return { receipts, otherReceipts: all.length - receipts };
+    const own = all.filter(({ origin }) => keys.isOf(origin));
+    const prunedReceipts = own.flatMap(({ of, prunedBy }): PrunedReceipt[] =>
+      prunedBy === null ? [] : [{ row: of!.row, receipt: of!.receipt.row, stub: prunedBy }],
+    );
+    return { receipts: own.length, otherReceipts: all.length - own.length, prunedReceipts };
   }
 
   /** Holds what was kept of a row, and of the tree that ends with it, against them. */
-  take(row: number, leaf: Uint8Array, tree: TileTree): void {
-    for (const word of this.#byRow.get(row) ?? []) word.otherLeaf = !equal(word.of!.receipt.leaf, leaf);
+  take(row: number, leaf: Uint8Array, tree: TileTree, prunedBy: string | null): void {
+    for (const word of this.#byRow.get(row) ?? []) {
+      word.otherLeaf = !equal(word.of!.receipt.leaf, leaf);
+      word.prunedBy = prunedBy;
+    }
     const words = this.#bySize.get(row);
     if (words === undefined) return;
     const root = tree.root();
@@ -83,7 +100,7 @@ export class KeptWords {
   #read(what: string, read: () => Pick<Word, "checkpoint" | "of">): void {
     try {
       const { checkpoint, of } = read();
-      const word = { what, checkpoint, of, ...readCheckpoint(checkpoint), otherRoot: false, otherLeaf: false };
+      const word = { what, checkpoint, of, ...readCheckpoint(checkpoint), ...UNJUDGED };
       this.#words.push(word);
       push(this.#bySize, word.size, word);
       if (of !== null) push(this.#byRow, of.row, word);

@@ -1,7 +1,7 @@
 // Which key signs a log from which row on. The log names its keys in rows; which of them are trusted comes from elsewhere. Pure.
 import { HpccError } from "../../base/errors.ts";
 import { openCheckpoint, readCheckpoint } from "../../core/note/checkpoint.ts";
-import { type NoteVerifier, parseVerifier } from "../../core/note/signed-note.ts";
+import { type NoteVerifier, openNote, parseVerifier } from "../../core/note/signed-note.ts";
 
 export type Say = (row: number | null, problem: string) => void;
 
@@ -32,7 +32,15 @@ export class KeyHistory {
   /** The key that signed a checkpoint; throws `audit.corrupt` unless it was the log's key for as many rows. */
   open(checkpoint: string, what: string): NoteVerifier {
     const { size } = readCheckpoint(checkpoint);
-    const { by } = openCheckpoint(checkpoint, this.#known());
+    return this.#inForce(openCheckpoint(checkpoint, this.#known()).by, size, what);
+  }
+
+  /** The key that signed another note about the log when it had so many rows; throws as `open` does. */
+  signed(note: string, size: number): NoteVerifier {
+    return this.#inForce(openNote(note, this.#known()).by, size, "it");
+  }
+
+  #inForce(by: readonly NoteVerifier[], size: number, what: string): NoteVerifier {
     const inForce = this.#named.findLast(({ row }) => row <= size)?.key ?? this.#given[0];
     const signer = by.find(({ text }) => text === inForce?.text);
     if (signer !== undefined) return signer;

@@ -4,7 +4,7 @@
 // A log is rows, one leaf of a tree each. A checkpoint is the log's signature over how many rows there are and the tree's root. Where
 // rows and signature disagree, the tiles (the leaves' hashes as they were when it was signed) tell which row is the first bad one,
 // if they give the signed root themselves. A checkpoint or a receipt that somebody has kept shows that rows were signed which are
-// there no more, or that two logs were signed.
+// there no more, or that two logs were signed. Of a row that retention removed, its hash stays, and pruned-rows.ts judges whether it may be gone.
 import { HpccError } from "../../base/errors.ts";
 import { type Digest, digestHex } from "../../core/digest/digest.ts";
 import { HASH_BYTES, leafHash } from "../../core/merkle/hashes.ts";
@@ -13,9 +13,11 @@ import { TILE_WIDTH, TileTree } from "../../core/merkle/tile-tree.ts";
 import { readCheckpoint } from "../../core/note/checkpoint.ts";
 import type { NoteVerifier } from "../../core/note/signed-note.ts";
 import { FIRST_PREVIOUS } from "../envelope.ts";
+import { decodePruned, type PrunedFrame, pruneName } from "../pruned-frame.ts";
 import { type AuditRecord, type ChainState, decodeRecord, hasLaterGroup, kindOfRecord, readFrame } from "../segment.ts";
-import { type KeptReceipt, KeptWords } from "./kept-words.ts";
+import { type KeptReceipt, KeptWords, type PrunedReceipt } from "./kept-words.ts";
 import { KeyHistory } from "./key-history.ts";
+import { PrunedRows, type PrunedSummary, type StubFile } from "./pruned-rows.ts";
 
 /** All that is judged. UNTRUSTED: everything but `keys`. */
 export interface Evidence {
@@ -28,6 +30,8 @@ export interface Evidence {
   /** Checkpoints and receipts of this log that somebody has kept elsewhere. */
   readonly kept: readonly string[];
   readonly receipts: readonly KeptReceipt[];
+  /** Stubs of what retention removed, as they lie beside the log. */
+  readonly stubs: readonly StubFile[];
   /** The log's keys, known from elsewhere; none: those that it names itself. */
   readonly keys: readonly NoteVerifier[];
 }
@@ -50,6 +54,10 @@ export interface Verdict {
   readonly receipts: number;
   /** Receipts of other logs, which say nothing of this one. */
   readonly otherReceipts: number;
+  /** What retention removed, as it was signed; its rows are among `rows`. */
+  readonly pruned: readonly PrunedSummary[];
+  /** Receipts of rows that it removed. Their proofs were held against the log like all others. */
+  readonly prunedReceipts: readonly PrunedReceipt[];
   /** None: the log is what was signed. */
   readonly problems: readonly Problem[];
 }
@@ -77,6 +85,7 @@ class LogVerifier {
   readonly #problems: Problem[] = [];
   readonly #keys: KeyHistory;
   readonly #kept: KeptWords;
+  readonly #pruned: PrunedRows;
   /** The newest checkpoint as it reads; whether its signature is good is found out when the keys are known. */
   readonly #head: ReturnType<typeof readCheckpoint> | null;
   /** Hashes of the rows as they were signed; null where no tiles prove them. */
@@ -89,6 +98,7 @@ class LogVerifier {
     this.#evidence = evidence;
     this.#keys = new KeyHistory(evidence.keys);
     this.#kept = new KeptWords(evidence.kept, evidence.receipts);
+    this.#pruned = new PrunedRows(evidence.stubs);
     this.#head = this.#tried(null, () => (evidence.checkpoint === null ? null : readCheckpoint(evidence.checkpoint)));
   }
 
@@ -123,6 +133,12 @@ class LogVerifier {
   #readSegment(name: string, bytes: Buffer): void {
     for (let offset = 0; offset < bytes.length; ) {
       const frame = readFrame(bytes, offset);
+      const pruned = frame === null ? decodePruned(bytes, offset) : null;
+      if (pruned !== null) {
+        if (!this.#passes(pruned)) return;
+        offset = pruned.end;
+        continue;
+      }
       if (frame === null) {
         // Perhaps what a crash has left, if nothing comes after it and all that was signed is there.
         this.#tornBytes = bytes.length - offset;
@@ -164,19 +180,39 @@ class LogVerifier {
   /** Takes a row that is next in the chain, and as it was signed. */
   #take(payload: Buffer, hash: Buffer, kind: string): boolean {
     const row = this.#last.sequence + 1;
-    if (kind === "log" && !this.#takeKey(row, payload)) return false;
+    if ((kind === "log" || kind === "prune") && !this.#takeWords(row, payload)) return false;
+    this.#pruned.there(row, hash);
+    return this.#append(row, hash, null);
+  }
+
+  /** Takes removed rows that are next in the chain, and as they were signed. */
+  #passes({ id, first, leaves }: PrunedFrame): boolean {
+    for (const [at, hash] of leaves.entries()) {
+      const row = this.#last.sequence + 1;
+      if (first + at !== row) return this.#damage(`is missing: removed row ${first + at} stands in its place`);
+      if (!this.#isAsSigned(hash)) return this.#damage("is not the one that was signed");
+      this.#pruned.gone(id, row, hash);
+      if (!this.#append(row, hash, pruneName(id))) return false;
+    }
+    return true;
+  }
+
+  #append(row: number, hash: Buffer, prunedBy: string | null): boolean {
     this.#last = { sequence: row, leaf: `sha256:${hash.toString("hex")}` as Digest };
     this.#tree.append(hash);
-    this.#kept.take(row, hash, this.#tree);
+    this.#kept.take(row, hash, this.#tree, prunedBy);
+    this.#pruned.take(row, this.#tree);
     if (row % ROWS_AT_ONCE === 0) this.#tree.takeFull();
     if (row === this.#head?.size && !equal(this.#tree.root(), this.#head.root))
       return this.#damage(`and all before it are not what was signed, and no tiles tell which is the first bad one`);
     return true;
   }
 
-  #takeKey(row: number, payload: Buffer): boolean {
+  /** What a row says of the log itself: its key, or what is removed. */
+  #takeWords(row: number, payload: Buffer): boolean {
     try {
-      const { envelope } = decodeRecord(payload);
+      const { row: columns, envelope } = decodeRecord(payload);
+      if (envelope.kind === "prune" && envelope.event === "rows") this.#pruned.said(row, columns.tenant, envelope);
       if (envelope.kind === "log" && envelope.event === "key") this.#keys.take(row, envelope, this.#say);
       return true;
     } catch (error) {
@@ -188,12 +224,14 @@ class LogVerifier {
     const rows = this.#tree.size;
     const key = this.#checkHead(rows);
     if (!this.#damaged) this.#kept.end(rows, this.#keys, this.#say);
+    const pruned = this.#damaged ? [] : this.#pruned.end(this.#keys, this.#say);
     return {
       rows,
       signedRows: Math.min(rows, this.#head?.size ?? 0),
       key: key?.text ?? null,
       tornBytes: this.#tornBytes,
       ...this.#kept.count(this.#keys),
+      pruned,
       problems: this.#problems,
     };
   }
