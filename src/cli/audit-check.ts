@@ -2,6 +2,7 @@
 import { cp, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { type ProvenRow, proveRow, writeEntryBundles } from "../audit/prove-row.ts";
+import type { PrunedSummary } from "../audit/verify/pruned-rows.ts";
 import { type Problem, type Verdict, verifyLog } from "../audit/verify/verify-log.ts";
 import { evidenceOfFolder, logFolder, readReceipts } from "../audit/verify-folder.ts";
 import { HpccError } from "../base/errors.ts";
@@ -51,12 +52,22 @@ async function readKept(path: string): Promise<string> {
 const PROBLEMS_SHOWN = 20;
 
 export function printCheck({ folder, keyGiven, ...verdict }: LogCheck): string {
-  const { rows, signedRows, key, tornBytes, receipts, otherReceipts, problems } = verdict;
+  const { rows, signedRows, key, tornBytes, receipts, otherReceipts, pruned, prunedReceipts, problems } = verdict;
   const lines = [`${rows} rows in ${folder}, ${signedRows} of them signed`];
   if (key !== null) lines.push(`signed with ${key}`);
   if (key !== null && !keyGiven) lines.push("the key is the log's own word; give the one that you know with --key");
   if (receipts > 0) lines.push(`${receipts} receipts were held against it`);
   if (otherReceipts > 0) lines.push(`${otherReceipts} receipts are of other logs, and say nothing of this one`);
+  lines.push(...pruned.slice(-PROBLEMS_SHOWN).map(prunedLine));
+  if (pruned.length > PROBLEMS_SHOWN) lines.push(`and ${pruned.length - PROBLEMS_SHOWN} older removals`);
+  const byStub = new Map(pruned.map((stub) => [stub.name, stub]));
+  const lostRows = prunedReceipts.flatMap(({ row, stub }) => {
+    const by = byStub.get(stub);
+    return by === undefined ? [] : [`row ${row}, of a kept receipt, was pruned on ${by.when} by ${by.by}`];
+  });
+  lines.push(...lostRows.slice(0, PROBLEMS_SHOWN));
+  if (lostRows.length > PROBLEMS_SHOWN)
+    lines.push(`and ${lostRows.length - PROBLEMS_SHOWN} more rows of kept receipts`);
   if (tornBytes > 0)
     lines.push(`${tornBytes} bytes at its end are no row: a crash left them, or a row is being written`);
   const shown = problems.toSorted(byRow).slice(0, PROBLEMS_SHOWN);
@@ -64,6 +75,12 @@ export function printCheck({ folder, keyGiven, ...verdict }: LogCheck): string {
   if (problems.length > shown.length) lines.push(`and ${problems.length - shown.length} more`);
   lines.push(problems.length === 0 ? "the log is what was signed" : "THE LOG IS NOT WHAT WAS SIGNED");
   return lines.map((line) => `${printable(line)}\n`).join("");
+}
+
+function prunedLine({ tenant, rows, first, last, when, by, why, finished }: PrunedSummary): string {
+  const which = `${rows} rows of ${tenant}, from row ${first} to ${last}`;
+  const state = finished ? "were pruned" : "are being pruned";
+  return `${which}, ${state} on ${when} by ${by}: ${why}`;
 }
 
 function byRow(a: Problem, b: Problem): number {

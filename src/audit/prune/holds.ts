@@ -66,16 +66,11 @@ export function isHeld({ row, digest, envelope }: AuditRecord, held: HeldRows): 
     is(held.tenant, row.tenant) &&
     is(held.principal, "principal" in envelope ? envelope.principal : null) &&
     is(held.image, row.imageDigest) &&
-    is(held.build, buildOf(envelope)) &&
+    is(held.build, "build" in envelope ? envelope.build : null) &&
     (held.hash === null || hashesOf(row, digest, envelope).includes(held.hash)) &&
     (held.sinceMs === null || envelope.endMs >= held.sinceMs) &&
     (held.untilMs === null || envelope.endMs < held.untilMs)
   );
-}
-
-function buildOf(envelope: AuditEnvelope): string | null {
-  const { build = null } = envelope as { readonly build?: string | null };
-  return build;
 }
 
 function hashesOf(row: AuditRow, digest: Digest, envelope: AuditEnvelope): (Digest | null)[] {

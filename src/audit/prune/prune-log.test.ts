@@ -3,11 +3,12 @@
 import assert from "node:assert/strict";
 import { cp, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { join, relative } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { ManualClock } from "../../base/clock.ts";
 import { SILENT_LOGGER } from "../../base/log.ts";
 import { type Digest, digestHex } from "../../core/digest/digest.ts";
+import type { BuildId } from "../../core/identity/build-id.ts";
 import { type NoteSigner, noteSigner } from "../../core/note/signed-note.ts";
 import { AuditLog, LOG_DISK, type LogDisk } from "../audit-log.ts";
 import { encodeEnvelope } from "../envelope.ts";
@@ -52,9 +53,10 @@ async function grow(folder: string, from: number, to: number): Promise<void> {
   const log = await openLog(folder);
   for (let day = from; day < to; day++) {
     const common = { startMs: day * DAY, endMs: day * DAY, policy: null, tier: null, code: "x.y", actionKey: null };
+    const build = day < 4 ? ("release-1" as BuildId) : null;
     const { digest, line, receipt } = await log.append(
       { ...emptyRow("w1"), tenant: TENANTS[day % TENANTS.length]!, durationUs: day },
-      { kind: "denied", principal: `spiffe://x.example/tenant/t/user/u${day % 2}`, ...common },
+      { kind: "denied", principal: `spiffe://x.example/tenant/t/user/u${day % 2}`, build, ...common },
     );
     const { leaf } = encodeRecord(line, receipt!.envelope, 1);
     receipts.push({ row: digest, leaf: Buffer.from(digestHex(leaf), "hex"), proof: receipt!.proof });
@@ -217,7 +219,8 @@ describe("legal holds", () => {
       [{ sinceMs: 5 * DAY, untilMs: 9 * DAY }, {}, (day) => day >= 5 && day < 9],
       [{ hash: wanted!.digest }, {}, (day) => rowOf(day) === wanted!.envelope.sequence],
       [{ untilMs: 9 * DAY }, { tenant: "acme" }, (day) => day % 3 === 0 && day < 9],
-      [{ build: "release-1" }, {}, () => false],
+      [{ build: "release-1" }, {}, (day) => day < 4],
+      [{ build: "release-2" }, {}, () => false],
       [{}, { imageDigest: `sha256:${"a".repeat(64)}` as Digest }, () => false],
     ];
     for (const [change, columns, held] of cases) {
@@ -464,6 +467,25 @@ describe("what is gone without leave is an alarm", () => {
 function frameOf({ line, envelope }: AuditRecord): Buffer {
   return Buffer.from(encodeRecord(line, encodeEnvelope(envelope), 1).frame);
 }
+
+test("golden vector: a pruned log is made byte by byte, and is what was signed", async () => {
+  const vectors = join(import.meta.dirname, "../../../test/golden/audit-pruned");
+  const folder = await mkdtemp(join(root, "golden-"));
+  const kept = receipts.length;
+  await grow(folder, 0, 12);
+  receipts.splice(kept);
+  await prune(folder, acmeOnly, 38 * DAY);
+  const files = async (of: string) =>
+    (await readdir(of, { recursive: true, withFileTypes: true }))
+      .filter((entry) => entry.isFile())
+      .map(({ parentPath, name }) => relative(of, join(parentPath, name)))
+      .sort();
+  assert.deepEqual(await files(folder), await files(vectors));
+  for (const name of await files(vectors))
+    assert.deepEqual(await readFile(join(folder, name)), await readFile(join(vectors, name)), name);
+  const { problems, pruned } = await verdictOf(vectors, []);
+  assert.deepEqual([problems, pruned.map(({ rows }) => rows)], [[], [3]]);
+});
 
 test("frames of removed rows: any is read back, and a changed byte is none or another", () => {
   const leaves = [Buffer.alloc(32, 1), Buffer.alloc(32, 2)];

@@ -105,6 +105,8 @@ test("an unaltered log is what was signed, with its own keys, with given ones, a
       tornBytes: 0,
       receipts: receipts.length,
       otherReceipts: 0,
+      pruned: [],
+      prunedReceipts: [],
     });
   }
   const written = await copyOf(good);
