@@ -57,5 +57,10 @@ if command -v go >/dev/null; then
   (cd test/support/go-registry && go build -o "$OLDPWD/.cache/go-registry" .) || say "it could not be built; its test will be skipped"
 fi
 
+if command -v go >/dev/null; then
+  say "building a verifier of attestations for a test"
+  (cd test/golden/attest-go && go build -o "$OLDPWD/.cache/attest-go" .) || say "it could not be built; its test will be skipped"
+fi
+
 make --no-print-directory tools build
 say "ready: out/bin/hpcc"

@@ -28,23 +28,42 @@ export interface ProvenRow {
   readonly proof: string;
 }
 
-/** A row by its number, or by its digest or 8 or more of its first digits; the newest of equal ones. */
-export async function proveRow(folder: string, row: string): Promise<ProvenRow> {
+/** Proves rows of a log's folder under its newest checkpoint. */
+export interface Prover {
+  /** Rows that are signed. */
+  readonly size: number;
+  /** C2SP's tlog-proof of a row that is signed. */
+  proofOf(record: AuditRecord): string;
+}
+
+export async function openProver(folder: string): Promise<Prover> {
   const checkpoint = await readCheckpointFile(folder);
   const { size } = readCheckpoint(checkpoint);
-  const record = await findRow(folder, row, size);
-  const index = record.envelope.sequence - 1;
-  const proof = { index, path: inclusionProof(index, size, tileHashes(folder, size)), checkpoint };
   const key = await readLogKey(folder);
-  // What is given was checked, at least under the key that the log names.
-  if (key !== null) checkProof(Buffer.from(digestHex(record.leaf), "hex"), proof, [key]);
+  const hashes = tileHashes(folder, size);
+  return {
+    size,
+    proofOf: ({ envelope, leaf }) => {
+      const index = envelope.sequence - 1;
+      const proof = { index, path: inclusionProof(index, size, hashes), checkpoint };
+      // What is given was checked, at least under the key that the log names.
+      if (key !== null) checkProof(Buffer.from(digestHex(leaf), "hex"), proof, [key]);
+      return encodeProof(proof);
+    },
+  };
+}
+
+/** A row by its number, or by its digest or 8 or more of its first digits; the newest of equal ones. */
+export async function proveRow(folder: string, row: string): Promise<ProvenRow> {
+  const prover = await openProver(folder);
+  const record = await findRow(folder, row, prover.size);
   return {
     row: record.line,
     envelope: encodeEnvelope(record.envelope),
     sequence: record.envelope.sequence,
     digest: record.digest,
     leaf: record.leaf,
-    proof: encodeProof(proof),
+    proof: prover.proofOf(record),
   };
 }
 

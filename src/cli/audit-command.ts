@@ -2,10 +2,11 @@
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { SYSTEM_CLOCK } from "../base/system/clock.ts";
 import { type Environment, resolveDirectories } from "../config/directories.ts";
+import { type AttestHost, addAttest } from "./audit-attest-command.ts";
 import type { Format } from "./audit-search.ts";
 import { json, type Output } from "./output.ts";
 
-export interface AuditHost {
+export interface AuditHost extends AttestHost {
   readonly env: Environment;
   readonly uid: number;
   readonly output: Output;
@@ -18,6 +19,7 @@ export function addAudit(program: Command, host: AuditHost, setExitCode: (code: 
   addRows(audit, host);
   addSearches(audit, host);
   addChecks(audit, host, setExitCode);
+  addAttest(audit, host, setExitCode);
   audit
     .command("prove")
     .description("print the proof that a row is in the log, under its newest checkpoint")

@@ -89,7 +89,7 @@ export function formatRow(record: AuditRecord, format: Format): string {
       return `${JSON.stringify({ row: line, digest, envelope: JSON.parse(encodeEnvelope(envelope)) as unknown })}\n`;
     case "csv": {
       const of = (name: "principal" | "isolation" | "life" | "build") =>
-        String((envelope as unknown as Record<string, unknown>)[name] ?? "");
+        text((envelope as unknown as Record<string, unknown>)[name]);
       const times = [envelope.startMs, envelope.endMs].map((ms) => new Date(ms).toISOString());
       const own = [of("principal"), of("isolation"), of("life")];
       const cells = [
@@ -106,6 +106,8 @@ export function formatRow(record: AuditRecord, format: Format): string {
     }
   }
 }
+
+const text = (value: unknown): string => (typeof value === "string" ? value : "");
 
 /** Quoted where CSV wants it (RFC 4180); a cell that a spreadsheet would run as a formula begins with an apostrophe. */
 function csvCell(text: string): string {

@@ -45,6 +45,7 @@ describe("completions", () => {
         inspectState: never,
         revokeResults: async () => Promise.reject(new Error("no worker")),
         reproducing: never,
+        keptBlobs: never,
       };
       assert.equal(await runCli(["completions", shell], host), 0);
       scripts.set(shell, join(folder, shell));

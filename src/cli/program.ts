@@ -9,6 +9,7 @@ import { VERSION } from "../base/version.ts";
 import { type Environment, resolveDirectories } from "../config/directories.ts";
 import { parseIdentityName, parseTenantId, parseTrustDomain } from "../core/identity/spiffe.ts";
 import type { ImageStore } from "../image/image-store.ts";
+import { type AttestHost, addAttestKey } from "./audit-attest-command.ts";
 import { addAudit } from "./audit-command.ts";
 import type { ReplayUpkeep } from "./clean.ts";
 import type { DebugMapFormat } from "./debug-map.ts";
@@ -26,7 +27,7 @@ import { addStats } from "./stats-command.ts";
 import { withFolderGone } from "./working-folder.ts";
 
 /** What the command line needs of the process that runs it. */
-export interface CliHost extends HistoryHost, ReproduceHost, RevokeHost {
+export interface CliHost extends AttestHost, HistoryHost, ReproduceHost, RevokeHost {
   readonly env: Environment;
   readonly uid: number;
   readonly output: Output;
@@ -290,6 +291,7 @@ function addCa(program: Command, host: CliHost): void {
       const { logKey } = await import("./log-key.ts");
       host.output.out(`${await logKey(options.state, options.new ?? null)}\n`);
     });
+  addAttestKey(ca, host.output);
   ca.command("issue")
     .description("issue a certificate for a worker, a scheduler or a tenant's user")
     .requiredOption("--dir <dir>", "the CA's folder")

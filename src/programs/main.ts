@@ -57,6 +57,12 @@ process.exitCode = await runCli(process.argv.slice(2), {
     const { inspectState } = await import("../worker/inspection.ts");
     return inspectState(folder, hash);
   },
+  async keptBlobs(folder) {
+    const { existsSync } = await import("node:fs");
+    const { openState } = await import("../worker/inspection.ts");
+    const { stateFolders } = await import("../worker/state-folders.ts");
+    return existsSync(stateFolders(folder).store) ? openState(folder) : null;
+  },
   async revokeResults(stateFolder, request) {
     const { revokeResults } = await import("../worker/control/revoke-request.ts");
     const logger = createJsonLogger({ write: writeStderr, level: "error", clock: SYSTEM_CLOCK });

@@ -2,6 +2,7 @@
 // Digests of what a guest made are taken here, on the host.
 import type { Clock } from "../base/clock.ts";
 import { HpccError } from "../base/errors.ts";
+import { VERSION } from "../base/version.ts";
 import type { Action } from "../core/action/action.ts";
 import {
   type BlobRef,
@@ -88,7 +89,13 @@ export async function executeAction(job: ActionToExecute, on: ExecuteOn): Promis
 }
 
 function originOf(vm: VmIdentity, life: Life, result: ExecutionResult) {
-  return { vm: vm.id, isolation: vm.isolation, life, compileUs: result.wallUs, versions: versionsForRows(vm) };
+  return {
+    vm: vm.id,
+    isolation: vm.isolation,
+    life,
+    compileUs: result.wallUs,
+    versions: { ...versionsForRows(vm), hpcc: VERSION },
+  };
 }
 
 async function inputsOf(source: SourceManifest, blobs: BlobStore): Promise<ExecutionInput[]> {

@@ -77,7 +77,7 @@ describe("a compile", () => {
         code: "argument.invalid",
         message: /a build's name is printable ASCII/,
       });
-    const denied = [{ kind: "denied", build: null }];
+    const denied = { kind: "denied", build: null };
     assert.deepEqual(
       (await at.jobRows()).map(({ envelope }) => ({ kind: envelope.kind, build: envelope.build })),
       [
@@ -85,7 +85,10 @@ describe("a compile", () => {
         { kind: "hit", build: "'; --\\t\"<b>" },
         { kind: "hit", build: null },
         { kind: "hit", build: null },
-        ...[...denied, ...denied, ...denied, ...denied],
+        denied,
+        denied,
+        denied,
+        denied,
       ],
     );
   });

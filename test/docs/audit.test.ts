@@ -61,7 +61,8 @@ describe("the page about the audit log", () => {
   async function run(words: readonly string[]): Promise<{ out: string; code: number }> {
     let [out, code] = ["", 0];
     const program = new Command("hpcc").exitOverride();
-    const host = { env: { HOME: folder }, uid: 0, output: { out: (text: string) => (out += text), error: () => "" } };
+    const output = { out: (text: string) => (out += text), error: () => "" };
+    const host = { env: { HOME: folder }, uid: 0, output, keptBlobs: async () => null };
     addAudit(program, host, (given) => {
       code = given;
     });

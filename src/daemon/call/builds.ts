@@ -26,10 +26,11 @@ export interface CallBuild {
 }
 
 /** Programs that run a build, or a part of one. Several may stand above each other: the topmost is the build. */
-const BUILD_TOOLS: ReadonlySet<string> = new Set([
-  ...["make", "gmake", "bmake", "remake", "ninja", "ninja-build", "samu", "cmake", "ctest", "meson", "scons"],
-  ...["b2", "bjam", "xmake", "tup", "cargo", "redo", "ckati", "dpkg-buildpacka", "rpmbuild"],
-]);
+const BUILD_TOOLS: ReadonlySet<string> = new Set(
+  "make gmake bmake remake ninja ninja-build samu cmake ctest meson scons b2 bjam xmake tup cargo redo ckati dpkg-buildpacka rpmbuild".split(
+    " ",
+  ),
+);
 
 const ANCESTORS_MAX = 64;
 const REMEMBERED_MAX = 1_000;
