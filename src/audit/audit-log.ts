@@ -1,19 +1,18 @@
 // The audit log of one worker, append only. `append` resolves when the row is durable; rows that wait are written and synced
 // together. After a failed sync nothing more is taken: what the disk holds is then unknown.
-import { type FileHandle, mkdir, open, readdir, stat, truncate, writeFile } from "node:fs/promises";
-import { join } from "node:path";
+import type { FileHandle } from "node:fs/promises";
 import type { Clock } from "../base/clock.ts";
 import { HpccError } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
 import { type Digest, digestHex } from "../core/digest/digest.ts";
-import type { NoteSigner, NoteVerifier } from "../core/note/signed-note.ts";
+import { type NoteSigner, type NoteVerifier, parseVerifier } from "../core/note/signed-note.ts";
 import { encodeBody, placedEnvelope } from "./envelope.ts";
+import { createSegment, type LogEnd, openEnd, syncFolder, type TornEnd } from "./log-end.ts";
 import { LogTree, readLogKey, type TreeDisk, writeLogKey } from "./log-tree.ts";
-import { CHAIN_START, decodePart, followPart, listSegments, readSegment } from "./read-log.ts";
 import { type AuditRow, emptyRow, encodeRow, rowDigest } from "./row.ts";
 import type { EnvelopeBody } from "./rows/bodies.ts";
 import { checkColumns } from "./rows/columns.ts";
-import { type ChainState, encodeRecord, hasLaterGroup, RECORD_BYTES_MAX, segmentName } from "./segment.ts";
+import { type ChainState, encodeRecord, RECORD_BYTES_MAX } from "./segment.ts";
 
 /** What touches the disk; a test's place for faults. */
 export interface LogDisk {
@@ -95,17 +94,19 @@ export class AuditLog {
 
   /** Opens or makes the log of a folder. A torn end is set aside and recorded; other damage throws `audit.corrupt`. */
   static async open(options: AuditLogOptions): Promise<AuditLog> {
-    const end = await openEnd(options).catch((error: unknown) => {
-      if (error instanceof HpccError) throw error;
-      throw new HpccError("audit.io", `cannot open the audit log ${options.folder}`, { cause: error });
-    });
+    const end = await named(`cannot open the audit log ${options.folder}`, async () =>
+      openEnd(options.folder, options.disk ?? LOG_DISK),
+    );
     const log = new AuditLog(options, end);
     try {
-      const before = options.signer === undefined ? null : await log.#openTree(options.signer);
-      await Promise.all(end.torn.map(async (torn) => log.#recordTornEnd(torn)));
-      if (options.signer !== undefined) await log.#recordKey(options.signer.verifier, before);
+      const { signer } = options;
+      const before = signer === undefined ? null : await log.#openTree(signer, end.key);
+      await log.#recordStart(end.torn, before);
+      if (signer !== undefined) await named("the audit log's key cannot be written", () => log.#keepKey(signer));
+      await log.#tree?.publish();
     } catch (error) {
-      await end.handle.close();
+      log.#tree?.abandon();
+      await log.#segment.handle.close();
       throw error;
     }
     return log;
@@ -199,6 +200,7 @@ export class AuditLog {
       if (full || (this.#segmentEnds && size > 0)) await this.#rotate(firstSequence);
       await this.#disk.write(this.#segment.handle, bytes, this.#segment.size);
     } catch (error) {
+      if (this.#failure !== null) throw this.#failure;
       await this.#undo(error);
       throw new HpccError("audit.io", "an audit row cannot be written", { cause: error });
     }
@@ -227,112 +229,62 @@ export class AuditLog {
   }
 
   async #rotate(firstSequence: number): Promise<void> {
-    const handle = await createSegment(this.#options.folder, firstSequence);
-    await this.#segment.handle.close();
+    const { folder, logger } = this.#options;
+    const handle = await createSegment(folder, firstSequence);
+    try {
+      await syncFolder(folder);
+    } catch (error) {
+      await handle.close();
+      throw this.#fail("the audit log's folder cannot be synced", error);
+    }
+    const old = this.#segment.handle;
     this.#segment = { handle, size: 0 };
     this.#segmentEnds = false;
+    // All that it holds is synced.
+    await old.close().catch((error: unknown) => logger.warn("audit.log.close_failed", { error: String(error) }));
   }
 
   /** Gives the key under which the log was signed until now. */
-  async #openTree(signer: NoteSigner): Promise<NoteVerifier | null> {
+  async #openTree(signer: NoteSigner, said: string | null): Promise<NoteVerifier | null> {
     const { folder, clock, logger, treeDisk } = this.#options;
-    const before = await readLogKey(folder);
+    // A start that ended early has recorded a key that is not in its file yet.
+    const before = said === null ? await readLogKey(folder) : parseVerifier(said);
     const options = { folder, signer, before, clock, logger, ...(treeDisk && { disk: treeDisk }) };
     this.#tree = await LogTree.open(options, this.#chain);
     return before;
   }
 
-  /** The first row says the log's key, and a row each other one. */
-  async #recordKey(key: NoteVerifier, before: NoteVerifier | null): Promise<void> {
-    if (before?.text !== key.text) {
-      const { clock, worker, folder } = this.#options;
-      const now = clock.wallMs();
-      const named = { key: key.text, before: before?.text ?? null };
-      await this.append(emptyRow(worker), { kind: "log", event: "key", startMs: now, endMs: now, ...named });
-      await writeLogKey(folder, key);
-    }
-    await this.#tree?.publish();
-  }
-
-  async #recordTornEnd({ bytes, file }: TornEnd): Promise<void> {
-    const { clock, worker, logger } = this.#options;
-    logger.error("audit.log.torn", { bytes, file });
+  /**
+   * The first row says the log's key, and a row each other one, before any row that is signed with it. Rows about torn ends follow;
+   * all are written together.
+   */
+  async #recordStart(torn: readonly TornEnd[], before: NoteVerifier | null): Promise<void> {
+    const { clock, worker, logger, signer } = this.#options;
     const now = clock.wallMs();
-    await this.append(emptyRow(worker), { kind: "log", event: "torn", startMs: now, endMs: now, bytes, file });
+    const log = { kind: "log", startMs: now, endMs: now } as const;
+    const bodies: EnvelopeBody[] = [];
+    const key = signer?.verifier.text;
+    if (key !== undefined && key !== before?.text)
+      bodies.push({ ...log, event: "key", key, before: before?.text ?? null });
+    for (const { bytes, file } of torn) {
+      logger.error("audit.log.torn", { bytes, file });
+      bodies.push({ ...log, event: "torn", bytes, file });
+    }
+    await Promise.all(bodies.map(async (body) => this.append(emptyRow(worker), body)));
+  }
+
+  /** Puts the key beside the log, which names it already. */
+  async #keepKey({ verifier }: NoteSigner): Promise<void> {
+    const { folder } = this.#options;
+    if ((await readLogKey(folder))?.text !== verifier.text) await writeLogKey(folder, verifier);
   }
 }
 
-interface LogEnd {
-  readonly handle: FileHandle;
-  readonly size: number;
-  readonly chain: ChainState;
-  /** What was set aside here, and no row says so yet. */
-  readonly torn: readonly TornEnd[];
-}
-
-interface TornEnd {
-  readonly bytes: number;
-  readonly file: string;
-}
-
-async function createSegment(folder: string, firstSequence: number): Promise<FileHandle> {
-  const handle = await open(join(folder, segmentName(firstSequence)), "wx", 0o600);
-  await syncFolder(folder);
-  return handle;
-}
-
-async function syncFolder(folder: string): Promise<void> {
-  const handle = await open(folder, "r");
+/** Runs it; what fails without a name of its own is `audit.io`. */
+async function named<T>(problem: string, run: () => Promise<T>): Promise<T> {
   try {
-    await handle.sync();
-  } finally {
-    await handle.close();
+    return await run();
+  } catch (error) {
+    throw error instanceof HpccError ? error : new HpccError("audit.io", problem, { cause: error });
   }
-}
-
-/** Finds where the log ends, and sets aside what was written and never acknowledged. */
-async function openEnd({ folder }: AuditLogOptions): Promise<LogEnd> {
-  await mkdir(folder, { recursive: true, mode: 0o700 });
-  const segments = await listSegments(folder);
-  const last = segments.at(-1);
-  if (last === undefined) return { handle: await createSegment(folder, 1), size: 0, chain: CHAIN_START, torn: [] };
-  const before = segments.at(-2);
-  const from = before === undefined ? CHAIN_START : chainOf(await readSegment(folder, before), null).chain;
-  const bytes = await readSegment(folder, last);
-  const { chain, end } = chainOf(bytes, from);
-  const tornBytes = bytes.length - end;
-  const aside = `${last}.torn-${end}-${chain.sequence}`;
-  // A worker that ended before it had recorded them left these.
-  const torn = await tornEnds(folder, aside);
-  if (tornBytes > 0) {
-    if (hasLaterGroup(bytes, end, chain.sequence + 1))
-      throw new HpccError("audit.corrupt", `${last} is damaged at byte ${end}, with synced rows after it`);
-    const file = torn.length === 0 ? aside : `${aside}-${torn.length}`;
-    await writeFile(join(folder, file), bytes.subarray(end), { mode: 0o600, flush: true });
-    await syncFolder(folder);
-    await truncate(join(folder, last), end);
-    torn.push({ bytes: tornBytes, file });
-  }
-  const handle = await open(join(folder, last), "r+");
-  await handle.datasync();
-  await syncFolder(folder);
-  return { handle, size: end, chain, torn };
-}
-
-async function tornEnds(folder: string, aside: string): Promise<TornEnd[]> {
-  const names = (await readdir(folder)).filter((name) => name === aside || name.startsWith(`${aside}-`));
-  return Promise.all(names.sort().map(async (file) => ({ file, bytes: (await stat(join(folder, file))).size })));
-}
-
-/** Follows a segment's records from a state; null begins at whatever the first record says. */
-function chainOf(bytes: Buffer, from: ChainState | null): { readonly chain: ChainState; readonly end: number } {
-  let chain = from;
-  let end = 0;
-  for (let part = decodePart(bytes, 0); part !== null; part = decodePart(bytes, end)) {
-    chain = followPart(chain, part);
-    end = part.end;
-  }
-  if (from === null && end !== bytes.length)
-    throw new HpccError("audit.corrupt", `an audit segment is damaged at byte ${end}`);
-  return { chain: chain ?? CHAIN_START, end };
 }

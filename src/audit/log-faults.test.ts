@@ -1,98 +1,184 @@
-// Every write, sync and replacement of a log's files fails once: whatever was acknowledged is there once, its receipt holds, and the log
-// opens again and is what was signed.
+// Every operation on the files of a log, its key, its tiles and a client's receipts fails once, in each way, is the last one of a process
+// that is killed, or of a machine that loses its power. Afterwards: each row that somebody was told of is there once and its receipt
+// holds, the log is what was signed, and each torn end is kept and named by one row.
 import assert from "node:assert/strict";
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { existsSync, readdirSync, readlinkSync } from "node:fs";
+import { cp, type FileHandle, mkdtemp, readdir, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { describe, test } from "node:test";
-import { ManualClock } from "../base/clock.ts";
-import { SILENT_LOGGER } from "../base/log.ts";
+import { after, before, describe, test } from "node:test";
+import {
+  auditFolder,
+  makeOldLog,
+  openSessionLog,
+  runAuditSession,
+  type Told,
+} from "../../test/support/audit-session.ts";
+import { type FileOperation, type Interfere, withFaultyFiles } from "../../test/support/faulty-files.ts";
+import { HpccError } from "../base/errors.ts";
 import { digestHex } from "../core/digest/digest.ts";
-import { noteSigner } from "../core/note/signed-note.ts";
-import { type AppendedRow, AuditLog, LOG_DISK, type LogDisk } from "./audit-log.ts";
-import { TREE_DISK, type TreeDisk } from "./log-tree.ts";
-import { emptyRow } from "./row.ts";
-import { encodeRecord } from "./segment.ts";
+import { listSegments, readLog } from "./read-log.ts";
+import { type AuditRecord, decodeFrame } from "./segment.ts";
 import { verifyLog } from "./verify/verify-log.ts";
-import { evidenceOfFolder } from "./verify-folder.ts";
+import { evidenceOfFolder, readReceipts } from "./verify-folder.ts";
 
-const SIGNER = noteSigner("x.example/worker/w1", Buffer.alloc(32, 1));
-const BODY = { kind: "policy", event: "in-force", startMs: 0, endMs: 0, digest: null } as const;
+/** All that a session does, at least; fewer means that it is not seen. */
+const OPERATIONS_MIN = 60;
 
-/** What goes wrong: before anything was done, in the middle of it, or when it was done. */
-const FAULTS = ["nothing is done", "half is done", "all is done"] as const;
-type Fault = (typeof FAULTS)[number];
+let root = "";
+let oldLog = "";
+before(async () => {
+  // In memory where it can be: each operation has a session of its own, with all its syncs.
+  root = await mkdtemp(join(existsSync("/dev/shm") ? "/dev/shm" : tmpdir(), "hpcc-faults-"));
+  oldLog = join(root, "old");
+  await makeOldLog(oldLog);
+});
+after(async () => rm(root, { recursive: true, force: true }));
 
-/** Operations of a start with three groups of rows, at least. */
-const OPERATIONS_MIN = 12;
-
-const failure = () => Object.assign(new Error("i/o error"), { code: "EIO" });
-
-/** Disks whose nth operation fails once. */
-function faulty(nth: number, fault: Fault): { disk: LogDisk; treeDisk: TreeDisk; seen: () => number } {
-  let count = 0;
-  const due = () => count++ === nth;
-  const disk: LogDisk = {
-    async write(handle, bytes, position) {
-      if (!due()) return LOG_DISK.write(handle, bytes, position);
-      const part = { "nothing is done": 0, "half is done": bytes.length >> 1, "all is done": bytes.length }[fault];
-      await LOG_DISK.write(handle, bytes.subarray(0, part), position);
-      throw failure();
-    },
-    async sync(handle) {
-      if (!due()) return LOG_DISK.sync(handle);
-      if (fault === "all is done") await LOG_DISK.sync(handle);
-      throw failure();
-    },
-  };
-  const treeDisk: TreeDisk = {
-    async replace(path, bytes, durable) {
-      if (!due()) return TREE_DISK.replace(path, bytes, durable);
-      if (fault === "half is done")
-        await writeFile(path, Buffer.from(bytes).subarray(0, bytes.length >> 1)).catch(() => {});
-      if (fault === "all is done") await TREE_DISK.replace(path, bytes, durable);
-      throw failure();
-    },
-  };
-  return { disk, treeDisk, seen: () => count };
+/** The bytes at the log's end that are no row. */
+async function tornBytes(folder: string): Promise<Buffer> {
+  const last = (await listSegments(folder)).at(-1);
+  if (last === undefined) return Buffer.alloc(0);
+  const bytes = await readFile(join(folder, last));
+  let end = 0;
+  for (let frame = decodeFrame(bytes, 0); frame !== null; frame = decodeFrame(bytes, end)) end = frame.end;
+  return bytes.subarray(end);
 }
 
-/** Three starts with some rows each, of which the disk of the second fails; gives what was acknowledged. */
-async function run(folder: string, nth: number, fault: Fault): Promise<{ rows: AppendedRow[]; operations: number }> {
-  const rows: AppendedRow[] = [];
-  let version = 0;
-  const faults = faulty(nth, fault);
-  for (const disks of [{}, { disk: faults.disk, treeDisk: faults.treeDisk }, {}]) {
-    const options = { folder, worker: "w1", clock: new ManualClock(), logger: SILENT_LOGGER, signer: SIGNER };
-    const log = await AuditLog.open({ ...options, segmentBytesMax: 20_000, ...disks });
-    for (const count of [1, 130, 2]) {
-      const group = Array.from({ length: count }, async () =>
-        log.append(emptyRow("w1"), { ...BODY, version: version++ }),
-      );
-      for (const end of await Promise.allSettled(group)) if (end.status === "fulfilled") rows.push(end.value);
-    }
-    await log.close();
+const asideOf = async (folder: string) => (await readdir(folder)).filter((name) => name.includes(".torn-"));
+
+/** Starts the log again, with all that may fail working, and holds it against what was told. */
+async function check(folder: string, told: readonly Told[], what: string): Promise<void> {
+  const log = auditFolder(folder);
+  const torn = await tornBytes(log);
+  await (await openSessionLog(folder)).close();
+  const records: AuditRecord[] = [];
+  for await (const { record } of readLog(log)) records.push(record);
+  for (const { version, sequence, leaf } of told) {
+    const rows = records.filter(({ envelope }) => "version" in envelope && envelope.version === version);
+    assert.deepEqual(
+      rows.map((row) => [row.envelope.sequence, row.leaf]),
+      [[sequence, leaf]],
+      `${what}: row ${version}`,
+    );
   }
-  return { rows, operations: faults.seen() };
+  const receipts = told.map(({ row, leaf, proof }) => ({ row, leaf: Buffer.from(digestHex(leaf), "hex"), proof }));
+  const kept = await readReceipts(join(folder, "client", "receipts")).catch(() => []);
+  const verdict = await verifyLog(await evidenceOfFolder(log, { keys: [], receipts: [...receipts, ...kept] }));
+  assert.deepEqual(verdict.problems, [], what);
+  assert.equal(verdict.signedRows, verdict.rows, what);
+  const said = records.flatMap(({ envelope }) =>
+    envelope.kind === "log" && envelope.event === "torn" ? [`${envelope.file} ${envelope.bytes}`] : [],
+  );
+  const aside = await Promise.all(
+    (await asideOf(log)).map(async (name) => `${name} ${(await readFile(join(log, name))).length}`),
+  );
+  assert.deepEqual(said.sort(), aside.sort(), `${what}: each torn end is named once`);
+  const found = await Promise.all((await asideOf(log)).map(async (name) => readFile(join(log, name))));
+  assert.ok(torn.length === 0 || found.some((bytes) => bytes.equals(torn)), `${what}: the torn end is kept`);
+  assert.equal(records[0]?.envelope.kind === "log" && records[0].envelope.event, "key", `${what}: the first row`);
 }
 
-for (const fault of FAULTS)
-  describe(`an operation of the disk fails once, and ${fault}`, () => {
-    test("each acknowledged row is there once with a valid receipt, and the log is what was signed", async () => {
-      for (let nth = 0; nth < OPERATIONS_MIN; nth++) {
-        const folder = await mkdtemp(join(tmpdir(), "hpcc-faults-"));
-        const ran = await run(folder, nth, fault);
-        assert.ok(ran.operations > nth, `operation ${nth} is there`);
-        const receipts = ran.rows.map(({ line, digest, receipt }) => {
-          const { leaf } = encodeRecord(line, receipt!.envelope, 1);
-          return { row: digest, leaf: Buffer.from(digestHex(leaf), "hex"), proof: receipt!.proof };
-        });
-        const verdict = await verifyLog(await evidenceOfFolder(folder, { keys: [SIGNER.verifier], receipts }));
-        assert.deepEqual(verdict.problems, [], `operation ${nth}`);
-        assert.equal(verdict.signedRows, verdict.rows);
-        assert.equal(new Set(ran.rows.map(({ sequence }) => sequence)).size, ran.rows.length);
-        assert.ok(ran.rows.length >= 133 * 2, `${ran.rows.length} rows`);
-        await rm(folder, { recursive: true });
-      }
+type Way = { readonly code: "EIO" | "ENOSPC"; readonly done: "nothing" | "half" | "all" };
+
+const KINDS = [
+  "mkdir",
+  "open",
+  "write ",
+  "writeFile",
+  "appendFile",
+  "datasync",
+  "sync",
+  "rename log-key",
+  "rename checkpoint",
+  "rename key",
+  "rename current.jsonl",
+  "rename 0000",
+  "truncate",
+  "rm",
+];
+
+const WAYS = [
+  { code: "EIO", done: "nothing" },
+  { code: "ENOSPC", done: "half" },
+  { code: "EIO", done: "all" },
+] as const;
+
+const interfering =
+  (nth: number, { code, done }: Way): Interfere =>
+  async (operation, { all: whole, half }) => {
+    if (operation.nth !== nth) return whole();
+    if (done === "half") await half();
+    const left = done === "all" ? await whole() : null;
+    // Whoever is told that a file could not be opened has nothing to close.
+    if (operation.what.startsWith("open ")) await (left as FileHandle | null)?.close();
+    throw Object.assign(new Error(`${code}: made by the test, ${operation.what}`), { code });
+  };
+
+/** What this process has open below a folder. */
+function openBelow(folder: string): string[] {
+  const targets = readdirSync("/proc/self/fd").map((fd) => {
+    try {
+      return readlinkSync(`/proc/self/fd/${fd}`);
+    } catch {
+      return "";
+    }
+  });
+  return targets.filter((target) => target.startsWith(folder));
+}
+
+const never = (error: unknown) => assert.fail(String(error));
+const onlyIo = (error: unknown) => {
+  if (!(error instanceof HpccError && error.code === "audit.io")) throw error;
+};
+
+for (const name of ["a new log", "an old log"] as const)
+  describe(name, () => {
+    const all: FileOperation[] = [];
+
+    async function fresh(): Promise<string> {
+      const folder = await mkdtemp(join(root, "log-"));
+      if (name === "an old log") await cp(oldLog, folder, { recursive: true });
+      return folder;
+    }
+
+    test("does all of its operations when none fails", async () => {
+      const folder = await fresh();
+      const told: Told[] = [];
+      const see: Interfere = async (operation, { all: whole }) => {
+        all.push(operation);
+        return whole();
+      };
+      const tell = (one: Told) => void told.push(one);
+      await withFaultyFiles(folder, see, async () => runAuditSession({ folder, tell, refused: never }));
+      assert.equal(told.length, name === "a new log" ? 4 : 8);
+      await check(folder, told, "nothing");
+      for (const kind of KINDS)
+        assert.ok(
+          all.some(({ what }) => what.startsWith(kind)),
+          kind,
+        );
+      const files = ["log-key", "checkpoint.new", "key.new", "current.jsonl", ".log", ".torn-", "tile/0"];
+      for (const file of files)
+        assert.ok(
+          all.some(({ path }) => path.includes(file)),
+          file,
+        );
+      assert.ok(all.length >= OPERATIONS_MIN, `${all.length} operations`);
     });
+
+    for (const way of WAYS)
+      test(`each operation fails once with ${way.code}, when ${way.done} of it is done`, async () => {
+        for (const { nth, what, divisible } of all) {
+          if (way.done === "half" && !divisible) continue;
+          const folder = await fresh();
+          const told: Told[] = [];
+          const tell = (one: Told) => void told.push(one);
+          const run = async () => runAuditSession({ folder, tell, refused: onlyIo });
+          await withFaultyFiles(folder, interfering(nth, way), run);
+          assert.deepEqual(openBelow(folder), [], `${nth} ${what}: all files are closed`);
+          await check(folder, told, `${nth} ${what}`);
+          await rm(folder, { recursive: true });
+        }
+      });
   });

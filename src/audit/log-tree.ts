@@ -120,6 +120,11 @@ export class LogTree {
     await this.publish();
   }
 
+  /** Publishes nothing more. */
+  abandon(): void {
+    this.#timer?.cancel();
+  }
+
   #checkpoint(): string {
     return signCheckpoint({ size: this.#tree.size, root: this.#tree.root() }, this.#options.signer);
   }
