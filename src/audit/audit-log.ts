@@ -7,28 +7,13 @@ import type { Logger } from "../base/log.ts";
 import { type Digest, digestHex } from "../core/digest/digest.ts";
 import { type NoteSigner, type NoteVerifier, parseVerifier } from "../core/note/signed-note.ts";
 import { encodeBody, placedEnvelope } from "./envelope.ts";
+import { LOG_DISK, type LogDisk } from "./log-disk.ts";
 import { createSegment, type LogEnd, openEnd, syncFolder, type TornEnd } from "./log-end.ts";
 import { LogTree, readLogKey, type TreeDisk, writeLogKey } from "./log-tree.ts";
 import { type AuditRow, emptyRow, encodeRow, rowDigest } from "./row.ts";
 import type { EnvelopeBody } from "./rows/bodies.ts";
 import { checkColumns } from "./rows/columns.ts";
 import { type ChainState, encodeRecord, RECORD_BYTES_MAX } from "./segment.ts";
-
-/** What touches the disk; a test's place for faults. */
-export interface LogDisk {
-  write(handle: FileHandle, bytes: Uint8Array, position: number): Promise<void>;
-  sync(handle: FileHandle): Promise<void>;
-}
-
-export const LOG_DISK: LogDisk = {
-  async write(handle, bytes, position) {
-    for (let done = 0; done < bytes.length; ) {
-      const { bytesWritten } = await handle.write(bytes, done, bytes.length - done, position + done);
-      done += bytesWritten;
-    }
-  },
-  sync: async (handle) => handle.datasync(),
-};
 
 export interface AuditLogOptions {
   readonly folder: string;

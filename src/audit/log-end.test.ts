@@ -9,7 +9,8 @@ import { type Interfere, withFaultyFiles } from "../../test/support/faulty-files
 import { ManualClock } from "../base/clock.ts";
 import { SILENT_LOGGER } from "../base/log.ts";
 import { noteSigner } from "../core/note/signed-note.ts";
-import { AuditLog, type AuditLogOptions, LOG_DISK } from "./audit-log.ts";
+import { AuditLog, type AuditLogOptions } from "./audit-log.ts";
+import { LOG_DISK } from "./log-disk.ts";
 import { readLog } from "./read-log.ts";
 import { emptyRow } from "./row.ts";
 import type { EnvelopeBody } from "./rows/bodies.ts";

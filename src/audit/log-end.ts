@@ -3,7 +3,7 @@
 import { type FileHandle, mkdir, open, readdir, readFile, rename, stat } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { HpccError } from "../base/errors.ts";
-import type { LogDisk } from "./audit-log.ts";
+import type { LogDisk } from "./log-disk.ts";
 import { CHAIN_START, decodePart, followPart, listSegments, readSegment } from "./read-log.ts";
 import { type ChainState, hasLaterGroup, segmentName, segmentSequence } from "./segment.ts";
 

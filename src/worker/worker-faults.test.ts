@@ -8,7 +8,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import { TestWorker } from "../../test/support/test-worker.ts";
-import { LOG_DISK } from "../audit/audit-log.ts";
+import { LOG_DISK } from "../audit/log-disk.ts";
 import { readLog } from "../audit/read-log.ts";
 import { type Digest, digestHex } from "../core/digest/digest.ts";
 import { type WriteAt, writeAt } from "../store/disk/disk-files.ts";

@@ -1,7 +1,8 @@
 // A running worker: its listener, its clients' sessions, its stores and its audit log. What it runs compiles with comes from
 // outside; which configuration file it was read from, and how the process ends, is the program's matter.
 import { create } from "@bufbuild/protobuf";
-import { AuditLog, type LogDisk } from "../audit/audit-log.ts";
+import { AuditLog } from "../audit/audit-log.ts";
+import type { LogDisk } from "../audit/log-disk.ts";
 import { readOrMakeLogSigner } from "../audit/log-key-file.ts";
 import type { Clock } from "../base/clock.ts";
 import { HpccError } from "../base/errors.ts";
