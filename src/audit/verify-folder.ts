@@ -109,14 +109,15 @@ function parseReceipt(line: string, where: string): KeptReceipt {
   } catch {
     value = null;
   }
-  const { row, leaf, proof } = (value ?? {}) as Record<string, unknown>;
+  const { row, leaf, proof, from } = (value ?? {}) as Record<string, unknown>;
   if (
     typeof row !== "string" ||
     !isDigest(row) ||
     typeof leaf !== "string" ||
     !isDigest(leaf) ||
-    typeof proof !== "string"
+    typeof proof !== "string" ||
+    (from !== undefined && typeof from !== "string")
   )
     throw new HpccError("argument.invalid", `${where} is no receipt`);
-  return { row, leaf: Buffer.from(digestHex(leaf), "hex"), proof };
+  return { row, leaf: Buffer.from(digestHex(leaf), "hex"), proof, ...(from !== undefined && { from }) };
 }

@@ -52,12 +52,18 @@ async function readKept(path: string): Promise<string> {
 const PROBLEMS_SHOWN = 20;
 
 export function printCheck({ folder, keyGiven, ...verdict }: LogCheck): string {
-  const { rows, signedRows, key, tornBytes, receipts, otherReceipts, pruned, prunedReceipts, problems } = verdict;
+  const { rows, signedRows, key, tornBytes, receipts, otherReceipts, pruned, prunedReceipts, problems, worthless } =
+    verdict;
   const lines = [`${rows} rows in ${folder}, ${signedRows} of them signed`];
   if (key !== null) lines.push(`signed with ${key}`);
   if (key !== null && !keyGiven) lines.push("the key is the log's own word; give the one that you know with --key");
   if (receipts > 0) lines.push(`${receipts} receipts were held against it`);
   if (otherReceipts > 0) lines.push(`${otherReceipts} receipts are of other logs, and say nothing of this one`);
+  lines.push(...worthless.slice(0, PROBLEMS_SHOWN));
+  if (worthless.length > PROBLEMS_SHOWN)
+    lines.push(`and ${worthless.length - PROBLEMS_SHOWN} more receipts that are worth nothing`);
+  if (worthless.length > 0)
+    lines.push("what is worth nothing, and was not given by this log's worker, says nothing of it");
   lines.push(...pruned.slice(-PROBLEMS_SHOWN).map(prunedLine));
   if (pruned.length > PROBLEMS_SHOWN) lines.push(`and ${pruned.length - PROBLEMS_SHOWN} older removals`);
   const byStub = new Map(pruned.map((stub) => [stub.name, stub]));

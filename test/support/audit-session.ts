@@ -123,7 +123,7 @@ async function oneStart(options: SessionOptions, groups: readonly number[], next
         const { line, digest, sequence, receipt } = end.value;
         const { leaf } = encodeRecord(line, receipt!.envelope, 1);
         tell({ version: versions[at]!, sequence, row: digest, leaf, proof: receipt!.proof });
-        keeper.keep({ rowDigest: digest, receipt: { leaf, proof: receipt!.proof } });
+        keeper.keep({ rowDigest: digest, receipt: { leaf, proof: receipt!.proof, from: NAME } });
       }
       await keeper.settled();
     }

@@ -14,6 +14,8 @@ export interface KeptReceipt {
   readonly leaf: Uint8Array;
   /** C2SP's tlog-proof. */
   readonly proof: string;
+  /** The log of the worker that gave it, by its certificate; left out where the client did not say. */
+  readonly from?: string;
 }
 
 /** A checkpoint, alone or in a receipt. */
@@ -46,13 +48,15 @@ export class KeptWords {
   readonly #words: Word[] = [];
   readonly #bySize = new Map<number, Word[]>();
   readonly #byRow = new Map<number, Word[]>();
-  readonly #unreadable: string[] = [];
+  readonly #unreadable: { readonly problem: string; readonly receipt: KeptReceipt | null }[] = [];
+  /** What says nothing of this log, and nothing of any other. */
+  readonly worthless: string[] = [];
 
   constructor(checkpoints: readonly string[], receipts: readonly KeptReceipt[]) {
     for (const [at, checkpoint] of checkpoints.entries())
-      this.#read(`kept checkpoint ${at + 1}`, () => ({ checkpoint, of: null }));
+      this.#read(`kept checkpoint ${at + 1}`, null, () => ({ checkpoint, of: null }));
     for (const receipt of receipts)
-      this.#read(`the receipt of ${receipt.row}`, () => {
+      this.#read(nameOf(receipt), receipt, () => {
         const { index, checkpoint } = decodeProof(receipt.proof);
         return { checkpoint, of: { row: index + 1, receipt } };
       });
@@ -82,7 +86,7 @@ export class KeptWords {
 
   /** Tells what speaks against the log, now that its keys are known. */
   end(rows: number, keys: KeyHistory, say: Say): void {
-    for (const problem of this.#unreadable) say(null, problem);
+    for (const { problem, receipt } of this.#unreadable) this.#sayOf(receipt, { problem, own: false }, keys, say);
     for (const word of this.#words) {
       if (word.of !== null && !keys.isOf(word.origin)) continue;
       try {
@@ -92,12 +96,20 @@ export class KeptWords {
         judge(word, rows, say);
       } catch (error) {
         if (!(error instanceof HpccError)) throw error;
-        say(null, `${word.what} is worth nothing: ${error.message}`);
+        const problem = `${word.what} is worth nothing: ${error.message}`;
+        this.#sayOf(word.of?.receipt ?? null, { problem, own: true }, keys, say);
       }
     }
   }
 
-  #read(what: string, read: () => Pick<Word, "checkpoint" | "of">): void {
+  /** What one worker has given speaks against its own log alone, whichever one it names. */
+  #sayOf(receipt: KeptReceipt | null, about: { problem: string; own: boolean }, keys: KeyHistory, say: Say): void {
+    const against = receipt === null || (receipt.from === undefined ? about.own : keys.isOf(receipt.from));
+    if (against) say(null, about.problem);
+    else this.worthless.push(about.problem);
+  }
+
+  #read(what: string, receipt: KeptReceipt | null, read: () => Pick<Word, "checkpoint" | "of">): void {
     try {
       const { checkpoint, of } = read();
       const word = { what, checkpoint, of, ...readCheckpoint(checkpoint), ...UNJUDGED };
@@ -106,9 +118,13 @@ export class KeptWords {
       if (of !== null) push(this.#byRow, of.row, word);
     } catch (error) {
       if (!(error instanceof HpccError)) throw error;
-      this.#unreadable.push(`${what} cannot be read: ${error.message}`);
+      this.#unreadable.push({ problem: `${what} cannot be read: ${error.message}`, receipt });
     }
   }
+}
+
+function nameOf({ row, from }: KeptReceipt): string {
+  return `the receipt of ${row}${from === undefined ? "" : `, which ${from} gave,`}`;
 }
 
 function judge({ what, size, of, otherRoot, otherLeaf }: Word, rows: number, say: Say): void {

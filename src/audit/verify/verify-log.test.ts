@@ -105,6 +105,7 @@ test("an unaltered log is what was signed, with its own keys, with given ones, a
       tornBytes: 0,
       receipts: receipts.length,
       otherReceipts: 0,
+      worthless: [],
       pruned: [],
       prunedReceipts: [],
     });
@@ -249,14 +250,35 @@ describe("somebody with the key", () => {
   test("an altered receipt convicts nobody", async () => {
     const [receipt] = receipts.slice(41, 42);
     const bent = { ...receipt!, leaf: Buffer.alloc(32) };
-    const { problems } = await verdictOf(good, { receipts: [bent, { ...receipt!, proof: "x" }] });
+    const { problems } = await verdictOf(good, { receipts: [bent] });
     assert.deepEqual(
-      problems.map(({ row, problem }) => [row, /worth nothing|cannot be read/.test(problem)]),
-      [
-        [null, true],
-        [null, true],
-      ],
+      problems.map(({ row, problem }) => [row, /worth nothing/.test(problem)]),
+      [[null, true]],
     );
+  });
+
+  test("what another worker gave and is worth nothing is named, and says nothing of this log", async () => {
+    const [receipt] = receipts.slice(41, 42);
+    const bent = { ...receipt!, leaf: Buffer.alloc(32) };
+    const garbage = { ...receipt!, proof: "x" };
+    const [w1, w2] = [ORIGIN, "x.example/worker/w2"];
+    const liar = await verdictOf(good, {
+      receipts: [{ ...bent, from: w2 }, { ...garbage, from: w2 }, garbage, { ...receipt!, from: w2 }],
+    });
+    assert.deepEqual(liar.problems, []);
+    const [first, second, third, ...more] = liar.worthless;
+    assert.match(String(first), /^the receipt of sha256:\S+, which x\.example\/worker\/w2 gave, cannot be read/);
+    assert.match(String(second), /^the receipt of sha256:\S+ cannot be read/);
+    assert.match(String(third), /^the receipt of sha256:\S+, which x\.example\/worker\/w2 gave, is worth nothing/);
+    assert.deepEqual(more, []);
+    const own = await verdictOf(good, {
+      receipts: [
+        { ...bent, from: w1 },
+        { ...garbage, from: w1 },
+      ],
+    });
+    assert.deepEqual([own.problems.length, own.worthless], [2, []]);
+    assert.ok(own.problems.every(({ problem }) => problem.includes(w1)));
   });
 
   test("an old key signs no checkpoint after the row that replaced it, and a new one none before", async () => {

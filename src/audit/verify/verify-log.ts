@@ -54,6 +54,8 @@ export interface Verdict {
   readonly receipts: number;
   /** Receipts of other logs, which say nothing of this one. */
   readonly otherReceipts: number;
+  /** Receipts that prove nothing, and that no worker of this log gave: each is named with who did. */
+  readonly worthless: readonly string[];
   /** What retention removed, as it was signed; its rows are among `rows`. */
   readonly pruned: readonly PrunedSummary[];
   /** Receipts of rows that it removed. Their proofs were held against the log like all others. */
@@ -231,6 +233,7 @@ class LogVerifier {
       key: key?.text ?? null,
       tornBytes: this.#tornBytes,
       ...this.#kept.count(this.#keys),
+      worthless: this.#kept.worthless,
       pruned,
       problems: this.#problems,
     };

@@ -10,6 +10,8 @@ import { sourceDigest } from "../../core/action/source-manifest.ts";
 import { type Digest, isDigest, sha256 } from "../../core/digest/digest.ts";
 import { isolationAtLeast } from "../../core/isolation.ts";
 import { leafHash } from "../../core/merkle/hashes.ts";
+import { equal, rootOfInclusion } from "../../core/merkle/proof.ts";
+import { decodeProof, readCheckpoint } from "../../core/note/checkpoint.ts";
 import { type JobResult, Outcome, type ResultBlob, ResultBlobKind } from "../../gen/hpcc/worker/v1/worker_pb.js";
 import { isolationOfNumber, lifeOfNumber } from "../../wire/worker/action-codec.ts";
 import { AUDIT_ROW_LENGTH_MAX, RECEIPT_LENGTH_MAX } from "../../wire/worker/limits.ts";
@@ -38,8 +40,11 @@ const OUTCOMES: Partial<Record<Outcome, RemoteResult["outcome"]>> = {
   [Outcome.JOINED]: "joined",
 };
 
-/** Throws `peer.protocol` for an answer that does not fit the job or itself. UNTRUSTED: the worker. */
-export function checkResult(message: JobResult, job: RemoteJob): CheckedResult {
+/**
+ * Throws `peer.protocol` for an answer that does not fit the job or itself. `logName` is what the worker's log is called, by its
+ * certificate. UNTRUSTED: the worker.
+ */
+export function checkResult(message: JobResult, job: RemoteJob, logName: string | null): CheckedResult {
   const blobs = message.blobs.map((blob) => checkBlob(blob, job));
   const outcome = OUTCOMES[message.outcome];
   const life = lifeOfNumber(message.life);
@@ -60,7 +65,7 @@ export function checkResult(message: JobResult, job: RemoteJob): CheckedResult {
       resultDigest: message.resultDigest as Digest,
       auditRow,
       rowDigest: message.rowDigest as Digest,
-      receipt: receiptOf(message),
+      receipt: receiptOf(message, logName),
       isolation,
       compileUs: Number(message.compileUs),
       life,
@@ -69,14 +74,30 @@ export function checkResult(message: JobResult, job: RemoteJob): CheckedResult {
   };
 }
 
-/** The receipt as it is kept; null where the worker gives none. What it proves is for whoever checks it, with the log's key. */
-function receiptOf({ auditRow, receipt }: JobResult): RemoteReceipt | null {
+/**
+ * The receipt as it is kept; null where the worker gives none. That it leads from its row to the root which it names is checked here;
+ * whether the log's key has signed that root is for whoever has the key.
+ */
+function receiptOf({ auditRow, receipt }: JobResult, from: string | null): RemoteReceipt | null {
   if (receipt === undefined) return null;
   const { envelope, proof } = receipt;
   require(envelope.length + proof.length <= RECEIPT_LENGTH_MAX, "gives too long a receipt");
   require(/^[ -~]+$/.test(envelope), "gives a receipt without its envelope");
-  const record = Buffer.from(`${auditRow}\n${envelope}\n`, "latin1");
-  return { leaf: `sha256:${leafHash(record).toString("hex")}` as Digest, proof };
+  const leaf = leafHash(Buffer.from(`${auditRow}\n${envelope}\n`, "latin1"));
+  require(provesLeaf(proof, leaf), "gives a receipt that does not prove its row");
+  return { leaf: `sha256:${leaf.toString("hex")}` as Digest, proof, from };
+}
+
+function provesLeaf(text: string, leaf: Uint8Array): boolean {
+  try {
+    const { index, path, checkpoint } = decodeProof(text);
+    const { size, root } = readCheckpoint(checkpoint);
+    const reached = rootOfInclusion(leaf, { index, size }, path);
+    return reached !== null && equal(reached, root);
+  } catch (error) {
+    if (error instanceof HpccError) return false;
+    throw error;
+  }
 }
 
 /** The row is what a worker can be held to later: it must be about this job, and about the object that came. */

@@ -28,6 +28,8 @@ export interface OpenJobParts {
   /** Chunk payload that the worker may send before it gets credit. */
   readonly creditBytes: number;
   readonly clock: Clock;
+  /** What the worker's audit log is called, by its certificate. */
+  readonly logName: string | null;
   readonly sender: FairSender;
   readonly send: (message: NonNullable<MessageInitShape<typeof SessionRequestSchema>["message"]>) => void;
 }
@@ -114,8 +116,8 @@ export class OpenJob {
   /** UNTRUSTED: the worker. */
   takeResult(message: JobResult): void {
     if (this.#receiver !== null) throw breach("answers a job twice");
-    const { id, job, creditBytes, clock, send } = this.#parts;
-    const result = checkResult(message, job);
+    const { id, job, creditBytes, clock, send, logName } = this.#parts;
+    const result = checkResult(message, job, logName);
     const receiver = new BlobReceiver({
       blobs: result.blobs
         .map(({ size }, index) => ({ index, frameSizeMax: frameSizeMax(size), size }))

@@ -18,12 +18,15 @@ async function withFolder(run: (folder: string) => Promise<void>): Promise<void>
 }
 
 const digest = (i: number): Digest => sha256(Buffer.from(String(i)));
-const result = (i: number) => ({ rowDigest: digest(i), receipt: { leaf: digest(-i), proof: `proof ${i}\n` } });
+const result = (i: number) => ({
+  rowDigest: digest(i),
+  receipt: { leaf: digest(-i), proof: `proof ${i}\n`, from: i % 2 === 0 ? "x/worker/w1" : null },
+});
 const lines = async (folder: string, name: string) =>
   (await readFile(join(folder, "receipts", name), "utf8"))
     .split("\n")
     .slice(0, -1)
-    .map((line) => JSON.parse(line) as { row: string; leaf: string; proof: string });
+    .map((line) => JSON.parse(line) as { row: string; leaf: string; proof: string; from?: string });
 
 test("are kept in order, for their user alone, over restarts, in two files of one size", async () =>
   withFolder(async (folder) => {
@@ -42,7 +45,12 @@ test("are kept in order, for their user alone, over restarts, in two files of on
     assert.ok(kept.length > 15, `${kept.length}`);
     assert.deepEqual(
       kept,
-      newest.map((i) => ({ row: digest(i), leaf: digest(-i), proof: `proof ${i}\n` })),
+      newest.map((i) => ({
+        row: digest(i),
+        leaf: digest(-i),
+        proof: `proof ${i}\n`,
+        ...(i % 2 === 0 && { from: "x/worker/w1" }),
+      })),
     );
     for (const name of ["current.jsonl", "previous.jsonl"]) {
       const { size, mode } = await stat(join(folder, "receipts", name));

@@ -31,7 +31,8 @@ export class ReceiptKeeper {
 
   keep({ rowDigest, receipt }: Pick<RemoteResult, "rowDigest" | "receipt">): void {
     if (receipt === null || this.#waiting.length >= WAITING_MAX) return;
-    this.#waiting.push(`${JSON.stringify({ row: rowDigest, leaf: receipt.leaf, proof: receipt.proof })}\n`);
+    const { leaf, proof, from } = receipt;
+    this.#waiting.push(`${JSON.stringify({ row: rowDigest, leaf, proof, ...(from !== null && { from }) })}\n`);
     this.#writing ??= this.#write().finally(() => {
       this.#writing = null;
     });

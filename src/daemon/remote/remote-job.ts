@@ -73,6 +73,8 @@ export interface RemoteReceipt {
   readonly leaf: Digest;
   /** C2SP's tlog-proof. */
   readonly proof: string;
+  /** The name that the log of the worker has which gave it, by its certificate; null for one that is no worker's. */
+  readonly from: string | null;
 }
 
 export interface Traffic {

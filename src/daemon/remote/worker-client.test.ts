@@ -15,6 +15,10 @@ import { SYSTEM_CLOCK } from "../../base/system/clock.ts";
 import { encodeResultManifest, resultDigest } from "../../core/action/result-manifest.ts";
 import { encodeSourceManifest, type SourceEntry, sourceManifest } from "../../core/action/source-manifest.ts";
 import { sha256 } from "../../core/digest/digest.ts";
+import { leafHash } from "../../core/merkle/hashes.ts";
+import { TileTree } from "../../core/merkle/tile-tree.ts";
+import { encodeProof, signCheckpoint, type TlogProof } from "../../core/note/checkpoint.ts";
+import { noteSigner } from "../../core/note/signed-note.ts";
 import {
   InspectResponseSchema,
   Life,
@@ -65,6 +69,7 @@ interface ResultInit {
   isolation: number;
   compileUs: bigint;
   life: Life;
+  receipt?: { envelope: string; proof: string };
 }
 
 const hello = {
@@ -113,6 +118,15 @@ const chunkOf = (jobId: bigint, data: Uint8Array = FRAME, last = true, blobIndex
   case: "chunk",
   value: { jobId, blobIndex, data, last },
 });
+
+/** A receipt of the row in a log where it is the second of three. */
+function receiptOf(change: (parts: TlogProof) => TlogProof = (parts) => parts) {
+  const envelope = '{"v":2}';
+  const tree = new TileTree();
+  for (const record of ["a\nb\n", `${ROW}\n${envelope}\n`, "c\nd\n"]) tree.append(leafHash(Buffer.from(record)));
+  const checkpoint = signCheckpoint({ size: 3, root: tree.root() }, noteSigner("x/worker/w1", Buffer.alloc(32, 1)));
+  return { receipt: { envelope, proof: encodeProof(change({ index: 1, path: tree.inclusion(1), checkpoint })) } };
+}
 
 /** A worker that says what it is told to, in answer to each message of its client. */
 class ScriptedWorker {
@@ -205,6 +219,17 @@ test("an honest answer is taken", async (t) => {
   client.close();
 });
 
+test("a receipt that proves its row is taken, and is kept with the name of the log that the worker's certificate says", async (t) => {
+  const worker = await ScriptedWorker.start(
+    t,
+    answering((id) => [resultOf(id, receiptOf()), chunkOf(id)]),
+  );
+  const client = await worker.client();
+  const { receipt } = await client.compile(worker.job(), NEVER);
+  assert.deepEqual([receipt?.proof, receipt?.from], [receiptOf().receipt.proof, "test.example/worker/w1"]);
+  client.close();
+});
+
 describe("a lie is refused", () => {
   const blobs = (change: object) => {
     const [object, ...rest] = resultOf(1n).value.blobs;
@@ -235,6 +260,25 @@ describe("a lie is refused", () => {
     "the row of no object": (id) => [resultOf(id, rowWith(3, "-"))],
     "the row of another exit": (id) => [resultOf(id, rowWith(8, "1"))],
     "a row of ten columns": (id) => [resultOf(id, rowWith(4, "acme\tacme"))],
+    "a receipt that is none": (id) => [resultOf(id, { receipt: { envelope: "{}", proof: "garbage" } })],
+    "a receipt of another row": (id) => [
+      resultOf(
+        id,
+        receiptOf((proof) => ({ ...proof, index: 0 })),
+      ),
+    ],
+    "a receipt without its path": (id) => [
+      resultOf(
+        id,
+        receiptOf((proof) => ({ ...proof, path: [] })),
+      ),
+    ],
+    "a receipt without a checkpoint": (id) => [
+      resultOf(
+        id,
+        receiptOf((proof) => ({ ...proof, checkpoint: "x\n" })),
+      ),
+    ],
     "another result's digest": (id) => [resultOf(id, { resultDigest: EMPTY })],
     "an output that was not declared": (id) => [resultOf(id, { blobs: blobs({ outputIndex: 1 }) })],
     "an output made executable": (id) => [resultOf(id, { blobs: blobs({ executable: true }) })],

@@ -49,6 +49,7 @@ export class WorkerClient implements RemoteWorker {
   readonly #stream: Stream;
   readonly #clock: Clock;
   readonly #hello: WorkerHello;
+  readonly #logName: string | null;
   readonly #sender: FairSender;
   readonly #jobs = new Map<bigint, OpenJob>();
   readonly #leave: AbortController;
@@ -64,12 +65,14 @@ export class WorkerClient implements RemoteWorker {
     readonly hello: WorkerHello;
     readonly leave: AbortController;
     readonly clock: Clock;
+    readonly logName: string | null;
   }) {
     this.#rpc = parts.rpc;
     this.#stream = parts.stream;
     this.#clock = parts.clock;
     this.#hello = parts.hello;
     this.#leave = parts.leave;
+    this.#logName = parts.logName;
     this.#sender = new FairSender({
       initialCreditBytes: parts.hello.initialCreditBytes,
       send: (chunk, flushed) => this.#send({ case: "chunk", value: chunk }, flushed),
@@ -79,7 +82,15 @@ export class WorkerClient implements RemoteWorker {
   /** Connects and exchanges hellos. Throws `peer.unavailable`, `peer.protocol`, `identity.forbidden` or `peer.deadline`. */
   static async connect(options: WorkerClientOptions): Promise<WorkerClient> {
     const { address, tls, accept, version, clock, signal } = options;
-    const rpc = new RpcClient({ address, tls, accept });
+    let server: Identity | null = null;
+    const rpc = new RpcClient({
+      address,
+      tls,
+      accept: (identity) => {
+        server = identity;
+        return accept(identity);
+      },
+    });
     const leave = new AbortController();
     let late = false;
     const stop = () => leave.abort();
@@ -94,7 +105,8 @@ export class WorkerClient implements RemoteWorker {
       stream.send(create(SessionRequestSchema, { message: { case: "hello", value: hello } }));
       const messages = stream.incoming[Symbol.asyncIterator]();
       const first = await messages.next();
-      const parts = { rpc, stream, hello: helloOf(first.done ? null : first.value), leave, clock };
+      const logName = logNameOf(server);
+      const parts = { rpc, stream, hello: helloOf(first.done ? null : first.value), leave, clock, logName };
       const client = new WorkerClient(parts);
       void client.#read(messages);
       return client;
@@ -135,6 +147,7 @@ export class WorkerClient implements RemoteWorker {
       options,
       creditBytes: this.#hello.initialCreditBytes,
       clock: this.#clock,
+      logName: this.#logName,
       sender: this.#sender,
       send: (message) => this.#send(message),
     });
@@ -245,6 +258,11 @@ export class WorkerClient implements RemoteWorker {
     this.#rpc.close();
     this.#ended.abort(error);
   }
+}
+
+/** What the audit log of a worker is called. */
+function logNameOf(server: Identity | null): string | null {
+  return server?.kind === "worker" ? `${server.trustDomain}/worker/${server.name}` : null;
 }
 
 /** UNTRUSTED: the worker. */
