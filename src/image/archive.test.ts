@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { createHash } from "node:crypto";
+import { createHash, randomBytes } from "node:crypto";
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, utimesSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -111,5 +111,19 @@ describe("archives of images", () => {
       assert.deepEqual(readdirSync(oci()), []);
     }
     await assert.rejects(importArchive(join(folder, "absent"), oci()), /absent cannot be read/);
+  });
+
+  test("an archive that is cut or damaged in its compression is refused by name", async () => {
+    for (const compress of [gzipSync, zstdCompressSync]) {
+      const whole = compress(rawTar([{ name: "a", content: randomBytes(50_000) }]));
+      const damaged = Buffer.from(whole);
+      damaged.fill(0xff, 2000, 2100);
+      for (const bytes of [whole.subarray(0, 1000), damaged]) {
+        const path = join(folder, "damaged.tar");
+        writeFileSync(path, bytes);
+        await assert.rejects(importArchive(path, oci()), { code: "image.invalid" });
+      }
+    }
+    assert.deepEqual(readdirSync(oci()), []);
   });
 });

@@ -101,8 +101,21 @@ async function unpackMembers(file: string, folder: string): Promise<Members> {
   return members;
 }
 
+/** What decoders call bytes that are not theirs. */
+const DECODER_ERROR = /^Z(?:STD)?_/;
+
 /** The archive's own bytes, unpacked where it is compressed as a whole. */
 async function* archiveBytes(file: string): AsyncGenerator<Buffer, void, void> {
+  try {
+    yield* unpackedBytes(file);
+  } catch (cause) {
+    const { code = "", message } = cause as NodeJS.ErrnoException;
+    if (cause instanceof HpccError || !DECODER_ERROR.test(code)) throw cause;
+    invalid(`cannot be unpacked: ${message}`);
+  }
+}
+
+async function* unpackedBytes(file: string): AsyncGenerator<Buffer, void, void> {
   const magic = await firstBytes(file).catch((cause: unknown) => {
     throw new HpccError("image.missing", `${file} cannot be read`, { cause, hint: "Name an archive of an image." });
   });
