@@ -17,7 +17,7 @@ import type { Revocation } from "../core/revocation.ts";
 import type { CachedAction, TenantStore } from "./action-cache.ts";
 import type { BlobStore } from "./blob-store.ts";
 import { DiskFiles, type WriteAt, writeAt } from "./disk/disk-files.ts";
-import type { Swept } from "./disk/disk-revocations.ts";
+import type { NotedRevocation, Swept } from "./disk/disk-revocations.ts";
 import { DiskStore } from "./disk/disk-store.ts";
 import { RevocationList } from "./disk/revocation-list.ts";
 import { memoryStore } from "./memory/memory-store.ts";
@@ -242,6 +242,7 @@ describe("the disk store takes back what is revoked", () => {
       files: new DiskFiles(join(folder, TENANT)),
       worker: null,
       damaged: () => assert.fail("it is whole"),
+      durable: () => undefined,
       nowMs: () => 0,
     }).add({ ...revocation, by: BREACH, heardMs: 0, sequence: 1 });
 
@@ -335,6 +336,32 @@ describe("the disk store takes back what is revoked", () => {
       await rm(join(folder, TENANT, "revocations"), { recursive: true });
       assert.equal((await actions.get(key("a"))).kind, "hit");
     }));
+
+  for (const [how, goOn] of [
+    ["asked again", async ({ store }) => store.tenant(TENANT).actions.revoke(vm("vm-1"), BREACH)],
+    ["tried again later", async ({ clock }) => clock.advance(60_000)],
+  ] as readonly [string, (at: { store: DiskStore; clock: ManualClock }) => Promise<void>][])
+    test(`and tells of it once when it could not be written down and is ${how}`, async () =>
+      withFolder(async (folder) => {
+        const told: string[] = [];
+        const clock = new ManualClock();
+        const revoked = ({ mark }: NotedRevocation) => void told.push(mark.value);
+        const store = await DiskStore.open({ root: folder, clock, logger: SILENT_LOGGER, revoked });
+        const { actions } = store.tenant(TENANT);
+        await actions.put(key("a"), cached);
+        const stands = join(folder, TENANT, "revocations");
+        await actions.get(key("a"));
+        await mkdir(join(stands, "in the way"), { recursive: true });
+        await assert.rejects(actions.revoke(vm("vm-1"), BREACH), { code: "store.io" });
+        await store.settled();
+        assert.deepEqual([told, (await actions.get(key("a"))).kind], [[], "miss"]);
+        await rm(stands, { recursive: true });
+        await goOn({ store, clock });
+        await store.settled();
+        assert.deepEqual(told, ["vm-1"]);
+        const next = await openDisk(folder);
+        assert.equal(await next.tenant(TENANT).actions.revoked(key("a"), cached), true);
+      }));
 
   test("and everything that is older when a byte of the list has changed", async () =>
     withFolder(async (folder) => {

@@ -54,8 +54,11 @@ export class WorkerRevocations implements RevocationFeed {
   #retire: (vm: string) => void = () => undefined;
   /** By sequence: who waits for a sweep. */
   readonly #waiting = new Map<number, (swept: Swept | null) => void>();
-  readonly #followers = new Set<(noted: NotedRevocation) => void>();
+  readonly #followers = new Set<() => void>();
   readonly #writing = new Set<Promise<void>>();
+  /** Readings of the log that nobody waits for, one after the other. */
+  #reading: Promise<unknown> = Promise.resolve();
+  readonly #closing = new AbortController();
   /** Since the worker started. */
   #made = 0;
   #entries = 0;
@@ -87,7 +90,7 @@ export class WorkerRevocations implements RevocationFeed {
   readonly #noted = (noted: NotedRevocation): void => {
     this.#made++;
     if (noted.mark.kind === "vm") this.#retire(noted.mark.value);
-    for (const follow of this.#followers) follow(noted);
+    for (const wake of this.#followers) wake();
   };
 
   /** What it names is removed: leaves the row. */
@@ -95,8 +98,35 @@ export class WorkerRevocations implements RevocationFeed {
     this.#entries += swept.entries;
     const waiting = this.#waiting.get(swept.mark.sequence);
     if (waiting !== undefined) waiting(swept);
-    else this.#write(swept, null);
+    else this.#writeWithServed(swept);
   };
+
+  /** Its row waits for the log to be read, or for the worker's end. */
+  #writeWithServed(swept: Swept): void {
+    const writing = this.#reading
+      .then(() => this.#servedBy(swept.mark, swept.tenant, this.#closing.signal))
+      .catch((error: unknown) => {
+        const { kind, value } = swept.mark;
+        this.#options.logger.warn("worker.revocation.served_unknown", { kind, value, error: String(error) });
+        return null;
+      })
+      .then((served) => this.#write(swept, served));
+    this.#reading = writing;
+    this.#track(writing);
+  }
+
+  /** Throws `limit.exceeded` when it takes too long. */
+  async #servedBy(revocation: Revocation, tenant: TenantId | null, stop: AbortSignal): Promise<Served> {
+    const late = new AbortController();
+    const timer = this.#options.clock.after(SERVED_MS_MAX, () =>
+      late.abort(new HpccError("limit.exceeded", "it is revoked, but reading the audit log took too long")),
+    );
+    try {
+      return await servedRows(this.#options.auditFolder, revocation, tenant, AbortSignal.any([late.signal, stop]));
+    } finally {
+      timer.cancel();
+    }
+  }
 
   readonly #sweepFailed = (): void => {
     for (const waiting of this.#waiting.values()) waiting(null);
@@ -105,21 +135,12 @@ export class WorkerRevocations implements RevocationFeed {
   /** Revokes, and tells what went and who had been answered with it. Throws `store.io` when it could not be written down. */
   async revoke(revocation: Revocation, by: RevokedBy, tenant: TenantId | null): Promise<RevocationReport> {
     checkRevocationValue(revocation.kind, revocation.value);
-    const { auditFolder, clock } = this.#options;
-    const late = new AbortController();
-    const timer = clock.after(SERVED_MS_MAX, () =>
-      late.abort(new HpccError("limit.exceeded", "it is revoked, but reading the audit log took too long")),
-    );
-    try {
-      const swept = await this.#sweepOf(revocation, by, tenant);
-      const served = await servedRows(auditFolder, revocation, tenant, late.signal);
-      if (swept !== null && swept !== "already") this.#write(swept, served);
-      await this.settled();
-      const entries = swept === "already" ? 0 : (swept?.entries ?? null);
-      return { revocation, tenant, entries, served };
-    } finally {
-      timer.cancel();
-    }
+    const swept = await this.#sweepOf(revocation, by, tenant);
+    const served = await this.#servedBy(revocation, tenant, this.#closing.signal);
+    if (swept !== null && swept !== "already") this.#write(swept, served);
+    await this.settled();
+    const entries = swept === "already" ? 0 : (swept?.entries ?? null);
+    return { revocation, tenant, entries, served };
   }
 
   async apply({ tenant, revocation }: Pick<ToldRevocation, "tenant" | "revocation">, from: string): Promise<boolean> {
@@ -135,38 +156,34 @@ export class WorkerRevocations implements RevocationFeed {
   }
 
   async *since(sequence: number, signal: AbortSignal): AsyncIterable<ToldRevocation> {
-    const queue: NotedRevocation[] = [];
-    let wake = Promise.withResolvers<void>();
-    const follow = (noted: NotedRevocation) => {
-      queue.push(noted);
-      wake.resolve();
-    };
-    const stop = () => wake.resolve();
-    this.#followers.add(follow);
-    signal.addEventListener("abort", stop);
+    let woken = Promise.withResolvers<void>();
+    const wake = () => woken.resolve();
+    this.#followers.add(wake);
+    signal.addEventListener("abort", wake);
     try {
-      const told = new Set<number>();
-      for (const noted of await this.#store.since(sequence)) {
-        if (signal.aborted) return;
-        yield toldOf(noted);
-        told.add(noted.mark.sequence);
-      }
-      while (!signal.aborted) {
-        // What came while the lists were read is in both.
-        for (const noted of queue.splice(0)) if (!told.has(noted.mark.sequence)) yield toldOf(noted);
-        if (queue.length > 0 || signal.aborted) continue;
-        wake = Promise.withResolvers();
-        await wake.promise;
+      for (let last = sequence; !signal.aborted; await woken.promise) {
+        woken = Promise.withResolvers();
+        for (const noted of await this.#store.since(last)) {
+          if (signal.aborted) return;
+          yield toldOf(noted);
+          last = noted.mark.sequence;
+        }
       }
     } finally {
-      this.#followers.delete(follow);
-      signal.removeEventListener("abort", stop);
+      this.#followers.delete(wake);
+      signal.removeEventListener("abort", wake);
     }
   }
 
   /** Resolves when the rows of all that is removed are durable. */
   async settled(): Promise<void> {
     while (this.#writing.size > 0) await Promise.all(this.#writing);
+  }
+
+  /** What reads the log for a row ends, and the row is written without it. */
+  async close(): Promise<void> {
+    this.#closing.abort(new HpccError("job.cancelled", "the worker stops"));
+    await this.settled();
   }
 
   get #store(): DiskRevocations {
@@ -204,13 +221,16 @@ export class WorkerRevocations implements RevocationFeed {
       servedRows: (served?.rows ?? []).map((one): Digest => one.row).toReversed(),
       nowMs: clock.wallMs(),
     });
-    const writing: Promise<void> = log
-      .append(...row)
-      .then(
+    this.#track(
+      log.append(...row).then(
         () => undefined,
         (error: unknown) => logger.error("worker.revocation.no_row", { kind, value, error: String(error) }),
-      )
-      .finally(() => this.#writing.delete(writing));
+      ),
+    );
+  }
+
+  #track(work: Promise<void>): void {
+    const writing: Promise<void> = work.finally(() => this.#writing.delete(writing));
     this.#writing.add(writing);
   }
 }

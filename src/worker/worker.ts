@@ -250,7 +250,7 @@ async function startParts(
     await confirming.close();
     await pool.close();
     await disk.settled();
-    await revocations.settled();
+    await revocations.close();
     inspector.close();
     await log.close();
     await control.close();

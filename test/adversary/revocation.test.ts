@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { type TestContext, test } from "node:test";
+import type { BodyOfKind } from "../../src/audit/rows/bodies.ts";
 import type { WorkerClient } from "../../src/daemon/remote/worker-client.ts";
 import { exited } from "../support/fake-agent.ts";
 import type { TestWorker } from "../support/test-worker.ts";
@@ -34,8 +35,8 @@ async function compile({ at, client }: User, content: string, path = "/hpcc/proj
   return { outcome, vm: auditRow.split("\t")[VM_COLUMN]!, object: String(await readFile(outputs[0]!.file)) };
 }
 
-async function until(condition: () => boolean): Promise<void> {
-  while (!condition()) await new Promise((turn) => setImmediate(turn));
+async function until(condition: () => boolean | Promise<boolean>): Promise<void> {
+  while (!(await condition())) await new Promise((turn) => setImmediate(turn));
 }
 
 const sourceOf = (number: number) => `int source${number};\n`;
@@ -92,8 +93,17 @@ test("what a VM made that breaks its contract is served by none of three workers
   assert.ok(all.every((got) => got.vm !== vm));
   const honest = Array.from({ length: JOBS }, (_, number) => String(objectOf(sourceOf(number))));
   assert.ok(all.every(({ object }) => honest.includes(object)));
-  for (const worker of site.workers)
-    assert.ok((await worker.rows()).some(({ envelope }) => envelope.kind === "revoke"));
+  const revoked = async (worker: (typeof site.workers)[number]) =>
+    (await worker.rows()).flatMap(({ envelope }) =>
+      envelope.kind === "revoke" ? [envelope as unknown as BodyOfKind<"revoke">] : [],
+    );
+  for (const worker of site.workers) {
+    // It is read out of the log who had been served, which takes a moment.
+    await until(async () => (await revoked(worker)).length > 0);
+    const [row] = await revoked(worker);
+    assert.ok(row!.served! >= JOBS, `served ${row!.served}`);
+    assert.equal(row!.servedRows.length, row!.served);
+  }
 });
 
 test("control: a worker that takes nothing back goes on serving it", async (t) => {

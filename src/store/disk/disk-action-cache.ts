@@ -81,27 +81,36 @@ export class DiskActionCache implements ActionCache {
   /** Removes all that is revoked; tells each removed entry's key and what revokes it. What it tells is durable when it resolves. */
   async sweep(removed: (key: Digest, mark: RevocationMark | "horizon") => void): Promise<void> {
     let paths: string[] = [];
+    // Looked at once more where nobody can replace it: a fresh result may have taken an entry's place.
+    const isRevoked = async (aside: string, path: string) => {
+      const found = await this.#revokedAt(aside, path);
+      if (found !== null) removed(found.key, found.mark);
+      return found !== null;
+    };
     for await (const path of this.#files.paths(AREA)) {
-      const entry = await entryAt(path);
-      const mark = entry && (await this.#revocations.covering(entry.key, entry.action));
-      if (entry === null || mark === null) continue;
-      removed(entry.key, mark);
-      paths.push(path);
+      if ((await this.#revokedAt(path, path)) !== null) paths.push(path);
       if (paths.length < REMOVED_AT_ONCE) continue;
-      await this.#files.removeDurably(paths);
+      await this.#files.removeUnwanted(paths, isRevoked);
       paths = [];
     }
-    await this.#files.removeDurably(paths);
+    await this.#files.removeUnwanted(paths, isRevoked);
+  }
+
+  /** `path` is the entry's place, which names its key; it is read at `at`. */
+  async #revokedAt(at: string, path: string) {
+    const key = `sha256:${basename(path)}`;
+    const action = isDigest(key) ? await actionAt(at, key) : null;
+    if (!isDigest(key) || action === null) return null;
+    const mark = await this.#revocations.covering(key, action);
+    return mark === null ? null : { key, mark };
   }
 }
 
 /** Null for one that is gone, damaged or older, which answers nobody. */
-async function entryAt(path: string): Promise<{ readonly key: Digest; readonly action: CachedAction } | null> {
-  const key = `sha256:${basename(path)}`;
-  if (!isDigest(key)) return null;
+async function actionAt(path: string, key: Digest): Promise<CachedAction | null> {
   try {
     const decoded = decodeCachedAction(key, await readFile(path));
-    return decoded.t === "action" ? { key, action: decoded.action } : null;
+    return decoded.t === "action" ? decoded.action : null;
   } catch (error) {
     if (isMissing(error)) return null;
     throw error;

@@ -2,7 +2,19 @@
 // place where a store touches the file system.
 import { randomBytes } from "node:crypto";
 import { constants } from "node:fs";
-import { copyFile, type FileHandle, mkdir, open, readdir, rename, rm, stat, unlink, utimes } from "node:fs/promises";
+import {
+  copyFile,
+  type FileHandle,
+  link,
+  mkdir,
+  open,
+  readdir,
+  rename,
+  rm,
+  stat,
+  unlink,
+  utimes,
+} from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { HpccError } from "../../base/errors.ts";
 
@@ -117,6 +129,30 @@ export class DiskFiles {
   /** Removes files; resolves when that is durable. One that is not there is removed already. */
   async removeDurably(paths: readonly string[]): Promise<void> {
     for (const path of paths) await rm(path, { force: true });
+    await this.#syncFoldersOf(paths);
+  }
+
+  /** The same of those files that are still unwanted once nobody can replace them; what took their place meanwhile stays. */
+  async removeUnwanted(paths: readonly string[], isUnwanted: (aside: string, path: string) => Promise<boolean>) {
+    for (const path of paths) {
+      const aside = this.#temporaryPath();
+      try {
+        await withFolder(aside, () => rename(path, aside));
+      } catch (error) {
+        if (isMissing(error)) continue;
+        throw error;
+      }
+      try {
+        // Whatever stands there by now is newer.
+        if (!(await isUnwanted(aside, path))) await link(aside, path).catch(() => {});
+      } finally {
+        await unlink(aside);
+      }
+    }
+    await this.#syncFoldersOf(paths);
+  }
+
+  async #syncFoldersOf(paths: readonly string[]): Promise<void> {
     for (const folder of new Set(paths.map(dirname)))
       await this.#folders.sync(folder).catch((error: unknown) => {
         if (!isMissing(error)) throw error;

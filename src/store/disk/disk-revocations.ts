@@ -42,6 +42,8 @@ export interface DiskRevocationsOptions {
 
 /** Keys that are told of one revocation. */
 const SWEPT_KEYS_MAX = 1000;
+/** After a sweep that failed, which may also owe the note of a revocation. */
+const SWEEP_AGAIN_MS = 60_000;
 
 export class DiskRevocations {
   readonly #options: DiskRevocationsOptions;
@@ -89,9 +91,7 @@ export class DiskRevocations {
     const mark: RevocationMark = { ...revocation, atMs, by, heardMs, sequence: this.#nextSequence() };
     numbered(mark.sequence);
     try {
-      if (!(await list.add(mark))) return null;
-      this.#options.noted({ tenant, mark });
-      return { tenant, mark };
+      return (await list.add(mark)) ? { tenant, mark } : null;
     } finally {
       this.#sweep();
     }
@@ -114,12 +114,13 @@ export class DiskRevocations {
   #list(tenant: TenantId | null): RevocationList {
     let list = this.#lists.get(tenant);
     if (list === undefined) {
-      const { clock, worker, files, damaged } = this.#options;
+      const { clock, worker, files, damaged, noted } = this.#options;
       list = new RevocationList({
         files: files(tenant),
         worker,
         nowMs: () => clock.wallMs(),
         damaged: (problem) => damaged(tenant, problem),
+        durable: (mark) => noted({ tenant, mark }),
       });
       this.#lists.set(tenant, list);
     }
@@ -145,7 +146,10 @@ export class DiskRevocations {
   #sweep(): void {
     this.#again = true;
     this.#sweeping ??= this.#sweepAll()
-      .catch((error: unknown) => this.#options.sweepFailed(error))
+      .catch((error: unknown) => {
+        this.#options.sweepFailed(error);
+        this.#options.clock.after(SWEEP_AGAIN_MS, () => this.#sweep());
+      })
       .finally(() => {
         this.#sweeping = null;
         // Asked for between its last look and this.
@@ -166,7 +170,7 @@ export class DiskRevocations {
 
   async #sweepList(tenant: TenantId | null, list: RevocationList): Promise<void> {
     const marks = list.unswept;
-    if (marks.length === 0) return;
+    if (marks.length === 0) return list.writeOwed();
     const found = new Map(marks.map((mark) => [mark.sequence, { entries: 0, keys: [] as Digest[] }]));
     const note = (key: Digest, mark: RevocationMark | "horizon") => {
       const counted = mark === "horizon" ? undefined : found.get(mark.sequence);

@@ -32,6 +32,8 @@ export interface RevocationListOptions {
   readonly worker: string | null;
   /** The list was damaged and is set aside: from now on nothing that is older is an answer. */
   readonly damaged: (problem: string) => void;
+  /** A revocation that was added is durable; told once, by whichever write came through. */
+  readonly durable: (mark: RevocationMark) => void;
   readonly nowMs: () => number;
 }
 
@@ -40,6 +42,8 @@ export class RevocationList {
   #set: RevocationSet<RevocationMark>;
   /** By sequence: those whose results may still be on the disk. */
   readonly #unswept = new Map<number, RevocationMark>();
+  /** Those in force that no write has made durable yet. */
+  readonly #owed = new Set<RevocationMark>();
   /** Not before anybody asks: who opens a store to read of rows changes nothing. */
   #loading: Promise<void> | null = null;
   #writing: Promise<void> | null = null;
@@ -79,11 +83,19 @@ export class RevocationList {
   /** In force from this call on; resolves when that is durable. False when it was in force already. */
   async add(mark: RevocationMark): Promise<boolean> {
     const added = this.#set.add(mark);
-    if (added) this.#noteUnswept(mark);
+    if (added) {
+      this.#noteUnswept(mark);
+      this.#owed.add(mark);
+    }
     // Before it is read, a write would lose what it holds.
     await this.load();
     await this.#write();
     return added;
+  }
+
+  /** Tries once more to make durable what no write has. */
+  async writeOwed(): Promise<void> {
+    if (this.#owed.size > 0) await this.#write();
   }
 
   /** Nothing of these is left. */
@@ -168,6 +180,7 @@ export class RevocationList {
     for (const mark of this.#set)
       writer.record(3, (fields) => writeMark(fields, mark, !this.#unswept.has(mark.sequence)));
     const body = writer.finish();
+    const written = [...this.#owed];
     try {
       await files.create(true, async (file) => {
         await file.append(Buffer.concat([body, checksum(body)]));
@@ -176,6 +189,7 @@ export class RevocationList {
     } catch (error) {
       throw storeError(error, "cannot note what is revoked");
     }
+    for (const mark of written) if (this.#owed.delete(mark)) this.#options.durable(mark);
   }
 }
 
