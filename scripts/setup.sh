@@ -27,12 +27,16 @@ if ((${#missing[@]} > 0)); then
   fi
   export DEBIAN_FRONTEND=noninteractive
   apt-get -qq update
-  # Services must not start: tests run their own servers on loopback.
+  # Services must not start: tests run their own servers on loopback. Nor is there a database that starts with the machine.
   policy=/usr/sbin/policy-rc.d
+  clusters=/etc/postgresql-common/createcluster.d
+  no_cluster=$clusters/hpcc-setup.conf
+  trap 'rm -f "$no_cluster" ${own_policy:+"$own_policy"}; rmdir "$clusters" 2>/dev/null || :' EXIT
   if [[ ! -e $policy ]]; then
+    own_policy=$policy
     printf '#!/bin/sh\nexit 101\n' >$policy && chmod 755 $policy
-    trap 'rm -f /usr/sbin/policy-rc.d' EXIT
   fi
+  mkdir -p $clusters && echo 'create_main_cluster = off' >$no_cluster
   apt-get -qq install -y --no-install-recommends "${missing[@]}" >/dev/null
 fi
 if ! cargo --version >/dev/null 2>&1; then

@@ -64,6 +64,14 @@ export const ERROR_TRAITS = {
   "store.io": { ...operator, hint: "Check the disk's space and permissions." },
   "audit.io": { ...operator, hint: "Without its audit log a worker answers nothing; check the disk's space." },
   "audit.corrupt": { ...operator, hint: "The log was altered or torn; keep it and ask who runs the worker." },
+  "database.unavailable": {
+    ...peer,
+    hint: "Check the database's address, the network and that it runs; then try again.",
+  },
+  "database.refused": {
+    ...operator,
+    hint: "Ask who owns the database; `hpcc audit database grant` gives a role its rights.",
+  },
   "evidence.gone": {
     ...operator,
     hint: "Rows outlive what retention or eviction removed; ask who runs the worker for a copy.",

@@ -1,9 +1,12 @@
 // The commands below `hpcc audit`.
 import { type Command, InvalidArgumentError, Option } from "commander";
+import { HpccError } from "../base/errors.ts";
 import { SYSTEM_CLOCK } from "../base/system/clock.ts";
+import { keepAlive } from "../base/system/keep-alive.ts";
 import { type Environment, resolveDirectories } from "../config/directories.ts";
 import { type AttestHost, addAttest } from "./audit-attest-command.ts";
-import type { Format } from "./audit-search.ts";
+import { addDatabase, addDatabaseOptions, type DatabaseFlags, databaseNames } from "./audit-database-commands.ts";
+import type { Format, RowFilter } from "./audit-search.ts";
 import { json, type Output } from "./output.ts";
 
 export interface AuditHost extends AttestHost {
@@ -20,6 +23,7 @@ export function addAudit(program: Command, host: AuditHost, setExitCode: (code: 
   addSearches(audit, host);
   addChecks(audit, host, setExitCode);
   addAttest(audit, host, setExitCode);
+  addDatabase(audit, host.output);
   audit
     .command("prove")
     .description("print the proof that a row is in the log, under its newest checkpoint")
@@ -68,38 +72,44 @@ interface SearchFlags
   readonly json?: true;
 }
 
+interface DatabaseSearchFlags extends SearchFlags, DatabaseFlags {
+  readonly log?: string;
+}
+
 /** How often a followed log is looked at. */
 const FOLLOW_MS = 250;
 
 function addSearches(audit: Command, host: AuditHost): void {
   const run = async (folder: string, flags: SearchFlags, change: { last?: number; follow?: true }) => {
-    const { parseTime, searchLog } = await import("./audit-search.ts");
-    const {
-      tenant = null,
-      principal = null,
-      kind = null,
-      vm = null,
-      build = null,
-      image = null,
-      source = null,
-      output = null,
-    } = flags;
-    const sinceMs = flags.since === undefined ? null : parseTime(flags.since);
-    const untilMs = flags.until === undefined ? null : parseTime(flags.until);
+    const { searchLog } = await import("./audit-search.ts");
     const later = async () => new Promise<boolean>((resolve) => SYSTEM_CLOCK.after(FOLLOW_MS, () => resolve(true)));
+    using _ = change.follow ? keepAlive() : null;
     await searchLog(folder, {
-      filter: { tenant, principal, kind, vm, build, image, source, output, sinceMs, untilMs },
+      filter: await filterOf(flags),
       format: flags.json ? "jsonl" : flags.format,
       last: change.last ?? null,
       more: change.follow ? later : null,
       out: (text) => host.output.out(text),
     });
   };
-  const command = (name: string, description: string) =>
+  const search = async (folder: string | undefined, flags: DatabaseSearchFlags) => {
+    const isDatabase = flags.database !== undefined || flags.databaseFile !== undefined;
+    if (isDatabase === (folder !== undefined) || (flags.log !== undefined && !isDatabase))
+      throw new HpccError("argument.invalid", "name either a log's folder, or a database and perhaps a --log of it");
+    if (folder !== undefined) return run(folder, flags, {});
+    const { searchDatabase } = await import("./audit-database.ts");
+    await searchDatabase(databaseNames(flags), {
+      filter: await filterOf(flags),
+      log: flags.log ?? null,
+      format: flags.json ? "jsonl" : flags.format,
+      out: (text) => host.output.out(text),
+    });
+  };
+  const command = (name: string, description: string, argument = "<folder>") =>
     audit
       .command(name)
       .description(description)
-      .argument("<folder>", "the log's folder, or the worker's state folder")
+      .argument(argument, "the log's folder, or the worker's state folder")
       .addOption(new Option("--format <name>", "in which form").choices(["tsv", "jsonl", "csv"]).default("tsv"))
       .option("--json", "the same as --format jsonl");
   command("export", "print all rows").action(async (folder: string, flags: SearchFlags) => run(folder, flags, {}));
@@ -109,7 +119,8 @@ function addSearches(audit: Command, host: AuditHost): void {
     .action(async (folder: string, flags: SearchFlags & { follow?: true }) =>
       run(folder, flags, { last: flags.last ?? AUDIT_ROWS_SHOWN, ...(flags.follow && { follow: true }) }),
     );
-  command("search", "print the rows that fit all that is named")
+  addDatabaseOptions(command("search", "print the rows that fit all that is named", "[folder]"))
+    .option("--log <name>", "in a database: of the log of this name")
     .option("--tenant <name>", "of this tenant")
     .option("--principal <id>", "of this client, by its SPIFFE id")
     .option("--kind <name>", "of this kind")
@@ -120,7 +131,16 @@ function addSearches(audit: Command, host: AuditHost): void {
     .option("--output <digest>", "with this object")
     .option("--since <time>", "that ended from then on")
     .option("--until <time>", "that ended before then")
-    .action(async (folder: string, flags: SearchFlags) => run(folder, flags, {}));
+    .action(search);
+}
+
+async function filterOf(flags: SearchFlags): Promise<RowFilter> {
+  const { parseTime } = await import("./audit-search.ts");
+  const { tenant = null, principal = null, kind = null, vm = null, build = null } = flags;
+  const { image = null, source = null, output = null } = flags;
+  const sinceMs = flags.since === undefined ? null : parseTime(flags.since);
+  const untilMs = flags.until === undefined ? null : parseTime(flags.until);
+  return { tenant, principal, kind, vm, build, image, source, output, sinceMs, untilMs };
 }
 
 interface CheckFlags {

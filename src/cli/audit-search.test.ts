@@ -1,5 +1,7 @@
 // Rows that are wanted, in each form.
 import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
 import { cp, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -106,4 +108,21 @@ test("a log is followed as it grows", async () => {
   assert.ok(all.some(({ line }) => `${line}\n` === before));
   assert.equal(before + (added ?? ""), lines(all.slice(-(added ?? "").split("\n").length)));
   assert.equal(nothing, "");
+});
+
+test("`tail --follow` goes on until it is ended", async () => {
+  const [name, followed] = ["0000000000000001.log", join(folder, "followed")];
+  const whole = await readFile(join(VECTORS, name));
+  await cp(VECTORS, followed, { recursive: true });
+  await writeFile(join(followed, name), whole.subarray(0, whole.indexOf("%hpcc", whole.length >> 1)));
+  const main = join(import.meta.dirname, "../programs/main.ts");
+  const child = spawn(process.execPath, [main, "audit", "tail", followed, "--last", "1", "--follow"]);
+  const ended = once(child, "exit");
+  const printed: string[] = [];
+  child.stdout.setEncoding("utf8").on("data", (text: string) => printed.push(text));
+  await once(child.stdout, "data");
+  await writeFile(join(followed, name), whole);
+  while (!printed.join("").endsWith(lines(all.slice(-1)))) await once(child.stdout, "data");
+  child.kill("SIGTERM");
+  assert.deepEqual(await ended, [null, "SIGTERM"]);
 });

@@ -1,0 +1,110 @@
+// Follows a log's folder and fills a database. The log's own files are the queue: while the database is away nothing is read and
+// nothing is held, and afterwards the position that the database has says where to go on.
+import { type BackoffRule, backoffMs } from "../../base/backoff.ts";
+import { type Clock, pause } from "../../base/clock.ts";
+import { HpccError } from "../../base/errors.ts";
+import type { Logger } from "../../base/log.ts";
+import type { NoteVerifier } from "../../core/note/signed-note.ts";
+import { Database } from "./database.ts";
+import type { DatabaseTarget } from "./database-target.ts";
+import { checkSchema } from "./schema.ts";
+import { LOG_START, SignedRows } from "./signed-rows.ts";
+import { readPosition, writeBatch } from "./write-rows.ts";
+
+export interface SinkOptions {
+  readonly folder: string;
+  /** What the log is called in the database. */
+  readonly log: string;
+  readonly target: DatabaseTarget;
+  /** The log's keys as the caller knows them; empty: those that the log names. */
+  readonly keys: readonly NoteVerifier[];
+  /** Ends at what is signed now, and at the first failure. */
+  readonly once: boolean;
+  /** Begins with the first row, and so holds each row that is there against the log. */
+  readonly again: boolean;
+  readonly clock: Clock;
+  readonly random: () => number;
+  readonly logger: Logger;
+  readonly signal: AbortSignal;
+  readonly backoff?: BackoffRule;
+}
+
+export interface SinkCount {
+  /** Rows that the database did not have. */
+  readonly added: number;
+  /** Rows of the log that the database has now. */
+  readonly rows: number;
+}
+
+/** How often the log is looked at. */
+const FOLLOW_MS = 250;
+const BACKOFF: BackoffRule = { firstMs: 500, maxMs: 30_000 };
+
+/** Resolves when all is there that is signed (`once`), or when the signal is aborted. Throws `audit.corrupt` for an alarm. */
+export async function runSink(options: SinkOptions): Promise<SinkCount> {
+  const sink = new Sink(options);
+  const { once, signal, clock, random, logger } = options;
+  for (;;) {
+    try {
+      await sink.followOnce();
+      return sink.count;
+    } catch (error) {
+      if (signal.aborted) return sink.count;
+      if (once || !isPassing(error)) throw error;
+      sink.failures++;
+      const waitMs = Math.round(backoffMs(options.backoff ?? BACKOFF, sink.failures, random()));
+      logger.warn("audit.sink.waiting", {
+        error: error instanceof Error ? error.message : "",
+        failures: sink.failures,
+        waitMs,
+      });
+      await pause(clock, waitMs, signal);
+    }
+  }
+}
+
+function isPassing(error: unknown): boolean {
+  return error instanceof HpccError && (error.code === "database.unavailable" || error.code === "audit.io");
+}
+
+class Sink {
+  readonly #options: SinkOptions;
+  /** Failures since something last went well. */
+  failures = 0;
+  #added = 0;
+  #rows = 0;
+  #again: boolean;
+
+  constructor(options: SinkOptions) {
+    this.#options = options;
+    this.#again = options.again;
+  }
+
+  get count(): SinkCount {
+    return { added: this.#added, rows: this.#rows };
+  }
+
+  /** Fills the database through one connection, until that fails or there is no more to do. */
+  async followOnce(): Promise<void> {
+    const { folder, log, target, keys, once, clock, signal, logger } = this.#options;
+    await using database = await Database.open(target);
+    await checkSchema(database);
+    const position = await readPosition(database, log);
+    const rows = new SignedRows(folder, this.#again ? LOG_START : position, keys);
+    this.#rows = position.rows;
+    while (!signal.aborted) {
+      const batch = await rows.next();
+      if (batch === null && once) return;
+      if (batch === null) {
+        await pause(clock, FOLLOW_MS, signal);
+        continue;
+      }
+      const added = await writeBatch(database, log, batch);
+      if (this.failures > 0) logger.info("audit.sink.going_on", { failures: this.failures, rows: batch.position.rows });
+      this.failures = 0;
+      this.#added += added;
+      this.#rows = Math.max(this.#rows, batch.position.rows);
+      logger.debug("audit.sink.rows", { rows: batch.position.rows, added });
+    }
+  }
+}
