@@ -271,7 +271,7 @@ export class ProjectRegistry {
       ],
     };
     const toolchain = new ImageToolchain(rootfs, environment);
-    let compilers = plannedCompilers(config, imageRoot, toolchain, view);
+    let compilers = plannedCompilers(config, toolchain, view);
     let plan: Plan;
     const namespaces = async () => {
       const kept = await this.#options.namespaces.get({
@@ -290,7 +290,7 @@ export class ProjectRegistry {
         compilers,
         fallback: config.fallback,
         imageRoot,
-        programFolders: toolchain.folders.map(ascii),
+        programFolders: toolchain.folders,
       };
       await this.#writePlan(plan);
       return kept;
@@ -317,7 +317,9 @@ export class ProjectRegistry {
       callFolder,
       locales: new ImageLocaleFiles(imageRoot),
       sandboxArgv: first.localCommand,
-      compiler: (name) => toolchain.find(baseName(name)),
+      searchPath: toolchain.folders.join(":") as ByteString,
+      compiler: (name) => toolchain.find(name) ?? toolchain.find(baseName(name)),
+      compilerAt: (path) => (path.startsWith("/") ? toolchain.find(path) : null),
       program: (name) => toolchain.program(baseName(name)),
       imageFile: (path) => {
         const inImage = resolveInImage(imageRoot, path);
@@ -325,7 +327,7 @@ export class ProjectRegistry {
       },
       localNamespace: async () => namespaceRef((await namespaces()).local),
       planWithoutMaps: async ({ path }) => {
-        const own = plannedCompilers({ ...config, paths: "own" }, imageRoot, toolchain, view);
+        const own = plannedCompilers({ ...config, paths: "own" }, toolchain, view);
         const at = (one: PlanCompiler) => toolchain.find(one.path)?.resolved;
         const resolved = toolchain.find(path)?.resolved;
         compilers = compilers.map((one, index) => (at(one) === resolved ? own[index]! : one));
@@ -392,7 +394,7 @@ function realPath(path: ByteString): ByteString {
   }
 }
 
-/** A compiler called by a path of the host (`/usr/bin/gcc`) means the image's of that name. */
+/** A compiler called by a path that the image has not (`/usr/local/bin/gcc`) means the image's of that name. */
 function baseName(name: ByteString): ByteString {
   return name.slice(name.lastIndexOf("/") + 1) as ByteString;
 }

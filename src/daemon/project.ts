@@ -35,6 +35,8 @@ export interface Project {
   /** Names of the top-level entries that both namespaces take from the image. */
   readonly imageEntries: ReadonlySet<string>;
   readonly locales: ImageLocales;
+  /** The image's PATH, for steps whose environment is not the caller's. */
+  readonly searchPath: ByteString;
   /** Host path of a file of the image by its absolute path in it, links resolved; null when there is none. */
   imageFile(path: ByteString): ByteString | null;
   readonly places: {
@@ -44,6 +46,8 @@ export interface Project {
   };
   /** Host path of the folder with the folders of calls. */
   readonly callFolder: ByteString;
+  /** The image's compiler that stands at a path. */
+  compilerAt(path: ByteString): ImageCompiler | null;
   /** The image's compiler for a name as called; null when the image has none of that name. */
   compiler(name: ByteString): ImageCompiler | null;
   /** The image's program for a name as called, one that is no compiler included; null when the image has none of that name. */

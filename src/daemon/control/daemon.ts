@@ -224,7 +224,7 @@ class Daemon {
     }
     const { project } = state;
     const name = message.argv[0]!;
-    const own = ownProgram(message, project);
+    const own = project.compilerAt(name) === null ? ownProgram(message, project) : null;
     if (own !== null) return this.#program(message, project, own, "own_program");
     const compiler = project.compiler(name);
     if (compiler === null) {
