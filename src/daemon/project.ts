@@ -6,6 +6,7 @@ import type { CompilerFamily } from "../core/compile/grammar/invocation.ts";
 import type { View } from "../core/compile/view/view.ts";
 import type { Digest } from "../core/digest/digest.ts";
 import type { NamespaceRef } from "../wire/launcher/messages.ts";
+import type { RunPlace } from "./run/run-place.ts";
 
 export interface ImageCompiler {
   /** Absolute path in the image. */
@@ -54,6 +55,8 @@ export interface Project {
   program(name: ByteString): ByteString | null;
   /** The kept namespace for local compiles, made when there is none. */
   localNamespace(): Promise<NamespaceRef>;
+  /** Where commands of `hpcc run` stand. */
+  readonly run: RunPlace;
   /** Has launchers without a daemon give this compiler no prefix maps. */
   planWithoutMaps(compiler: ImageCompiler): Promise<void>;
   /** Makes a `local` namespace without a holder: the program and its arguments are put behind it. */

@@ -190,6 +190,7 @@ export class HostProject implements Disposable {
       compiler: () => this.compiler,
       program: () => null,
       localNamespace: namespace,
+      run: { namespace: async () => NAMESPACE, folders: [], environment: [], word: (path) => path },
       planWithoutMaps: async ({ path }) => void this.withoutMaps.push(path),
       sandboxArgv: [],
     };

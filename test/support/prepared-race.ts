@@ -184,6 +184,7 @@ export class PreparedRace implements Disposable {
       compiler: () => compiler,
       program: () => null,
       localNamespace: () => place.namespace(),
+      run: { namespace: () => place.namespace(), folders: [], environment: [], word: (path) => path },
       planWithoutMaps: async () => {},
       sandboxArgv: [],
     };
