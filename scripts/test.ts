@@ -114,7 +114,6 @@ const BUILD_TESTS = [
   "changed-while-listed",
   "corpus",
   "corpus-files",
-  "distributions",
   "explain",
   "guides",
   "hostile-checkouts",

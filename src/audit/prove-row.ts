@@ -10,7 +10,8 @@ import { TILE_WIDTH, tilePath } from "../core/merkle/tile-tree.ts";
 import { checkProof, encodeProof, readCheckpoint } from "../core/note/checkpoint.ts";
 import { encodeEnvelope } from "./envelope.ts";
 import { CHECKPOINT_FILE, readLogKey } from "./log-tree.ts";
-import { readLog } from "./read-log.ts";
+import { pruneName } from "./pruned-frame.ts";
+import { readItems } from "./read-log.ts";
 import type { AuditRecord } from "./segment.ts";
 
 /** The record as it is hashed: both lines with their line ends. */
@@ -86,14 +87,30 @@ async function findRow(folder: string, text: string, size: number): Promise<Audi
   if (sequence === null && prefix === undefined)
     throw new HpccError("argument.invalid", "a row is its number, or 8 or more hex digits of its digest");
   let found: AuditRecord | null = null;
-  for await (const { record } of readLog(folder)) {
+  let removed = 0;
+  for await (const item of readItems(folder)) {
+    if (item.t === "pruned") {
+      const { first, leaves, id } = item.frame;
+      removed += leaves.length;
+      if (sequence !== null && sequence >= first && sequence < first + leaves.length)
+        throw new HpccError(
+          "evidence.gone",
+          `row ${sequence} was pruned; ${pruneName(id)} in ${folder}/pruned proves it`,
+          {
+            hint: "Its hash is still in the log: a receipt of it proves that it was there.",
+          },
+        );
+      continue;
+    }
+    const { record } = item.placed;
     if (record.envelope.sequence > size) break;
     const hit =
       sequence === null ? digestHex(record.digest).startsWith(prefix!) : record.envelope.sequence === sequence;
     if (hit) found = record;
   }
-  if (found === null) throw new HpccError("hash.unknown", `no row of the ${size} that are signed is ${text}`);
-  return found;
+  if (found !== null) return found;
+  const gone = removed === 0 ? "" : `, and ${removed} of them were pruned`;
+  throw new HpccError("hash.unknown", `no row of the ${size} that are signed is ${text}${gone}`);
 }
 
 /** Nodes of a tree of this size, from its tiles. */
@@ -137,25 +154,45 @@ function readTile(folder: string, path: string): Buffer {
   }
 }
 
-/** Writes the entry bundles of tlog-tiles for all signed rows; with the log's checkpoint and tiles they are a log that other tools read. */
-export async function writeEntryBundles(folder: string, out: string): Promise<number> {
+export interface WrittenBundles {
+  readonly rows: number;
+  /** Rows in bundles that are left out, as rows of them were pruned. */
+  readonly leftOut: number;
+}
+
+/**
+ * Writes the entry bundles of tlog-tiles for all signed rows; with the log's checkpoint and tiles they are a log that other tools read.
+ * A bundle is all of its rows: one with a row that was pruned is left out.
+ */
+export async function writeEntryBundles(folder: string, out: string): Promise<WrittenBundles> {
   const { size } = readCheckpoint(await readCheckpointFile(folder));
   let bundle: Buffer[] = [];
-  const write = async (last: number) => {
-    const width = bundle.length / 2;
-    const path = join(out, tilePath({ level: "entries", index: Math.floor(last / TILE_WIDTH), width }));
-    await mkdir(dirname(path), { recursive: true });
-    await writeFile(path, Buffer.concat(bundle));
-    bundle = [];
+  let [width, leftOut] = [0, 0];
+  let hasGap = false;
+  const take = async (index: number, entry: Buffer | null) => {
+    width++;
+    if (entry === null) hasGap = true;
+    else bundle.push(lengthOf(entry), entry);
+    if (index % TILE_WIDTH !== TILE_WIDTH - 1 && index !== size - 1) return;
+    const path = join(out, tilePath({ level: "entries", index: Math.floor(index / TILE_WIDTH), width }));
+    if (hasGap) leftOut += width;
+    else {
+      await mkdir(dirname(path), { recursive: true });
+      await writeFile(path, Buffer.concat(bundle));
+    }
+    [bundle, width, hasGap] = [[], 0, false];
   };
-  for await (const { record } of readLog(folder)) {
-    const index = record.envelope.sequence - 1;
-    if (index >= size) break;
-    const entry = entryOf(record);
-    const length = Buffer.alloc(2);
-    length.writeUInt16BE(entry.length);
-    bundle.push(length, entry);
-    if (index % TILE_WIDTH === TILE_WIDTH - 1 || index === size - 1) await write(index);
+  for await (const item of readItems(folder)) {
+    const first = item.t === "row" ? item.placed.record.envelope.sequence : item.frame.first;
+    const entries = item.t === "row" ? [entryOf(item.placed.record)] : item.frame.leaves.map(() => null);
+    for (const [at, entry] of entries.entries()) if (first - 1 + at < size) await take(first - 1 + at, entry);
+    if (first > size) break;
   }
-  return size;
+  return { rows: size, leftOut };
+}
+
+function lengthOf(entry: Buffer): Buffer {
+  const length = Buffer.alloc(2);
+  length.writeUInt16BE(entry.length);
+  return length;
 }

@@ -1,7 +1,7 @@
 // `hpcc audit verify`, `check-receipts`, `prove` and `tiles`: what a log's folder says, held against its signature and what was kept.
 import { cp, readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { type ProvenRow, proveRow, writeEntryBundles } from "../audit/prove-row.ts";
+import { type ProvenRow, proveRow, type WrittenBundles, writeEntryBundles } from "../audit/prove-row.ts";
 import type { PrunedSummary } from "../audit/verify/pruned-rows.ts";
 import { type Problem, type Verdict, verifyLog } from "../audit/verify/verify-log.ts";
 import { evidenceOfFolder, logFolder, readReceipts } from "../audit/verify-folder.ts";
@@ -97,8 +97,8 @@ export async function prove(folder: string, row: string): Promise<ProvenRow> {
   return proveRow(await logFolder(folder), row);
 }
 
-/** Writes a folder that serves as a log of tlog-tiles; gives how many rows it has. */
-export async function exportTiles(folder: string, out: string): Promise<number> {
+/** Writes a folder that serves as a log of tlog-tiles; tells of how many rows. */
+export async function exportTiles(folder: string, out: string): Promise<WrittenBundles> {
   const from = await logFolder(folder);
   for (const name of ["checkpoint", "key", "tile"])
     await cp(join(from, name), join(out, name), { recursive: true, errorOnExist: true, force: false });

@@ -8,8 +8,9 @@ import { type AttestHost, addAttest } from "./audit-attest-command.ts";
 import { addDatabase, addDatabaseOptions, type DatabaseFlags, databaseNames } from "./audit-database-commands.ts";
 import type { Format, RowFilter } from "./audit-search.ts";
 import { json, type Output } from "./output.ts";
+import { addRetention, type RetentionHost } from "./retention-commands.ts";
 
-export interface AuditHost extends AttestHost {
+export interface AuditHost extends AttestHost, RetentionHost {
   readonly env: Environment;
   readonly uid: number;
   readonly output: Output;
@@ -21,6 +22,7 @@ export function addAudit(program: Command, host: AuditHost, setExitCode: (code: 
   const audit = program.command("audit").description("a worker's audit log");
   addRows(audit, host);
   addSearches(audit, host);
+  addRetention(audit, host);
   addChecks(audit, host, setExitCode);
   addAttest(audit, host, setExitCode);
   addDatabase(audit, host.output);
@@ -43,8 +45,9 @@ export function addAudit(program: Command, host: AuditHost, setExitCode: (code: 
     .option("--json", "print JSON")
     .action(async (folder: string, out: string, options: { json?: true }) => {
       const { exportTiles } = await import("./audit-check.ts");
-      const rows = await exportTiles(folder, out);
-      host.output.out(options.json ? json({ out, rows }) : `${rows} rows in ${out}\n`);
+      const { rows, leftOut } = await exportTiles(folder, out);
+      const without = leftOut === 0 ? "" : `, without bundles of ${leftOut} of them, in which rows were pruned`;
+      host.output.out(options.json ? json({ out, rows, leftOut }) : `${rows} rows in ${out}${without}\n`);
     });
 }
 
@@ -90,6 +93,7 @@ function addSearches(audit: Command, host: AuditHost): void {
       last: change.last ?? null,
       more: change.follow ? later : null,
       out: (text) => host.output.out(text),
+      pruned: (rows) => host.output.error(`${rows} rows were pruned; hpcc audit verify tells when and why\n`),
     });
   };
   const search = async (folder: string | undefined, flags: DatabaseSearchFlags) => {

@@ -541,7 +541,8 @@ describe("the page about the database", () => {
     let text = "";
     const program = new Command("hpcc").exitOverride();
     const output = { out: (part: string) => void (text += part), error: () => {} };
-    addAudit(program, { env: {}, uid: 0, output, keptBlobs: async () => null }, () => {});
+    const askRetention = async () => assert.fail("not asked for");
+    addAudit(program, { env: {}, uid: 0, output, keptBlobs: async () => null, askRetention }, () => {});
     await program.parseAsync(words, { from: "user" });
     return text;
   }

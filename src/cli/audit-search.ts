@@ -1,7 +1,7 @@
 // `hpcc audit search`, `tail` and `export`: rows of a log that are wanted, as TSV, JSON lines or CSV. Each is read and checked in the
 // order of the log, and printed as it comes; nothing is held.
 import { encodeEnvelope } from "../audit/envelope.ts";
-import { CHAIN_START, readLog } from "../audit/read-log.ts";
+import { CHAIN_START, readItems } from "../audit/read-log.ts";
 import { noteOf } from "../audit/rows/bodies.ts";
 import type { AuditRecord, ChainState } from "../audit/segment.ts";
 import { logFolder } from "../audit/verify-folder.ts";
@@ -123,6 +123,8 @@ export interface SearchOptions {
   /** Goes on with rows as they come while it resolves to true. */
   readonly more: (() => Promise<boolean>) | null;
   readonly out: (text: string) => void;
+  /** Is told how many rows were pruned, where some were. */
+  readonly pruned?: (rows: number) => void;
 }
 
 /** Prints the rows that are wanted; gives how many there were. */
@@ -132,9 +134,15 @@ export async function searchLog(folder: string, options: SearchOptions): Promise
   out(header(format));
   let state: ChainState = CHAIN_START;
   let count = 0;
+  let removed = 0;
   let kept: string[] = [];
   for (let following = false; ; following = true) {
-    for await (const { record } of readLog(found, state)) {
+    for await (const item of readItems(found, state)) {
+      if (item.t === "pruned") {
+        removed += item.frame.leaves.length;
+        continue;
+      }
+      const { record } = item.placed;
       state = { sequence: record.envelope.sequence, leaf: record.leaf };
       if (!matches(record, filter)) continue;
       count++;
@@ -144,6 +152,8 @@ export async function searchLog(folder: string, options: SearchOptions): Promise
     }
     if (last !== null && !following) for (const text of last === 0 ? [] : kept.slice(-last)) out(text);
     kept = [];
+    if (removed > 0) options.pruned?.(removed);
+    removed = 0;
     if (more === null || !(await more())) return count;
   }
 }

@@ -43,6 +43,7 @@ describe("completions", () => {
         doctorChecks: never,
         history: never,
         inspectState: never,
+        askRetention: never,
         revokeResults: async () => Promise.reject(new Error("no worker")),
         reproducing: never,
         keptBlobs: never,

@@ -60,6 +60,7 @@ describe("command line", () => {
       history: async () => null,
       keptBlobs: async () => null,
       revokeResults: async () => Promise.reject(new Error("no worker")),
+      askRetention: async () => Promise.reject(new Error("no worker")),
       reproducing: () => assert.fail("no evidence in this test"),
       inspectState: async () => {
         throw new Error("something unforeseen");

@@ -22,12 +22,13 @@ import { parseCount } from "./numbers.ts";
 import { exitCodeOf, json, type Output, printError, table } from "./output.ts";
 import { addPolicy } from "./policy-command.ts";
 import { addReproduce, type ReproduceHost } from "./reproduce-command.ts";
+import type { RetentionHost } from "./retention-commands.ts";
 import { addRevoke, type RevokeHost } from "./revoke-command.ts";
 import { addStats } from "./stats-command.ts";
 import { withFolderGone } from "./working-folder.ts";
 
 /** What the command line needs of the process that runs it. */
-export interface CliHost extends AttestHost, HistoryHost, ReproduceHost, RevokeHost {
+export interface CliHost extends AttestHost, HistoryHost, ReproduceHost, RevokeHost, RetentionHost {
   readonly env: Environment;
   readonly uid: number;
   readonly output: Output;

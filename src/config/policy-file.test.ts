@@ -73,7 +73,7 @@ describe("a policy file", () => {
     const laptop = of(policy, "acme", "ann");
     assert.deepEqual(laptop?.readableTiers, ["laptop", "protected", "release"]);
     assert.deepEqual([laptop?.sharing, laptop?.life], ["private", "session"]);
-    assert.deepEqual(policy.tenants.get("acme")?.retention, { days: 30, bytes: null });
+    assert.deepEqual(policy.tenants.get("acme")?.retention, { days: 30, bytes: null, automatic: false });
   });
 
   test("serves who is not listed only if it says so, and users of no tier never", () => {

@@ -11,7 +11,7 @@ import { DEFAULT_GOLDEN, GOLDEN_POLICIES, NO_QUOTAS, type Quotas, SHARINGS } fro
 import { parseToml } from "./load.ts";
 import { TableReader } from "./table-reader.ts";
 import { lineOf } from "./toml-lines.ts";
-import { byteSize, integer, listOf, oneOf, text, type ValueKind } from "./value.ts";
+import { BOOLEAN, byteSize, integer, listOf, oneOf, text, type ValueKind } from "./value.ts";
 
 const SCHEMA = 1;
 export const POLICY_BYTES_MAX = 1024 * 1024;
@@ -48,7 +48,7 @@ const NO_RULES: TenantRules = {
   images: null,
   quotas: NO_QUOTAS,
   userQuotas: NO_QUOTAS,
-  retention: { days: null, bytes: null },
+  retention: { days: null, bytes: null, automatic: false },
   tiers: [],
 };
 
@@ -109,6 +109,7 @@ function readTenant(table: TableReader, above: TenantRules, mayHaveTiers: boolea
     retention: {
       days: retention.value("days", integer(1, DAYS_MAX)) ?? above.retention.days,
       bytes: retention.value("bytes", byteSize(1, BYTES_MAX)) ?? above.retention.bytes,
+      automatic: retention.value("automatic", BOOLEAN) ?? above.retention.automatic,
     },
     tiers: [],
   };

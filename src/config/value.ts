@@ -64,7 +64,7 @@ export function byteSize(min: number, max: number): ValueKind<number> {
 }
 
 /** Null for what is no size. */
-function bytesOfText(text: string): number | null {
+export function bytesOfText(text: string): number | null {
   const [, amount = "", unit = ""] = /^([0-9]{1,15}(?:\.[0-9]{1,6})?) ?([A-Za-z]{0,3})$/.exec(text.trim()) ?? [];
   const unitBytes = Object.hasOwn(UNIT_BYTES, unit.toUpperCase()) ? UNIT_BYTES[unit.toUpperCase()] : undefined;
   return amount === "" || unitBytes === undefined ? null : Math.round(Number(amount) * unitBytes);

@@ -68,6 +68,11 @@ process.exitCode = await runCli(process.argv.slice(2), {
     const logger = createJsonLogger({ write: writeStderr, level: "error", clock: SYSTEM_CLOCK });
     return revokeResults(stateFolder, request, { clock: SYSTEM_CLOCK, logger });
   },
+  async askRetention(stateFolder, ask) {
+    const { askRetention } = await import("../worker/control/retention-request.ts");
+    const logger = createJsonLogger({ write: writeStderr, level: "error", clock: SYSTEM_CLOCK });
+    return askRetention(stateFolder, ask, { clock: SYSTEM_CLOCK, logger });
+  },
   async reproducing(options) {
     const { openReproducing } = await import("./reproduce.ts");
     return openReproducing(options, { env, uid, clock: SYSTEM_CLOCK });

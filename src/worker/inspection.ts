@@ -60,6 +60,12 @@ export class Inspector {
     };
   }
 
+  /** Rows were removed: the index is made again when somebody asks. */
+  forget(): void {
+    this.#index?.close();
+    this.#index = null;
+  }
+
   close(): void {
     this.#index?.close();
   }

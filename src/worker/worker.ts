@@ -37,6 +37,7 @@ import { openWorkerPeers, withPeers } from "./peers/worker-peers.ts";
 import { type OpenPolicies, openPolicies } from "./policy/open-policies.ts";
 import { UsageKeeper } from "./policy/usage-keeper.ts";
 import type { PolicyFile } from "./policy/watched-policy.ts";
+import { openRetention } from "./retention/open-retention.ts";
 import { type RevocationFeed, WorkerRevocations } from "./revocations.ts";
 import { hostRow } from "./rows/host-row.ts";
 import { vmRows } from "./rows/vm-rows.ts";
@@ -189,7 +190,7 @@ async function startParts(
   const { limits } = config;
   const { images } = deps;
   const shared = (entry: SharedEntry) => peers?.state(entry);
-  const compiles = new SecondCompiles({ ...common, images, limits: limits.execution, pool, store, usage, shared });
+  const compiles = new SecondCompiles({ ...common, images, limits: limits.execution, pool, store, shared });
   const confirming = new Confirmer({
     compiles,
     freePlaces: () => config.slots - layers.compiling,
@@ -243,6 +244,14 @@ async function startParts(
     },
   });
   if (peers !== null) server.add(PeerService, peers.handlers);
+  const retention = openRetention({
+    ...common,
+    folder: folders.audit,
+    stateFolder: config.stateFolder,
+    store: disk,
+    policy: policies.site,
+    pruned: () => inspector.forget(),
+  });
   const closeParts = async () => {
     await peers?.close();
     await policies.close();
@@ -251,6 +260,7 @@ async function startParts(
     await pool.close();
     await disk.settled();
     await revocations.close();
+    await retention.close();
     inspector.close();
     await log.close();
     await control.close();
@@ -268,7 +278,7 @@ async function startParts(
     await closeParts();
     throw error;
   });
-  control.handleBy(revokeHandler(revocations, clock));
+  control.handleBy(retention.handler(revokeHandler(revocations, clock)));
   peers?.start();
   return {
     address,

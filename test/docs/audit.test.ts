@@ -11,8 +11,11 @@ import { emptyRow } from "../../src/audit/row.ts";
 import { encodeRecord } from "../../src/audit/segment.ts";
 import { ManualClock } from "../../src/base/clock.ts";
 import { SILENT_LOGGER } from "../../src/base/log.ts";
+import { SYSTEM_CLOCK } from "../../src/base/system/clock.ts";
 import { addAudit } from "../../src/cli/audit-command.ts";
 import { logKey } from "../../src/cli/log-key.ts";
+import type { RetentionAsk } from "../../src/cli/retention-commands.ts";
+import { askRetention } from "../../src/worker/control/retention-request.ts";
 
 const PAGE = readFileSync(join(import.meta.dirname, "../../docs/operations/audit.md"), "utf8");
 const lines = [...PAGE.matchAll(/^```sh\n(.*?)^```/gms)].flatMap((match) => match[1]!.trim().split("\n"));
@@ -26,7 +29,7 @@ describe("the page about the audit log", () => {
   before(async () => {
     folder = mkdtempSync(join(tmpdir(), "hpcc-docs-audit-"));
     state = join(folder, "state");
-    mkdirSync(join(folder, "receipts"), { recursive: true });
+    for (const name of ["receipts", "state/store"]) mkdirSync(join(folder, name), { recursive: true });
     const signer = await readOrMakeLogSigner(state, NAME);
     const log = await AuditLog.open({
       folder: join(state, "audit"),
@@ -62,7 +65,9 @@ describe("the page about the audit log", () => {
     let [out, code] = ["", 0];
     const program = new Command("hpcc").exitOverride();
     const output = { out: (text: string) => (out += text), error: () => "" };
-    const host = { env: { HOME: folder }, uid: 0, output, keptBlobs: async () => null };
+    const ask = async (of: string, what: RetentionAsk) =>
+      askRetention(of, what, { clock: SYSTEM_CLOCK, logger: SILENT_LOGGER });
+    const host = { env: { HOME: folder }, uid: 0, output, keptBlobs: async () => null, askRetention: ask };
     addAudit(program, host, (given) => {
       code = given;
     });

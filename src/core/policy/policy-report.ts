@@ -49,7 +49,13 @@ export function fieldsOf({ policy, retention, users }: PolicyEntry): PolicyField
     ...quotaFields("user", principal),
     ["retention.days", retention.days],
     ["retention.bytes", retention.bytes],
+    ...(retention.days === null && retention.bytes === null ? [] : [removal(retention)]),
   ];
+}
+
+/** Who removes what is over the limits. */
+function removal({ automatic }: Retention): PolicyField {
+  return ["retention.removal", automatic ? "by workers, once a day" : "by `hpcc audit prune --policy`"];
 }
 
 function quotaFields(whose: string, { jobsMax, bytesPerDayMax, cpuUsPerDayMax }: Quotas): PolicyField[] {
@@ -71,6 +77,7 @@ export function warningsOf(policy: SitePolicy): string[] {
     ...tierWarnings(tenant, rules),
     ...quotaWarnings(tenant, rules),
     ...isolationWarnings(tenant, rules),
+    ...retentionWarnings(tenant, rules),
   ]);
   if (policy.tenants.size === 0 && !policy.servesUnlisted)
     warnings.push('nobody is served: no tenant is listed, and unlisted = "refuse"');
@@ -141,6 +148,12 @@ function isolationWarnings(tenant: string, { isolationMin, tiers }: TenantRules)
       ? [`${tenant}: isolation_min = "${floor}" is no boundary against hostile code; use it for tests alone`]
       : [],
   );
+}
+
+function retentionWarnings(tenant: string, { retention: { days, bytes, automatic } }: TenantRules): string[] {
+  return automatic && days === null && bytes === null
+    ? [`${tenant}: retention is automatic and has no limit, so that nothing is ever removed`]
+    : [];
 }
 
 /** What a change does that is probably not meant. */

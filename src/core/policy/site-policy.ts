@@ -28,10 +28,12 @@ export interface TierRules extends Rules {
   readonly users: readonly UserPattern[];
 }
 
-/** How long what a tenant compiled is kept; null: as long as the worker has room. */
+/** How long a tenant's rows stay, and what they need; null: without a limit. */
 export interface Retention {
   readonly days: number | null;
   readonly bytes: number | null;
+  /** Whether workers remove by themselves what is over it. */
+  readonly automatic: boolean;
 }
 
 export interface TenantRules extends Rules {

@@ -27,7 +27,7 @@ const tiers = fc.uniqueArray(fc.record({ name: fc.constantFrom("a", "b", "c", "d
 const tenants: fc.Arbitrary<TenantRules> = fc.record({ tiers, sharing }).map((said) => ({
   ...RULES,
   golden: "shared",
-  retention: { days: null, bytes: null },
+  retention: { days: null, bytes: null, automatic: false },
   sharing: said.sharing,
   tiers: said.tiers.map((tier) => ({ ...RULES, ...tier })),
 }));
@@ -87,7 +87,7 @@ describe("keys under a policy", () => {
       ...RULES,
       sharing: "confirm",
       golden: "shared",
-      retention: { days: null, bytes: null },
+      retention: { days: null, bytes: null, automatic: false },
       tiers: [
         { ...RULES, sharing: "clean", name: "release", users: [parseUserPattern("ci-release")] },
         { ...RULES, sharing: "confirm", name: "laptop", users: [parseUserPattern("*")] },

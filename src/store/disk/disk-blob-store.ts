@@ -2,9 +2,10 @@
 // that reading checks what was written without inflating it (docs/specs/store.md).
 import { createHash } from "node:crypto";
 import { type FileHandle, open, stat } from "node:fs/promises";
+import { basename } from "node:path";
 import type { Clock } from "../../base/clock.ts";
 import type { BlobRef } from "../../core/action/result-manifest.ts";
-import { type Digest, digestHex } from "../../core/digest/digest.ts";
+import { type Digest, digestHex, isDigest } from "../../core/digest/digest.ts";
 import type { BlobStore, ByteSource, FrameLookup, Retention, StoredFrame } from "../blob-store.ts";
 import { compressTo, type FrameSink, verifyFrame } from "../zstd-codec.ts";
 import { type DiskFiles, isMissing, type NewFile, storeError } from "./disk-files.ts";
@@ -15,7 +16,7 @@ const HEADER_BYTES = 56;
 /** Frames up to this size are read at once and served from memory. */
 const IN_MEMORY_BYTES_MAX = 256 * 1024;
 const READ_BYTES = 128 * 1024;
-/** A cache entry's time of last use is written no more often than this. */
+/** An entry's time of last use is written no more often than this. */
 const TOUCH_MS = 10 * 60 * 1000;
 
 const AREAS: readonly Retention[] = ["kept", "cache"];
@@ -26,6 +27,21 @@ export interface StoreObserver {
   quarantined(kind: "blob" | "action", digest: Digest, problem: string): void;
   /** Bytes were added to what may be evicted. */
   cacheGrew(bytes: number): void;
+}
+
+export interface KeptSweep {
+  /** Whether a row needs it. */
+  readonly isNeeded: (digest: Digest) => boolean;
+  /** What was used since then may be needed by a row that is still to be written. */
+  readonly usedBeforeMs: number;
+}
+
+export interface SweptKept {
+  readonly blobs: number;
+  /** On the disk. */
+  readonly bytes: number;
+  /** Not needed, and used too lately to go. */
+  readonly recent: number;
 }
 
 export interface DiskBlobStoreOptions {
@@ -52,12 +68,44 @@ export class DiskBlobStore implements BlobStore {
   async frameSize(digest: Digest, retention: Retention): Promise<number | null> {
     for (const area of retention === "kept" ? AREAS.slice(0, 1) : AREAS) {
       try {
-        return Math.max(0, (await stat(this.#path(area, digest))).size - HEADER_BYTES);
+        const path = this.#path(area, digest);
+        const { size, mtimeMs } = await stat(path);
+        // Who asks for a kept blob is going to name it in a row: it is not swept meanwhile.
+        const old = retention === "kept" && Math.abs(this.#clock.wallMs() - mtimeMs) > TOUCH_MS;
+        if (old && !(await this.#files.renew(path, this.#clock.wallMs()))) continue;
+        return Math.max(0, size - HEADER_BYTES);
       } catch (error) {
         if (!isMissing(error)) throw storeError(error, `cannot look for ${digest}`);
       }
     }
     return null;
+  }
+
+  /** Bytes of a kept blob on the disk; 0 when it is not there. Asking is no use of it. */
+  async keptBytes(digest: Digest): Promise<number> {
+    try {
+      return (await stat(this.#path("kept", digest))).size;
+    } catch (error) {
+      if (isMissing(error)) return 0;
+      throw storeError(error, `cannot look for ${digest}`);
+    }
+  }
+
+  /** Removes all kept blobs but those that are needed, and those that were used since a time. */
+  async sweepKept({ isNeeded, usedBeforeMs }: KeptSweep): Promise<SweptKept> {
+    let [blobs, bytes, recent] = [0, 0, 0];
+    try {
+      for await (const path of this.#files.paths("kept")) {
+        const digest = `sha256:${basename(path)}`;
+        if (!isDigest(digest) || isNeeded(digest)) continue;
+        const removed = await this.#files.removeUnused(path, usedBeforeMs);
+        if (removed === null) recent++;
+        else [blobs, bytes] = [blobs + 1, bytes + removed];
+      }
+    } catch (error) {
+      throw storeError(error, "cannot remove what no row needs");
+    }
+    return { blobs, bytes, recent };
   }
 
   async get(digest: Digest): Promise<FrameLookup> {

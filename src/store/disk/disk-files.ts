@@ -230,6 +230,40 @@ export class DiskFiles {
     await utimes(path, nowMs / 1000, nowMs / 1000).catch(() => {});
   }
 
+  /** Marks an entry as used now; false when it is not there any more. */
+  async renew(path: string, nowMs: number): Promise<boolean> {
+    try {
+      await utimes(path, nowMs / 1000, nowMs / 1000);
+      return true;
+    } catch (error) {
+      if (isMissing(error)) return false;
+      throw error;
+    }
+  }
+
+  /**
+   * Removes an entry that was not used since a time; gives its bytes, null when it was used or is gone. Who uses it while it goes has
+   * either marked it before, which brings it back, or finds it gone.
+   */
+  async removeUnused(path: string, usedBeforeMs: number): Promise<number | null> {
+    const aside = this.#temporaryPath();
+    try {
+      if ((await stat(path)).mtimeMs >= usedBeforeMs) return null;
+      await mkdir(dirname(aside), { recursive: true, mode: FOLDER_MODE });
+      await rename(path, aside);
+      const { mtimeMs, size } = await stat(aside);
+      if (mtimeMs >= usedBeforeMs) {
+        await rename(aside, path);
+        return null;
+      }
+      await unlink(aside);
+      return size;
+    } catch (error) {
+      if (isMissing(error)) return null;
+      throw error;
+    }
+  }
+
   #temporaryPath(): string {
     return join(this.root, "tmp", randomBytes(TEMPORARY_NAME_BYTES).toString("hex"));
   }

@@ -43,7 +43,10 @@ const SWEEP_SHARE = 0.05;
 
 export class DiskStore {
   readonly #options: DiskStoreOptions;
-  readonly #tenants = new Map<TenantId, TenantStore & { readonly actions: DiskActionCache }>();
+  readonly #tenants = new Map<
+    TenantId,
+    TenantStore & { readonly actions: DiskActionCache; readonly blobs: DiskBlobStore }
+  >();
   /** What is revoked, of all tenants. */
   readonly revocations: DiskRevocations;
   #quarantined = 0;
@@ -58,7 +61,7 @@ export class DiskStore {
       clock,
       worker: worker ?? null,
       files: (tenant) => this.#files(tenant ?? ALL_TENANTS),
-      tenants: () => this.#tenantsOnDisk(),
+      tenants: () => this.tenantsOnDisk(),
       sweep: (tenant, removed) => this.#open(tenant).actions.sweep(removed),
       noted: (noted) => revoked?.(noted),
       swept: (swept) => this.#noteTakenBack(swept),
@@ -82,6 +85,11 @@ export class DiskStore {
   /** The store of one tenant. */
   tenant(id: TenantId): TenantStore {
     return this.#open(id);
+  }
+
+  /** What retention asks of a tenant's store. */
+  kept(id: TenantId): Pick<DiskBlobStore, "keptBytes" | "sweepKept"> {
+    return this.#open(id).blobs;
   }
 
   /** Whether there is anything of a tenant. */
@@ -133,7 +141,7 @@ export class DiskStore {
     return new DiskFiles(join(root, folder), write === undefined ? {} : { write });
   }
 
-  async #tenantsOnDisk(): Promise<TenantId[]> {
+  async tenantsOnDisk(): Promise<TenantId[]> {
     try {
       const found = await readdir(this.#options.root, { withFileTypes: true });
       return found

@@ -30,15 +30,11 @@ export interface Holder extends HeldNamespace {
   close(): Promise<void>;
 }
 
-/** Makes a namespace from bubblewrap arguments and keeps it. `command` is bubblewrap, or ends with it. */
-export async function startHolder(
-  command: readonly [string, ...string[]],
-  plan: readonly ByteString[],
-): Promise<Holder> {
-  const [program, ...words] = command;
+/** Makes a namespace from bubblewrap arguments and keeps it. */
+export async function startHolder(bwrap: string, plan: readonly ByteString[]): Promise<Holder> {
   const child = spawn(
-    program,
-    [...words, "--die-with-parent", "--args", "3", "--info-fd", "4", "--block-fd", "5", "--", "/hpcc/holder"],
+    bwrap,
+    ["--die-with-parent", "--args", "3", "--info-fd", "4", "--block-fd", "5", "--", "/hpcc/holder"],
     {
       stdio: ["ignore", "ignore", "pipe", "pipe", "pipe", "pipe"],
       cwd: "/",
@@ -135,13 +131,8 @@ class Pipes {
   }
 
   explain(error: unknown): unknown {
-    if (this.#startError?.code === "ENOENT") {
-      const isEntering = this.#child.spawnfile.endsWith("nsenter");
-      const what = isEntering
-        ? "nsenter is not installed (package util-linux)"
-        : "bwrap is not installed (package bubblewrap)";
-      return new HpccError("tool.missing", what, { cause: error });
-    }
+    if (this.#startError?.code === "ENOENT")
+      return new HpccError("tool.missing", "bwrap is not installed (package bubblewrap)", { cause: error });
     if (!(error instanceof HpccError))
       return new HpccError("namespace.unavailable", "the namespace cannot be entered", { cause: error });
     const words = this.#words.trim();

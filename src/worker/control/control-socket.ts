@@ -11,7 +11,8 @@ import type { Logger } from "../../base/log.ts";
 
 const NAME = "control.sock";
 const CONNECTIONS_MAX = 8;
-const REQUEST_BYTES_MAX = 8 * 1024;
+/** A retention rule for each of a thousand tenants fits. */
+const REQUEST_BYTES_MAX = 64 * 1024;
 const ANSWER_BYTES_MAX = 4 * 1024 * 1024;
 /** For the whole request to arrive. */
 const REQUEST_MS_MAX = 5_000;

@@ -35,7 +35,10 @@ export function revokeHandler(revocations: WorkerRevocations, clock: Clock): Con
 function parseRevokeRequest(request: unknown): RevokeRequest & { readonly tenant: TenantId | null } {
   const fields = (typeof request === "object" ? request : null) as Record<string, unknown> | null;
   if (fields?.["command"] !== "revoke")
-    throw new HpccError("argument.invalid", "a worker's control socket knows the command revoke alone");
+    throw new HpccError(
+      "argument.invalid",
+      "a worker's control socket knows revoke, prune, hold-add, hold-remove and hold-list",
+    );
   const kind = REVOCATION_KINDS.find((name) => name === fields["kind"]);
   if (kind === undefined)
     throw new HpccError("argument.invalid", `a revocation is of a ${REVOCATION_KINDS.join(", ")}`);
@@ -113,11 +116,11 @@ async function revokeInFolder(
 }
 
 /** Whose state it is: the log's key says so, or its first row. */
-async function workerOf(stateFolder: string): Promise<string> {
+export async function workerOf(stateFolder: string): Promise<string> {
   const folders = stateFolders(stateFolder);
   const found = await stat(folders.store).catch(() => null);
   if (found?.isDirectory() !== true)
     throw new HpccError("argument.invalid", `${stateFolder} is no state folder of a worker: it has no store`);
   for await (const { record } of readLog(folders.audit)) return record.row.worker;
-  throw new HpccError("argument.invalid", `the worker of ${stateFolder} has no row yet, so there is nothing to revoke`);
+  throw new HpccError("argument.invalid", `the worker of ${stateFolder} has no row yet`);
 }

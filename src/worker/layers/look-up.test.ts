@@ -11,6 +11,8 @@ import type { CachedAction } from "../../store/action-cache.ts";
 import type { Job } from "./layer.ts";
 import { LookUpLayer } from "./look-up.ts";
 
+const WHOLE = { worker: "w1", evidence: { isWhole: async () => true } };
+
 function jobOf(sharing: Sharing, changes: Partial<Job> = {}): Job {
   const policy = fixedPolicies(new Map([["acme", { sharing }]])).of(user("ann"))!;
   return testJob({ policy, ...changes });
@@ -32,7 +34,7 @@ async function keep({ store }: Job, { key }: ResultKey, vm: string, changes: Par
 async function answerTo(job: Job) {
   const { events, observe } = seen();
   const next = nextLayer<Job>(async ({ store }) => testAnswer(store, { origin: { vm: "compiled" } }));
-  const answer = await new LookUpLayer(next, { logger: SILENT_LOGGER, observe }).run(job);
+  const answer = await new LookUpLayer(next, { logger: SILENT_LOGGER, observe, ...WHOLE }).run(job);
   assert.equal(events.length, 1);
   const [event] = events;
   assert.ok(event?.t === "looked-up" && event.hit === answer.key);
@@ -80,7 +82,7 @@ describe("a look-up", () => {
     const store = { blobs: job.store.blobs, actions: { ...job.store.actions, get: broken } as Job["store"]["actions"] };
     const { events, observe } = seen();
     const next = nextLayer(async () => testAnswer(job.store));
-    const answer = await new LookUpLayer(next, { logger, observe }).run({ ...job, store });
+    const answer = await new LookUpLayer(next, { logger, observe, ...WHOLE }).run({ ...job, store });
     assert.equal(answer.outcome, "compiled");
     assert.deepEqual(new Set(logged), new Set(["worker.cache.lookup_failed"]));
     assert.deepEqual(

@@ -2,12 +2,16 @@
 import type { Logger } from "../../base/log.ts";
 import type { ResultKey } from "../../core/action/result-keys.ts";
 import { type FoundResult, lookUp } from "../cached-result.ts";
+import type { KeptEvidence } from "./kept-evidence.ts";
 import type { Answer, Job, Layer } from "./layer.ts";
 import type { JobObserver } from "./observer.ts";
 
 export interface LookUpLayerOptions {
   readonly logger: Logger;
   readonly observe: JobObserver;
+  /** This worker's name. */
+  readonly worker: string;
+  readonly evidence: Pick<KeptEvidence, "isWhole">;
 }
 
 export class LookUpLayer implements Layer {
@@ -30,12 +34,24 @@ export class LookUpLayer implements Layer {
     return this.#next.run(job);
   }
 
-  async #lookUp({ isolationMin, policy, store }: Job, { key }: ResultKey): Promise<FoundResult | null> {
+  async #lookUp(job: Job, { key }: ResultKey): Promise<FoundResult | null> {
+    const { isolationMin, policy, store } = job;
+    let found: FoundResult | null = null;
     try {
-      return await lookUp(key, { isolationMin, life: policy.life }, store);
+      found = await lookUp(key, { isolationMin, life: policy.life }, store);
+      if (found === null || (await this.#isWhole(job, found))) return found;
+      await found.result.close();
+      return null;
     } catch (error) {
+      await found?.result.close();
       this.#options.logger.warn("worker.cache.lookup_failed", { key, error: String(error) });
       return null;
     }
+  }
+
+  /** What another worker made has its source there. */
+  async #isWhole(job: Job, { result, provenance }: FoundResult): Promise<boolean> {
+    const { evidence, worker } = this.#options;
+    return evidence.isWhole(job, result, provenance.from !== null && provenance.from !== worker);
   }
 }

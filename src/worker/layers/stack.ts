@@ -17,6 +17,7 @@ import { DeadlineLayer } from "./deadline.ts";
 import { ExecuteLayer } from "./execute.ts";
 import { FlightLayer } from "./flight.ts";
 import { KeepLayer } from "./keep.ts";
+import { KeptEvidence } from "./kept-evidence.ts";
 import type { Interceptor, Jobs, Layer } from "./layer.ts";
 import { LookUpLayer } from "./look-up.ts";
 import { type JobObserver, observers } from "./observer.ts";
@@ -67,7 +68,12 @@ export function stackLayers(options: LayersOptions): StackedLayers {
   const execute = new ExecuteLayer({ images, limits: limits.execution, pool, worker, clock, logger, observe });
   const receiving = { possessions: new Possessions(), logger, observe };
   const flight = new FlightLayer(new KeepLayer(execute, { logger, observe }), receiving);
-  const lookUp = new LookUpLayer(through([...missed, ...compiled], flight), { logger, observe });
+  const lookUp = new LookUpLayer(through([...missed, ...compiled], flight), {
+    logger,
+    observe,
+    worker,
+    evidence: new KeptEvidence(clock),
+  });
   const again = new FlightLayer(execute, receiving);
   const found = new RefuseRevokedLayer(new AgainLayer(lookUp, through(compiled, again)));
   const inner = through(admitted, new DeadlineLayer(found, clock));

@@ -4,6 +4,7 @@ import type { Clock } from "../../base/clock.ts";
 import { HpccError } from "../../base/errors.ts";
 import type { Logger } from "../../base/log.ts";
 import type { Isolation } from "../../core/isolation.ts";
+import type { SitePolicy } from "../../core/policy/site-policy.ts";
 import type { PolicySource } from "../../core/tenant-policy.ts";
 import { policyRow } from "../rows/log-rows.ts";
 import { readSeenVersion, seenVersionFile } from "./seen-version.ts";
@@ -20,6 +21,8 @@ export interface OpenPoliciesOptions {
 
 export interface OpenPolicies {
   readonly source: PolicySource;
+  /** The file in force; null for a worker without one. */
+  readonly site: () => SitePolicy | null;
   /** Looks at the file now; for a worker without one it does nothing. */
   check(): Promise<void>;
   close(): Promise<void>;
@@ -42,13 +45,13 @@ async function open(
 ): Promise<OpenPolicies> {
   if ("of" in from) {
     await refuseToForget(folder);
-    return { source: from, check: async () => undefined, close: async () => undefined };
+    return { source: from, site: () => null, check: async () => undefined, close: async () => undefined };
   }
   const record = async (event: PolicyRowEvent) => {
     await log.append(...policyRow({ ...event, worker, nowMs: clock.wallMs() }));
   };
   const watched = await WatchedPolicy.open({ file: from, folder, isolation, record, clock, logger });
-  return { source: watched, check: () => watched.check(), close: () => watched.close() };
+  return { source: watched, site: () => watched.site, check: () => watched.check(), close: () => watched.close() };
 }
 
 /** A line that fell out of a configuration must not open a worker to everybody. */

@@ -24,7 +24,7 @@ function parse(bytes: Uint8Array): SitePolicy {
     images: null,
     quotas: { ...NO_QUOTAS, jobsMax: Number(version) },
     userQuotas: NO_QUOTAS,
-    retention: { days: null, bytes: null },
+    retention: { days: null, bytes: null, automatic: false },
     tiers: [],
   } as const;
   return { digest: sha256(bytes), version: Number(version), servesUnlisted: true, defaults, tenants: new Map() };

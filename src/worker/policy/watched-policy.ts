@@ -94,6 +94,11 @@ export class WatchedPolicy implements PolicySource {
     return this.#policy.version;
   }
 
+  /** The file in force. */
+  get site(): SitePolicy {
+    return this.#policy;
+  }
+
   of(principal: Principal): JobPolicy | null {
     return jobPolicyOf(this.#policy, principal, this.#options.isolation);
   }

@@ -20,8 +20,6 @@ export interface ImageLocales {
 
 export interface EnvironmentPlan {
   readonly locale: CompileLocale;
-  /** PATH of each step: where the image's compilers seek an assembler that is not their own. */
-  readonly searchPath: ByteString;
   /** Variables that add include folders for the language: names and values as given; path-map.ts maps them. */
   readonly includePaths: readonly (readonly [name: ByteString, value: ByteString])[];
   /** The caller's SOURCE_DATE_EPOCH; only a policy that pins time uses it. */
@@ -153,8 +151,6 @@ export interface EnvironmentQuestion {
   /** Width of the terminal that standard input is; null when it is none or has none. */
   readonly inputColumns: number | null;
   readonly image: ImageLocales;
-  /** The image's PATH. */
-  readonly searchPath: ByteString;
 }
 
 /** Reads the caller's environment for one call. */
@@ -173,7 +169,6 @@ export function readEnvironment(question: EnvironmentQuestion): EnvironmentDecis
     kind: "plan",
     plan: {
       locale,
-      searchPath: question.searchPath,
       includePaths: present(environment, INCLUDE_PATHS[invocation.language] ?? []),
       sourceDateEpoch: environment.get("SOURCE_DATE_EPOCH") ?? null,
       appearance: withColumns(present(environment, names.sort()), question),
@@ -203,7 +198,7 @@ export interface StepEnvironmentOptions {
 
 /** The whole environment of a step, sorted by name: nothing of the caller's but what the plan holds. */
 export function stepEnvironment(
-  plan: Pick<EnvironmentPlan, "locale" | "appearance" | "searchPath">,
+  plan: Pick<EnvironmentPlan, "locale" | "appearance">,
   options: StepEnvironmentOptions = {},
 ): (readonly [name: ByteString, value: ByteString])[] {
   const locale = ascii(plan.locale);
@@ -211,7 +206,7 @@ export function stepEnvironment(
     [ascii("HOME"), ascii("/nonexistent")],
     [ascii("LANG"), locale],
     [ascii("LC_ALL"), locale],
-    [ascii("PATH"), plan.searchPath],
+    [ascii("PATH"), ascii("/usr/bin:/bin")],
     [ascii("TZ"), ascii("UTC")],
     ...plan.appearance,
     ...(options.includePaths ?? []),

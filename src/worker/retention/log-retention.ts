@@ -1,0 +1,239 @@
+// Retention of a worker's log: prunes and legal holds, one after another, on the log and the store that are open here.
+
+import type { AuditLog } from "../../audit/audit-log.ts";
+import { readLogSigner } from "../../audit/log-key-file.ts";
+import { type HeldRows, type Hold, Holds } from "../../audit/prune/holds.ts";
+import { type PrunePlan, planPrune, type RetentionRule } from "../../audit/prune/plan.ts";
+import { finishPrunes, type PruneParts, pruneLog } from "../../audit/prune/prune-log.ts";
+import { scanLog } from "../../audit/prune/scan-log.ts";
+import { PRUNE_DISK, type PruneDisk } from "../../audit/prune/stub-files.ts";
+import { stubText } from "../../audit/pruned-stub.ts";
+import { emptyRow } from "../../audit/row.ts";
+import type { Clock } from "../../base/clock.ts";
+import { HpccError } from "../../base/errors.ts";
+import type { Logger } from "../../base/log.ts";
+import type { Digest } from "../../core/digest/digest.ts";
+import { parseTenantId } from "../../core/identity/spiffe.ts";
+import type { SweptKept } from "../../store/disk/disk-blob-store.ts";
+import type { DiskStore } from "../../store/disk/disk-store.ts";
+import { neededBlobs, weighKept } from "./needed-blobs.ts";
+
+/** Which rules hold for whose rows; null for rows that all stay. */
+export interface RetentionRules {
+  readonly tenants: ReadonlyMap<string, RetentionRule | null>;
+  /** For all others. */
+  readonly others: RetentionRule | null;
+}
+
+export interface PruneRequest {
+  readonly rules: RetentionRules;
+  readonly cause: "operator" | "policy";
+  /** Of the policy file that asks for it. */
+  readonly policy: Digest | null;
+  readonly askedBy: string;
+  /** Beside the rule; null for none. */
+  readonly reason: string | null;
+  readonly dryRun: boolean;
+}
+
+export interface PrunedTenant {
+  readonly tenant: string;
+  readonly rows: number;
+  readonly rowBytes: number;
+  /** Rows that would go, and that a legal hold keeps. */
+  readonly held: number;
+  /** What no row needs any more; null where nothing was looked for. */
+  readonly sources: SweptKept | null;
+}
+
+export interface PruneReport {
+  /** Rows of the log that were looked at. */
+  readonly size: number;
+  readonly dryRun: boolean;
+  readonly tenants: readonly PrunedTenant[];
+}
+
+export interface HoldRequest extends HeldRows {
+  readonly name: string;
+  readonly askedBy: string;
+  readonly reason: string;
+}
+
+export interface LogRetentionOptions {
+  readonly log: AuditLog;
+  readonly folder: string;
+  readonly stateFolder: string;
+  readonly worker: string;
+  readonly store: DiskStore;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  /** What jobs used so lately may be needed by rows that are still to be written; 0 where no job runs. */
+  readonly graceMs: number;
+  /** Called when rows were removed from where an index has them. */
+  readonly pruned?: () => void;
+  readonly disk?: PruneDisk;
+}
+
+const HOLDS_MAX = 1000;
+const DAY_MS = 86_400_000;
+
+export class LogRetention {
+  readonly #options: LogRetentionOptions;
+  #last: Promise<unknown> = Promise.resolve();
+
+  constructor(options: LogRetentionOptions) {
+    this.#options = options;
+  }
+
+  /** Finishes what was cut off; to be called at each start. */
+  async finish(): Promise<void> {
+    await this.#alone(async () => this.#finish());
+  }
+
+  /** Removes the rows that the rules do not keep, and what they alone needed. */
+  async prune(request: PruneRequest): Promise<PruneReport> {
+    return this.#alone(async () => this.#prune(request));
+  }
+
+  async holds(): Promise<Hold[]> {
+    return this.#alone(async () => (await this.#readHolds()).inForce);
+  }
+
+  /** Throws `argument.invalid` for a name that is in force. */
+  async addHold(request: HoldRequest): Promise<Hold> {
+    return this.#alone(async () => {
+      const before = await this.#readHolds();
+      const { name, askedBy, reason, tenant, image, ...held } = request;
+      if (before.get(name) !== null) throw new HpccError("argument.invalid", `a hold ${name} is in force already`);
+      if (before.inForce.length >= HOLDS_MAX) throw new HpccError("limit.exceeded", `${HOLDS_MAX} holds are in force`);
+      const nowMs = this.#options.clock.wallMs();
+      const said = { name, askedBy: stubText(askedBy), reason: stubText(reason) };
+      const { sequence } = await this.#options.log.append(
+        { ...emptyRow(this.#options.worker), ...(tenant !== null && { tenant }), imageDigest: image },
+        { kind: "hold", event: "added", startMs: nowMs, endMs: nowMs, ...said, ...held },
+      );
+      return { ...request, ...said, row: sequence, addedMs: nowMs };
+    });
+  }
+
+  /** Throws `argument.invalid` for a name that is not in force. */
+  async removeHold({ name, askedBy, reason }: Pick<HoldRequest, "name" | "askedBy" | "reason">): Promise<Hold> {
+    return this.#alone(async () => {
+      const hold = (await this.#readHolds()).get(name);
+      if (hold === null) throw new HpccError("argument.invalid", `no hold ${name} is in force`);
+      const nowMs = this.#options.clock.wallMs();
+      const said = { name, askedBy: stubText(askedBy), reason: stubText(reason) };
+      const times = { startMs: nowMs, endMs: nowMs };
+      await this.#options.log.append(emptyRow(this.#options.worker), {
+        kind: "hold",
+        event: "removed",
+        ...times,
+        ...said,
+      });
+      return hold;
+    });
+  }
+
+  /** Resolves when nothing is under way. */
+  async settled(): Promise<void> {
+    await this.#last;
+  }
+
+  async #alone<T>(run: () => Promise<T>): Promise<T> {
+    const next = this.#last.then(run);
+    this.#last = next.catch(() => undefined);
+    return next;
+  }
+
+  async #readHolds(): Promise<Holds> {
+    const { folder, log } = this.#options;
+    const holds = new Holds();
+    await scanLog(folder, log.sequence, (item) => {
+      if (item.t === "row") holds.take(item.placed.record);
+    });
+    return holds;
+  }
+
+  async #prune(request: PruneRequest): Promise<PruneReport> {
+    const { folder, log, clock, store, logger } = this.#options;
+    const { rules, cause, policy, askedBy, dryRun } = request;
+    const swept = new Map<string, SweptKept>();
+    if (!dryRun) await this.#finish(swept);
+    const ruleOf = (tenant: string) => rules.tenants.get(tenant) ?? (rules.tenants.has(tenant) ? null : rules.others);
+    const nowMs = clock.wallMs();
+    const weigh = weighKept.bind(null, store);
+    const plan = await planPrune({ folder, size: log.sequence, nowMs, ruleOf, weigh });
+    if (dryRun) return reportOf(plan, true, swept);
+    const why = (tenant: string) => whyOf(ruleOf(tenant), request.reason);
+    await pruneLog(plan, { cause, askedBy, why, policy, nowMs }, await this.#parts(swept));
+    // What was used too lately at an earlier run goes with this one, though no row goes.
+    const rest = store.tenantsOnDisk().then((all) => all.filter((one) => ruleOf(one) !== null && !swept.has(one)));
+    await this.#sweep(await rest, swept);
+    const report = reportOf(plan, false, swept);
+    if (report.tenants.some(({ rows }) => rows > 0)) this.#options.pruned?.();
+    for (const one of report.tenants) logger.info("audit.log.pruned", { ...one, ...one.sources, sources: undefined });
+    return report;
+  }
+
+  async #finish(swept = new Map<string, SweptKept>()): Promise<void> {
+    const tenants = await finishPrunes(await this.#parts(swept));
+    if (tenants.length === 0) return;
+    this.#options.logger.warn("audit.prune.finished", { tenants: tenants.join(", ") });
+    this.#options.pruned?.();
+  }
+
+  async #parts(swept: Map<string, SweptKept>): Promise<PruneParts> {
+    const { folder, log, worker, stateFolder, disk = PRUNE_DISK } = this.#options;
+    const signer = await readLogSigner(stateFolder);
+    if (signer === null)
+      throw new HpccError(
+        "argument.invalid",
+        `${stateFolder} has no key of the log, which signs what is left of rows`,
+        {
+          hint: "Only the log of a worker can be pruned, where the worker's state is; a copy cannot.",
+        },
+      );
+    return { folder, log, worker, signer, disk, sweep: async (tenants) => this.#sweep(tenants, swept) };
+  }
+
+  async #sweep(tenants: readonly string[], swept: Map<string, SweptKept>): Promise<void> {
+    const { folder, log, store, clock, graceMs, worker } = this.#options;
+    const ids = tenants.map(parseTenantId);
+    if (ids.length === 0) return;
+    const usedBeforeMs = graceMs === 0 ? Number.POSITIVE_INFINITY : clock.wallMs() - graceMs;
+    const needed = await neededBlobs(folder, log.sequence, ids, store);
+    for (const tenant of ids) {
+      const own = needed.get(tenant)!;
+      const gone = await store.kept(tenant).sweepKept({ isNeeded: (digest) => own.has(digest), usedBeforeMs });
+      swept.set(tenant, gone);
+      const { blobs, bytes } = gone;
+      if (blobs === 0) continue;
+      const nowMs = clock.wallMs();
+      await log.append(
+        { ...emptyRow(worker), tenant },
+        { kind: "prune", event: "sources", startMs: nowMs, endMs: nowMs, blobs, bytes },
+      );
+    }
+  }
+}
+
+function reportOf({ size, tenants }: PrunePlan, dryRun: boolean, swept: ReadonlyMap<string, SweptKept>): PruneReport {
+  const names = new Set([...tenants.map(({ tenant }) => tenant), ...swept.keys()]);
+  return {
+    size,
+    dryRun,
+    tenants: [...names].sort().map((tenant) => {
+      const plan = tenants.find((one) => one.tenant === tenant);
+      const { rows = 0, bytes = 0, held = 0 } = plan ?? {};
+      return { tenant, rows, rowBytes: bytes, held, sources: swept.get(tenant) ?? null };
+    }),
+  };
+}
+
+function whyOf(rule: RetentionRule | null, reason: string | null): string {
+  const parts = [
+    ...(rule?.ageMs == null ? [] : [`older than ${Math.round((rule.ageMs / DAY_MS) * 100) / 100} days`]),
+    ...(rule?.bytes == null ? [] : [`beyond ${rule.bytes} bytes`]),
+  ];
+  return reason === null ? parts.join(" or ") : `${parts.join(" or ")}: ${reason}`;
+}

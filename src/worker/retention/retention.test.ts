@@ -1,0 +1,307 @@
+// Retention of a worker: what goes with rows and what stays for others, while the worker runs and while it does not; and what it does by
+// itself. A result whose source went is no answer until the source is here again.
+import assert from "node:assert/strict";
+import { mkdtemp, readdir, rm, stat, utimes } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { describe, type TestContext, test } from "node:test";
+import { TestWorker } from "../../../test/support/test-worker.ts";
+import { AuditLog } from "../../audit/audit-log.ts";
+import { makeLogKey, readLogSigner } from "../../audit/log-key-file.ts";
+import { readLog } from "../../audit/read-log.ts";
+import { emptyRow } from "../../audit/row.ts";
+import { verifyLog } from "../../audit/verify/verify-log.ts";
+import { evidenceOfFolder } from "../../audit/verify-folder.ts";
+import { ManualClock } from "../../base/clock.ts";
+import { SILENT_LOGGER } from "../../base/log.ts";
+import { SYSTEM_CLOCK } from "../../base/system/clock.ts";
+import { parsePolicy } from "../../config/policy-file.ts";
+import { sha256 } from "../../core/digest/digest.ts";
+import { parseTenantId } from "../../core/identity/spiffe.ts";
+import { DiskStore } from "../../store/disk/disk-store.ts";
+import { askRetention, type HoldAsk, type PruneAsk } from "../control/retention-request.ts";
+import type { PruneReport } from "./log-retention.ts";
+import { FIRST_RUN_MS, openRetention, RUN_EVERY_MS } from "./open-retention.ts";
+
+const NEVER = { signal: new AbortController().signal };
+const ON = { clock: SYSTEM_CLOCK, logger: SILENT_LOGGER };
+const HOUR = 3_600_000;
+const state = (at: TestWorker) => join(at.folder, "state");
+const SHARED = { path: "/hpcc/project/shared.h", content: "extern int shared;\n" };
+const source = (name: string) => ({
+  files: [{ path: `/hpcc/project/${name}.c`, content: `#include "shared.h"\nint ${name};\n` }, SHARED],
+});
+const blobOf = (name: string) => sha256(Buffer.from(source(name).files[0]!.content));
+
+async function compile(at: TestWorker, name: string, user = "tenant/acme/user/ann"): Promise<string> {
+  const client = await at.client(user);
+  return (await client.compile(await at.job(source(name)), NEVER)).outcome;
+}
+
+const EVE = "tenant/other/user/eve";
+const ALL: Omit<PruneAsk, "tenants" | "others"> = {
+  command: "prune",
+  policy: null,
+  askedBy: "ann (uid 1000)",
+  reason: null,
+  dryRun: false,
+};
+/** All of a tenant's rows. */
+const allOf = (tenant: string): PruneAsk => ({
+  ...ALL,
+  tenants: { [tenant]: { ageMs: 0, bytes: null } },
+  others: null,
+});
+
+async function prune(stateFolder: string, ask: PruneAsk) {
+  return (await askRetention(stateFolder, ask, ON)) as PruneReport & { readonly by: string };
+}
+
+const HOLD: HoldAsk = {
+  name: "case-7",
+  askedBy: "ann",
+  reason: "a dispute",
+  tenant: null,
+  principal: null,
+  image: null,
+  build: null,
+  hash: null,
+  sinceMs: null,
+  untilMs: null,
+};
+
+async function kept(stateFolder: string, tenant: string): Promise<string[]> {
+  const folder = join(stateFolder, "store", tenant, "kept");
+  const names = await readdir(folder, { recursive: true });
+  return names.flatMap((name) => (name.length > 60 ? [`sha256:${name.slice(-64)}`] : [])).sort();
+}
+
+/** As if nobody had used the store for a day. */
+async function age(stateFolder: string): Promise<void> {
+  const old = Date.now() / 1000 - 86_400;
+  for (const name of await readdir(join(stateFolder, "store"), { recursive: true }))
+    if (name.length > 64) await utimes(join(stateFolder, "store", name), old, old);
+}
+
+async function verifies(stateFolder: string): Promise<void> {
+  const verdict = await verifyLog(await evidenceOfFolder(join(stateFolder, "audit"), { keys: [] }));
+  assert.deepEqual(verdict.problems, []);
+}
+
+async function compiled(t: TestContext): Promise<TestWorker> {
+  const at = await TestWorker.start(t);
+  assert.deepEqual(
+    [await compile(at, "a"), await compile(at, "a"), await compile(at, "b")],
+    ["compiled", "hit", "compiled"],
+  );
+  assert.equal(await compile(at, "a", EVE), "compiled");
+  return at;
+}
+
+describe("a worker's log", () => {
+  test("loses a tenant's rows and the sources that only they needed; others keep theirs", async (t) => {
+    const at = await compiled(t);
+    const folder = state(at);
+    const others = await kept(folder, "other");
+    assert.ok((await kept(folder, "acme")).includes(blobOf("b")));
+    // A file that two sources have is kept once.
+    assert.equal((await kept(folder, "acme")).filter((name) => name === sha256(Buffer.from(SHARED.content))).length, 1);
+    const dry = await prune(folder, { ...allOf("acme"), dryRun: true });
+    assert.deepEqual([dry.by, dry.tenants[0]?.tenant, (dry.tenants[0]?.rows ?? 0) >= 3], ["worker", "acme", true]);
+    assert.equal((await at.jobRows()).length, 4);
+
+    const { tenants } = await prune(folder, allOf("acme"));
+    assert.deepEqual(
+      tenants.map(({ tenant, sources }) => [tenant, sources?.blobs]),
+      [["acme", 0]],
+    );
+    assert.ok((tenants[0]?.sources?.recent ?? 0) >= 5, "used too lately to go while jobs run");
+    assert.deepEqual(
+      (await at.jobRows()).map(({ row }) => row.tenant),
+      ["other"],
+    );
+    await age(folder);
+    const second = await prune(folder, allOf("acme"));
+    assert.ok((second.tenants[0]?.sources?.blobs ?? 0) >= 5);
+    assert.deepEqual(await kept(folder, "acme"), []);
+    assert.deepEqual(await kept(folder, "other"), others);
+    await verifies(folder);
+
+    // What is still in the cache is no answer without its source: a row would name what is not here.
+    await at.stop();
+    const again = await TestWorker.start(t, {}, {}, at.folder);
+    assert.equal(await compile(again, "a", EVE), "hit");
+    assert.equal(await compile(again, "a"), "compiled");
+    assert.equal(await compile(again, "a"), "hit");
+    assert.ok((await kept(folder, "acme")).includes(blobOf("a")));
+    await again.stop();
+    await verifies(folder);
+  });
+
+  test("keeps what a row that stays needs: a shared file, a VM's own rows", async (t) => {
+    const at = await compiled(t);
+    const folder = state(at);
+    const rows = await at.jobRows();
+    const [first] = rows;
+    await askRetention(folder, { command: "hold-add", ...HOLD, hash: first!.digest }, ON);
+    await age(folder);
+    const { tenants } = await prune(folder, allOf("acme"));
+    assert.deepEqual(
+      tenants.map(({ held }) => held),
+      [1],
+    );
+    const left = await kept(folder, "acme");
+    assert.ok(left.includes(blobOf("a")) && left.includes(sha256(Buffer.from(SHARED.content))));
+    assert.ok(!left.includes(blobOf("b")));
+    const vms = (await at.rows()).filter(({ envelope, row }) => envelope.kind === "vm" && row.vm === first!.row.vm);
+    assert.ok(vms.length > 0);
+    await at.stop();
+  });
+
+  test("is pruned in its folder while no worker runs, at once, and the next worker goes on with it", async (t) => {
+    const at = await compiled(t);
+    const folder = state(at);
+    await at.stop();
+    const { by, tenants } = await prune(folder, allOf("acme"));
+    assert.equal(by, "folder");
+    assert.ok((tenants[0]?.sources?.blobs ?? 0) >= 5);
+    assert.deepEqual(await kept(folder, "acme"), []);
+    await verifies(folder);
+    const again = await TestWorker.start(t, {}, {}, at.folder);
+    assert.equal(await compile(again, "b"), "compiled");
+    assert.equal(await compile(again, "a", EVE), "hit");
+    await again.stop();
+    await verifies(folder);
+  });
+
+  test("holds are said by rows, have one name each, and end when they are told to", async (t) => {
+    const at = await compiled(t);
+    const folder = state(at);
+    const holds = async () => {
+      const answer = await askRetention(folder, { command: "hold-list" }, ON);
+      return "holds" in answer ? answer.holds.map(({ name, tenant }) => [name, tenant]) : [];
+    };
+    await askRetention(folder, { command: "hold-add", ...HOLD, tenant: "acme" }, ON);
+    await assert.rejects(askRetention(folder, { command: "hold-add", ...HOLD }, ON), { message: /in force already/ });
+    assert.deepEqual(await holds(), [["case-7", "acme"]]);
+    const bad = (change: Partial<HoldAsk>, message: RegExp) =>
+      assert.rejects(askRetention(folder, { command: "hold-add", ...HOLD, name: "x", ...change }, ON), { message });
+    await bad({ name: "a b" }, /hold's name/);
+    await bad({ image: "latest" }, /image/);
+    await bad({ tenant: "A/B" }, /tenant/);
+    await bad({ sinceMs: -1 }, /since/);
+    assert.equal((await prune(folder, allOf("acme"))).tenants[0]?.rows ?? 0, 0);
+    assert.equal((await at.jobRows()).length, 4);
+    await at.stop();
+    assert.deepEqual(await holds(), [["case-7", "acme"]]);
+    await askRetention(folder, { command: "hold-remove", name: "case-7", askedBy: "ann", reason: "settled" }, ON);
+    assert.deepEqual(await holds(), []);
+    await assert.rejects(
+      askRetention(folder, { command: "hold-remove", name: "case-7", askedBy: "ann", reason: "settled" }, ON),
+      { message: /no hold case-7/ },
+    );
+    assert.equal((await prune(folder, allOf("acme"))).tenants[0]?.sources !== null, true);
+    assert.equal((await at.jobRows()).length, 1);
+  });
+
+  test("of somebody who has no key of it is not pruned", async (t) => {
+    const at = await compiled(t);
+    await at.stop();
+    await rm(join(state(at), "log-key"));
+    await assert.rejects(prune(state(at), allOf("acme")), { code: "argument.invalid", message: /has no key/ });
+    assert.equal((await at.jobRows()).length, 4);
+  });
+});
+
+describe("what a policy asks for", () => {
+  const POLICY = `schema = 1
+version = 3
+unlisted = "refuse"
+[tenants.acme]
+retention = { days = 30, automatic = true }
+[tenants.beta]
+retention = { days = 30 }
+`;
+
+  test("is done by the worker once a day, of those tenants whose policy says so, and named in the row", async (t) => {
+    const stateFolder = await mkdtemp(join(tmpdir(), "hpcc-retention-"));
+    t.after(() => rm(stateFolder, { recursive: true }));
+    const clock = new ManualClock();
+    await makeLogKey(stateFolder, "x.example/worker/w1");
+    const signer = (await readLogSigner(stateFolder))!;
+    const folder = join(stateFolder, "audit");
+    const log = await AuditLog.open({ folder, worker: "w1", clock, logger: SILENT_LOGGER, signer });
+    const store = await DiskStore.open({ root: join(stateFolder, "store"), clock, logger: SILENT_LOGGER });
+    const times = { startMs: clock.wallMs(), endMs: clock.wallMs() };
+    const job = { principal: "spiffe://x.example/tenant/t/user/u", policy: null, tier: null, build: null };
+    for (const tenant of ["acme", "beta"])
+      await log.append(
+        { ...emptyRow("w1"), tenant },
+        { kind: "denied", ...times, ...job, code: "x.y", actionKey: null },
+      );
+    const policy = parsePolicy(Buffer.from(POLICY), "policy.toml");
+    let done = Promise.withResolvers<void>();
+    const logger = { ...SILENT_LOGGER, info: (event: string) => event === "audit.log.pruned" && done.resolve() };
+    const options = { log, folder, stateFolder, worker: "w1", store, clock, policy: () => policy };
+    const retention = openRetention({ ...options, logger });
+    const rows = async () => {
+      const all = [];
+      for await (const { record } of readLog(folder)) all.push(record);
+      return all;
+    };
+    const tenantsOf = async () =>
+      (await rows()).filter(({ envelope }) => envelope.kind === "denied").map(({ row }) => row.tenant);
+    clock.advance(FIRST_RUN_MS);
+    await retention.handler(async () => ({}))({ command: "hold-list" });
+    assert.deepEqual(await tenantsOf(), ["acme", "beta"]);
+    done = Promise.withResolvers();
+    for (let day = 0; day < 31; day++) {
+      clock.advance(RUN_EVERY_MS);
+      await retention.handler(async () => ({}))({ command: "hold-list" });
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    await done.promise;
+    assert.deepEqual(await tenantsOf(), ["beta"]);
+    const said = (await rows()).find(({ envelope }) => envelope.kind === "prune")?.envelope;
+    assert.ok(said?.kind === "prune" && said.event === "rows");
+    assert.deepEqual(
+      [said.cause, said.policy, said.askedBy, said.reason],
+      ["policy", policy.digest, "the worker", "older than 30 days"],
+    );
+    await retention.close();
+    await log.close();
+    await verifies(stateFolder);
+  });
+});
+
+describe("the sweep of a store", () => {
+  test("leaves what is used while it goes: it is there, or plainly not", async (t) => {
+    const root = await mkdtemp(join(tmpdir(), "hpcc-sweep-"));
+    t.after(() => rm(root, { recursive: true }));
+    const clock = new ManualClock(Date.now());
+    const acme = parseTenantId("acme");
+    const store = await DiskStore.open({ root, clock, logger: SILENT_LOGGER });
+    const { blobs } = store.tenant(acme);
+    const refs = await Promise.all(
+      Array.from({ length: 40 }, async (_, at) => blobs.putBytes(Buffer.from(`blob ${at}`), "kept", 100)),
+    );
+    for (const name of await readdir(root, { recursive: true }))
+      if (name.length > 64) await utimes(join(root, name), 1, 1);
+    const sweep = store.kept(acme).sweepKept({ isNeeded: () => false, usedBeforeMs: clock.wallMs() - HOUR });
+    const asked = await Promise.all(refs.map(async ({ digest }) => blobs.frameSize(digest, "kept")));
+    const { blobs: removed } = await sweep;
+    let there = 0;
+    for (const [at, { digest }] of refs.entries()) {
+      const found = await blobs.get(digest);
+      if (found.kind === "hit") {
+        there++;
+        await found.frame.close();
+      }
+      // Who was told that it is there finds it.
+      if (asked[at] !== null) assert.equal(found.kind, "hit", String(at));
+    }
+    assert.equal(removed + there, 40);
+    await store.settled();
+    assert.equal((await stat(root)).isDirectory(), true);
+  });
+});
