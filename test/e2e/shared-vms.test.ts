@@ -3,13 +3,24 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
+import { setTimeout } from "node:timers/promises";
 import { Farm, type RunningWorker, type User } from "../support/farm.ts";
-import { type JobRow, jobRows } from "../support/job-rows.ts";
+import { confirmRows, type JobRow, jobRows } from "../support/job-rows.ts";
 import { readLoose } from "../support/loose-envelope.ts";
 import { SmallProject } from "../support/small-project.ts";
 
-const POLICY = '[tenants.acme]\nsharing = "clean"\n\n[tenants.alone]\nsharing = "private"\n';
+const POLICY = `[tenants.acme]
+sharing = "clean"
+
+[tenants.warm]
+sharing = "confirm"
+life = "session"
+
+[tenants.alone]
+sharing = "private"
+`;
 const FILES = 2;
+const ASKED_EACH_MS = 500;
 
 let farm: Farm;
 let worker: RunningWorker;
@@ -61,6 +72,18 @@ test("users two and three are given what the first one's clean VMs made", { time
     const inspected = await user.hpcc(["inspect", rows[0]!.digest], { cwd: join(user.folder, folder, "shared") });
     assert.match(inspected.stdout, /^scope +tenant$/m, inspected.stderr);
   }
+});
+
+test("what a warm VM made serves the second user once a clean one has made it again", {
+  timeout: 300_000,
+}, async () => {
+  const first = await build(await userOf("frank", "warm"), "warm");
+  assert.deepEqual(ends(first), Array(FILES).fill("compile session principal"));
+  while ((await confirmRows(worker)).length < FILES) await setTimeout(ASKED_EACH_MS);
+  for (const { note, envelope } of await confirmRows(worker))
+    assert.deepEqual([note, readLoose(envelope).life], ["equal", "clean"]);
+  const rows = await build(await userOf("grace", "warm"), "another warm");
+  assert.deepEqual(ends(rows), Array(FILES).fill("hit session tenant"));
 });
 
 test("where nobody shares, the second user compiles", { timeout: 300_000 }, async () => {

@@ -50,6 +50,11 @@ export async function hostRows(worker: Pick<RunningWorker, "state">): Promise<Pi
   return (await auditLines(worker)).filter(({ kind }) => kind === "host");
 }
 
+/** The rows of second compiles: how each ended. */
+export async function confirmRows(worker: Pick<RunningWorker, "state">): Promise<Pick<Line, "note" | "envelope">[]> {
+  return (await auditLines(worker)).filter(({ kind }) => kind === "confirm");
+}
+
 /** What happened to VMs, oldest first. */
 export async function vmNotes(worker: Pick<RunningWorker, "state">): Promise<string[]> {
   return (await auditLines(worker)).filter(({ kind }) => kind === "vm").map(({ note }) => note);
