@@ -6,6 +6,7 @@ import { keepAlive } from "../base/system/keep-alive.ts";
 import { type Environment, resolveDirectories } from "../config/directories.ts";
 import { type AttestHost, addAttest } from "./audit-attest-command.ts";
 import { addDatabase, addDatabaseOptions, type DatabaseFlags, databaseNames } from "./audit-database-commands.ts";
+import { addReport } from "./audit-report-command.ts";
 import type { Format, RowFilter } from "./audit-search.ts";
 import { json, type Output } from "./output.ts";
 import { addRetention, type RetentionHost } from "./retention-commands.ts";
@@ -26,6 +27,7 @@ export function addAudit(program: Command, host: AuditHost, setExitCode: (code: 
   addChecks(audit, host, setExitCode);
   addAttest(audit, host, setExitCode);
   addDatabase(audit, host.output);
+  addReport(audit, host.output, setExitCode);
   audit
     .command("prove")
     .description("print the proof that a row is in the log, under its newest checkpoint")

@@ -4,7 +4,9 @@ import { decodeFlags } from "../audit/flags.ts";
 import { displayText } from "../base/byte-string.ts";
 import { isDigest } from "../core/digest/digest.ts";
 import type { Reproduction } from "../reproduce/reproduce.ts";
+import { html, page } from "./html.ts";
 import { printable, table } from "./output.ts";
+import { REPORT_STYLE } from "./report-style.ts";
 
 export interface ReproducedRow {
   readonly row: string;
@@ -90,28 +92,27 @@ export function printReport(report: ReproductionReport): string {
   return parts.join("\n");
 }
 
-/** One page without scripts or anything from elsewhere. */
+/** One page without scripts or anything from elsewhere. UNTRUSTED: what rows say; `html` escapes it. */
 export function reportPage(report: ReproductionReport): string {
+  const tones = { equal: "good", different: "bad", gone: "warn" } as const;
   const rows = report.rows.map((row) => {
     const found =
       row.problem ??
       row.differences.map(({ what, expected, found: now }) => `${what}: ${expected} then, ${now} now`).join("; ");
-    const cells = [row.verdict, row.row, row.command, row.image, row.worker, row.where ?? "-", found];
-    return `<tr class="${row.verdict}">${cells.map((cell) => `<td>${escaped(cell)}</td>`).join("")}</tr>`;
+    const cells = [row.image, row.worker, row.where ?? "-", found].map((cell) => html`<td class="name">${cell}</td>`);
+    return html`<tr class="${row.verdict}"><th scope="row"><span class="tag ${tones[row.verdict]}">${row.verdict}</span></th>
+<td class="name"><code>${row.row}</code></td><td class="name"><code>${row.command}</code></td>${cells}</tr>
+`;
   });
   const heads = ["verdict", "row", "command", "image", "compiled by", "compiled again", "found"];
-  return `<!doctype html>
-<html lang="en"><meta charset="utf-8"><title>hpcc: rows compiled again</title>
-<style>body{font:14px sans-serif;margin:2em}table{border-collapse:collapse}td,th{border:1px solid #999;padding:.3em;text-align:left;vertical-align:top;overflow-wrap:anywhere}
-.different td:first-child,.gone td:first-child{font-weight:bold}</style>
+  const sum = `${report.equal} equal, ${report.different} different, ${report.gone} that cannot be made again`;
+  const body = html`<main>
 <h1>Rows compiled again</h1>
-<p>${report.equal} equal, ${report.different} different, ${report.gone} that cannot be made again${report.seed === null ? "" : `; drawn with seed ${escaped(report.seed)}`}.</p>
-<table><tr>${heads.map((head) => `<th>${head}</th>`).join("")}</tr>
-${rows.join("\n")}
-</table></html>
-`;
-}
-
-function escaped(text: string): string {
-  return printable(text).replace(/[&<>"']/g, (c) => `&#${c.charCodeAt(0)};`);
+<p>${sum}${report.seed === null ? "" : `; drawn with seed ${report.seed}`}.</p>
+<div class="scroll" tabindex="0" role="region" aria-label="Rows compiled again"><table><caption>Each row, and what came out</caption>
+<thead><tr>${heads.map((head) => html`<th scope="col">${head}</th>`)}</tr></thead>
+<tbody>
+${rows}</tbody></table></div>
+</main>`;
+  return page({ title: "hpcc: rows compiled again", style: REPORT_STYLE, body });
 }

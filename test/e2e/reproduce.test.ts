@@ -72,7 +72,7 @@ test("a row is compiled again here, and from a state folder, with a page as repo
   const sampled = await reproduce("--here", "--state", writer.state, "--sample", "5", "--html", page);
   assert.ok(sampled.report.equal >= 1, sampled.stderr);
   assert.equal(sampled.report.different + sampled.report.gone, 0);
-  assert.match(readFileSync(page, "utf8"), /<td>equal<\/td>/);
+  assert.match(readFileSync(page, "utf8"), /<span class="tag good">equal<\/span>/);
 });
 
 test("what is unknown, and what is gone, is said", async () => {
