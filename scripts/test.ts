@@ -114,6 +114,7 @@ const BUILD_TESTS = [
   "changed-while-listed",
   "corpus",
   "corpus-files",
+  "distributions",
   "explain",
   "guides",
   "hostile-checkouts",

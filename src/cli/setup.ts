@@ -31,7 +31,8 @@ export interface SetupOptions {
   readonly folder: string | null;
 }
 
-const COMPILER = /^(?:[A-Za-z0-9_.]{1,64}-){0,4}(?:gcc|g\+\+|cc|c\+\+|clang|clang\+\+)(?:-\d{1,3}(?:\.\d{1,3}){0,2})?$/;
+const COMPILER =
+  /^(?:[A-Za-z0-9_.]{1,64}-){0,4}(?:gcc|g\+\+|cc|c\+\+|clang|clang\+\+)(?:-\d{1,3}(?:\.\d{1,3}){0,2})?(?:-posix|-win32)?$/;
 /** Scripts that choose a standard and call the compiler themselves. */
 const SCRIPT = /^c[89]9-/;
 const LINKS_MAX = 512;

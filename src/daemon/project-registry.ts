@@ -20,8 +20,8 @@ import { ImageLocaleFiles } from "../image/locales.ts";
 import { ImageToolchain } from "../image/toolchain.ts";
 import { listFolder } from "../vm/namespace/folder-listing.ts";
 import type { HeldNamespace } from "../vm/namespace/holder.ts";
-import { imageOwnedNames } from "../vm/namespace/mount-plan.ts";
-import type { NamespaceKeeper } from "../vm/namespace/namespace-keeper.ts";
+import { imageOwnedNames, type RunMounts } from "../vm/namespace/mount-plan.ts";
+import type { KeptNamespaces, NamespaceKeeper } from "../vm/namespace/namespace-keeper.ts";
 import type { CallMessage, NamespaceRef } from "../wire/launcher/messages.ts";
 import {
   encodePlan,
@@ -34,6 +34,7 @@ import type { ImagePulls, RunningPull } from "./image-pulls.ts";
 import { plannedCompilers } from "./planned-compilers.ts";
 import type { Project, ProjectPlace } from "./project.ts";
 import { configFile, lockFile, plannedConfiguration, readFile, unlocked } from "./project-files.ts";
+import { calledWord, imageVariables, launcherPlaces } from "./run/run-place.ts";
 
 /** What is known of the folder in which a call was made. */
 export type ProjectState =
@@ -58,12 +59,20 @@ export interface ProjectRegistryOptions {
   readonly logger: Logger;
 }
 
+/** What a namespace of `hpcc run` was made for. */
+export interface RunNamespace {
+  readonly root: ByteString;
+  readonly imageDigest: Digest;
+}
+
 interface Known {
   readonly stamp: string;
   readonly state: Promise<ProjectState>;
 }
 
 const PROJECTS_MAX = 256;
+/** Namespaces of `hpcc run` that calls are known from. */
+const RUNS_MAX = 256;
 /** A word that is an absolute path, or an include folder's. */
 const ABSOLUTE_PATH = /^(?:-I|-iquote|-isystem)?(\/.*)$/s;
 const EMPTY_FILE = "/dev/null";
@@ -77,17 +86,30 @@ export class ProjectRegistry {
   readonly #plans = new Map<ByteString, string>();
   /** Projects of build trees in extra roots, as calls there have named them. */
   readonly #buildTrees = new Map<ByteString, ByteString>();
+  /** Projects in which commands were run, by their roots, with the launcher that ran them. */
+  readonly #launchers = new Map<ByteString, ByteString>();
+  /** By the numbers of their mount namespaces. */
+  readonly #runs = new Map<bigint, RunNamespace>();
 
   constructor(options: ProjectRegistryOptions) {
     this.#options = options;
   }
 
-  /** The project of a call. */
-  async find(call: Pick<CallMessage, "argv" | "cwd" | "environment">): Promise<ProjectState> {
+  /** The namespace of `hpcc run` with this number; null for any other. */
+  runNamespace(mountNamespace: bigint): RunNamespace | null {
+    return this.#runs.get(mountNamespace) ?? null;
+  }
+
+  /** The project of a call: of one from a namespace of `hpcc run`, the namespace's. */
+  async find(
+    call: Pick<CallMessage, "argv" | "cwd" | "environment">,
+    run: RunNamespace | null = null,
+  ): Promise<ProjectState> {
     const cwd = realPath(call.cwd);
     const variables = call.environment.filter((entry) => CONFIG_VARIABLE.test(entry)).sort();
-    const own = rootOf(cwd);
+    const own = run?.root ?? rootOf(cwd);
     try {
+      if (run !== null) return await this.#bound(run.root, variables);
       const root = own ?? this.#projectOfBuildTree(cwd, call.argv, variables);
       if (root === null) return { kind: "unbound" };
       const state = await this.#bound(root, variables);
@@ -271,7 +293,7 @@ export class ProjectRegistry {
       ],
     };
     const toolchain = new ImageToolchain(rootfs, environment);
-    let compilers = plannedCompilers(config, imageRoot, toolchain, view);
+    let compilers = plannedCompilers(config, toolchain, view);
     let plan: Plan;
     const namespaces = async () => {
       const kept = await this.#options.namespaces.get({
@@ -279,7 +301,9 @@ export class ProjectRegistry {
         project: root,
         extraRoots,
         callFiles: callFolder,
+        run: this.#runMounts(root, launcherPlaces(toolchain)),
       });
+      if (kept.run !== null) this.#noteRun(kept.run, { root, imageDigest: digest });
       plan = {
         kind: "image",
         projectRoot: root,
@@ -290,7 +314,7 @@ export class ProjectRegistry {
         compilers,
         fallback: config.fallback,
         imageRoot,
-        programFolders: toolchain.folders.map(ascii),
+        programFolders: toolchain.folders,
       };
       await this.#writePlan(plan);
       return kept;
@@ -317,15 +341,23 @@ export class ProjectRegistry {
       callFolder,
       locales: new ImageLocaleFiles(imageRoot),
       sandboxArgv: first.localCommand,
-      compiler: (name) => toolchain.find(baseName(name)),
+      searchPath: toolchain.folders.join(":") as ByteString,
+      compiler: (name) => toolchain.find(name) ?? toolchain.find(baseName(name)),
+      compilerAt: (path) => (path.startsWith("/") ? toolchain.find(path) : null),
       program: (name) => toolchain.program(baseName(name)),
       imageFile: (path) => {
         const inImage = resolveInImage(imageRoot, path);
         return inImage === null ? null : ((imageRoot + inImage) as ByteString);
       },
       localNamespace: async () => namespaceRef((await namespaces()).local),
+      run: {
+        namespace: async (launcher) => namespaceRef(await this.#withLauncher(root, launcher, namespaces)),
+        folders: toolchain.folders,
+        environment: imageVariables(environment),
+        word: (path) => calledWord(toolchain, path),
+      },
       planWithoutMaps: async ({ path }) => {
-        const own = plannedCompilers({ ...config, paths: "own" }, imageRoot, toolchain, view);
+        const own = plannedCompilers({ ...config, paths: "own" }, toolchain, view);
         const at = (one: PlanCompiler) => toolchain.find(one.path)?.resolved;
         const resolved = toolchain.find(path)?.resolved;
         compilers = compilers.map((one, index) => (at(one) === resolved ? own[index]! : one));
@@ -333,6 +365,40 @@ export class ProjectRegistry {
       },
     };
     return { kind: "bound", project, plan: () => plan };
+  }
+
+  #runMounts(root: ByteString, compilers: readonly ByteString[]): RunMounts | null {
+    const launcher = this.#launchers.get(root);
+    if (launcher === undefined) return null;
+    const { runtime, state, cache } = this.#options.directories;
+    return { launcher, compilers, folders: [runtime, state, cache].map(byteStringOfText).map(realPath).filter(exists) };
+  }
+
+  /** From now on the project's namespaces are such that one of `hpcc run` is among them; not so if it cannot be made. */
+  async #withLauncher(
+    root: ByteString,
+    launcher: ByteString,
+    namespaces: () => Promise<KeptNamespaces>,
+  ): Promise<HeldNamespace> {
+    const before = this.#launchers.get(root);
+    this.#launchers.set(root, launcher);
+    try {
+      const { run } = await namespaces();
+      if (run !== null) return run;
+      throw new HpccError("namespace.unavailable", "the namespace is being made anew; run the command again");
+    } catch (error) {
+      if (before === undefined) this.#launchers.delete(root);
+      else this.#launchers.set(root, before);
+      throw error;
+    }
+  }
+
+  #noteRun({ mountNamespaceInode }: HeldNamespace, run: RunNamespace): void {
+    this.#runs.set(BigInt(mountNamespaceInode), run);
+    for (const oldest of this.#runs.keys()) {
+      if (this.#runs.size <= RUNS_MAX) break;
+      this.#runs.delete(oldest);
+    }
   }
 
   /** Replaces the plan file when it says something else than before. */
@@ -392,7 +458,7 @@ function realPath(path: ByteString): ByteString {
   }
 }
 
-/** A compiler called by a path of the host (`/usr/bin/gcc`) means the image's of that name. */
+/** A compiler called by a path that the image has not (`/usr/local/bin/gcc`) means the image's of that name. */
 function baseName(name: ByteString): ByteString {
   return name.slice(name.lastIndexOf("/") + 1) as ByteString;
 }

@@ -6,6 +6,7 @@ import type { CompilerFamily } from "../core/compile/grammar/invocation.ts";
 import type { View } from "../core/compile/view/view.ts";
 import type { Digest } from "../core/digest/digest.ts";
 import type { NamespaceRef } from "../wire/launcher/messages.ts";
+import type { RunPlace } from "./run/run-place.ts";
 
 export interface ImageCompiler {
   /** Absolute path in the image. */
@@ -35,6 +36,8 @@ export interface Project {
   /** Names of the top-level entries that both namespaces take from the image. */
   readonly imageEntries: ReadonlySet<string>;
   readonly locales: ImageLocales;
+  /** The image's PATH, for steps whose environment is not the caller's. */
+  readonly searchPath: ByteString;
   /** Host path of a file of the image by its absolute path in it, links resolved; null when there is none. */
   imageFile(path: ByteString): ByteString | null;
   readonly places: {
@@ -44,12 +47,16 @@ export interface Project {
   };
   /** Host path of the folder with the folders of calls. */
   readonly callFolder: ByteString;
+  /** The image's compiler that stands at a path. */
+  compilerAt(path: ByteString): ImageCompiler | null;
   /** The image's compiler for a name as called; null when the image has none of that name. */
   compiler(name: ByteString): ImageCompiler | null;
   /** The image's program for a name as called, one that is no compiler included; null when the image has none of that name. */
   program(name: ByteString): ByteString | null;
   /** The kept namespace for local compiles, made when there is none. */
   localNamespace(): Promise<NamespaceRef>;
+  /** Where commands of `hpcc run` stand. */
+  readonly run: RunPlace;
   /** Has launchers without a daemon give this compiler no prefix maps. */
   planWithoutMaps(compiler: ImageCompiler): Promise<void>;
   /** Makes a `local` namespace without a holder: the program and its arguments are put behind it. */

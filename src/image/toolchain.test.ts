@@ -55,10 +55,39 @@ test("a name as called, its path in the image and its family", () => {
   });
   assert.equal(tools.find(ascii("g++"))?.path, "/opt/gcc/bin/g++");
   assert.equal(tools.find(ascii("/bin/gcc"))?.path, "/bin/gcc");
-  assert.deepEqual(
-    tools.all(["gcc", "clang", "g++"]).map(({ path }) => path),
-    ["/usr/bin/gcc", "/opt/gcc/bin/g++"],
-  );
+});
+
+test("all compilers: by name on PATH or where the name is the only one, else by path", async () => {
+  const program = async (path: string) => {
+    await mkdir(join(rootfs, path, ".."), { recursive: true });
+    await writeFile(join(rootfs, path), "\x7fELF", { mode: 0o755 });
+  };
+  for (const path of [
+    "opt/arm/bin/arm-none-eabi-gcc",
+    "opt/rh/gcc-toolset-13/root/usr/bin/gcc",
+    "opt/two/bin/gcc-13",
+    "usr/local/three/bin/gcc-13",
+    "usr/bin/x86_64-w64-mingw32-g++-win32",
+    "usr/bin/gcc-posix-ar",
+  ])
+    await program(path);
+  const tools = new ImageToolchain(rootfs, ["PATH=/usr/bin:/bin:/nowhere"]);
+  assert.deepEqual(tools.folders, ["/usr/bin", "/bin"]);
+  const all = [...tools.all()].map(({ name, path }) => `${name ?? "-"} ${path}`);
+  assert.deepEqual(all, [
+    "cc /usr/bin/cc",
+    "clang++ /usr/bin/clang++",
+    "gcc /usr/bin/gcc",
+    "x86_64-linux-gnu-gcc-12 /usr/bin/x86_64-linux-gnu-gcc-12",
+    "x86_64-w64-mingw32-g++-win32 /usr/bin/x86_64-w64-mingw32-g++-win32",
+    "arm-none-eabi-gcc /opt/arm/bin/arm-none-eabi-gcc",
+    "g++ /opt/gcc/bin/g++",
+    "- /opt/two/bin/gcc-13",
+    "- /opt/rh/gcc-toolset-13/root/usr/bin/gcc",
+    "- /usr/local/three/bin/gcc-13",
+  ]);
+  assert.equal(tools.find(ascii("gcc-13")), null, "nothing says which of the two is meant");
+  assert.equal(tools.find(ascii("/opt/two/bin/gcc-13"))?.path, "/opt/two/bin/gcc-13");
 });
 
 test("a program of the image is one that may be executed, whatever it is", () => {
@@ -88,7 +117,7 @@ test("what is no compiler of the image is none", () => {
     "bin/gcc",
     "",
     "ld",
-    "g++",
+    "clang",
     "gcc\0",
     "/usr/bin/gcc\0",
     "g".repeat(300),
@@ -111,6 +140,10 @@ test("families by name", () => {
     clang: "clang",
     "clang++-14": "clang",
     "gcc-ar-12": null,
+    "x86_64-w64-mingw32-gcc-posix": "gcc",
+    "x86_64-w64-mingw32-g++-win32": "gcc",
+    "x86_64-w64-mingw32-gcc-12-win32": "gcc",
+    "x86_64-w64-mingw32-gcc-ar-posix": null,
     "clang-tidy": null,
     "clang-cpp": null,
     cpp: null,

@@ -1,6 +1,6 @@
 // Which compilers an unpacked image has: for a name as called, where it is and which command line grammar it has. Judged by
-// the file that the name leads to, without running anything of the image.
-import { closeSync, openSync, readSync, statSync } from "node:fs";
+// the file that the name leads to, without running anything of the image, and without asking a package database.
+import { closeSync, openSync, readdirSync, readSync, statSync } from "node:fs";
 import { ascii, type ByteString, byteStringOfText, bytesOf } from "../base/byte-string.ts";
 import type { CompilerFamily } from "../core/compile/grammar/invocation.ts";
 import { resolveInImage } from "./image-path.ts";
@@ -13,14 +13,24 @@ export interface ImageCompiler {
   readonly family: CompilerFamily;
 }
 
+/** A compiler that there is. */
+export interface ListedCompiler extends ImageCompiler {
+  /** The name without folders by which it is called; null where that is another one's, so that it is called by its path. */
+  readonly name: ByteString | null;
+}
+
 /** Where the image's PATH looks when its configuration does not say. */
 const DEFAULT_PATH = ["/usr/local/bin", "/usr/bin", "/bin"];
+/** Folders in which toolchains have folders of their own, and where the programs are below one of these. */
+const TOOLCHAINS = ["/opt", "/opt/rh", "/usr/local"];
+const PROGRAMS = ["bin", "root/usr/bin"];
+const TOOLCHAINS_MAX = 64;
 /** Names that are remembered; a build calls a handful. */
 const KNOWN_MAX = 1000;
 const ELF_MAGIC = Buffer.from([0x7f, 0x45, 0x4c, 0x46]);
 
-/** "x86_64-linux-gnu-gcc-12", "g++", "clang++-14": a prefix of a target, a driver, a version. */
-const DRIVER = /^(?:[A-Za-z0-9_.]+-)*?(gcc|g\+\+|c\+\+|cc|clang|clang\+\+)(?:-[0-9][0-9.]*)?$/;
+/** "x86_64-linux-gnu-gcc-12", "g++", "clang++-14", "x86_64-w64-mingw32-gcc-posix": a target, a driver, a version, a model of threads. */
+const DRIVER = /^(?:[A-Za-z0-9_.]+-)*?(gcc|g\+\+|c\+\+|cc|clang|clang\+\+)(?:-[0-9][0-9.]*)?(?:-posix|-win32)?$/;
 
 /** The compiler's family by the name of its program; null for other tools such as `gcc-ar` and `clang-tidy`. */
 export function familyOfProgram(name: string): CompilerFamily | null {
@@ -32,15 +42,16 @@ export function familyOfProgram(name: string): CompilerFamily | null {
 /** Compilers of one unpacked image, which never changes: answers are remembered. */
 export class ImageToolchain {
   readonly #rootfs: ByteString;
-  readonly #path: readonly string[];
+  readonly #path: readonly ByteString[];
+  #others: readonly ByteString[] | null = null;
   readonly #known = new Map<ByteString, ImageCompiler | null>();
 
   /** `environment` is that of the image's configuration. */
   constructor(rootfs: string, environment: readonly string[] = []) {
     this.#rootfs = byteStringOfText(rootfs);
     const path = environment.find((entry) => entry.startsWith("PATH="))?.slice("PATH=".length);
-    const folders = path?.split(":").filter((folder) => folder.startsWith("/")) ?? [];
-    this.#path = folders.length > 0 ? folders : DEFAULT_PATH;
+    const folders = this.#folders((path ?? "").split(":").map(byteStringOfText));
+    this.#path = folders.length > 0 ? folders : this.#folders(DEFAULT_PATH.map(ascii));
   }
 
   /** The compiler that a name as called ("gcc", "/usr/bin/clang-14") means in the image; null when there is none. */
@@ -53,7 +64,7 @@ export class ImageToolchain {
   }
 
   /** Folders in which the image keeps its programs, in the order of its PATH. */
-  get folders(): readonly string[] {
+  get folders(): readonly ByteString[] {
     return this.#path;
   }
 
@@ -68,9 +79,14 @@ export class ImageToolchain {
     return null;
   }
 
-  /** All compilers on the image's PATH, by name. */
-  all(names: readonly string[]): ImageCompiler[] {
-    return names.map((name) => this.find(ascii(name))).filter((found) => found !== null);
+  /** All compilers, those on the image's PATH first. */
+  *all(): Generator<ListedCompiler, void, void> {
+    for (const folder of this.#distinct([...this.#path, ...this.#otherFolders()]))
+      for (const name of this.#list(folder)) {
+        const path = `${folder}/${name}` as ByteString;
+        const compiler = familyOfProgram(name) === null ? null : this.find(path);
+        if (compiler !== null) yield { ...compiler, name: this.find(name)?.path === path ? name : null };
+      }
   }
 
   #look(name: ByteString): ImageCompiler | null {
@@ -80,7 +96,52 @@ export class ImageToolchain {
       const found = this.#compilerAt(`${folder}/${name}` as ByteString);
       if (found !== null) return found;
     }
-    return null;
+    if (familyOfProgram(name) === null) return null;
+    // Beside PATH a name has to be the only one, as nothing says which of two is meant.
+    const others = this.#otherFolders().flatMap((folder) => this.#compilerAt(`${folder}/${name}` as ByteString) ?? []);
+    return others.every(({ resolved }) => resolved === others[0]?.resolved) ? (others[0] ?? null) : null;
+  }
+
+  #otherFolders(): readonly ByteString[] {
+    this.#others ??= this.#findOtherFolders();
+    return this.#others;
+  }
+
+  /** Folders with programs of toolchains that the image's PATH does not name. */
+  #findOtherFolders(): ByteString[] {
+    const found = TOOLCHAINS.flatMap((top) =>
+      this.#list(ascii(top)).flatMap((name) => PROGRAMS.map((folder) => `${top}/${name}/${folder}` as ByteString)),
+    );
+    const folders = this.#distinct([...this.#path, ...this.#folders([...DEFAULT_PATH.map(ascii), ...found])]);
+    return folders.filter((folder) => !this.#path.includes(folder)).slice(0, TOOLCHAINS_MAX);
+  }
+
+  /** Of paths those that are absolute and lead to folders. */
+  #folders(paths: readonly ByteString[]): ByteString[] {
+    return paths.filter((path) => {
+      const resolved = path.startsWith("/") ? resolveInImage(this.#rootfs, path) : null;
+      return resolved !== null && this.#stat(resolved)?.isDirectory() === true;
+    });
+  }
+
+  /** Of folders that are the same one the first. */
+  #distinct(folders: readonly ByteString[]): ByteString[] {
+    const seen = new Set<ByteString | null>();
+    return folders.filter((folder) => {
+      const resolved = resolveInImage(this.#rootfs, folder);
+      return !seen.has(resolved) && seen.add(resolved);
+    });
+  }
+
+  /** Names in a folder of the image, sorted; none where there is no such folder. */
+  #list(folder: ByteString): ByteString[] {
+    const resolved = resolveInImage(this.#rootfs, folder);
+    if (resolved === null || !this.#stat(resolved)?.isDirectory()) return [];
+    try {
+      return readdirSync(bytesOf((this.#rootfs + resolved) as ByteString), "latin1").sort() as ByteString[];
+    } catch {
+      return [];
+    }
   }
 
   #compilerAt(path: ByteString): ImageCompiler | null {
@@ -92,8 +153,12 @@ export class ImageToolchain {
     return { path, resolved, family };
   }
 
+  #stat(path: ByteString) {
+    return statSync(bytesOf((this.#rootfs + path) as ByteString), { throwIfNoEntry: false });
+  }
+
   #isExecutable(path: ByteString): boolean {
-    const found = statSync(bytesOf((this.#rootfs + path) as ByteString), { throwIfNoEntry: false });
+    const found = this.#stat(path);
     return found?.isFile() === true && (found.mode & 0o111) !== 0;
   }
 

@@ -190,7 +190,7 @@ async function startParts(
   const { limits } = config;
   const { images } = deps;
   const shared = (entry: SharedEntry) => peers?.state(entry);
-  const compiles = new SecondCompiles({ ...common, images, limits: limits.execution, pool, store, shared });
+  const compiles = new SecondCompiles({ ...common, images, limits: limits.execution, pool, store, usage, shared });
   const confirming = new Confirmer({
     compiles,
     freePlaces: () => config.slots - layers.compiling,

@@ -173,6 +173,7 @@ export class HostProject implements Disposable {
       imageRoot: ascii(""),
       imageEntries: IMAGE_ENTRIES,
       locales: { hasLocale: () => false, translates: () => false },
+      searchPath: ascii("/usr/bin:/bin"),
       imageFile: (path) =>
         existsSync(bytesOf(path)) ? byteStringOf(realpathSync.native(bytesOf(path), { encoding: "buffer" })) : null,
       places: {
@@ -185,9 +186,11 @@ export class HostProject implements Disposable {
         own: { paths: "own", view: own, callFiles: (folder) => folder, namespace },
       },
       callFolder: byteStringOfText(join(this.base, "calls")),
+      compilerAt: () => null,
       compiler: () => this.compiler,
       program: () => null,
       localNamespace: namespace,
+      run: { namespace: async () => NAMESPACE, folders: [], environment: [], word: (path) => path },
       planWithoutMaps: async ({ path }) => void this.withoutMaps.push(path),
       sandboxArgv: [],
     };

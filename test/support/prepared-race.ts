@@ -173,15 +173,18 @@ export class PreparedRace implements Disposable {
       imageRoot,
       imageEntries: new Set(imageOwnedNames({ listImage: (path) => listFolder((imageRoot + path) as ByteString) })),
       locales: new ImageLocaleFiles(imageRoot),
+      searchPath: ascii("/usr/bin:/bin"),
       imageFile: (path) => {
         const inImage = resolveInImage(imageRoot, path);
         return inImage === null ? null : ((imageRoot + inImage) as ByteString);
       },
       places: { shared: place, own: place },
       callFolder: byteStringOfText(this.folder),
+      compilerAt: () => null,
       compiler: () => compiler,
       program: () => null,
       localNamespace: () => place.namespace(),
+      run: { namespace: () => place.namespace(), folders: [], environment: [], word: (path) => path },
       planWithoutMaps: async () => {},
       sandboxArgv: [],
     };

@@ -1,7 +1,7 @@
 // A pool whose "VMs" are bubblewrap sandboxes of the unpacked image: the same files at the same paths as in a guest, at the speed of
 // a local process. It isolates nothing that matters; it shows what a compile comes to.
 import { spawn } from "node:child_process";
-import { constants } from "node:fs";
+import { constants, mkdtempSync, rmSync } from "node:fs";
 import {
   type FileHandle,
   mkdir,
@@ -18,13 +18,15 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { promisify } from "node:util";
 import { zstdDecompress } from "node:zlib";
-import { ascii, type ByteString, bytesOf } from "../../src/base/byte-string.ts";
+import { ascii, type ByteString, byteStringOfText, bytesOf } from "../../src/base/byte-string.ts";
 import { HpccError } from "../../src/base/errors.ts";
+import { resolveInImage } from "../../src/image/image-path.ts";
 import type { ExecuteOptions, ExecutionRequest, ExecutionResult, ReceivedBytes } from "../../src/vm/execution.ts";
 import type { PooledExecution, VmEventSink, VmPool } from "../../src/vm/pool.ts";
 import type { PoolKey } from "../../src/vm/pool-key.ts";
 import type { VmIdentity } from "../../src/vm/vm-event.ts";
 import { shellWord } from "./one-step.ts";
+import { compileProbe } from "./vm-toolchain.ts";
 
 const inflate = promisify<Uint8Array, Buffer>(zstdDecompress);
 /** Top-level names that the view makes anew. */
@@ -121,12 +123,9 @@ export async function runInSandbox(
     const names = new Set(await readdir(base));
     const own = [...names].flatMap((name) => ["--bind", `${base}/${name}`, `/${name}`]);
     const mounts = [...(await imageMounts(rootfs, names)), ...own];
-    // The shell's own word for the folder is not the request's.
-    const pwd = request.environment.find((entry) => entry.startsWith("PWD="))?.slice("PWD=".length);
-    const place = pwd === undefined ? "unset PWD" : `export PWD=${shellWord(pwd)}`;
-    const script = `cd ${shellWord(request.cwd)} && ${place} && exec ${request.argv.map(shellWord).join(" ")}`;
     const env = Object.fromEntries(request.environment.map((entry) => entry.split(/=(.*)/s).slice(0, 2)));
-    const child = spawn("bwrap", [...mounts, "--", "/bin/sh", "-c", script], {
+    const command = resolveInImage(byteStringOfText(rootfs), ascii("/bin/sh")) === null ? withoutShell : withShell;
+    const child = spawn("bwrap", [...mounts, ...command(request)], {
       env,
       signal,
       stdio: ["ignore", "pipe", "pipe"],
@@ -152,6 +151,32 @@ export async function runInSandbox(
   } finally {
     await rm(base, { recursive: true, force: true });
   }
+}
+
+/** bubblewrap's last arguments for what an execution runs. The shell's own word for the folder is not the request's. */
+function withShell(request: ExecutionRequest): string[] {
+  const pwd = pwdOf(request);
+  const place = pwd === undefined ? "unset PWD" : `export PWD=${shellWord(pwd)}`;
+  const script = `cd ${shellWord(request.cwd)} && ${place} && exec ${request.argv.map(shellWord).join(" ")}`;
+  return ["--", "/bin/sh", "-c", script];
+}
+
+let enter: string | null = null;
+
+/** The same for an image that has no shell. Words must be of ASCII. */
+function withoutShell(request: ExecutionRequest): string[] {
+  if (enter === null) {
+    const folder = mkdtempSync(join(tmpdir(), "hpcc-enter-"));
+    process.once("exit", () => rmSync(folder, { recursive: true, force: true }));
+    enter = join(folder, "enter");
+    compileProbe("enter", enter);
+  }
+  const words = ["/hpcc-enter", request.cwd, pwdOf(request) ?? "-", ...request.argv];
+  return ["--ro-bind", enter, "/hpcc-enter", "--", ...words];
+}
+
+function pwdOf({ environment }: ExecutionRequest): string | undefined {
+  return environment.find((entry) => entry.startsWith("PWD="))?.slice("PWD=".length);
 }
 
 /** Writes the tree of an execution: links last, so that nothing is written through one. */

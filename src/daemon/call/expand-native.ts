@@ -40,14 +40,14 @@ export async function expandNative(call: NativeCall, answers: Remembered<ByteStr
 
 /** What the compiler says; null when it does not answer. */
 async function ask(
-  { call, compiler, place, folder }: NativeCall,
+  { call, project, compiler, place, folder }: NativeCall,
   question: readonly ByteString[],
 ): Promise<ByteString | null> {
   const path = `${folder}/native-${place.paths}` as ByteString;
   const ran = await call.run({
     program: compiler.path,
     argv: [compiler.path, ...question],
-    environment: joinEnvironment(stepEnvironment({ locale: "C", appearance: [] })),
+    environment: joinEnvironment(stepEnvironment({ locale: "C", appearance: [], searchPath: project.searchPath })),
     cwd: ascii("/"),
     namespace: await place.namespace(),
     stdin: "null",

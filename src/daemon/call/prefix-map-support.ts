@@ -38,7 +38,7 @@ async function ask({ call, project, compiler }: AskedCompiler): Promise<boolean 
   const ran = await call.run({
     program: compiler.path,
     argv,
-    environment: joinEnvironment(stepEnvironment({ locale: "C", appearance: [] })),
+    environment: joinEnvironment(stepEnvironment({ locale: "C", appearance: [], searchPath: project.searchPath })),
     cwd: ascii("/"),
     namespace: await project.localNamespace(),
     stdin: "null",

@@ -82,6 +82,7 @@ export function readCall(
     terminal: message.terminal.stderr,
     inputColumns: message.terminal.stdin ? message.terminal.columns : null,
     image: project.locales,
+    searchPath: project.searchPath,
   });
   if (decision.kind === "bypass") return bypass(decision.reason, decision.detail);
   const { plan } = decision;

@@ -34,13 +34,15 @@ import { ImageScans } from "../inputs/image-scans.ts";
 import { FolderIdentities } from "../inputs/steady-places.ts";
 import { LocalUse } from "../local-use/local-use.ts";
 import type { Project } from "../project.ts";
-import { ProjectRegistry, type ProjectState } from "../project-registry.ts";
+import { ProjectRegistry, type ProjectState, type RunNamespace } from "../project-registry.ts";
 import { isChosenWorker } from "../remote/chosen-worker.ts";
 import { ReceiptKeeper } from "../remote/receipt-keeper.ts";
 import { RemoteCompiler } from "../remote/remote-compiler.ts";
 import { WorkerClient } from "../remote/worker-client.ts";
 import { WorkerConnections } from "../remote/worker-connections.ts";
 import { Replays } from "../replay/replays.ts";
+import { insideCall } from "../run/inside-call.ts";
+import { commandAnswer } from "../run/run-command.ts";
 import {
   forbiddenAnswer,
   hostAnswer,
@@ -126,6 +128,15 @@ function compilesOf({ argv }: CallMessage, family: CompilerFamily): readonly Gnu
   return parsed.kind === "compile" ? [parsed.invocation] : [];
 }
 
+/** A caller in a chroot sees other files under the same names. */
+function hasWholeRoot({ pid }: CallMessage): boolean {
+  try {
+    return readlinkSync(`/proc/${pid}/root`) === "/";
+  } catch {
+    return false;
+  }
+}
+
 class Daemon {
   readonly #options: DaemonOptions;
   readonly #namespaces: NamespaceKeeper;
@@ -209,9 +220,13 @@ class Daemon {
     }
   }
 
-  async #answer(call: LauncherCall): Promise<CallAnswer> {
+  async #answer(asked: LauncherCall): Promise<CallAnswer> {
+    const run = this.#runNamespace(asked.message);
+    if (asked.message.errand === "command") return this.#command(asked, run);
+    const state = await this.#projectOf(asked, run);
+    const call = asked.message.errand === "inside" ? insideCall(asked, state, run) : asked;
+    if (call === null) return this.#ownOfNamespace(asked.message, state);
     const { message } = call;
-    const state = await this.#projectOf(call);
     if (state.kind === "unbound") {
       if (this.#local === null) return this.#host("no_image", null);
       return this.#sameMounts(message) ? this.#local.use.answer(call) : this.#host("mount_namespace", null);
@@ -224,7 +239,7 @@ class Daemon {
     }
     const { project } = state;
     const name = message.argv[0]!;
-    const own = ownProgram(message, project);
+    const own = project.compilerAt(name) === null ? ownProgram(message, project) : null;
     if (own !== null) return this.#program(message, project, own, "own_program");
     const compiler = project.compiler(name);
     if (compiler === null) {
@@ -250,15 +265,31 @@ class Daemon {
   }
 
   /** The call's project; waits for an image that is on its way, unless the host's compiler may stand in for it. */
-  async #projectOf({ message, signal }: LauncherCall): Promise<ProjectState> {
-    const state = await this.#projects.find(message);
+  async #projectOf({ message, signal }: LauncherCall, run: RunNamespace | null): Promise<ProjectState> {
+    const state = await this.#projects.find(message, run);
     if (state.kind !== "unusable" || state.coming === undefined || state.fallback === "host") return state;
     const { pull, waitMs } = state.coming;
     const over = new AbortController();
     const late = pause(this.#options.clock, waitMs, AbortSignal.any([signal, over.signal]));
     await Promise.race([pull.done, late]).catch(() => undefined);
     over.abort();
-    return this.#projects.find(message);
+    return this.#projects.find(message, run);
+  }
+
+  /** `hpcc run`. */
+  async #command(call: LauncherCall, run: RunNamespace | null): Promise<CallAnswer> {
+    return commandAnswer(call.message, run, (within) => this.#projectOf(call, within));
+  }
+
+  /** Becomes the compiler that the caller's namespace has of that name, whatever the project's is by now. */
+  #ownOfNamespace(message: CallMessage, state: ProjectState): CallAnswer {
+    const isForbidden = state.kind === "bound" && state.project.config.fallback === "none";
+    if (isForbidden && compilesOf(message, "gcc").length > 0) {
+      this.#counts.count("refused", "mount_namespace");
+      return forbiddenAnswer("mount_namespace", null);
+    }
+    this.#counts.count("local", "mount_namespace");
+    return hostAnswer(null);
   }
 
   async #program(
@@ -325,14 +356,19 @@ class Daemon {
     });
   }
 
-  #sameMounts({ mountNamespace, pid }: CallMessage): boolean {
-    try {
-      // A caller in a chroot sees other files under the same names.
-      if (readlinkSync(`/proc/${pid}/root`) !== "/") return false;
-    } catch {
-      return false;
-    }
-    return mountNamespace.ino === this.#mountNamespace.ino && mountNamespace.dev === this.#mountNamespace.dev;
+  /** Whether the caller sees what the daemon sees, but for what all calls of a project take from its image. */
+  #sameMounts(message: CallMessage): boolean {
+    const { dev, ino } = this.#mountNamespace;
+    const { mountNamespace } = message;
+    const isOwn = mountNamespace.ino === ino && mountNamespace.dev === dev;
+    return isOwn ? hasWholeRoot(message) : this.#runNamespace(message) !== null;
+  }
+
+  /** The namespace of `hpcc run` that a call comes from. */
+  #runNamespace(message: CallMessage): RunNamespace | null {
+    const { dev, ino } = message.mountNamespace;
+    const known = dev === this.#mountNamespace.dev ? this.#projects.runNamespace(ino) : null;
+    return known !== null && hasWholeRoot(message) ? known : null;
   }
 
   #parts(project: Project): PipelineParts {
@@ -491,7 +527,16 @@ class Daemon {
     this.#busy = Math.max(0, this.#busy - 1);
     const { daemonIdleMs } = this.#options.config;
     if (this.#busy > 0 || daemonIdleMs === 0) return;
-    this.#idleTimer = this.#options.clock.after(daemonIdleMs, () => this.#ended.resolve("idle"));
+    this.#idleTimer = this.#options.clock.after(daemonIdleMs, () => void this.#endUnlessInUse());
+  }
+
+  /** A shell of `hpcc run` could not start another one. */
+  async #endUnlessInUse(): Promise<void> {
+    this.#idleTimer = null;
+    const isInUse = await this.#namespaces.isInUse().catch(() => false);
+    if (this.#busy > 0 || this.#idleTimer !== null) return;
+    if (isInUse) this.#rest();
+    else this.#ended.resolve("idle");
   }
 
   async close(): Promise<void> {

@@ -22,6 +22,8 @@ export interface LocalCall {
 
 /** Compilers run where they are called, so the locale need not be one of the image's. */
 const ANY_LOCALE = { hasLocale: () => false, translates: () => false };
+/** No step has an environment of its own. */
+const NO_SEARCH_PATH = ascii("");
 const MATTERS =
   /^(?:LANG|LANGUAGE|LC_[A-Z]+|CPATH|(?:C|CPLUS)_INCLUDE_PATH|SOURCE_DATE_EPOCH|LOCPATH|NLSPATH|OUTPUT_CHARSET|GCONV_PATH)$/;
 
@@ -54,6 +56,7 @@ export function readLocalCall(message: CallMessage, family: CompilerFamily): Sta
     terminal: false,
     inputColumns: null,
     image: ANY_LOCALE,
+    searchPath: NO_SEARCH_PATH,
   });
   if (decision.kind === "bypass") return bypass(decision.reason, decision.detail);
   const variables = new Map([...environment].filter(([name]) => MATTERS.test(name)));

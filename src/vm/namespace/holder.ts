@@ -30,11 +30,15 @@ export interface Holder extends HeldNamespace {
   close(): Promise<void>;
 }
 
-/** Makes a namespace from bubblewrap arguments and keeps it. */
-export async function startHolder(bwrap: string, plan: readonly ByteString[]): Promise<Holder> {
+/** Makes a namespace from bubblewrap arguments and keeps it. `command` is bubblewrap, or ends with it. */
+export async function startHolder(
+  command: readonly [string, ...string[]],
+  plan: readonly ByteString[],
+): Promise<Holder> {
+  const [program, ...words] = command;
   const child = spawn(
-    bwrap,
-    ["--die-with-parent", "--args", "3", "--info-fd", "4", "--block-fd", "5", "--", "/hpcc/holder"],
+    program,
+    [...words, "--die-with-parent", "--args", "3", "--info-fd", "4", "--block-fd", "5", "--", "/hpcc/holder"],
     {
       stdio: ["ignore", "ignore", "pipe", "pipe", "pipe", "pipe"],
       cwd: "/",
@@ -131,8 +135,13 @@ class Pipes {
   }
 
   explain(error: unknown): unknown {
-    if (this.#startError?.code === "ENOENT")
-      return new HpccError("tool.missing", "bwrap is not installed (package bubblewrap)", { cause: error });
+    if (this.#startError?.code === "ENOENT") {
+      const isEntering = this.#child.spawnfile.endsWith("nsenter");
+      const what = isEntering
+        ? "nsenter is not installed (package util-linux)"
+        : "bwrap is not installed (package bubblewrap)";
+      return new HpccError("tool.missing", what, { cause: error });
+    }
     if (!(error instanceof HpccError))
       return new HpccError("namespace.unavailable", "the namespace cannot be entered", { cause: error });
     const words = this.#words.trim();

@@ -49,7 +49,7 @@ const HOST = [
 ];
 
 function sources(image: Record<string, FolderEntry[]> = IMAGE, hostTop: readonly FolderEntry[] = HOST): MountSources {
-  return { rootfs: b("/images/r"), listImage: (path) => image[path] ?? null, hostTop, hostShare: [] };
+  return { rootfs: b("/images/r"), listImage: (path) => image[path] ?? null, hostTop, hostShare: [], hostEtc: [] };
 }
 
 function roots(project: string, extra: Record<string, string> = {}): MountRoots {

@@ -18,6 +18,8 @@ export interface MountSources {
   readonly hostTop: readonly FolderEntry[];
   /** Names of the host's folders below /usr/share, sorted. */
   readonly hostShare: readonly ByteString[];
+  /** Names in the host's /etc. */
+  readonly hostEtc: readonly ByteString[];
 }
 
 export interface ExtraRoot {
@@ -34,6 +36,23 @@ export interface MountRoots {
   /** Host folder with the daemon's files of calls. */
   readonly callFiles: ByteString;
 }
+
+/** What the namespace of `hpcc run` has beside the image. */
+export interface RunMounts {
+  /** Host path of the launcher, which stands in the compilers' places. */
+  readonly launcher: ByteString;
+  /** The image's compilers, absolute in it, links resolved. */
+  readonly compilers: readonly ByteString[];
+  /** Host folders of hpcc's own that are seen at their paths. */
+  readonly folders: readonly ByteString[];
+}
+
+/** Where the namespace of `hpcc run` keeps the image's compilers, each under its own path. The launcher knows it. */
+const REAL_COMPILERS = "/hpcc/real";
+/** On that namespace's PATH. */
+export const RUN_PROGRAMS = ascii("/hpcc/bin");
+/** Who the user is and where the network's names are, as on the host; and hpcc's configuration. */
+const MACHINE_FILES = new Set(["/etc/group", "/etc/hosts", "/etc/hpcc", "/etc/passwd", "/etc/resolv.conf"]);
 
 /** Top-level names that never come from the image. */
 const NEVER_IMAGE: ReadonlySet<string> = new Set(["dev", "hpcc", "proc", "run", "sys", "tmp"]);
@@ -76,9 +95,40 @@ export function planStrict(sources: MountSources, roots: MountRoots): ByteString
  * the daemon, in a plan, so they need nothing of its own, and no folder that the host may have lost meanwhile.
  */
 export function planLocal(sources: MountSources, roots: MountRoots): ByteString[] {
+  const shared = isInImage(sources, "usr") ? sources.hostShare.filter((name) => SHARED_SOURCES.test(name)) : [];
+  const shown = shared.map((name) => `/usr/share/${name}` as ByteString);
+  return [...localMounts(sources, roots, shown), ...sealed()];
+}
+
+/**
+ * bubblewrap arguments of the namespace of `hpcc run`: what `local` shows, the launcher in the place of each compiler, and the few files
+ * that say who and where the user is.
+ */
+export function planRun(sources: MountSources, roots: MountRoots, run: RunMounts): ByteString[] {
+  const machine = sources.hostEtc.map((name) => `/etc/${name}` as ByteString);
+  const shown = [...machine.filter((path) => MACHINE_FILES.has(path)), ...run.folders];
+  const plan: string[] = localMounts(sources, roots, shown);
+  plan.push("--dir", REAL_COMPILERS, "--ro-bind", run.launcher, `${RUN_PROGRAMS}/hpcc`);
+  for (const path of run.compilers) {
+    if (!isInImage(sources, topName(path))) continue;
+    plan.push("--ro-bind", sources.rootfs + path, REAL_COMPILERS + path, "--ro-bind", run.launcher, path);
+  }
+  return [...(plan as ByteString[]), ...sealed()];
+}
+
+function sealed(): ByteString[] {
+  return [ascii("--remount-ro"), ascii("/")];
+}
+
+function isInImage(sources: MountSources, name: string): boolean {
+  return (sources.listImage(ascii("")) ?? []).some((entry) => entry.name === name && isImageOwned(sources, entry));
+}
+
+/** The image's toolchain, everything else as on the host; `shown` are host paths that are seen although the image has their top folder. */
+function localMounts(sources: MountSources, roots: MountRoots, shown: readonly ByteString[]): ByteString[] {
   checkRoots(roots);
   const plan: string[] = [];
-  const hostPaths = [roots.project, ...roots.extraRoots.map((root) => root.host)];
+  const hostPaths = [...new Set([roots.project, ...roots.extraRoots.map((root) => root.host), ...shown])];
   const imageTop = (sources.listImage(ascii("")) ?? []).filter((entry) => isImageOwned(sources, entry));
   const imageNames = new Set<string>(imageTop.map((entry) => entry.name));
   for (const entry of sources.hostTop) {
@@ -87,12 +137,9 @@ export function planLocal(sources: MountSources, roots: MountRoots): ByteString[
     else plan.push("--dev-bind-try", `/${entry.name}`, `/${entry.name}`);
   }
   const hidden = hostPaths.filter((path) => isHidden(path, imageNames));
-  const shared = imageNames.has("usr") ? sources.hostShare.filter((name) => SHARED_SOURCES.test(name)) : [];
-  const shown = [...hidden, ...shared.map((name) => `/usr/share/${name}` as ByteString)];
-  for (const entry of imageTop) plan.push(...splitMount(sources, { path: `/${entry.name}`, entry, roots: shown }));
-  for (const path of hidden) if (!imageNames.has(topName(path))) plan.push("--bind", path, path);
+  for (const entry of imageTop) plan.push(...splitMount(sources, { path: `/${entry.name}`, entry, roots: hidden }));
+  for (const path of hidden) if (!imageNames.has(topName(path))) plan.push(...hostMount(path));
   plan.push(...viewMounts(roots));
-  plan.push("--remount-ro", "/");
   return plan as ByteString[];
 }
 
@@ -155,7 +202,7 @@ function splitMount(sources: MountSources, { path, entry, roots }: Split): strin
   if (whole !== undefined) {
     if (NEVER_HOST.test(topName(path)) && path.indexOf("/", 1) === -1)
       throw new HpccError("argument.invalid", `a project at ${displayText(whole)} would hide the image's toolchain`);
-    return ["--bind", whole, whole];
+    return hostMount(whole);
   }
   const children = entry.t === "directory" ? sources.listImage(path as ByteString) : null;
   if (children === null)
@@ -168,6 +215,10 @@ function splitMount(sources: MountSources, { path, entry, roots }: Split): strin
   const shown = new Set(
     absent.map((root) => (root.startsWith(`${SOURCES_FOLDER}/`) && path === "/usr" ? SOURCES_FOLDER : root)),
   );
-  for (const root of shown) plan.push("--bind", root, root);
+  for (const root of shown) plan.push(...hostMount(root));
   return plan;
+}
+
+function hostMount(path: ByteString): string[] {
+  return [MACHINE_FILES.has(path) ? "--ro-bind" : "--bind", path, path];
 }

@@ -1,6 +1,6 @@
 // The driver `namespace`: makes and keeps the client's two namespaces for each image and project root. It claims no
 // boundary; it gives a compile the image's toolchain and one view of files. Knows nothing of compilers or calls.
-import { readFileSync, statSync } from "node:fs";
+import { readdirSync, readFileSync, readlinkSync, statSync } from "node:fs";
 import type { ByteString } from "../../base/byte-string.ts";
 import { ascii, byteStringOfText, bytesOf } from "../../base/byte-string.ts";
 import { HpccError } from "../../base/errors.ts";
@@ -8,11 +8,21 @@ import type { Logger } from "../../base/log.ts";
 import { findProgram } from "../../base/system/find-program.ts";
 import { listFolder } from "./folder-listing.ts";
 import { type HeldNamespace, type Holder, startHolder } from "./holder.ts";
-import { type FolderEntry, type MountRoots, type MountSources, planLocal, planStrict } from "./mount-plan.ts";
+import {
+  type FolderEntry,
+  type MountRoots,
+  type MountSources,
+  planLocal,
+  planRun,
+  planStrict,
+  type RunMounts,
+} from "./mount-plan.ts";
 
 export interface NamespaceRequest extends MountRoots {
   /** Host path of the unpacked image. */
   readonly rootfs: string;
+  /** For a namespace of `hpcc run` beside the others; null for none. */
+  readonly run?: RunMounts | null;
 }
 
 export interface KeptNamespaces {
@@ -20,6 +30,8 @@ export interface KeptNamespaces {
   readonly strict: HeldNamespace;
   /** For local compiles: the image's toolchain in the host's tree. */
   readonly local: HeldNamespace;
+  /** For `hpcc run`: whoever is in it can enter the others. */
+  readonly run: HeldNamespace | null;
   /** Makes `local` without a holder: append "--", the program and its arguments. bubblewrap keeps the caller's cwd. */
   readonly localCommand: readonly ByteString[];
 }
@@ -65,7 +77,7 @@ export class NamespaceKeeper {
    */
   async get(request: NamespaceRequest): Promise<KeptNamespaces> {
     if (this.#closed) throw new HpccError("namespace.unavailable", "the keeper is closed");
-    const key = JSON.stringify([request.rootfs, request.project, request.extraRoots, request.callFiles]);
+    const key = JSON.stringify([request.rootfs, request.project, request.extraRoots, request.callFiles, request.run]);
     const known = this.#entries.get(key);
     const hostTop = readHostTop(known?.hostTop ?? null);
     const places = placesOf(request);
@@ -82,6 +94,7 @@ export class NamespaceKeeper {
       listImage: (path) => listFolder((rootfs + path) as ByteString),
       hostTop: hostTop.entries,
       hostShare: (listFolder(ascii("/usr/share")) ?? []).filter(({ t }) => t === "directory").map(({ name }) => name),
+      hostEtc: (listFolder(ascii("/etc")) ?? []).map(({ name }) => name).filter(isThere),
     };
     const entry: Entry = { hostTop, places, made: this.#make(sources, request) };
     this.#entries.set(key, entry);
@@ -94,6 +107,19 @@ export class NamespaceKeeper {
       if (this.#entries.get(key) === entry) this.#entries.delete(key);
       throw error;
     }
+  }
+
+  /** Whether a command of `hpcc run` is in a kept namespace. */
+  async isInUse(): Promise<boolean> {
+    const own = new Set<number>();
+    const inodes = new Set<string>();
+    for (const { made } of [...this.#entries.values(), ...this.#retired.keys()]) {
+      const run = (await made.catch(() => null))?.kept.run;
+      if (run == null) continue;
+      own.add(run.pid);
+      inodes.add(`mnt:[${run.mountNamespaceInode}]`);
+    }
+    return inodes.size > 0 && otherProcesses(own).some((pid) => inodes.has(mountNamespaceOf(pid)));
   }
 
   /** Ends all kept namespaces. */
@@ -110,18 +136,33 @@ export class NamespaceKeeper {
     await this.close();
   }
 
-  async #make(sources: MountSources, roots: MountRoots): Promise<Awaited<Entry["made"]>> {
-    const strictPlan = planStrict(sources, roots);
-    const localPlan = planLocal(sources, roots);
+  /**
+   * Where a user namespace is needed, the one of `hpcc run` is above the others': only from above, or from the host, can they be
+   * entered.
+   */
+  async #make(sources: MountSources, request: NamespaceRequest): Promise<Awaited<Entry["made"]>> {
+    const plans = { strict: planStrict(sources, request), local: planLocal(sources, request) };
     // Launchers execute `localCommand` from a plan, and search no PATH for it.
     const bwrap = findProgram(this.#options.bwrap ?? "bwrap") ?? "bwrap";
-    const { holder: strict, user } = await this.#start(bwrap, strictPlan);
+    const holders: Holder[] = [];
     try {
-      const local = await startHolder(bwrap, [...user, ...localPlan]);
-      const localCommand = [byteStringOfText(bwrap), ascii("--die-with-parent"), ...user, ...localPlan];
-      return { kept: { strict: identity(strict), local: identity(local), localCommand }, holders: [strict, local] };
+      const first = await this.#start(bwrap, runPlan(sources, request) ?? plans.strict);
+      holders.push(first.holder);
+      const { user } = first;
+      const run = request.run == null ? null : first.holder;
+      const command = run === null || user.length === 0 ? ([bwrap] as const) : within(run, bwrap);
+      const keep = async (plan: readonly ByteString[]) => {
+        const holder = await startHolder(command, [...user, ...plan]);
+        holders.push(holder);
+        return holder;
+      };
+      const strict = run === null ? first.holder : await keep(plans.strict);
+      const local = await keep(plans.local);
+      const localCommand = [byteStringOfText(bwrap), ascii("--die-with-parent"), ...user, ...plans.local];
+      const namespaces = { strict: identity(strict), local: identity(local), run: run && identity(run) };
+      return { kept: { ...namespaces, localCommand }, holders };
     } catch (error) {
-      await strict.close();
+      await Promise.all(holders.map((holder) => holder.close()));
       throw error;
     }
   }
@@ -131,13 +172,13 @@ export class NamespaceKeeper {
     const user = [ascii("--unshare-user")];
     if (process.geteuid?.() === 0) {
       try {
-        return { holder: await startHolder(bwrap, plan), user: [] };
+        return { holder: await startHolder([bwrap], plan), user: [] };
       } catch (error) {
         if (!(error instanceof HpccError) || error.code !== "namespace.unavailable") throw error;
         this.#options.logger.debug("namespace.root.refused", { message: error.message });
       }
     }
-    return { holder: await startHolder(bwrap, [...user, ...plan]), user };
+    return { holder: await startHolder([bwrap], [...user, ...plan]), user };
   }
 
   /** Stops handing out an entry and ends it, soon or at once. */
@@ -163,6 +204,21 @@ export class NamespaceKeeper {
   }
 }
 
+function runPlan(sources: MountSources, request: NamespaceRequest): ByteString[] | null {
+  return request.run == null ? null : planRun(sources, request, request.run);
+}
+
+/** bubblewrap in the user namespace of a holder. */
+function within({ pid }: Holder, bwrap: string): readonly [string, ...string[]] {
+  const nsenter = findProgram("nsenter") ?? "nsenter";
+  return [nsenter, "--user", `--target=${pid}`, "--preserve-credentials", "--", bwrap];
+}
+
+/** Whether a name in /etc leads to something. */
+function isThere(name: ByteString): boolean {
+  return statSync(bytesOf(`/etc/${name}` as ByteString), { throwIfNoEntry: false }) !== undefined;
+}
+
 /** Reads the host's root folder; the entries of `before` themselves when they are the same. */
 function readHostTop(before: HostTop | null): HostTop {
   const changedNs = statSync("/", { bigint: true }).mtimeNs;
@@ -176,14 +232,30 @@ function readHostTop(before: HostTop | null): HostTop {
  * The folders that the roots' paths lead to, and the mounts that reach no namespace by themselves. A mount shows the folder that it
  * was made of, also when another one stands at its path by now; as long as it does, the folder's number is nobody else's.
  */
-function placesOf({ rootfs, project, extraRoots, callFiles }: NamespaceRequest): string {
-  const paths = [Buffer.from(rootfs), ...[project, callFiles, ...extraRoots.map(({ host }) => host)].map(bytesOf)];
+function placesOf({ rootfs, project, extraRoots, callFiles, run }: NamespaceRequest): string {
+  const own = run == null ? [] : [run.launcher, ...run.folders];
+  const roots = [project, callFiles, ...extraRoots.map(({ host }) => host), ...own];
+  const paths = [Buffer.from(rootfs), ...roots.map(bytesOf)];
   const folders = paths.map((path) => {
     const stat = statSync(path, { bigint: true, throwIfNoEntry: false });
     return stat === undefined ? "-" : `${stat.dev}:${stat.ino}`;
   });
   const mounts = readFileSync("/proc/self/mountinfo", "latin1").split("\n");
   return [...folders, ...mounts.filter((line) => !line.includes(" shared:"))].join("\n");
+}
+
+function otherProcesses(except: ReadonlySet<number>): number[] {
+  const pids = readdirSync("/proc").map(Number);
+  return pids.filter((pid) => Number.isInteger(pid) && !except.has(pid));
+}
+
+/** As its link in /proc says; empty for a process that is gone or somebody else's. */
+function mountNamespaceOf(pid: number): string {
+  try {
+    return readlinkSync(`/proc/${pid}/ns/mnt`);
+  } catch {
+    return "";
+  }
 }
 
 function identity({ pid, mountNamespaceInode, userNamespaceInode }: Holder): HeldNamespace {

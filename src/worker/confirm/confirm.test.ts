@@ -1,5 +1,6 @@
 // Second compiles of a real worker whose "VMs" are processes of this machine: what is shared after them, and what is not.
 import assert from "node:assert/strict";
+import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { LocalPool } from "../../../test/support/local-pool.ts";
@@ -11,6 +12,7 @@ import type { ExecuteOptions, ExecutionRequest } from "../../vm/execution.ts";
 import type { VmEventSink } from "../../vm/pool.ts";
 import { makePoolKey, type PoolKey } from "../../vm/pool-key.ts";
 import { inspectState } from "../inspection.ts";
+import { stateFolders } from "../state-folders.ts";
 import type { WorkerDeps } from "../worker.ts";
 
 const NEVER = { signal: new AbortController().signal };
@@ -60,6 +62,40 @@ test("what a clean VM made again, with the same bytes, serves the whole tenant, 
   const hit = rows.find(({ envelope }) => envelope.kind === "hit")!;
   assert.ok(confirm.envelope.sequence < hit.envelope.sequence);
   assert.equal(hit.row.vm, "vm-1");
+});
+
+/** A worker whose user ann has a quota for a day. */
+function startWithQuota(t: TestContext, cpuUsPerDayMax: number) {
+  const fixed = policies("confirm");
+  const of: typeof fixed.of = (principal) => {
+    const policy = fixed.of(principal);
+    const quotas = { jobsMax: null, bytesPerDayMax: null, cpuUsPerDayMax };
+    return policy && { ...policy, quotas: { ...policy.quotas, principal: quotas } };
+  };
+  return start(t, { policies: { ...fixed, of } });
+}
+
+test("what a second compile takes is charged to the user who had the first", async (t) => {
+  const at = await startWithQuota(t, 1e12);
+  await compile(at, { ...source("a"), argv: ["/bin/sh", "-c", "sleep 0.3; echo a > /hpcc/out/object.o"] });
+  await ended(at);
+  await at.stop();
+  assert.equal(at.worker.stats().confirmed.equal, 1);
+  const { used } = JSON.parse(
+    await readFile(join(stateFolders(join(at.folder, "state")).policy, "usage.json"), "utf8"),
+  );
+  assert.ok(used["acme/user/ann"][1] >= 600_000, JSON.stringify(used));
+});
+
+test("none is made for a user whose day's quota is used up", async (t) => {
+  const at = await startWithQuota(t, 1);
+  assert.equal((await compile(at, source("a"))).outcome, "compiled");
+  await ended(at);
+  assert.equal(at.worker.stats().confirmed.failed, 1);
+  assert.deepEqual(
+    at.pool.keys.map(({ trust }) => trust),
+    ["session"],
+  );
 });
 
 test("what differs is an alarm: nothing is shared, the first one is taken back, and each user's is tried once", async (t) => {

@@ -6,6 +6,7 @@ import type { Logger } from "../../base/log.ts";
 import { decodeResultManifest, type ResultManifest, resultDigest } from "../../core/action/result-manifest.ts";
 import { decodeSourceManifest, SOURCE_MANIFEST_BYTES_MAX } from "../../core/action/source-manifest.ts";
 import type { TenantId } from "../../core/identity/spiffe.ts";
+import { partiesOf } from "../../core/policy/quota-ledger.ts";
 import type { TenantStore } from "../../store/action-cache.ts";
 import type { BlobStore } from "../../store/blob-store.ts";
 import { readBlob } from "../../store/read-blob.ts";
@@ -16,6 +17,8 @@ import { putUnlessOutranked } from "../cached-result.ts";
 import { executeAction } from "../execute-action.ts";
 import type { WorkerImages } from "../images.ts";
 import { JobRecord } from "../job-record.ts";
+import { VmTime } from "../layers/vm-time.ts";
+import type { UsageKeeper } from "../policy/usage-keeper.ts";
 import { confirmRow, type RecordedResult } from "../rows/job-rows.ts";
 import type { SharedEntry } from "../shared-entry.ts";
 import { takeBack } from "../take-back.ts";
@@ -30,6 +33,8 @@ export interface SecondCompilesOptions {
   readonly log: AuditLog;
   readonly clock: Clock;
   readonly logger: Logger;
+  /** What a second compile costs is the user's who had the first. */
+  readonly usage: Pick<UsageKeeper, "charge" | "ledger">;
   /** Told of each result that serves the tenant from now on. */
   readonly shared?: (entry: SharedEntry) => void;
 }
@@ -67,8 +72,9 @@ export class SecondCompiles {
   }
 
   async #execute(entry: ToConfirm, store: TenantStore, signal: AbortSignal): Promise<RecordedResult> {
-    const { images, limits, pool, worker, clock, logger } = this.#options;
+    const { images, limits, pool, worker, clock, logger, usage } = this.#options;
     const { principal, action, policy } = entry;
+    usage.ledger.check(partiesOf(principal, policy), clock.wallMs());
     const encoded = await readBlob(store.blobs, entry.sourceDigest, SOURCE_MANIFEST_BYTES_MAX);
     if (encoded === null)
       throw new HpccError("store.corrupt", `the source ${entry.sourceDigest} is not there any more`);
@@ -76,9 +82,11 @@ export class SecondCompiles {
     const poolKey = makePoolKey({ principal, image: action.imageDigest, trust: "clean", golden: policy.golden });
     const rootfs = await images.rootfs(action.imageDigest);
     signal.throwIfAborted();
+    const meter = new VmTime(clock);
     try {
-      const on = { rootfs, limits, pool, worker, clock, onProgress: () => undefined };
-      const { recorded } = await executeAction({ action, source, principal, poolKey, store, signal }, on);
+      const on = { rootfs, limits, pool, worker, clock, onProgress: meter.onProgress };
+      const { recorded, cpuUs } = await executeAction({ action, source, principal, poolKey, store, signal }, on);
+      meter.said(cpuUs);
       const { life, vm } = recorded.origin;
       if (life !== "clean" || vm === entry.first.vm)
         throw new HpccError("job.failed", `the second compile ran in ${vm}, which was not clean`);
@@ -87,6 +95,8 @@ export class SecondCompiles {
       if (error instanceof HpccError && error.code === "vm.breach" && typeof error.details["vm"] === "string")
         await takeBack(error.details["vm"], store.actions, { clock, logger });
       throw error;
+    } finally {
+      usage.charge(entry, { bytes: 0, cpuUs: meter.us });
     }
   }
 

@@ -40,8 +40,8 @@ export class UsageKeeper {
 
   /** Charges jobs for what they cost, whatever became of them. */
   readonly observe: JobObserver = (event) => {
-    if (event.t === "received" && event.bytes > 0) this.#charge(event.job, { bytes: event.bytes, cpuUs: 0 });
-    else if (event.t === "used" && event.cpuUs > 0) this.#charge(event.job, { bytes: 0, cpuUs: event.cpuUs });
+    if (event.t === "received" && event.bytes > 0) this.charge(event.job, { bytes: event.bytes, cpuUs: 0 });
+    else if (event.t === "used" && event.cpuUs > 0) this.charge(event.job, { bytes: 0, cpuUs: event.cpuUs });
   };
 
   /** Saves what is not saved. */
@@ -50,7 +50,7 @@ export class UsageKeeper {
     await this.#saving;
   }
 
-  #charge({ principal, policy }: CompileJob, usage: Usage): void {
+  charge({ principal, policy }: Pick<CompileJob, "principal" | "policy">, usage: Usage): void {
     const { clock } = this.#options;
     if (!this.ledger.charge(partiesOf(principal, policy), usage, clock.wallMs())) return;
     this.#timer ??= clock.after(USAGE_SAVE_MS, () => this.#save());

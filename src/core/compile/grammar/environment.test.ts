@@ -34,7 +34,14 @@ function decide(
   assert.ok(parsed.kind === "compile");
   const { invocation } = parsed;
   const environment = environmentOf(text);
-  return readEnvironment({ invocation, environment, terminal, inputColumns, image: IMAGE });
+  return readEnvironment({
+    invocation,
+    environment,
+    terminal,
+    inputColumns,
+    image: IMAGE,
+    searchPath: ascii("/opt/bin:/usr/bin"),
+  });
 }
 
 describe("decideLocale", () => {
@@ -136,7 +143,13 @@ describe("readEnvironment", () => {
       "PATH=/x HOME=/h CC=gcc CFLAGS=-O3 MAKEFLAGS=-j LIBRARY_PATH=/l LD_LIBRARY_PATH=/l TMPDIR=/t LC_TIME=de_DE.UTF-8";
     const decision = decide(harmless);
     assert.ok(decision.kind === "plan");
-    assert.deepEqual(decision.plan, { locale: "C", includePaths: [], sourceDateEpoch: null, appearance: [] });
+    assert.deepEqual(decision.plan, {
+      locale: "C",
+      searchPath: "/opt/bin:/usr/bin",
+      includePaths: [],
+      sourceDateEpoch: null,
+      appearance: [],
+    });
   });
 
   it("takes the include paths of the language", () => {
@@ -192,7 +205,7 @@ describe("stepEnvironment", () => {
       ["HOME", "/nonexistent"],
       ["LANG", "C.UTF-8"],
       ["LC_ALL", "C.UTF-8"],
-      ["PATH", "/usr/bin:/bin"],
+      ["PATH", "/opt/bin:/usr/bin"],
       ["TZ", "UTC"],
     ];
     assert.deepEqual(stepEnvironment(decision.plan), fixed);

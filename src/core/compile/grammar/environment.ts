@@ -20,6 +20,8 @@ export interface ImageLocales {
 
 export interface EnvironmentPlan {
   readonly locale: CompileLocale;
+  /** PATH of each step: where the image's compilers seek an assembler that is not their own. */
+  readonly searchPath: ByteString;
   /** Variables that add include folders for the language: names and values as given; path-map.ts maps them. */
   readonly includePaths: readonly (readonly [name: ByteString, value: ByteString])[];
   /** The caller's SOURCE_DATE_EPOCH; only a policy that pins time uses it. */
@@ -151,6 +153,8 @@ export interface EnvironmentQuestion {
   /** Width of the terminal that standard input is; null when it is none or has none. */
   readonly inputColumns: number | null;
   readonly image: ImageLocales;
+  /** The image's PATH. */
+  readonly searchPath: ByteString;
 }
 
 /** Reads the caller's environment for one call. */
@@ -169,6 +173,7 @@ export function readEnvironment(question: EnvironmentQuestion): EnvironmentDecis
     kind: "plan",
     plan: {
       locale,
+      searchPath: question.searchPath,
       includePaths: present(environment, INCLUDE_PATHS[invocation.language] ?? []),
       sourceDateEpoch: environment.get("SOURCE_DATE_EPOCH") ?? null,
       appearance: withColumns(present(environment, names.sort()), question),
@@ -198,7 +203,7 @@ export interface StepEnvironmentOptions {
 
 /** The whole environment of a step, sorted by name: nothing of the caller's but what the plan holds. */
 export function stepEnvironment(
-  plan: Pick<EnvironmentPlan, "locale" | "appearance">,
+  plan: Pick<EnvironmentPlan, "locale" | "appearance" | "searchPath">,
   options: StepEnvironmentOptions = {},
 ): (readonly [name: ByteString, value: ByteString])[] {
   const locale = ascii(plan.locale);
@@ -206,7 +211,7 @@ export function stepEnvironment(
     [ascii("HOME"), ascii("/nonexistent")],
     [ascii("LANG"), locale],
     [ascii("LC_ALL"), locale],
-    [ascii("PATH"), ascii("/usr/bin:/bin")],
+    [ascii("PATH"), plan.searchPath],
     [ascii("TZ"), ascii("UTC")],
     ...plan.appearance,
     ...(options.includePaths ?? []),
