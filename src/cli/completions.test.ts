@@ -75,7 +75,7 @@ describe("completions", () => {
         [["hpcc", "st"], ["stats"]],
         [
           ["hpcc", "image", ""],
-          ["build", "import", "ls", "pull", "push", "show", "update"],
+          ["build", "import", "ls", "pin", "prune", "pull", "push", "show", "unpin", "update"],
         ],
         [["hpcc", "image", "show", "--j"], ["--json"]],
         [

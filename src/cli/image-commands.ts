@@ -19,6 +19,7 @@ export function addImage(program: Command, host: ImageHost): void {
   addPush(image, host);
   addUpdate(image, host);
   addImport(image, host);
+  addRoom(image, host);
 }
 
 function collect(value: string, previous: string[] = []): string[] {
@@ -60,7 +61,8 @@ function addBuild(image: Command, host: ImageHost): void {
 function addLists(image: Command, host: ImageHost): void {
   image
     .command("ls")
-    .description("list the images here")
+    .alias("list")
+    .description("list the images here, with what they take and when they were used last")
     .option("--json", "print JSON")
     .action(async (options: { json?: true }) => {
       const { imageLs, printImageList } = await import("./image.ts");
@@ -154,4 +156,32 @@ function addImport(image: Command, host: ImageHost): void {
       else if (options.json) host.output.out(json(report));
       else host.output.out(`image    ${report.digest}\nlayout   ${report.layoutFolder}\n`);
     });
+}
+
+function addRoom(image: Command, host: ImageHost): void {
+  image
+    .command("prune")
+    .description(
+      "take away images that were pulled and that nobody uses, the longest unused first, until the others fit",
+    )
+    .option("--size <size>", "what all images here may take then (default: images.size_max)")
+    .option("--unused <days>", "only those that were not used for so many days (default: 1)")
+    .option("--dry-run", "say what would go, and leave it")
+    .option("--json", "print JSON")
+    .action(async (options: { size?: string; unused?: string; dryRun?: true; json?: true }) => {
+      const { imagePrune, printPrune } = await import("./image-room.ts");
+      const report = await imagePrune(await host.images(), host.env, options);
+      host.output.out(options.json ? json(report) : printPrune(report, options.dryRun === true));
+    });
+  for (const [command, pinned, what] of [
+    ["pin", true, "keep an image here, whatever room others need"],
+    ["unpin", false, "keep an image no longer than others"],
+  ] as const)
+    image
+      .command(command)
+      .description(what)
+      .argument("<name>", "its digest, the start of it, or its tag")
+      .action(async (name: string) => {
+        host.output.out(`${await (await host.images()).pin(name, pinned)}\n`);
+      });
 }

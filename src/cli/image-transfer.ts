@@ -10,7 +10,7 @@ import { trustJudge } from "../config/project-image.ts";
 import type { Digest } from "../core/digest/digest.ts";
 import { formatImageName, type ImageName, parseImageName, repositoryOf } from "../core/image/image-name.ts";
 import { ruleFor } from "../core/image/trust.ts";
-import type { FoundPlatforms, ImageDetails, ImageStore } from "../image/image-store.ts";
+import { type FoundPlatforms, type ImageDetails, type ImageStore, KEEP_MS } from "../image/image-store.ts";
 import type { PullProgress, PullReport } from "../image/registry/pull.ts";
 import type { PushReport } from "../image/registry/push.ts";
 import { Registries } from "../image/registry/registries.ts";
@@ -64,7 +64,8 @@ async function pullNamed(
   const repository = repositoryOf(name);
   const rule = ruleFor(current.config.trust, repository);
   const judge = trustJudge(current.config.trust, repository);
-  const report = await images.pull(name, { registries, onProgress, judge });
+  const limits = { bytesMax: current.config.imageBytesMax, keepMs: KEEP_MS };
+  const report = await images.pull(name, { registries, onProgress, judge, limits });
   return { name: formatImageName({ ...name, digest: report.digest }), signedBy: rule?.key ?? null, ...report };
 }
 

@@ -23,15 +23,19 @@ test("no images yet: the list says how to make one", async () => {
   assert.match(printImageList(await imageLs(store)), /hpcc image build --from-host/);
 });
 
+const use = { bytes: 7 * 1024 * 1024, usedMs: null, pulledAs: null, pinned: false, inUse: false };
+
 test("a table of images, without control characters of a foreign index", () => {
   const text = printImageList([
-    { digest, tag: "x\u001b[31m", compilers: ["gcc-12 12.2"], sizeBytes: 3 * 1024 * 1024 },
-    { digest, tag: null, compilers: [], sizeBytes: 0 },
+    { digest, tag: "x\u001b[31m", compilers: ["gcc-12 12.2"], sizeBytes: 3 * 1024 * 1024, use: null },
+    { digest, tag: null, compilers: [], sizeBytes: 0, use: { ...use, usedMs: Date.UTC(2026, 2, 1), pinned: true } },
+    { digest, tag: null, compilers: [], sizeBytes: 0, use: { ...use, inUse: true } },
   ]);
   assert.deepEqual(text.split("\n"), [
-    `TAG     DIGEST${" ".repeat(67)}SIZE     COMPILERS`,
-    `x?[31m  ${digest}  3.0 MiB  gcc-12 12.2`,
-    `-       ${digest}  0.0 MiB  -`,
+    `TAG     DIGEST${" ".repeat(67)}ON DISK  USED                COMPILERS`,
+    `x?[31m  ${digest}  3.0 MiB  -                   gcc-12 12.2`,
+    `-       ${digest}  7.0 MiB  2026-03-01, pinned  -`,
+    `-       ${digest}  7.0 MiB  in use              -`,
     "",
   ]);
 });

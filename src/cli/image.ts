@@ -1,5 +1,6 @@
 // `hpcc image build|ls|show`: commands return data, printers make text of it.
 import { HpccError } from "../base/errors.ts";
+import type { ImageUse } from "../image/evict.ts";
 import type { BuildReport } from "../image/host/build-image.ts";
 import type { ImageDetails, ImageStore, ImageSummary } from "../image/image-store.ts";
 
@@ -33,8 +34,14 @@ export function checkedTag(tag: string): string {
 }
 
 /** `hpcc image ls`. */
-export async function imageLs(images: ImageStore): Promise<readonly ImageSummary[]> {
-  return images.list();
+export async function imageLs(images: ImageStore): Promise<readonly ListedImage[]> {
+  const uses = new Map((await images.uses()).map(({ digest, ...use }) => [digest, use]));
+  return (await images.list()).map((image) => ({ ...image, use: uses.get(image.digest) ?? null }));
+}
+
+/** With what it takes on the disk, what was made of it included, and what keeps it there. */
+export interface ListedImage extends ImageSummary {
+  readonly use: Omit<ImageUse, "digest"> | null;
 }
 
 /** `hpcc image show NAME`: a digest, the start of one, or a tag. */
@@ -60,15 +67,22 @@ export function printImageBuild(report: BuildReport): string {
   ]);
 }
 
-export function printImageList(images: readonly ImageSummary[]): string {
+export function printImageList(images: readonly ListedImage[]): string {
   if (images.length === 0) return "no images here; make one with: hpcc image build --from-host\n";
   const rows = images.map((image) => [
     image.tag ?? "-",
     image.digest,
-    mebibytes(image.sizeBytes),
+    mebibytes(image.use?.bytes ?? image.sizeBytes),
+    usedText(image.use),
     image.compilers.join(", ") || "-",
   ]);
-  return table([["TAG", "DIGEST", "SIZE", "COMPILERS"], ...rows]);
+  return table([["TAG", "DIGEST", "ON DISK", "USED", "COMPILERS"], ...rows]);
+}
+
+function usedText(use: ListedImage["use"]): string {
+  if (use?.inUse === true) return "in use";
+  const day = use === null || use.usedMs === null ? "-" : new Date(use.usedMs).toISOString().slice(0, 10);
+  return use?.pinned === true ? `${day}, pinned` : day;
 }
 
 export function printImageDetails(image: ImageDetails): string {

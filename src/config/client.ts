@@ -45,6 +45,8 @@ export interface ClientConfig {
   readonly image: ProjectImage;
   /** Repositories that a project's image is pulled from without being asked for, beside those of `trust`; null where none are. */
   readonly pullFrom: readonly RepositoryPattern[] | null;
+  /** Size of all images here at which the longest unused go. */
+  readonly imageBytesMax: number;
   /** Whose signatures count for which repositories. */
   readonly trust: readonly TrustRule[];
   /** Whose image the projects below this one's folder are bound to: their own, or this outer one's. */
@@ -75,6 +77,7 @@ export interface ClientConfig {
 }
 
 const MEBIBYTE = 1024 ** 2;
+const GIBIBYTE = 1024 ** 3;
 const EXTRA_ROOT_NAME = /^[a-z0-9][a-z0-9_-]{0,31}$/;
 const DIGEST = text('a digest, "sha256:" and 64 hex digits', (value) => parseDigest(value, "image"));
 /** A digest, or a registry's name for an image, which hpcc.lock pins to one. */
@@ -105,6 +108,11 @@ export const CLIENT_SCHEMA = {
   },
   "images.allowed": { kind: listOf(DIGEST), fallback: NO_DIGESTS, variable: "HPCC_IMAGES_ALLOWED" },
   "images.trust": { kind: listOf(TRUST_RULE), fallback: NO_RULES },
+  "images.size_max": {
+    kind: byteSize(GIBIBYTE, 1024 ** 5),
+    fallback: 30 * GIBIBYTE,
+    variable: "HPCC_IMAGES_SIZE_MAX",
+  },
   "images.pull": { kind: BOOLEAN, fallback: true, variable: "HPCC_IMAGES_PULL" },
   "images.repositories": { kind: listOf(REPOSITORY), fallback: NO_REPOSITORIES },
   fallback: { kind: oneOf(FALLBACKS), fallback: "image", variable: "HPCC_FALLBACK" },
@@ -207,6 +215,7 @@ function toConfig(loaded: Loaded<typeof CLIENT_SCHEMA>, image: ProjectImage): Cl
     image,
     trust: values["images.trust"],
     pullFrom: pullFrom(values),
+    imageBytesMax: values["images.size_max"],
     nestedProjects: values.nested_projects,
     fallback: values.fallback,
     determinism: values.determinism,

@@ -31,7 +31,7 @@ export interface WorkerConfig {
   /** Where fetched images, and root file systems made from images, are kept. */
   readonly imageDir: string;
   /** Which images the worker fetches by itself; none without repositories. */
-  readonly imageFetch: FetchRules & { readonly deadlineMs: number };
+  readonly imageFetch: FetchRules & { readonly deadlineMs: number; readonly bytesMax: number };
   readonly isolation: {
     /** Isolations that jobs may run under here; the two weakest only when named. */
     readonly allowed: readonly Isolation[];
@@ -141,6 +141,7 @@ export const WORKER_SCHEMA = {
   "images.allowed": { kind: listOf(DIGEST), fallback: NO_DIGESTS },
   "images.trust": { kind: listOf(TRUST_RULE), fallback: NO_RULES },
   "images.fetch_deadline_ms": { kind: integer(1_000, 86_400_000), fallback: 1_800_000 },
+  "images.gib_max": { kind: integer(1, 65_536), fallback: 50 },
   "images.dir": { kind: optional(PATH), fallback: null, variable: "HPCC_WORKER_IMAGE_DIR" },
   "isolation.allowed": { kind: listOf(oneOf(ISOLATIONS)), fallback: DEFAULT_ISOLATIONS },
   runtime: { kind: oneOf(["auto", "firecracker", "qemu", "hyperv"]), fallback: "auto", variable: "HPCC_RUNTIME" },
@@ -232,6 +233,7 @@ export function loadWorkerConfig(
       allowed: values["images.allowed"],
       trust: values["images.trust"],
       deadlineMs: values["images.fetch_deadline_ms"],
+      bytesMax: values["images.gib_max"] * GIB,
     },
     isolation: { allowed: values["isolation.allowed"] },
     runtime,

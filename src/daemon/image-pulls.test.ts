@@ -41,7 +41,7 @@ async function machine(t: TestContext) {
 
 test("calls that want one image share one pull, and find it unpacked", async (t) => {
   const { pulls, name, digest, registry, images } = await machine(t);
-  const wanted = { name, digest, trust: [] };
+  const wanted = { name, digest, trust: [], bytesMax: 2 ** 30 };
   const running = Array.from({ length: 20 }, () => pulls.pull(wanted));
   assert.deepEqual(pulls.list(), [{ image: digest, progress: running[0]!.progress() }]);
   assert.match(running[0]!.progress(), /^127\.0\.0\.1:\d+\/team\/toolchain:12, asking its registry$/);
@@ -53,7 +53,7 @@ test("calls that want one image share one pull, and find it unpacked", async (t)
 
 test("what failed is told to each call for a while, and then tried again", async (t) => {
   const { pulls, name, digest, registry, clock } = await machine(t);
-  const wanted = { name, digest, trust: [] };
+  const wanted = { name, digest, trust: [], bytesMax: 2 ** 30 };
   registry.trick = (_request, response) => {
     response.writeHead(404).end();
     return true;

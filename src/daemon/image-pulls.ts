@@ -7,7 +7,7 @@ import { trustJudge } from "../config/project-image.ts";
 import type { Digest } from "../core/digest/digest.ts";
 import { formatImageName, type ImageName, repositoryOf } from "../core/image/image-name.ts";
 import type { TrustRule } from "../core/image/trust.ts";
-import type { ImageStore } from "../image/image-store.ts";
+import { type ImageStore, KEEP_MS } from "../image/image-store.ts";
 import { Registries } from "../image/registry/registries.ts";
 
 export interface ImagePullsOptions {
@@ -22,6 +22,8 @@ export interface WantedPull {
   readonly name: ImageName;
   readonly digest: Digest;
   readonly trust: readonly TrustRule[];
+  /** Size of all images here at which the longest unused go. */
+  readonly bytesMax: number;
 }
 
 /** One that is under way. */
@@ -90,7 +92,7 @@ export class ImagePulls {
     return known;
   }
 
-  async #bring({ name, digest, trust }: WantedPull, known: Known): Promise<void> {
+  async #bring({ name, digest, trust, bytesMax }: WantedPull, known: Known): Promise<void> {
     const { images, env, clock, logger } = this.#options;
     const startMs = clock.monotonicMs();
     const signal = AbortSignal.any([AbortSignal.timeout(DEADLINE_MS), this.#closing.signal]);
@@ -100,6 +102,7 @@ export class ImagePulls {
       {
         registries,
         judge: trustJudge(trust, repositoryOf(name)),
+        limits: { bytesMax, keepMs: KEEP_MS },
         onProgress: ({ doneBytes, totalBytes }) => Object.assign(known, { doneBytes, totalBytes }),
       },
     );

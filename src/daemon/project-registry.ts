@@ -113,6 +113,7 @@ export class ProjectRegistry {
       const root = own ?? this.#projectOfBuildTree(cwd, call.argv, variables);
       if (root === null) return { kind: "unbound" };
       const state = await this.#bound(root, variables);
+      if (state.kind === "bound") void this.#options.images.renew(state.project.imageDigest);
       // Launchers in a build tree, or in a project that an outer one has taken in, know that folder alone.
       const planned = own ?? cwd;
       if (state.kind === "bound" && state.project.root !== planned)
@@ -242,12 +243,12 @@ export class ProjectRegistry {
     { name, digest }: { readonly name: ImageName | null; readonly digest: Digest },
   ): ProjectState {
     const { pulls } = this.#options;
-    const { fallback, deadlineMs: waitMs, trust } = config;
+    const { fallback, deadlineMs: waitMs, trust, imageBytesMax: bytesMax } = config;
     const missing = `image ${digest} is not on this machine`;
     if (pulls === null || name === null)
       return { kind: "unusable", fallback, message: `${missing}: run hpcc image pull` };
     try {
-      const pull = pulls.pull({ name, digest, trust });
+      const pull = pulls.pull({ name, digest, trust, bytesMax });
       return { kind: "unusable", fallback, message: `${missing} yet: ${pull.progress()}`, coming: { pull, waitMs } };
     } catch (error) {
       if (!(error instanceof HpccError)) throw error;

@@ -9,8 +9,19 @@ import { formatImageName, type ImageName, parseImageName } from "../core/image/i
 import { ociPlatform } from "../core/image/platform.ts";
 import { decodeEvidence, encodeEvidence, evidenceFile, type TrustEvidence } from "../core/image/trust.ts";
 import { type ImportReport, importArchive } from "./archive.ts";
+import {
+  type EvictOptions,
+  type EvictReport,
+  evictImages,
+  evictLock,
+  type ImageUse,
+  imageUses,
+  makeRoom,
+} from "./evict.ts";
+import { withLock } from "./folder-lock.ts";
 import { type BuildReport, type BuildRequest, buildImageFromHost } from "./host/build-image.ts";
-import { LABELS, listLayout, type OciImage, openImage, platformsOfIndex, readImage } from "./layout.ts";
+import { ImageLeases } from "./image-leases.ts";
+import { LABELS, listLayout, manifestBlobs, type OciImage, openImage, platformsOfIndex, readImage } from "./layout.ts";
 import { addTag, removeTag } from "./layout-tags.ts";
 import { type FoundImage, findInRegistry, type PullProgress, type PullReport, pullFound } from "./registry/pull.ts";
 import { type PushReport, pushImage } from "./registry/push.ts";
@@ -47,6 +58,8 @@ export interface PullOptions {
   /** Null where no signature is asked for. */
   readonly judge: Judge | null;
   readonly onProgress?: (progress: PullProgress) => void;
+  /** What the images here may take with this one; null for no limit. */
+  readonly limits?: StoreLimits | null;
 }
 
 /** The digests that a name has for each platform, as far as the registry says. */
@@ -56,14 +69,24 @@ export interface FoundPlatforms {
 
 const COMPILER_PACKAGE = /^(?:gcc|g\+\+|clang)(?:-[0-9.]+)?=/;
 const LAYOUT_NAME = /^[0-9a-f]{64}$/;
+/** An image's layers, its packed root file system, and that unpacked. */
+const ROOM_PER_BYTE = 4;
 const DIGEST_START = /^(?:sha256:)?[0-9a-f]{6,64}$/;
+
+/** An image that was used within this time stays, by default. */
+export const KEEP_MS = 24 * 60 * 60_000;
+
+/** How much the images of a machine may take, and what of them stays whatever comes. */
+export type StoreLimits = Pick<EvictOptions, "bytesMax" | "keepMs">;
 
 export class ImageStore {
   readonly folder: string;
+  readonly leases: ImageLeases;
 
   /** `folder` need not exist. */
   constructor(folder: string) {
     this.folder = folder;
+    this.leases = new ImageLeases(folder);
   }
 
   /** Packs this machine's compilers; a tag moves to the new image. */
@@ -74,15 +97,42 @@ export class ImageStore {
   }
 
   /** Brings an image from its registry; it is tagged with the name, unless that is of a digest alone. */
-  async pull(name: ImageName, { registries, onProgress, judge }: PullOptions): Promise<PullReport & FoundPlatforms> {
+  async pull(name: ImageName, options: PullOptions): Promise<PullReport & FoundPlatforms> {
+    const { registries, onProgress, judge, limits = null } = options;
     const found = await findInRegistry(await registries.sessions(name, "pull"), name);
     if (judge !== null) await this.#checkEvidence(found, judge);
+    if (limits !== null) await this.#makeRoom(found, limits);
     const pulled = await pullFound(found, join(this.folder, "oci"), onProgress);
     const platforms =
       found.index === null ? new Map([[ociPlatform(), pulled.digest]]) : platformsOfIndex(found.index.bytes);
     const report = { ...pulled, platforms: new Map(platforms).set(ociPlatform(), pulled.digest) };
     if (name.tag !== null) await this.tag(report.digest, formatImageName({ ...name, digest: null }));
+    await this.leases.keepRecord(report.digest, { pulledAs: formatImageName({ ...name, digest: null }) });
     return report;
+  }
+
+  async #makeRoom({ manifest, bytes }: FoundImage, limits: StoreLimits): Promise<void> {
+    if (await this.isHere(manifest.digest)) return;
+    const { config, layers } = manifestBlobs(bytes, manifest.digest);
+    const sizeBytes = [config, ...layers].reduce((sum, blob) => sum + blob.sizeBytes, 0);
+    await makeRoom(this.folder, sizeBytes * ROOM_PER_BYTE, { ...limits, leases: this.leases });
+  }
+
+  /** What each image takes and when it was used last, the longest unused first. */
+  async uses(): Promise<ImageUse[]> {
+    return imageUses(this.folder, this.leases);
+  }
+
+  /** Takes images away that were pulled and that nobody uses, the longest unused first, until the others fit. */
+  async evict(limits: StoreLimits, dryRun = false): Promise<EvictReport> {
+    return evictImages(this.folder, { ...limits, dryRun, leases: this.leases });
+  }
+
+  /** Keeps an image here whatever comes, or no longer. */
+  async pin(name: string, pinned: boolean): Promise<Digest> {
+    const { digest } = await this.find(name);
+    await this.leases.keepRecord(digest, { pinned });
+    return digest;
   }
 
   /** Takes the image of an archive; it is tagged so, or as the archive names it. */
@@ -191,6 +241,21 @@ export class ImageStore {
     return found[0];
   }
 
+  /** Holds an image for this process: nobody takes it away while that lives and goes on saying so. */
+  async hold(digest: Digest): Promise<void> {
+    try {
+      await withLock(evictLock(this.folder), () => this.leases.hold(digest));
+    } catch (error) {
+      // In a folder that this user cannot write, nobody of his takes anything away.
+      if (!["EACCES", "EROFS", "EPERM", "ENOENT"].includes((error as NodeJS.ErrnoException).code ?? "")) throw error;
+    }
+  }
+
+  /** Says that this process goes on using what it holds. Detached and cheap: a call may say so each time. */
+  async renew(digest: Digest): Promise<void> {
+    await this.leases.hold(digest).catch(() => undefined);
+  }
+
   /** The packed root file system of an image, made when needed. */
   async squashfs(digest: Digest): Promise<SquashfsFile> {
     return ensureSquashfs(await this.open(digest), this.folder);
@@ -198,6 +263,7 @@ export class ImageStore {
 
   /** The unpacked root of an image, made when needed; its path is known to hold it when this returns. */
   async rootfs(digest: Digest): Promise<string> {
+    await this.hold(digest);
     const path = rootfsPath(this.folder, { digest });
     return (await ifThere(path)) ?? ensureRootfs(await this.open(digest), this.folder);
   }

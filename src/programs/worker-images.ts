@@ -7,14 +7,17 @@ import { trustJudge, trustKey } from "../config/project-image.ts";
 import type { WorkerConfig } from "../config/worker.ts";
 import type { Digest } from "../core/digest/digest.ts";
 import type { TrustRule } from "../core/image/trust.ts";
-import { ImageStore, type Judge } from "../image/image-store.ts";
+import { ImageStore, type Judge, KEEP_MS } from "../image/image-store.ts";
+import type { VmEvent } from "../vm/vm-event.ts";
 import { FetchedImages } from "../worker/fetched-images.ts";
 import { type LayoutImages, openLayoutImages, type WorkerImages } from "../worker/images.ts";
 
 export interface OpenWorkerImages {
   readonly images: WorkerImages;
-  /** Begins to fetch what the operator lists, and tells of each image that comes from now on. */
-  start(arrived: (digest: Digest) => void): void;
+  /** Begins to fetch what the operator lists, and tells of each image that comes, or is offered no longer, from now on. */
+  start(changed: (digest: Digest) => void): void;
+  /** Must hear of VMs before they run anything. */
+  vmEvent(event: VmEvent): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -32,17 +35,19 @@ export async function openWorkerImages(
     images,
     store: new ImageStore(imageDir),
     rules: imageFetch,
+    limits: { bytesMax: imageFetch.bytesMax, keepMs: KEEP_MS },
     judge: judgeOf,
     env,
     deadlineMs: imageFetch.deadlineMs,
-    arrived: (digest) => tell(digest),
+    changed: (digest) => tell(digest),
     clock: SYSTEM_CLOCK,
     logger,
   });
   return {
     images: fetched,
-    start(arrived) {
-      tell = arrived;
+    vmEvent: (event) => fetched.vmEvent(event),
+    start(changed) {
+      tell = changed;
       void fetched.fetchListed();
     },
     close: () => fetched.close(),
@@ -50,7 +55,7 @@ export async function openWorkerImages(
 }
 
 function onlyLayouts(images: LayoutImages): OpenWorkerImages {
-  return { images, start: () => undefined, close: () => Promise.resolve() };
+  return { images, start: () => undefined, vmEvent: () => Promise.resolve(), close: () => Promise.resolve() };
 }
 
 function judgeOf(rule: TrustRule, repository: string): Judge {

@@ -10,6 +10,7 @@ import { loadWorkerConfig, type WorkerConfig } from "../config/worker.ts";
 import type { Identity } from "../core/identity/spiffe.ts";
 import { ISOLATIONS, type Isolation } from "../core/isolation.ts";
 import { fixedPolicies } from "../core/tenant-policy.ts";
+import type { VmEventSink } from "../vm/pool.ts";
 import { WarmVmPool } from "../vm/warm-vm-pool.ts";
 import { type OwnCredentials, readTlsFiles } from "../wire/grpc/tls-files.ts";
 import type { WorkerImages } from "../worker/images.ts";
@@ -55,7 +56,13 @@ export async function runWorker(
     policies: policiesOf(config, runtime.isolation),
     isolation: runtime.isolation,
     host,
-    createPool: (events) => new WarmVmPool({ runtime, limits: config.vms, events, clock: SYSTEM_CLOCK, logger }),
+    createPool: (recorded) => {
+      const events: VmEventSink = async (event) => {
+        await offered.vmEvent(event);
+        await recorded(event);
+      };
+      return new WarmVmPool({ runtime, limits: config.vms, events, clock: SYSTEM_CLOCK, logger });
+    },
     peers,
   });
   const worker = parts.adopt(running, (one) => one.close());
@@ -86,7 +93,7 @@ export async function runWorker(
   offered.start((digest) => {
     registration.refresh();
     for (const watch of watching) watch.refresh();
-    void opened.prepare(images, [digest]);
+    if (images.has(digest)) void opened.prepare(images, [digest]);
   });
   void opened.prepare(images, images.digests);
   await serveUntilSignal({

@@ -1,6 +1,6 @@
 // A worker that fetches what jobs name: once, for whoever may, and from nowhere that its operator does not list.
 import assert from "node:assert/strict";
-import { existsSync, mkdtempSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, rmSync, utimesSync } from "node:fs";
 import type { ServerResponse } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -16,6 +16,7 @@ import type { FetchRules } from "../core/image/fetch-rules.ts";
 import { parseRepositoryPattern } from "../core/image/repository-pattern.ts";
 import type { TrustRule } from "../core/image/trust.ts";
 import { ImageStore, type Judge } from "../image/image-store.ts";
+import type { VmEvent } from "../vm/vm-event.ts";
 import { FetchedImages } from "./fetched-images.ts";
 import { LayoutImages } from "./images.ts";
 
@@ -34,6 +35,7 @@ async function site(t: TestContext, rules: Partial<Pick<FetchRules, "allowed">> 
   const clock = new ManualClock();
   const arrived: Digest[] = [];
   const trust: TrustRule[] = [];
+  const limits = { bytesMax: 2 ** 30, keepMs: 86_400_000 };
   const images = new FetchedImages({
     images: new LayoutImages(join(folder, "images")),
     store: new ImageStore(join(folder, "images")),
@@ -45,8 +47,9 @@ async function site(t: TestContext, rules: Partial<Pick<FetchRules, "allowed">> 
     },
     judge: () => judge,
     env: { HOME: folder },
+    limits,
     deadlineMs: 30_000,
-    arrived: (one) => arrived.push(one),
+    changed: (one) => arrived.push(one),
     clock,
     logger: SILENT_LOGGER,
   });
@@ -57,7 +60,7 @@ async function site(t: TestContext, rules: Partial<Pick<FetchRules, "allowed">> 
   });
   const blobs = () => registry.asked.filter((line) => line.includes("/blobs/")).length;
   const wanted = { digest, repository, isListed: false };
-  return { folder, registry, digest, repository, wanted, clock, arrived, images, trust, blobs };
+  return { folder, registry, digest, repository, wanted, clock, arrived, images, trust, limits, blobs };
 }
 
 const fails = (code: string) => (error: unknown) => error instanceof HpccError && error.code === code;
@@ -157,8 +160,9 @@ test("what was fetched before is offered again without its registry, where it ne
     rules: { repositories: [parseRepositoryPattern("127.0.0.1:1/gone/gcc")], allowed: [at.digest], trust: [] },
     judge: () => () => undefined,
     env: { HOME: at.folder },
+    limits: { bytesMax: 2 ** 30, keepMs: 0 },
     deadlineMs: 30_000,
-    arrived: () => undefined,
+    changed: () => undefined,
     clock: again.clock,
     logger: SILENT_LOGGER,
   });
@@ -176,4 +180,46 @@ test("a worker that ends leaves a fetch that the next one goes on with, and no m
   await assert.rejects(coming);
   assert.equal(existsSync(join(at.folder, "images/oci")), false);
   assert.deepEqual(at.arrived, []);
+});
+
+/** A day passes for an image that nobody uses. */
+function unused(at: { readonly folder: string }, digest: Digest): void {
+  const past = new Date(Date.now() - 2 * 86_400_000);
+  utimesSync(join(at.folder, "images/uses", `${digest.slice(7)}.json`), past, past);
+}
+
+test("an image makes room for another one, but not while a VM of it lives", async (t) => {
+  const at = await site(t);
+  const other = join(at.folder, "other");
+  const content = "y".repeat(100_000);
+  const second = await writeLayout(other, {
+    layers: [{ tar: rawTar([{ name: "usr/bin/gcc", content, mode: 0o755 }]) }],
+  });
+  at.registry.serveLayout(other, "13");
+  at.limits.bytesMax = 450_000;
+  await at.images.fetch(at.wanted);
+  const wanted = { ...at.wanted, digest: second, isListed: true };
+  await at.images.vmEvent(vm("booted", at.digest));
+  unused(at, at.digest);
+  await assert.rejects(at.images.fetch(wanted), fails("limit.exceeded"));
+  await at.images.vmEvent(vm("destroyed", at.digest));
+  unused(at, at.digest);
+  at.clock.advance(60_001);
+  await at.images.fetch(wanted);
+  assert.deepEqual(at.images.digests, [second]);
+  assert.deepEqual(at.arrived, [at.digest, at.digest, second], "come, gone, and the other one come");
+});
+
+function vm(t: "booted" | "destroyed", image: Digest): VmEvent {
+  return { t, vm: { id: "vm-1" }, owner: { image } } as VmEvent;
+}
+
+test("an image that a person took away is offered no longer once a job finds it gone", async (t) => {
+  const at = await site(t);
+  await at.images.fetch(at.wanted);
+  rmSync(join(at.folder, "images/oci"), { recursive: true });
+  await assert.rejects(at.images.rootfs(at.digest), fails("image.fetching"));
+  assert.deepEqual(at.images.digests, []);
+  await at.images.fetch(at.wanted);
+  assert.deepEqual(at.images.digests, [at.digest]);
 });

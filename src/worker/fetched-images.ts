@@ -1,15 +1,16 @@
 // Images that a worker fetches by itself: those that its operator lists, ahead of need, and those that jobs name, where the operator's rules
 // allow. Each is fetched once, however many jobs of however many tenants wait for it. UNTRUSTED: clients, for what they name; registries.
-import type { Clock } from "../base/clock.ts";
+import type { Clock, Timer } from "../base/clock.ts";
 import { HpccError } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
 import type { Digest } from "../core/digest/digest.ts";
 import { type FetchPlace, type FetchRules, fetchPlaces, type WantedImage } from "../core/image/fetch-rules.ts";
 import { formatImageName, repositoryOf } from "../core/image/image-name.ts";
 import type { TrustRule } from "../core/image/trust.ts";
-import type { ImageStore, Judge } from "../image/image-store.ts";
+import type { ImageStore, Judge, StoreLimits } from "../image/image-store.ts";
 import type { OciImage } from "../image/layout.ts";
 import { Registries } from "../image/registry/registries.ts";
+import type { VmEvent } from "../vm/vm-event.ts";
 import type { LayoutImages, WorkerImages } from "./images.ts";
 
 export interface FetchedImagesOptions {
@@ -20,10 +21,12 @@ export interface FetchedImagesOptions {
   readonly judge: (rule: TrustRule, repository: string) => Judge;
   /** Where logins, mirrors, certificates and proxies of registries are found. */
   readonly env: Readonly<Record<string, string | undefined>>;
+  /** What the images here may take, and what of them stays. */
+  readonly limits: StoreLimits;
   /** For one image, from the question to its last byte. */
   readonly deadlineMs: number;
-  /** Called when an image has come. */
-  readonly arrived: (digest: Digest) => void;
+  /** Called when an image has come, or is offered no longer. */
+  readonly changed: (digest: Digest) => void;
   readonly clock: Clock;
   readonly logger: Logger;
 }
@@ -33,6 +36,8 @@ const AT_ONCE_MAX = 2;
 const WAITING_MAX = 16;
 /** For how long what failed is not tried again. */
 const FAILED_MS = 60_000;
+/** How often the images of VMs that live are held anew. */
+const RENEW_MS = 60 * 60_000;
 /** Failures that are remembered. */
 const FAILED_MAX = 256;
 
@@ -46,6 +51,11 @@ export class FetchedImages implements WorkerImages {
   readonly #coming = new Map<Digest, Promise<void>>();
   readonly #failed = new Map<string, Failed>();
   readonly #waiting: (() => void)[] = [];
+  /** Those that came from a registry. */
+  readonly #fetched = new Set<Digest>();
+  /** VMs that live, by their image. */
+  readonly #machines = new Map<Digest, Set<string>>();
+  #renewal: Timer | null = null;
   readonly #closing = new AbortController();
   #running = 0;
 
@@ -61,8 +71,53 @@ export class FetchedImages implements WorkerImages {
     return this.#options.images.has(digest);
   }
 
-  rootfs(digest: Digest): Promise<string> {
-    return this.#options.images.rootfs(digest);
+  async rootfs(digest: Digest): Promise<string> {
+    const { images, store } = this.#options;
+    await store.leases.used(digest);
+    if (this.#machines.has(digest)) await store.renew(digest);
+    try {
+      return await images.rootfs(digest);
+    } catch (error) {
+      await this.#forgetGone();
+      if (images.has(digest)) throw error;
+      throw new HpccError("image.fetching", `image ${digest} was taken away, and comes again when it is asked for`);
+    }
+  }
+
+  /** What happens to VMs: an image that one was started from stays here as long as that lives, parked or not. */
+  async vmEvent(event: VmEvent): Promise<void> {
+    if (event.t !== "booted" && event.t !== "destroyed") return;
+    const { image } = event.owner;
+    const { store } = this.#options;
+    const machines = this.#machines.get(image) ?? new Set();
+    if (event.t === "booted") {
+      this.#machines.set(image, machines.add(event.vm.id));
+      await store.hold(image);
+      this.#renewLater();
+    } else if (machines.delete(event.vm.id) && machines.size === 0) {
+      this.#machines.delete(image);
+      await store.leases.release(image);
+    }
+  }
+
+  #renewLater(): void {
+    this.#renewal ??= this.#options.clock.after(RENEW_MS, () => {
+      this.#renewal = null;
+      for (const image of this.#machines.keys()) void this.#options.store.renew(image);
+      if (this.#machines.size > 0) this.#renewLater();
+    });
+  }
+
+  /** Offers no longer what was taken away, by this worker or by a person. */
+  async #forgetGone(): Promise<void> {
+    const { images, store, logger, changed } = this.#options;
+    for (const digest of this.#fetched)
+      if (!(await store.isHere(digest))) {
+        this.#fetched.delete(digest);
+        images.remove(digest);
+        logger.info("worker.image.gone", { image: digest });
+        changed(digest);
+      }
   }
 
   fetch(wanted: WantedImage): Promise<void> {
@@ -101,6 +156,7 @@ export class FetchedImages implements WorkerImages {
   /** Ends what is coming; the next start goes on with it. */
   async close(): Promise<void> {
     this.#closing.abort();
+    this.#renewal?.cancel();
     for (const turn of this.#waiting.splice(0)) turn();
     await Promise.allSettled(this.#coming.values());
   }
@@ -122,12 +178,14 @@ export class FetchedImages implements WorkerImages {
   }
 
   async #fetch(digest: Digest, places: readonly FetchPlace[]): Promise<void> {
-    const { images, clock, logger, arrived } = this.#options;
+    const { images, clock, logger, changed } = this.#options;
     const startMs = clock.monotonicMs();
     const image = (await this.#alreadyHere(digest, places)) ?? (await this.#fromPlaces(digest, places));
     images.add(image);
+    this.#fetched.add(digest);
+    await this.#forgetGone();
     logger.info("worker.image.fetched", { image: digest, ms: Math.round(clock.monotonicMs() - startMs) });
-    arrived(digest);
+    changed(digest);
   }
 
   /** One that was fetched before the worker's last start, and needs nobody's signature. */
@@ -156,13 +214,13 @@ export class FetchedImages implements WorkerImages {
   }
 
   async #fromPlace(digest: Digest, { name, rule }: FetchPlace): Promise<OciImage> {
-    const { store, env, deadlineMs, logger } = this.#options;
+    const { store, env, deadlineMs, limits, logger } = this.#options;
     logger.info("worker.image.fetching", { image: digest, from: formatImageName(name), signedBy: rule?.key ?? null });
     const deadline = AbortSignal.timeout(deadlineMs);
     using registries = new Registries({ env, signal: AbortSignal.any([deadline, this.#closing.signal]) });
     const judge = rule === null ? null : this.#options.judge(rule, repositoryOf(name));
     try {
-      const report = await store.pull(name, { registries, judge });
+      const report = await store.pull(name, { registries, judge, limits });
       if (report.digest !== digest)
         throw new HpccError("image.missing", `${formatImageName(name)} is an index; jobs name the image in it`);
       return await store.open(digest);

@@ -1,4 +1,5 @@
 // The images that a worker offers: those of its OCI layouts, and those that it fetched, each turned into a read-only root file system once.
+import { existsSync } from "node:fs";
 import { HpccError } from "../base/errors.ts";
 import type { Digest } from "../core/digest/digest.ts";
 import type { WantedImage } from "../core/image/fetch-rules.ts";
@@ -48,10 +49,21 @@ export class LayoutImages implements WorkerImages {
     this.#images.set(image.digest, image);
   }
 
+  /** Offers an image no longer. */
+  remove(digest: Digest): void {
+    this.#images.delete(digest);
+    this.#rootfs.delete(digest);
+  }
+
   async rootfs(digest: Digest): Promise<string> {
     const image = this.#images.get(digest);
     if (image === undefined) throw new HpccError("image.missing", `the worker has no image ${digest}`);
     let made = this.#rootfs.get(digest);
+    // It may have been taken away meanwhile, to be made again.
+    if (made !== undefined && !existsSync(await made)) {
+      this.#rootfs.delete(digest);
+      made = undefined;
+    }
     if (made === undefined) {
       made = ensureSquashfs(image, this.#imageFolder).then(({ path }) => path);
       this.#rootfs.set(digest, made);

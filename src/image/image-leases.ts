@@ -1,0 +1,136 @@
+// Who uses an image of this machine, and when it was used last, so that nobody takes it away meanwhile. A lease is a file that names its
+// process; one whose process is gone, or that nobody renewed for a day, holds nothing. Processes of many kinds share the folder.
+import { randomBytes } from "node:crypto";
+import { readFileSync, readlinkSync } from "node:fs";
+import { mkdir, readdir, readFile, rename, rm, stat, utimes, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { type Digest, digestHex } from "../core/digest/digest.ts";
+
+/** What is kept of an image beside its files; its file's time is that of the last use. */
+export interface ImageRecord {
+  /** The name that it was pulled by; null for one that was made or imported here, which nothing would bring back. */
+  readonly pulledAs: string | null;
+  readonly pinned: boolean;
+}
+
+/** A lease is renewed at most so often, and holds for so long without. */
+const RENEW_MS = 10 * 60_000;
+const HOLD_MS = 24 * 60 * 60_000;
+const LEASE = /^([0-9a-f]{64})\.([0-9]{1,20})-([0-9]{1,10})-([0-9]{1,20})\.[0-9a-f]{12}$/;
+const NO_RECORD: ImageRecord = { pulledAs: null, pinned: false };
+
+export class ImageLeases {
+  readonly #folder: string;
+  /** Leases of this process by image, and when each was renewed last. */
+  readonly #own = new Map<Digest, { readonly path: string; renewedMs: number }>();
+
+  /** `folder` is that of the images. */
+  constructor(folder: string) {
+    this.#folder = folder;
+  }
+
+  /** Holds an image for this process, or renews that. */
+  async hold(digest: Digest): Promise<void> {
+    const nowMs = Date.now();
+    const own = this.#own.get(digest);
+    if (own !== undefined && nowMs - own.renewedMs < RENEW_MS) return;
+    if (own === undefined) {
+      await mkdir(this.#at("leases"), { recursive: true });
+      const name = `${digestHex(digest)}.${ownProcess()}.${randomBytes(6).toString("hex")}`;
+      const path = join(this.#at("leases"), name);
+      await writeFile(path, "");
+      this.#own.set(digest, { path, renewedMs: nowMs });
+    } else {
+      own.renewedMs = nowMs;
+      const now = new Date(nowMs);
+      await utimes(own.path, now, now).catch(() => this.#own.delete(digest));
+    }
+    await this.used(digest);
+  }
+
+  /** Lets an image go. */
+  async release(digest: Digest): Promise<void> {
+    const own = this.#own.get(digest);
+    this.#own.delete(digest);
+    if (own !== undefined) await rm(own.path, { force: true });
+  }
+
+  /** Images that somebody holds; leases of processes that are gone are removed. */
+  async held(): Promise<ReadonlySet<string>> {
+    const held = new Set<string>();
+    for (const name of await readdir(this.#at("leases")).catch(() => [])) {
+      const path = join(this.#at("leases"), name);
+      if (await isLive(path, name)) held.add(name.slice(0, 64));
+      else await rm(path, { force: true });
+    }
+    return held;
+  }
+
+  /** Notes that an image was used. */
+  async used(digest: Digest): Promise<void> {
+    const now = new Date();
+    await utimes(this.recordPath(digestHex(digest)), now, now).catch(() => undefined);
+  }
+
+  async record(hex: string): Promise<ImageRecord & { readonly usedMs: number | null }> {
+    const path = this.recordPath(hex);
+    try {
+      const [text, { mtimeMs }] = [await readFile(path, "utf8"), await stat(path)];
+      const { pulledAs, pinned } = JSON.parse(text) as Record<string, unknown>;
+      return { pulledAs: typeof pulledAs === "string" ? pulledAs : null, pinned: pinned === true, usedMs: mtimeMs };
+    } catch {
+      return { ...NO_RECORD, usedMs: null };
+    }
+  }
+
+  async keepRecord(digest: Digest, change: Partial<ImageRecord>): Promise<void> {
+    const { pulledAs, pinned } = await this.record(digestHex(digest));
+    const path = this.recordPath(digestHex(digest));
+    await mkdir(this.#at("uses"), { recursive: true });
+    const temporary = `${path}.${randomBytes(6).toString("hex")}.tmp`;
+    await writeFile(temporary, JSON.stringify({ pulledAs, pinned, ...change }));
+    await rename(temporary, path);
+  }
+
+  recordPath(hex: string): string {
+    return join(this.#at("uses"), `${hex}.json`);
+  }
+
+  #at(name: "leases" | "uses"): string {
+    return join(this.#folder, name);
+  }
+}
+
+async function isLive(path: string, name: string): Promise<boolean> {
+  const [, , namespace = "", pid = "", startTime = ""] = LEASE.exec(name) ?? [];
+  const found = pid === "" ? null : await stat(path).catch(() => null);
+  if (found === null || Date.now() - found.mtimeMs > HOLD_MS) return false;
+  // Processes of a container cannot be seen from elsewhere.
+  return namespace !== pidNamespace() || startTimeOf(pid) === startTime;
+}
+
+let own: string | null = null;
+
+/** "<namespace>-<pid>-<start time>": no later process is the same. */
+function ownProcess(): string {
+  own ??= `${pidNamespace()}-${process.pid}-${startTimeOf("self") ?? "0"}`;
+  return own;
+}
+
+function pidNamespace(): string {
+  try {
+    return /[0-9]+/.exec(readlinkSync("/proc/self/ns/pid"))?.[0] ?? "0";
+  } catch {
+    return "0";
+  }
+}
+
+/** Field 22 of a process's stat; null when there is no such process. */
+function startTimeOf(pid: string): string | null {
+  try {
+    const text = readFileSync(`/proc/${pid}/stat`, "latin1");
+    return text.slice(text.lastIndexOf(")") + 2).split(" ")[19] ?? null;
+  } catch {
+    return null;
+  }
+}
