@@ -5,7 +5,7 @@ import { HpccError } from "../base/errors.ts";
 import { SYSTEM_CLOCK } from "../base/system/clock.ts";
 import { createJsonLogger } from "../base/system/json-logger.ts";
 import { keepAlive } from "../base/system/keep-alive.ts";
-import type { GrantFlags } from "./audit-database.ts";
+import type { GrantFlags, Sunk } from "./audit-database.ts";
 import { json, type Output } from "./output.ts";
 
 export interface DatabaseFlags {
@@ -83,8 +83,13 @@ function addSink(audit: Command, output: Output): void {
       const { name = null, key: keys = [], once = false, again = false } = flags;
       const request = { database: databaseNames(flags), folder: flags.log, name, keys, once, again };
       const sunk = await sink(request, { clock: SYSTEM_CLOCK, logger, signal });
-      output.out(flags.json ? json(sunk) : `${sunk.added} rows added; ${sunk.rows} rows of ${sunk.log} are there\n`);
+      output.out(flags.json ? json(sunk) : printSunk(sunk));
     });
+}
+
+function printSunk({ log, added, removed, rows }: Sunk): string {
+  const gone = removed === 0 ? "" : `; ${removed} rows had been removed from the log`;
+  return `${added} rows added; ${log} is there up to row ${rows}${gone}\n`;
 }
 
 function collect(value: string, values: string[] = []): string[] {

@@ -136,10 +136,10 @@ async function ask(user: string, database: string, ...statements: string[]): Pro
 describe("the sink", () => {
   test("puts each row of several logs down once, however often it is run", async () => {
     const database = await newDatabase();
-    assert.deepEqual(await sinkOnce(database, one), { log: ORIGIN, added: ROWS, rows: ROWS });
-    assert.deepEqual(await sinkOnce(database, two), { log: OTHER.verifier.name, added: 301, rows: 301 });
+    assert.deepEqual(await sinkOnce(database, one), { log: ORIGIN, added: ROWS, removed: 0, rows: ROWS });
+    assert.deepEqual(await sinkOnce(database, two), { log: OTHER.verifier.name, added: 301, removed: 0, rows: 301 });
     for (const again of [false, true])
-      assert.deepEqual(await sinkOnce(database, one, { again }), { log: ORIGIN, added: 0, rows: ROWS });
+      assert.deepEqual(await sinkOnce(database, one, { again }), { log: ORIGIN, added: 0, removed: 0, rows: ROWS });
     const both = await Promise.all([1, 2, 3].map(async () => sinkOnce(database, one, { again: true, name: "same" })));
     assert.deepEqual([both.reduce((sum, { added }) => sum + added, 0), both[0]!.rows], [ROWS, ROWS]);
     for (const log of [ORIGIN, "same"]) assert.deepEqual(await rowsIn(database, log), await linesOf(one));
@@ -147,7 +147,7 @@ describe("the sink", () => {
     const folder = join(root, "grown");
     await cp(one, folder, { recursive: true });
     await growLog({ folder, signer: SIGNER, rows: 7, seed: 3 });
-    assert.deepEqual(await sinkOnce(database, folder), { log: ORIGIN, added: 7, rows: ROWS + 7 });
+    assert.deepEqual(await sinkOnce(database, folder), { log: ORIGIN, added: 7, removed: 0, rows: ROWS + 7 });
     assert.deepEqual(await rowsIn(database), await linesOf(folder));
   });
 
@@ -160,7 +160,32 @@ describe("the sink", () => {
     await writeFile(join(folder, "checkpoint"), signed);
     assert.equal((await sinkOnce(database, folder)).rows, ROWS);
     await writeFile(join(folder, "checkpoint"), later);
-    assert.deepEqual(await sinkOnce(database, folder), { log: ORIGIN, added: 20, rows: ROWS + 20 });
+    assert.deepEqual(await sinkOnce(database, folder), { log: ORIGIN, added: 20, removed: 0, rows: ROWS + 20 });
+  });
+
+  test("goes on over rows that retention has removed, and from key to key", async () => {
+    const [database, pruned] = [await newDatabase(), join(import.meta.dirname, "../../test/golden/audit-pruned")];
+    const all = await linesOf(pruned);
+    const { log, ...count } = await sinkOnce(database, pruned);
+    assert.equal(count.added, all.length);
+    assert.ok(count.removed > 0 && count.added + count.removed === count.rows, JSON.stringify(count));
+    assert.deepEqual(await rowsIn(database, log), all);
+    assert.deepEqual(await sinkOnce(database, pruned, { again: true }), { log, ...count, added: 0 });
+
+    const folder = join(root, "keys");
+    await cp(two, folder, { recursive: true });
+    await sinkOnce(database, folder);
+    const next = noteSigner("renamed.example/worker/w2", Buffer.alloc(32, 7));
+    await growLog({ folder, signer: next, rows: 3, seed: 7 });
+    const keys = [OTHER.verifier.text];
+    await assert.rejects(sinkOnce(database, folder, { keys }), { code: "audit.corrupt", message: /none of the keys/ });
+    const both = { keys: [...keys, next.verifier.text] };
+    assert.deepEqual(await sinkOnce(database, folder, both), {
+      log: OTHER.verifier.name,
+      added: 4,
+      removed: 0,
+      rows: 305,
+    });
   });
 
   test("ends with an alarm where log and database are not the same", async () => {
@@ -206,7 +231,7 @@ describe("the sink", () => {
     await follower.seen(({ event, failures }) => event === "audit.sink.waiting" && Number(failures) > 2);
     await server.resume();
     await follower.seen(({ event, rows }) => event === "audit.sink.rows" && rows === ROWS + 600);
-    assert.deepEqual(await follower.end(), { added: ROWS + 600, rows: ROWS + 600 });
+    assert.deepEqual(await follower.end(), { added: ROWS + 600, removed: 0, rows: ROWS + 600 });
     assert.deepEqual(await rowsIn(database), await linesOf(folder));
     assert.doesNotMatch(JSON.stringify(follower.said), /correct horse/);
   });
@@ -220,7 +245,7 @@ describe("the sink", () => {
     await growLog({ folder, signer: OTHER, rows: 400, seed: 20 });
     process.kill(await held.waiting(), "SIGKILL");
     await follower.seen(({ event }) => event === "audit.sink.going_on");
-    assert.deepEqual(await follower.end(), { added: 701, rows: 701 });
+    assert.deepEqual(await follower.end(), { added: 701, removed: 0, rows: 701 });
     assert.deepEqual(await rowsIn(database, OTHER.verifier.name), await linesOf(folder));
   });
 
@@ -386,9 +411,9 @@ describe("a search", () => {
         assert.equal(own, count);
         found += count;
       }),
-      { numRuns: 40 },
+      { numRuns: 25 },
     );
-    assert.ok(found > 200, `${found} rows were found`);
+    assert.ok(found > 100, `${found} rows were found`);
     const all = (await searchText("auditor", database, ANY)).trimEnd().split("\n").length;
     assert.equal(all, ROWS + 301);
   });
@@ -563,8 +588,8 @@ describe("the page about the database", () => {
     const [made, sink, auditor, acme, added, again, policies, found, all] = said;
     assert.equal(made, "made: tables, row security, indexes\n");
     for (const granted of [sink, auditor, acme]) assert.match(granted!, /^granted to hpcc_/);
-    assert.equal(added, `${ROWS} rows added; ${ROWS} rows of ${ORIGIN} are there\n`);
-    assert.equal(again, `0 rows added; ${ROWS} rows of ${ORIGIN} are there\n`);
+    assert.equal(added, `${ROWS} rows added; ${ORIGIN} is there up to row ${ROWS}\n`);
+    assert.equal(again, `0 rows added; ${ORIGIN} is there up to row ${ROWS}\n`);
     assert.ok(policies!.split("\n").length > 5);
     assert.match(found!, /^sequence,start,end,/);
     assert.equal(all!.trimEnd().split("\n").length, ROWS);
@@ -741,8 +766,8 @@ function follow(database: string, folder: string) {
     async end() {
       stop.abort();
       clearInterval(alive);
-      const { added, rows } = await running;
-      return { added, rows };
+      const { log: _, ...count } = await running;
+      return count;
     },
   };
 }

@@ -89,11 +89,11 @@ export async function growLog({ folder, signer, rows, seed }: GeneratedLog): Pro
     clock: new ManualClock(),
     logger: SILENT_LOGGER,
     signer,
-    segmentBytesMax: 100_000,
+    segmentBytesMax: 30_000,
   };
   const log = await AuditLog.open(options);
   const drawn = fc.sample(fc.tuple(row, body), { numRuns: rows, seed });
-  for (let at = 0; at < drawn.length; at += 100)
-    await Promise.all(drawn.slice(at, at + 100).map(async ([any, own]) => log.append(fitted(any, own), own)));
+  for (let at = 0; at < drawn.length; at += 50)
+    await Promise.all(drawn.slice(at, at + 50).map(async ([any, own]) => log.append(fitted(any, own), own)));
   await log.close();
 }

@@ -5,13 +5,14 @@ import { join } from "node:path";
 import { HpccError } from "../../base/errors.ts";
 import { type Digest, digestHex } from "../../core/digest/digest.ts";
 import { CompactRange } from "../../core/merkle/compact-range.ts";
+import { leafHash } from "../../core/merkle/hashes.ts";
 import { equal } from "../../core/merkle/proof.ts";
 import { openCheckpoint, readCheckpoint } from "../../core/note/checkpoint.ts";
 import { NOTE_BYTES_MAX, type NoteVerifier, parseVerifier } from "../../core/note/signed-note.ts";
 import { FIRST_PREVIOUS } from "../envelope.ts";
 import { CHECKPOINT_FILE } from "../log-tree.ts";
-import type { AuditRecord } from "../segment.ts";
-import { SegmentReader } from "./segment-reader.ts";
+import { type AuditRecord, decodeRecord, follow } from "../segment.ts";
+import { type LogPart, SegmentReader } from "./segment-reader.ts";
 
 /** How far a log was read, and what is needed to read and check on from there. */
 export interface LogPosition {
@@ -28,6 +29,8 @@ export const LOG_START: LogPosition = { rows: 0, leaf: FIRST_PREVIOUS, nodes: Bu
 
 export interface Batch {
   readonly records: readonly AuditRecord[];
+  /** How many rows between them retention has removed. */
+  readonly removed: number;
   /** After them. */
   readonly position: LogPosition;
 }
@@ -35,6 +38,8 @@ export interface Batch {
 /** What goes to the database at once. */
 const BATCH_ROWS_MAX = 500;
 const BATCH_BYTES_MAX = 2 * 1024 * 1024;
+/** Stands in each row that names a key, and may stand elsewhere. */
+const KEY_ROW = '"kind":"log","event":"key"';
 
 /** Reads a log from a position on, and knows what its worker must have signed for these rows. */
 class Pass {
@@ -64,16 +69,29 @@ class Pass {
     return new Pass(this.#reader.copy(), this.position, this.#keys);
   }
 
-  /** The next row, which is known to be signed. */
-  async take(): Promise<AuditRecord> {
-    const record = await this.#reader.next();
-    if (record === null)
-      throw new HpccError("audit.corrupt", `row ${this.rows + 1} of the log was signed, and is not there`);
-    this.#tree.append(Buffer.from(digestHex(record.leaf), "hex"));
-    this.#leaf = record.leaf;
-    const { envelope } = record;
-    if (envelope.kind === "log" && envelope.event === "key") this.#takeKey(envelope.key, envelope.sequence);
+  /** The next row; null where retention has removed it, and perhaps those after it. */
+  async take(): Promise<AuditRecord | null> {
+    const part = await this.#next();
+    if (part.t === "pruned") return null;
+    const record = decodeRecord(part.payload);
+    follow({ sequence: this.rows, leaf: this.#leaf }, record);
+    this.#append(Buffer.from(digestHex(record.leaf), "hex"));
+    this.#takeKey(record);
     return record;
+  }
+
+  /** Goes on to this many rows, and looks at their hashes and keys alone. */
+  async skipTo(rows: number): Promise<void> {
+    while (this.rows < rows) {
+      const part = await this.#next();
+      if (part.t === "pruned") continue;
+      const mayBeKey = part.payload.includes(KEY_ROW);
+      this.#append(leafHash(part.payload));
+      if (mayBeKey) this.#takeKey(decodeRecord(part.payload));
+    }
+    // What retention removed is in runs, of which a checkpoint may end none.
+    if (this.rows !== rows)
+      throw new HpccError("audit.corrupt", `removed rows go on behind the ${rows} that are signed`);
   }
 
   /** Throws `audit.corrupt` unless the checkpoint is of these rows, by the key that they name. */
@@ -84,16 +102,32 @@ class Pass {
       throw new HpccError("audit.corrupt", `the first ${this.rows} rows of the log are not those that were signed`);
   }
 
-  #takeKey(key: string, row: number): void {
+  /** Takes removed rows for signed ones: it is their hashes that were. */
+  async #next(): Promise<LogPart> {
+    const part = await this.#reader.next();
+    if (part === null)
+      throw new HpccError("audit.corrupt", `row ${this.rows + 1} of the log was signed, and is not there`);
+    if (part.t === "pruned") for (const leaf of part.leaves) this.#append(leaf);
+    return part;
+  }
+
+  #append(leaf: Buffer): void {
+    this.#tree.append(leaf);
+    this.#leaf = `sha256:${leaf.toString("hex")}` as Digest;
+  }
+
+  #takeKey({ envelope }: AuditRecord): void {
+    if (envelope.kind !== "log" || envelope.event !== "key") return;
+    const { key, sequence } = envelope;
     if (this.#keys.length > 0 && !this.#keys.some(({ text }) => text === key))
       throw new HpccError(
         "audit.corrupt",
-        `row ${row} names ${key} as the log's key, which is none of the keys that were given`,
+        `row ${sequence} names ${key} as the log's key, which is none of the keys that were given`,
       );
     try {
       this.#key = parseVerifier(key).text;
     } catch {
-      throw new HpccError("audit.corrupt", `row ${row} names a key of the log that is none`);
+      throw new HpccError("audit.corrupt", `row ${sequence} names a key of the log that is none`);
     }
   }
 }
@@ -108,21 +142,23 @@ export class SignedRows {
   /** `keys` are those that are known from elsewhere; none: whatever the log names. */
   constructor(folder: string, from: LogPosition, keys: readonly NoteVerifier[]) {
     this.#folder = folder;
-    const reader = new SegmentReader(folder, { sequence: from.rows, leaf: from.leaf });
-    this.#pass = new Pass(reader, from, keys);
+    this.#pass = new Pass(new SegmentReader(folder, from.rows + 1), from, keys);
   }
 
   /** The next rows; null where no more are signed. Throws `audit.corrupt` where they are not what was signed. */
   async next(): Promise<Batch | null> {
     if (this.#pass.rows >= this.#signedRows) await this.#lookAhead();
     const pass = this.#pass;
+    const before = pass.rows;
     const records: AuditRecord[] = [];
     for (let bytes = 0; pass.rows < this.#signedRows && records.length < BATCH_ROWS_MAX && bytes < BATCH_BYTES_MAX; ) {
       const record = await pass.take();
+      if (record === null) continue;
       records.push(record);
       bytes += record.line.length;
     }
-    return records.length === 0 ? null : { records, position: pass.position };
+    if (pass.rows === before) return null;
+    return { records, removed: pass.rows - before - records.length, position: pass.position };
   }
 
   /** Reads to the newest checkpoint, so that no row is given before it is known to be signed. */
@@ -137,7 +173,7 @@ export class SignedRows {
       );
     this.#pass = this.#pass.copy();
     const ahead = this.#pass.copy();
-    while (ahead.rows < size) await ahead.take();
+    await ahead.skipTo(size);
     ahead.check(note);
     this.#note = note;
     this.#signedRows = size;
@@ -157,10 +193,11 @@ async function readNote(path: string): Promise<string> {
 
 /** The name under which a log's rows are put down: its key's when the log began, whatever key it has now. */
 export async function nameOfLog(folder: string): Promise<string> {
-  const first = await new SegmentReader(folder, { sequence: 0, leaf: FIRST_PREVIOUS }).next();
-  if (first?.envelope.kind !== "log" || first.envelope.event !== "key")
+  const part = await new SegmentReader(folder, 1).next();
+  const first = part?.t === "record" ? decodeRecord(part.payload).envelope : null;
+  if (first?.kind !== "log" || first.event !== "key")
     throw new HpccError("audit.corrupt", `the log ${folder} does not begin with its key`, {
       hint: "Say what the log is called in the database, with --name.",
     });
-  return parseVerifier(first.envelope.key).name;
+  return parseVerifier(first.key).name;
 }

@@ -32,7 +32,9 @@ export interface SinkOptions {
 export interface SinkCount {
   /** Rows that the database did not have. */
   readonly added: number;
-  /** Rows of the log that the database has now. */
+  /** Rows that retention had removed from the log, and that could not be put down or compared. */
+  readonly removed: number;
+  /** Up to which row of the log that was. */
   readonly rows: number;
 }
 
@@ -72,8 +74,9 @@ class Sink {
   /** Failures since something last went well. */
   failures = 0;
   #added = 0;
+  #removed = 0;
   #rows = 0;
-  #again: boolean;
+  readonly #again: boolean;
 
   constructor(options: SinkOptions) {
     this.#options = options;
@@ -81,7 +84,7 @@ class Sink {
   }
 
   get count(): SinkCount {
-    return { added: this.#added, rows: this.#rows };
+    return { added: this.#added, removed: this.#removed, rows: this.#rows };
   }
 
   /** Fills the database through one connection, until that fails or there is no more to do. */
@@ -103,6 +106,7 @@ class Sink {
       if (this.failures > 0) logger.info("audit.sink.going_on", { failures: this.failures, rows: batch.position.rows });
       this.failures = 0;
       this.#added += added;
+      this.#removed += batch.removed;
       this.#rows = Math.max(this.#rows, batch.position.rows);
       logger.debug("audit.sink.rows", { rows: batch.position.rows, added });
     }

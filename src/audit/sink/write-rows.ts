@@ -46,7 +46,7 @@ const POSITION = "UPDATE hpcc_audit.log SET rows = $2, leaf = $3, nodes = $4, ke
 export async function writeBatch(database: Database, log: string, batch: Batch): Promise<number> {
   const { records, position } = batch;
   return database.transaction(async () => {
-    const added = await database.run(INSERT, [log, ...columnsOf(records)]);
+    const added = records.length === 0 ? 0 : await database.run(INSERT, [log, ...columnsOf(records)]);
     if (added < records.length) await checkThere(database, log, records);
     const leaf = Buffer.from(digestHex(position.leaf), "hex");
     await database.run(POSITION, [log, position.rows, leaf, position.nodes, position.key]);
