@@ -1,26 +1,15 @@
-// Every operation on the files of a log, its key, its tiles and a client's receipts fails once, in each way, is the last one of a process
-// that is killed, or of a machine that loses its power. Afterwards: each row that somebody was told of is there once and its receipt
-// holds, the log is what was signed, and each torn end is kept and named by one row.
+// Every operation on the files of a log, its key, its tiles and a client's receipts fails once, in each way. Afterwards: each row that
+// somebody was told of is there once and its receipt holds, the log is what was signed, and each torn end is kept and named by one row.
 import assert from "node:assert/strict";
 import { existsSync, readdirSync, readlinkSync } from "node:fs";
-import { cp, type FileHandle, mkdtemp, readdir, readFile, rm } from "node:fs/promises";
+import { cp, type FileHandle, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
-import {
-  auditFolder,
-  makeOldLog,
-  openSessionLog,
-  runAuditSession,
-  type Told,
-} from "../../test/support/audit-session.ts";
+import { makeOldLog, runAuditSession, type Told } from "../../test/support/audit-session.ts";
+import { checkSession } from "../../test/support/checked-session.ts";
 import { type FileOperation, type Interfere, withFaultyFiles } from "../../test/support/faulty-files.ts";
 import { HpccError } from "../base/errors.ts";
-import { digestHex } from "../core/digest/digest.ts";
-import { listSegments, readLog } from "./read-log.ts";
-import { type AuditRecord, decodeFrame } from "./segment.ts";
-import { verifyLog } from "./verify/verify-log.ts";
-import { evidenceOfFolder, readReceipts } from "./verify-folder.ts";
 
 /** All that a session does, at least; fewer means that it is not seen. */
 const OPERATIONS_MIN = 60;
@@ -34,50 +23,6 @@ before(async () => {
   await makeOldLog(oldLog);
 });
 after(async () => rm(root, { recursive: true, force: true }));
-
-/** The bytes at the log's end that are no row. */
-async function tornBytes(folder: string): Promise<Buffer> {
-  const last = (await listSegments(folder)).at(-1);
-  if (last === undefined) return Buffer.alloc(0);
-  const bytes = await readFile(join(folder, last));
-  let end = 0;
-  for (let frame = decodeFrame(bytes, 0); frame !== null; frame = decodeFrame(bytes, end)) end = frame.end;
-  return bytes.subarray(end);
-}
-
-const asideOf = async (folder: string) => (await readdir(folder)).filter((name) => name.includes(".torn-"));
-
-/** Starts the log again, with all that may fail working, and holds it against what was told. */
-async function check(folder: string, told: readonly Told[], what: string): Promise<void> {
-  const log = auditFolder(folder);
-  const torn = await tornBytes(log);
-  await (await openSessionLog(folder)).close();
-  const records: AuditRecord[] = [];
-  for await (const { record } of readLog(log)) records.push(record);
-  for (const { version, sequence, leaf } of told) {
-    const rows = records.filter(({ envelope }) => "version" in envelope && envelope.version === version);
-    assert.deepEqual(
-      rows.map((row) => [row.envelope.sequence, row.leaf]),
-      [[sequence, leaf]],
-      `${what}: row ${version}`,
-    );
-  }
-  const receipts = told.map(({ row, leaf, proof }) => ({ row, leaf: Buffer.from(digestHex(leaf), "hex"), proof }));
-  const kept = await readReceipts(join(folder, "client", "receipts")).catch(() => []);
-  const verdict = await verifyLog(await evidenceOfFolder(log, { keys: [], receipts: [...receipts, ...kept] }));
-  assert.deepEqual(verdict.problems, [], what);
-  assert.equal(verdict.signedRows, verdict.rows, what);
-  const said = records.flatMap(({ envelope }) =>
-    envelope.kind === "log" && envelope.event === "torn" ? [`${envelope.file} ${envelope.bytes}`] : [],
-  );
-  const aside = await Promise.all(
-    (await asideOf(log)).map(async (name) => `${name} ${(await readFile(join(log, name))).length}`),
-  );
-  assert.deepEqual(said.sort(), aside.sort(), `${what}: each torn end is named once`);
-  const found = await Promise.all((await asideOf(log)).map(async (name) => readFile(join(log, name))));
-  assert.ok(torn.length === 0 || found.some((bytes) => bytes.equals(torn)), `${what}: the torn end is kept`);
-  assert.equal(records[0]?.envelope.kind === "log" && records[0].envelope.event, "key", `${what}: the first row`);
-}
 
 type Way = { readonly code: "EIO" | "ENOSPC"; readonly done: "nothing" | "half" | "all" };
 
@@ -152,7 +97,7 @@ for (const name of ["a new log", "an old log"] as const)
       const tell = (one: Told) => void told.push(one);
       await withFaultyFiles(folder, see, async () => runAuditSession({ folder, tell, refused: never }));
       assert.equal(told.length, name === "a new log" ? 4 : 8);
-      await check(folder, told, "nothing");
+      await checkSession(folder, told, "nothing");
       for (const kind of KINDS)
         assert.ok(
           all.some(({ what }) => what.startsWith(kind)),
@@ -177,7 +122,7 @@ for (const name of ["a new log", "an old log"] as const)
           const run = async () => runAuditSession({ folder, tell, refused: onlyIo });
           await withFaultyFiles(folder, interfering(nth, way), run);
           assert.deepEqual(openBelow(folder), [], `${nth} ${what}: all files are closed`);
-          await check(folder, told, `${nth} ${what}`);
+          await checkSession(folder, told, `${nth} ${what}`);
           await rm(folder, { recursive: true });
         }
       });

@@ -1,6 +1,6 @@
 // The life of a worker's log in short: starts with rows, a torn end, another key, a tile and a segment that become full, and a client
 // that keeps the receipts. Its operations on files come in the same order each time.
-import { appendFileSync, readdirSync } from "node:fs";
+import { appendFileSync, readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { AuditLog } from "../../src/audit/audit-log.ts";
 import { makeLogKey, readOrMakeLogSigner } from "../../src/audit/log-key-file.ts";
@@ -28,6 +28,8 @@ export interface SessionOptions {
   readonly tell: (told: Told) => void;
   /** An error that a caller sees; the process goes on. */
   readonly refused: (error: unknown) => void;
+  /** The log's last segment has been torn. */
+  readonly torn?: (segment: string) => void;
 }
 
 const NAME = "x.example/worker/w1";
@@ -35,7 +37,7 @@ const NAME = "x.example/worker/w1";
 const OLD_ROWS = 252;
 const SEGMENT_BYTES_MAX = 73_000;
 const RECEIPTS_BYTES_MAX = 1_000;
-const TORN = "%hpcc 00000123 0000";
+export const TORN = "%hpcc 00000123 0000";
 
 export const auditFolder = (folder: string) => join(folder, "audit");
 
@@ -46,12 +48,14 @@ export async function openSessionLog(folder: string): Promise<AuditLog> {
 }
 
 /** What a crash leaves; not one of the operations that are counted. */
-function tear(folder: string): void {
+function tear({ folder, torn }: SessionOptions): void {
   const last = readdirSync(auditFolder(folder))
     .filter((name) => name.endsWith(".log"))
     .sort()
     .at(-1);
-  if (last !== undefined) appendFileSync(join(auditFolder(folder), last), TORN);
+  if (last === undefined) return;
+  appendFileSync(join(auditFolder(folder), last), TORN);
+  torn?.(join(auditFolder(folder), last));
 }
 
 /** A log that has rows already. */
@@ -59,6 +63,8 @@ export async function makeOldLog(folder: string): Promise<void> {
   const options = { folder, tell: () => undefined, refused: throwIt };
   let version = 10_000;
   await oneStart(options, [OLD_ROWS], () => version++);
+  // Signatures take time, and each check would check all of these again.
+  rmSync(join(folder, "client"), { recursive: true });
 }
 
 function throwIt(error: unknown): void {
@@ -76,10 +82,10 @@ export async function runAuditSession(options: SessionOptions): Promise<void> {
   };
   if ((await listSegments(auditFolder(folder))).length === 0) {
     await start([1, 2]);
-    tear(folder);
+    tear(options);
     await start([1]);
   } else {
-    tear(folder);
+    tear(options);
     await attempt(async () => makeLogKey(folder, NAME), options);
     await start([1, 6, 1]);
   }
