@@ -106,6 +106,8 @@ export interface WorkerConfig {
   readonly peers: PeersConfig;
   /** The disk cache's size at which the oldest entries go. */
   readonly storeBytesMax: number;
+  /** Free space of the log's and the store's file systems below which the worker warns, and takes nobody new; null for a share. */
+  readonly disk: { readonly lowBytes: number | null; readonly hardBytes: number | null };
   readonly logLevel: "debug" | "info" | "warn" | "error";
 }
 
@@ -188,6 +190,8 @@ export const WORKER_SCHEMA = {
   "jobs.source_mib_max": { kind: integer(1, 8_192), fallback: 256 },
   ...PEERS_SCHEMA,
   "store.gib_max": { kind: integer(1, 65_536), fallback: 10 },
+  "disk.low_mib": { kind: optional(integer(1, 1024 * 1024 * 1024)), fallback: null },
+  "disk.hard_mib": { kind: optional(integer(1, 1024 * 1024 * 1024)), fallback: null },
   log_level: { kind: oneOf(["debug", "info", "warn", "error"]), fallback: "info", variable: "HPCC_LOG_LEVEL" },
 } as const;
 
@@ -216,6 +220,8 @@ export function loadWorkerConfig(
     throw invalid(
       "there is no driver for hyperv yet; name firecracker or qemu as runtime, and no hyperv in isolation.allowed",
     );
+  if ((values["disk.low_mib"] ?? Number.POSITIVE_INFINITY) < (values["disk.hard_mib"] ?? 0))
+    throw invalid("disk.low_mib must not be below disk.hard_mib");
   const vms = vmLimits(values, machine, invalid);
   if (values["execution.memory_mib"] > values["vms.vm_memory_mib"])
     throw invalid("execution.memory_mib must not be above vms.vm_memory_mib");
@@ -277,9 +283,14 @@ export function loadWorkerConfig(
     },
     peers: peersConfig(values),
     storeBytesMax: values["store.gib_max"] * GIB,
+    disk: { lowBytes: mib(values["disk.low_mib"]), hardBytes: mib(values["disk.hard_mib"]) },
     logLevel: values.log_level,
   };
   return { config, loaded };
+}
+
+function mib(count: number | null): number | null {
+  return count === null ? null : count * MIB;
 }
 
 /** What is not set follows from the machine: a place for each processor, and room for twice the VMs that fill the places. */

@@ -8,6 +8,7 @@ import { SYSTEM_CLOCK } from "../base/system/clock.ts";
 import { currentClientConfig } from "../cli/current-config.ts";
 import { askDaemon } from "../cli/daemon-control.ts";
 import { type CheckResult, type DoctorCheck, program } from "../cli/doctor.ts";
+import { size } from "../cli/stats.ts";
 import { type Environment, resolveDirectories } from "../config/directories.ts";
 import { readPolicyFile } from "../config/policy-file.ts";
 import type { ProjectImage } from "../config/project-image.ts";
@@ -19,6 +20,7 @@ import { ImageStore } from "../image/image-store.ts";
 import { loadGuestFiles } from "../vm/guest-files.ts";
 import { readKvmDevice } from "../vm/host/kvm-device.ts";
 import { openQemuRuntime } from "../vm/qemu/runtime.ts";
+import { diskStatusOf } from "../worker/disk-watch.ts";
 import { openLayoutImages } from "../worker/images.ts";
 import { judgeClosedKvm, judgeKeepersKvm } from "./kvm-findings.ts";
 import { hostChecks } from "./worker-host.ts";
@@ -35,6 +37,7 @@ export function doctorChecks(env: Environment, uid: number, workerFile: string |
     ...client,
     async () => offeredImages(config),
     async () => policyCheck(config),
+    async () => diskCheck(config),
     ...(wantsFirecracker(config) ? firecrackerChecks(env, config) : qemuChecks(env, config)),
     async () => hostChecks(config),
   ];
@@ -53,6 +56,22 @@ function policyCheck({ policy }: WorkerConfig): CheckResult {
   } catch (error) {
     if (!(error instanceof HpccError)) throw error;
     return { name, status: "missing", detail: error.message, fix: error.hint };
+  }
+}
+
+/** Room for the log and the store: without it a worker refuses every job. */
+async function diskCheck({ stateDir, disk }: WorkerConfig): Promise<CheckResult> {
+  const name = "disk space";
+  try {
+    const { state, folder, freeBytes, lowBytes, hardBytes } = await diskStatusOf([stateDir], disk);
+    const detail = `${size(freeBytes)} free for the log and the store in ${folder}`;
+    if (state === "ok") return { name, status: "ok", detail, fix: null };
+    const fix = "make room: `hpcc audit prune`, a smaller store.gib_max, a larger disk";
+    return state === "low"
+      ? { name, status: "warn", detail: `${detail}, less than ${size(lowBytes)}`, fix }
+      : { name, status: "fail", detail: `${detail}, less than ${size(hardBytes)}: nobody new is sent here`, fix };
+  } catch (error) {
+    return { name, status: "note", detail: `not known: ${stateDir}: ${(error as Error).message}`, fix: null };
   }
 }
 

@@ -75,7 +75,9 @@ export async function runWorker(
     clock: SYSTEM_CLOCK,
     logger,
   });
+  worker.followDisk((full) => registration.drain(full));
   parts.defer(() => {
+    worker.followDisk(() => undefined);
     // Nobody new is sent here before those who are here are sent away.
     registration.drain();
     return registration.close();
@@ -125,6 +127,7 @@ function settings(config: WorkerConfig, identity: WorkerIdentity) {
       execution: config.execution,
     },
     cacheBytesMax: config.storeBytesMax,
+    disk: config.disk,
   } as const;
 }
 

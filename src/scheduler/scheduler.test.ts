@@ -136,7 +136,11 @@ describe("scheduler", () => {
     });
     registration.drain();
     await until(watched, (workers) => workers.length === 0);
+    // Its disk was full, and is not any more.
+    registration.drain(false);
+    await until(watched, (workers) => workers.length === 1);
     await registration.close();
+    await until(watched, (workers) => workers.length === 0);
     await watched.close();
   });
 

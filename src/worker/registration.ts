@@ -40,8 +40,8 @@ export interface RegistrationOptions {
 export interface RunningRegistration {
   /** Registers anew everywhere: the offer has changed. */
   refresh(): void;
-  /** Tells every scheduler to send no new sessions; heartbeats go on. */
-  drain(): void;
+  /** Tells every scheduler to send no new sessions, or to send them again; heartbeats go on. */
+  drain(draining?: boolean): void;
   /** Leaves every scheduler. */
   close(): Promise<void>;
 }
@@ -61,8 +61,9 @@ export function startRegistration(options: RegistrationOptions): RunningRegistra
   };
   return {
     refresh: restart,
-    drain() {
-      state.draining = true;
+    drain(draining = true) {
+      if (state.draining === draining) return;
+      state.draining = draining;
       for (const link of state.links) link.beat();
     },
     async close() {

@@ -24,6 +24,7 @@ import { type ConfirmCounters, Confirmer } from "./confirm/confirmer.ts";
 import { SecondCompiles } from "./confirm/second-compile.ts";
 import { type ControlHandler, ControlServer } from "./control/control-socket.ts";
 import { revokeHandler } from "./control/revoke-request.ts";
+import { type DiskMarks, type DiskStatus, DiskWatch } from "./disk-watch.ts";
 import { fetchBlob } from "./fetch-blob.ts";
 import type { WorkerImages } from "./images.ts";
 import { Inspector } from "./inspection.ts";
@@ -67,6 +68,8 @@ export interface WorkerConfig {
   readonly limits: JobLimits;
   /** Largest size of results and cached actions; null for no limit. */
   readonly cacheBytesMax: number | null;
+  /** Free space below which it warns, and says that nobody new is to come; by default shares of the disk. */
+  readonly disk?: DiskMarks;
 }
 
 export interface WorkerDeps {
@@ -102,6 +105,8 @@ export interface WorkerStats {
   readonly peers: Readonly<PeerCounters> | null;
   /** Durable audit records, since the log began. */
   readonly rows: number;
+  /** Room for the log and the store, as it was seen last. */
+  readonly disk: DiskStatus | null;
 }
 
 export interface RunningWorker {
@@ -113,6 +118,8 @@ export interface RunningWorker {
   stats(): WorkerStats;
   /** Uses other credentials for connections from now on. */
   updateTls(tls: TlsMaterial): void;
+  /** Is told when the disk is too full for new jobs, and when it is not any more. */
+  followDisk(told: (full: boolean) => void): void;
   /** Looks at the policy file now. */
   checkPolicy(): Promise<void>;
   /** The policy in force; null without a file. */
@@ -252,7 +259,14 @@ async function startParts(
     policy: policies.site,
     pruned: () => inspector.forget(),
   });
+  const room = new DiskWatch({
+    folders: [folders.audit, folders.store],
+    marks: config.disk ?? { lowBytes: null, hardBytes: null },
+    clock,
+    logger,
+  });
   const closeParts = async () => {
+    await room.close();
     await peers?.close();
     await policies.close();
     await usage.close();
@@ -291,6 +305,7 @@ async function startParts(
       jobs: { ...layers.counters },
       store: disk.counters,
       rows: log.sequence,
+      disk: room.status,
       taken: revocations.counters,
       confirmed: confirming.counters,
       peers: peers?.counters ?? null,
@@ -299,6 +314,7 @@ async function startParts(
       server.updateTls(tls);
       peers?.renew();
     },
+    followDisk: (told) => room.follow(told),
     checkPolicy: () => policies.check(),
     revocations,
     get policy() {

@@ -45,6 +45,13 @@ describe("the page about the audit log", () => {
       const { leaf } = encodeRecord(line, receipt!.envelope, 1);
       kept.push(`${JSON.stringify({ row: digest, leaf, proof: receipt!.proof })}\n`);
     }
+    // Older than the page says that rows may be.
+    const job = { principal: "spiffe://x.example/tenant/t/user/u", policy: null, tier: null, build: null };
+    for (let at = 0; at < 3; at++)
+      await log.append(
+        { ...emptyRow("w1"), tenant: "acme" },
+        { kind: "denied", startMs: 0, endMs: 0, ...job, code: "x.y", actionKey: null },
+      );
     await log.close();
     writeFileSync(join(folder, "receipts", "current.jsonl"), kept.join(""));
   });
@@ -76,7 +83,7 @@ describe("the page about the audit log", () => {
   }
 
   test("has commands that run on a good log", async () => {
-    assert.equal(lines.length, 11, lines.join("\n"));
+    assert.equal(lines.length, 16, lines.join("\n"));
     for (const line of lines) {
       const [program, area, ...words] = await wordsOf(line);
       if (program === "cp") cpSync(words[0] === undefined ? "" : area!, words[0]!);
@@ -88,11 +95,27 @@ describe("the page about the audit log", () => {
         assert.equal(code, 0, `${line}\n${out}`);
         if (words[0] === "verify" || words[0] === "check-receipts") assert.match(out, /^the log is what was signed$/m);
         if (words[0] === "prove") assert.match(out, /^c2sp\.org\/tlog-proof@v1\nindex 0\n/);
-        const rows = { search: 300, tail: 5, export: 302 }[words[0] ?? ""];
+        const rows = { search: 300, tail: 5, export: 305 }[words[0] ?? ""];
         if (rows !== undefined) assert.equal(out.trimEnd().split("\n").length, rows, line);
-        if (words[0] === "tiles") assert.match(out, /^301 rows in /);
+        if (words[0] === "tiles")
+          assert.match(out, /^307 rows in .*, without bundles of 51 of them, in which rows were/);
+        if (words[0] === "prune") assert.match(out, /^(would be )?removed.*:\nacme +3 rows/);
+        if (words[0] === "hold") assert.match(out, /^case-7 .*tenant acme, since 2027-01-01/);
       }
     }
+  });
+
+  test("and says what they pruned, and that the log is what was signed", async () => {
+    const { out, code } = await run((await wordsOf(lines.find((line) => line.includes("verify"))!)).slice(1));
+    assert.equal(code, 0, out);
+    const pruned = /^3 rows of acme, from row 302 to 304, were pruned on \S+ by .*: older than 400 days: retention$/m;
+    assert.match(out, pruned);
+    await assert.rejects(run(["audit", "prove", state, "303"]), {
+      code: "evidence.gone",
+      message: /row 303 was pruned/,
+    });
+    const missing = run(["audit", "prove", state, "0".repeat(64)]);
+    await assert.rejects(missing, { message: /and 3 of them were pruned/ });
   });
 
   test("and tells a log that was put back by what was kept", async () => {
