@@ -39,6 +39,7 @@ const HEADER = /^%hpcc ([0-9a-f]{8}) ([0-9a-f]{8}) ([0-9a-f]{16})\n$/;
 const HEADER_BYTES = 41;
 /** The two lines of a record with their line ends; entries of C2SP's tlog-tiles are no longer. */
 export const RECORD_BYTES_MAX = 64 * 1024 - 1;
+export const FRAME_BYTES_MAX = HEADER_BYTES + RECORD_BYTES_MAX;
 
 /** Name of the segment whose first record has this sequence; names sort in order of sequence. */
 export function segmentName(firstSequence: number): string {

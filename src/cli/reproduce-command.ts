@@ -24,7 +24,7 @@ export interface Reproducing {
   readonly runner: Runner;
   /** All rows with their envelopes, oldest first; null where a worker is asked, which shows none but those that are named. */
   readonly rows: (() => AsyncIterable<{ readonly line: string; readonly envelope: string }>) | null;
-  close(): void;
+  close(): Promise<void>;
 }
 
 export interface ReproduceHost {
@@ -85,7 +85,7 @@ async function run(what: readonly string[], flags: Flags, host: ReproduceHost): 
     }
     return reportOf(done, flags.sample === undefined ? null : seed);
   } finally {
-    at.close();
+    await at.close();
   }
 }
 

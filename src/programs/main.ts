@@ -54,12 +54,12 @@ process.exitCode = await runCli(process.argv.slice(2), {
     return openHistory(resolveDirectories(env, uid).state);
   },
   async inspectState(folder, hash) {
-    const { inspectState } = await import("../worker/inspection.ts");
+    const { inspectState } = await import("../worker/inspect/inspection.ts");
     return inspectState(folder, hash);
   },
   async keptBlobs(folder) {
     const { existsSync } = await import("node:fs");
-    const { openState } = await import("../worker/inspection.ts");
+    const { openState } = await import("../worker/inspect/inspection.ts");
     const { stateFolders } = await import("../worker/state-folders.ts");
     return existsSync(stateFolders(folder).store) ? openState(folder) : null;
   },

@@ -18,7 +18,7 @@ import type { RunnableJob, Runner, RunResult } from "../reproduce/reproduce.ts";
 import { SandboxRunner } from "../reproduce/sandbox-runner.ts";
 import { compressBytes } from "../store/zstd-codec.ts";
 import type { OwnCredentials } from "../wire/grpc/tls-files.ts";
-import { openState } from "../worker/inspection.ts";
+import { openState } from "../worker/inspect/inspection.ts";
 
 const DEADLINE_MS = 600_000;
 const OUTPUTS_TOTAL_MS = DEADLINE_MS + 60_000;
@@ -34,14 +34,14 @@ export async function openReproducing(
     : new WorkerRunner(client, options.on ?? null, clock);
   if (options.state === undefined) {
     const evidence = new RemoteEvidence(await client.workers(options.worker ?? null), client.credentials);
-    return { evidence, runner, rows: null, close: () => evidence.close() };
+    return { evidence, runner, rows: null, close: async () => evidence.close() };
   }
   const state = await openState(options.state);
   const evidence: Evidence = {
     find: (hash) => state.inspector.find(hash, null),
     blob: ({ row }, digest, sizeMax) => state.blob(row.tenant, digest, sizeMax),
   };
-  return { evidence, runner, rows: () => state.rows(), close: () => state.close() };
+  return { evidence, runner, rows: () => state.rows(), close: async () => state.close() };
 }
 
 /** The user's own configuration, read when it is needed. */

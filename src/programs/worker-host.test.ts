@@ -13,7 +13,7 @@ import { auditRows } from "../cli/audit-rows.ts";
 import { printInspection } from "../cli/inspect.ts";
 import { loadWorkerConfig, type WorkerConfig } from "../config/worker.ts";
 import type { HostReport } from "../vm/host/host-report.ts";
-import { inspectState } from "../worker/inspection.ts";
+import { inspectState } from "../worker/inspect/inspection.ts";
 import { hostChecks, reportWorkerHost } from "./worker-host.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "hpcc-worker-host-"));

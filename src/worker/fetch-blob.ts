@@ -12,10 +12,10 @@ import { type FetchRequest, type FetchResponse, FetchResponseSchema } from "../g
 import type { TenantStore } from "../store/action-cache.ts";
 import { readBlob } from "../store/read-blob.ts";
 import { CHUNK_BYTES_MAX } from "../wire/worker/limits.ts";
-import type { Inspector } from "./inspection.ts";
+import type { Finds } from "./inspect/inspection.ts";
 
 export interface FetchOptions {
-  readonly inspector: Inspector;
+  readonly inspector: Finds;
   readonly store: TenantStore;
 }
 

@@ -13,7 +13,7 @@ import { RemoteEvidence } from "../reproduce/remote-evidence.ts";
 import { type Runner, type RunResult, reproduce } from "../reproduce/reproduce.ts";
 import { RpcClient } from "../wire/grpc/client.ts";
 import { inspectTls } from "../wire/grpc/tls-files.ts";
-import { openState } from "./inspection.ts";
+import { openState } from "./inspect/inspection.ts";
 
 const NEVER = { signal: new AbortController().signal };
 const HELLO = { path: "/hpcc/project/hello.c", content: "int answer(void) { return 42; }\n" };

@@ -27,7 +27,7 @@ import { revokeHandler } from "./control/revoke-request.ts";
 import { type DiskMarks, type DiskStatus, DiskWatch } from "./disk-watch.ts";
 import { fetchBlob } from "./fetch-blob.ts";
 import type { WorkerImages } from "./images.ts";
-import { Inspector } from "./inspection.ts";
+import { ThreadInspector } from "./inspect/thread-inspector.ts";
 import type { JobCounters } from "./layers/count.ts";
 import type { JobObserver } from "./layers/observer.ts";
 import { withQuotas } from "./layers/quota.ts";
@@ -232,7 +232,7 @@ async function startParts(
   };
   const sessions = new Set<Promise<void>>();
   const server = new RpcServer({ tls: deps.tls, logger });
-  const inspector = new Inspector({ auditFolder: folders.audit, store });
+  const inspector = new ThreadInspector({ folders, durable: () => log.sequence, clock, logger });
   server.add(WorkerService, {
     session: async (stream, { peer }) => {
       const serving = serveSession(stream, clientOf(peer, config.trustDomain), session);
@@ -275,7 +275,7 @@ async function startParts(
     await disk.settled();
     await revocations.close();
     await retention.close();
-    inspector.close();
+    await inspector.close();
     await log.close();
     await control.close();
   };

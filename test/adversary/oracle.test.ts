@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { AuditLog } from "../../src/audit/audit-log.ts";
-import { InspectIndex } from "../../src/audit/inspect-index.ts";
+import { AuditIndex } from "../../src/audit/index/audit-index.ts";
 import { LOG_DISK } from "../../src/audit/log-disk.ts";
 import { HpccError } from "../../src/base/errors.ts";
 import { SILENT_LOGGER } from "../../src/base/log.ts";
@@ -168,7 +168,7 @@ function hitOf(outputDigest: Digest): Parameters<AuditLog["append"]> {
   ];
 }
 
-type Asking = (index: InspectIndex, hash: string) => Promise<unknown>;
+type Asking = (index: AuditIndex, hash: string) => Promise<unknown>;
 
 /** An index of a log in which acme has many rows of one object. */
 async function indexed(t: TestContext, askIndex: Asking, count = PAIRS) {
@@ -177,11 +177,20 @@ async function indexed(t: TestContext, askIndex: Asking, count = PAIRS) {
   const [seen, unseen] = [digestOf("popular"), digestOf("unheard of")];
   await Promise.all(Array.from({ length: ROWS }, async () => log.append(...hitOf(seen))));
   await log.close();
-  const index = new InspectIndex(folder, async () => null);
-  t.after(async () => index.close());
+  // Some of the rows are on disk, and some in memory.
+  const index = await AuditIndex.open({
+    folder,
+    readManifest: async () => null,
+    keep: true,
+    warn: () => undefined,
+    tableEntries: ROWS,
+  });
+  t.after(async () => {
+    await index.close();
+    await rm(folder, { recursive: true });
+  });
   await index.find(unseen, "other").catch(() => null);
-  // The index has read it; from now on its questions alone are measured.
-  await rm(folder, { recursive: true });
+  await index.settled();
   const ask = async (hash: string) => {
     const answer = await askIndex(index, hash).catch((error: HpccError) => error);
     return answer instanceof HpccError ? `${answer.code} ${answer.message.replace(hash, "")}` : "found";
@@ -194,7 +203,7 @@ test("a question for the audit rows of another tenant's object is answered as on
 });
 
 test("control: an index that finds the rows of all and then leaves out the other tenants' is found out", async (t) => {
-  const filtering = async (index: InspectIndex, hash: string) => {
+  const filtering = async (index: AuditIndex, hash: string) => {
     await index.find(hash, null).catch(() => null);
     throw new HpccError("hash.unknown", `nothing is known of ${hash}`);
   };

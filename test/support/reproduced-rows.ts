@@ -3,7 +3,7 @@ import { drawnRows } from "../../src/cli/reproduce-command.ts";
 import type { Evidence } from "../../src/reproduce/evidence.ts";
 import { reproduce } from "../../src/reproduce/reproduce.ts";
 import { SandboxRunner } from "../../src/reproduce/sandbox-runner.ts";
-import { openState } from "../../src/worker/inspection.ts";
+import { openState } from "../../src/worker/inspect/inspection.ts";
 
 export interface ReproductionCounts {
   readonly rows: number;
@@ -36,7 +36,7 @@ export async function reproduceRows(
     }
     return { rows: rows.length, equal: rows.length - others.length, others };
   } finally {
-    state.close();
+    await state.close();
   }
 }
 

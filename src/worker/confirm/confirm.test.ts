@@ -11,7 +11,7 @@ import { fixedPolicies, type Sharing } from "../../core/tenant-policy.ts";
 import type { ExecuteOptions, ExecutionRequest } from "../../vm/execution.ts";
 import type { VmEventSink } from "../../vm/pool.ts";
 import { makePoolKey, type PoolKey } from "../../vm/pool-key.ts";
-import { inspectState } from "../inspection.ts";
+import { inspectState } from "../inspect/inspection.ts";
 import { stateFolders } from "../state-folders.ts";
 import type { WorkerDeps } from "../worker.ts";
 

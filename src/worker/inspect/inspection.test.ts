@@ -2,10 +2,10 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { test } from "node:test";
-import { TestWorker } from "../../test/support/test-worker.ts";
-import { decodeResultManifest } from "../core/action/result-manifest.ts";
-import { decodeSourceManifest, sourceDigest } from "../core/action/source-manifest.ts";
-import { digestHex, sha256 } from "../core/digest/digest.ts";
+import { TestWorker } from "../../../test/support/test-worker.ts";
+import { decodeResultManifest } from "../../core/action/result-manifest.ts";
+import { decodeSourceManifest, sourceDigest } from "../../core/action/source-manifest.ts";
+import { digestHex, sha256 } from "../../core/digest/digest.ts";
 import { inspectState } from "./inspection.ts";
 
 const NEVER = { signal: new AbortController().signal };

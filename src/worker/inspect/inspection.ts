@@ -1,19 +1,20 @@
 // What the audit log and the store know of a hash: for the Inspect RPC within the caller's tenant, and offline for whoever
 // may read a worker's state folder.
-import { encodeEnvelope } from "../audit/envelope.ts";
-import { type HashKind, InspectIndex } from "../audit/inspect-index.ts";
-import { readLog } from "../audit/read-log.ts";
-import { resultDigestsOf } from "../audit/rows/bodies.ts";
-import { SILENT_LOGGER } from "../base/log.ts";
-import { SYSTEM_CLOCK } from "../base/system/clock.ts";
-import { SOURCE_MANIFEST_BYTES_MAX } from "../core/action/source-manifest.ts";
-import type { Digest } from "../core/digest/digest.ts";
-import { parseTenantId, type TenantId } from "../core/identity/spiffe.ts";
-import type { TenantStore } from "../store/action-cache.ts";
-import { DiskStore } from "../store/disk/disk-store.ts";
-import { readBlob } from "../store/read-blob.ts";
-import { alarmDifferences } from "./alarm-differences.ts";
-import { stateFolders } from "./state-folders.ts";
+import { encodeEnvelope } from "../../audit/envelope.ts";
+import { AuditIndex } from "../../audit/index/audit-index.ts";
+import type { HashKind } from "../../audit/index/look-up.ts";
+import { readLog } from "../../audit/read-log.ts";
+import { resultDigestsOf } from "../../audit/rows/bodies.ts";
+import { SILENT_LOGGER } from "../../base/log.ts";
+import { SYSTEM_CLOCK } from "../../base/system/clock.ts";
+import { SOURCE_MANIFEST_BYTES_MAX } from "../../core/action/source-manifest.ts";
+import type { Digest } from "../../core/digest/digest.ts";
+import { parseTenantId, type TenantId } from "../../core/identity/spiffe.ts";
+import type { TenantStore } from "../../store/action-cache.ts";
+import { DiskStore } from "../../store/disk/disk-store.ts";
+import { readBlob } from "../../store/read-blob.ts";
+import { alarmDifferences } from "../alarm-differences.ts";
+import { stateFolders } from "../state-folders.ts";
 
 export interface Inspection {
   readonly kind: HashKind;
@@ -27,26 +28,46 @@ export interface Inspection {
   readonly resultManifest: Uint8Array;
 }
 
+/** Who answers questions. */
+export interface Finds {
+  /** Throws `hash.unknown` for what the tenant (null: any tenant) has not, `argument.invalid` for a prefix of several. */
+  find(hash: string, tenant: TenantId | null): Promise<Inspection>;
+}
+
 export interface InspectorOptions {
   readonly auditFolder: string;
   readonly store: (tenant: TenantId) => TenantStore;
+  /** Whether it writes the index of the log, as one process alone may. */
+  readonly keep: boolean;
+  readonly warn?: (event: string, error: unknown) => void;
 }
 
 /** Largest manifest that is read back. */
 const MANIFEST_BYTES_MAX = SOURCE_MANIFEST_BYTES_MAX;
 
-export class Inspector {
+export class Inspector implements Finds {
   readonly #options: InspectorOptions;
-  #index: InspectIndex | null = null;
+  #index: Promise<AuditIndex> | null = null;
 
   constructor(options: InspectorOptions) {
     this.#options = options;
   }
 
-  /** Throws `hash.unknown` for what the tenant (null: any tenant) has not, `argument.invalid` for a prefix of several. */
-  async find(hash: string, tenant: TenantId | null): Promise<Inspection> {
-    this.#index ??= new InspectIndex(this.#options.auditFolder, async (of, digest) => this.#manifest(of, digest));
-    const { kind, digest, records } = await this.#index.find(hash, tenant);
+  /** Takes new rows into the index, up to the one of this number; gives how far it is. */
+  async catchUp(sequenceMax: number): Promise<number> {
+    const index = await this.#open();
+    await index.catchUp(sequenceMax);
+    return index.sequence;
+  }
+
+  /** How far the index is. */
+  async sequence(): Promise<number> {
+    return (await this.#open()).sequence;
+  }
+
+  /** No row after the one of that number is looked at. */
+  async find(hash: string, tenant: TenantId | null, sequenceMax?: number): Promise<Inspection> {
+    const { kind, digest, records } = await (await this.#open()).find(hash, tenant, sequenceMax);
     const owner = records[0]?.row.tenant ?? "-";
     const source = common(records.map((record) => record.row.sourceDigest));
     const result = common(records.map((record) => resultDigestsOf(record.envelope)[0] ?? null));
@@ -60,14 +81,27 @@ export class Inspector {
     };
   }
 
-  /** Rows were removed: the index is made again when somebody asks. */
-  forget(): void {
-    this.#index?.close();
-    this.#index = null;
+  /** Rows were removed: the index is made again. */
+  async forget(): Promise<void> {
+    await (await this.#open()).forget();
   }
 
-  close(): void {
-    this.#index?.close();
+  async close(): Promise<void> {
+    await (await this.#index?.catch(() => null))?.close();
+  }
+
+  async #open(): Promise<AuditIndex> {
+    const { auditFolder, keep, warn = () => undefined } = this.#options;
+    this.#index ??= AuditIndex.open({
+      folder: auditFolder,
+      readManifest: async (tenant, digest) => this.#manifest(tenant, digest),
+      keep,
+      warn,
+    }).catch((error: unknown) => {
+      this.#index = null;
+      throw error;
+    });
+    return this.#index;
   }
 
   async #manifest(tenant: string, digest: Digest): Promise<Uint8Array | null> {
@@ -83,13 +117,13 @@ export interface OpenState {
   blob(tenant: string, digest: Digest, sizeMax: number): Promise<Uint8Array | null>;
   /** Lines of all rows and their envelopes, oldest first. Throws `audit.corrupt` where the chain breaks. */
   rows(): AsyncIterable<{ readonly line: string; readonly envelope: string }>;
-  close(): void;
+  close(): Promise<void>;
 }
 
 export async function openState(stateFolder: string): Promise<OpenState> {
   const folders = stateFolders(stateFolder);
   const disk = await DiskStore.open({ root: folders.store, clock: SYSTEM_CLOCK, logger: SILENT_LOGGER });
-  const inspector = new Inspector({ auditFolder: folders.audit, store: (tenant) => disk.tenant(tenant) });
+  const inspector = new Inspector({ auditFolder: folders.audit, store: disk.tenant.bind(disk), keep: false });
   return {
     inspector,
     blob: async (tenant, digest, sizeMax) => readBlob(disk.tenant(parseTenantId(tenant)).blobs, digest, sizeMax),
@@ -97,7 +131,7 @@ export async function openState(stateFolder: string): Promise<OpenState> {
       for await (const { record } of readLog(folders.audit))
         yield { line: record.line, envelope: encodeEnvelope(record.envelope) };
     },
-    close: () => inspector.close(),
+    close: async () => inspector.close(),
   };
 }
 
@@ -116,7 +150,7 @@ export async function inspectState(stateFolder: string, hash: string): Promise<I
       differences: await alarmDifferences(inspection.rows, inspection.envelopes, state.blob.bind(state)),
     };
   } finally {
-    state.close();
+    await state.close();
   }
 }
 
