@@ -60,6 +60,21 @@ describe("archives of images", () => {
     assert.equal(digests.size, 1);
   });
 
+  test("one that is here in pieces is made whole", async () => {
+    const { digest, layoutFolder } = await importArchive(write(saved()), oci());
+    const blob = join(layoutFolder, "blobs/sha256", hex(layer));
+    for (const harm of [
+      () => rmSync(blob),
+      () => writeFileSync(blob, "other"),
+      () => rmSync(join(layoutFolder, "index.json")),
+    ]) {
+      harm();
+      assert.equal((await importArchive(write(saved()), oci())).digest, digest);
+      assert.ok(readFileSync(blob).equals(layer));
+      assert.deepEqual(readdirSync(oci()), [digest.slice(7)], "nothing else is left");
+    }
+  });
+
   test("a layout keeps its digest", async () => {
     const layout = join(folder, "layout");
     const digest = await writeLayout(layout, { layers: [{ tar: layer, compression: "gzip" }] });

@@ -62,13 +62,27 @@ export async function importArchive(file: string, ociFolder: string): Promise<Im
     await writeFile(join(layout, "oci-layout"), JSON.stringify({ imageLayoutVersion: "1.0.0" }));
     await imageTree(await openImage(layout, manifest.digest));
     const layoutFolder = join(ociFolder, digestHex(manifest.digest));
-    await rename(layout, layoutFolder).catch((error: NodeJS.ErrnoException) => {
-      // The same image is here already.
+    await rename(layout, layoutFolder).catch(async (error: NodeJS.ErrnoException) => {
       if (error.code !== "ENOTEMPTY" && error.code !== "EEXIST") throw error;
+      if (await isWhole(layoutFolder, manifest.digest)) return;
+      // What a power cut or a person has left of it stands in the way.
+      await rename(layoutFolder, join(folder, "broken"));
+      await rename(layout, layoutFolder);
     });
     return { digest: manifest.digest, layoutFolder, savedName };
   } finally {
     await rm(folder, { recursive: true, force: true });
+  }
+}
+
+/** Whether an image is here, each of its layers as it was pushed. */
+async function isWhole(layoutFolder: string, digest: Digest): Promise<boolean> {
+  try {
+    await imageTree(await openImage(layoutFolder, digest));
+    return true;
+  } catch (error) {
+    if (error instanceof HpccError || (error as NodeJS.ErrnoException).code === "ENOENT") return false;
+    throw error;
   }
 }
 

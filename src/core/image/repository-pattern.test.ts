@@ -16,6 +16,20 @@ test("a pattern is for one repository, or for all below a place", () => {
     assert.equal(matchesRepository(parseRepositoryPattern(pattern), repository), expected, `${pattern} ${repository}`);
 });
 
+test("names of Docker Hub's come out in full, as names of images do; what names no repository is refused", () => {
+  for (const [written, full] of [
+    ["docker.io/gcc", "docker.io/library/gcc"],
+    ["library/gcc", "docker.io/library/gcc"],
+    ["index.docker.io/team/*", "docker.io/team/*"],
+    ["team/*", "docker.io/team/*"],
+    ["docker.io/*", "docker.io/*"],
+    ["localhost:5000/*", "localhost:5000/*"],
+  ] as const)
+    assert.equal(parseRepositoryPattern(written), full);
+  for (const text of ["gcc", "registry.example.com/team/gcc:12", "registry.example.com/Team/gcc", "*", "/*"])
+    assert.throws(() => parseRepositoryPattern(text), /names no repositories/, text);
+});
+
 test("the patterns of a repository are those that match it, and no others", () => {
   const repository = "registry.example.com:5000/a/b/c";
   const patterns = patternsOf(repository);

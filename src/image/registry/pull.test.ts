@@ -425,6 +425,22 @@ describe("credentials", () => {
     assert.match(asked.at(-1) ?? "", /\?service=test&scope=repository%3Ateam%2Fgcc%3Apull$/);
   });
 
+  test("without TLS they go to no other host that a registry names", async () => {
+    await using at = await served();
+    at.registry.trick = (request, response) => {
+      if (request.url === "/v2/") return false;
+      response.writeHead(401, { "www-authenticate": 'Bearer realm="http://192.0.2.1/token",service="x"' }).end("{}");
+      return true;
+    };
+    const home = folder();
+    writeFileSync(join(home, "config.json"), JSON.stringify(login(at.registry.host, "secret")));
+    const env = { DOCKER_CONFIG: home };
+    await assert.rejects(
+      at.pull({ env }),
+      fails("registry.protocol", /sends credentials to an address that is not https/),
+    );
+  });
+
   test("a helper gives the password; one that fails is named", async () => {
     await using at = await served();
     at.registry.trick = challenge(at);

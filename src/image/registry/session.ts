@@ -124,9 +124,16 @@ export class RegistrySession {
     for (const [, name = "", value = ""] of challenge.matchAll(PARAMETER)) said.set(name.toLowerCase(), value);
     const realm = said.get("realm") ?? "";
     const service = URL.canParse(realm) ? new URL(realm) : null;
-    if (service === null || !(service.protocol === "https:" || service.protocol === url.protocol))
+    if (service === null || !(service.protocol === "https:" || this.#mayBePlain(service, url)))
       throw new HpccError("registry.protocol", `${host} sends credentials to an address that is not https`);
     this.#authorization = `Bearer ${await this.#token(service, said)}`;
+  }
+
+  /** Without TLS, a token service is the registry's own host, or one where the user, too, allows plain HTTP. */
+  #mayBePlain(service: URL, registry: URL): boolean {
+    if (service.protocol !== "http:" || registry.protocol !== "http:") return false;
+    const { host } = service;
+    return host === registry.host || isLoopback(host) || this.dialer.isInsecure(host);
   }
 
   async #token(realm: URL, said: ReadonlyMap<string, string>): Promise<string> {
