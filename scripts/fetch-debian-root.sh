@@ -11,7 +11,7 @@ wanted="$suite ${list[*]}"
 [[ -f $folder/made-of && $(<"$folder/made-of") == "$wanted" ]] && exit 0
 
 # Not opened by a compiler that makes objects: package tools, run-time parts of sanitizers, libraries for other programs.
-skipped='^(adduser|debconf|dpkg|tar|perl-base|install-info|libc-gconv-modules-extra|lib(32|x32)?(asan|tsan|ubsan|lsan|hwasan)[0-9]+|libclang1-.*|libgprofng0|libobjc.*|lib32.*|libc6-i386|libssl.*|libcurl.*|libkrb5.*|libldap.*|libpython.*|python3.*)$'
+skipped='^(adduser|debconf|dpkg|tar|perl-base|install-info|libc-gconv-modules-extra|lib(32|x32)?(asan|tsan|ubsan|lsan|hwasan)[0-9]+|libclang1-.*|libgprofng0|libobjc.*|lib32.*|libc6-i386|libpython.*|python3.*)$'
 mirror=$(sed -nE 's/^URIs:[[:space:]]*([^[:space:]]+\/debian)\/?$/\1/p' /etc/apt/sources.list.d/*.sources 2>/dev/null | head -n 1)
 [[ -n $mirror ]] || mirror=$(sed -nE 's/^deb[[:space:]]+(\[[^]]*\][[:space:]]+)?([^[:space:]]+\/debian)\/?[[:space:]].*/\2/p' /etc/apt/sources.list /etc/apt/sources.list.d/*.list 2>/dev/null | head -n 1)
 [[ -n $mirror ]] || { echo "fetch-debian-root: this machine's apt names no mirror of Debian" >&2; exit 1; }

@@ -42,6 +42,10 @@ const PROJECT = {
   "src/parts.cc":
     '#include <map>\n#include <string>\n#include <vector>\n#include "shape.h"\n' +
     "std::map<std::string, std::vector<int>> parts;\nint count() { int unused; return (int)parts.size() * SIDES; }\n",
+  "src/free.c":
+    '#include <stddef.h>\n#include <stdarg.h>\n#include "shape.h"\nstatic const char place[] = __FILE__;\n' +
+    "long sum(int count, ...) {\n  va_list list;\n  long all = (long)sizeof(struct shape) * SIDES;\n  int unused;\n  va_start(list, count);\n" +
+    "  while (count-- > 0) all += va_arg(list, long);\n  va_end(list);\n  return all + (long)offsetof(struct shape, name) + place[0];\n}\n",
   "src/bad.c": '#include "shape.h"\nint f(void) { return missing; }\n',
 };
 
@@ -58,7 +62,7 @@ before(async () => {
     tried.push({
       ...distribution,
       image,
-      compilers: distinct([...toolchain.all()].filter(({ name }) => /^(?:gcc|clang)(?:-\d+)?$/.test(name ?? ""))),
+      compilers: distinct([...toolchain.all()].filter(({ name }) => distribution.tried.test(name ?? ""))),
       searchPath: toolchain.folders.join(":"),
     });
   }
@@ -75,27 +79,32 @@ function distinct(compilers: readonly ListedCompiler[]): ListedCompiler[] {
 
 /** The C++ compiler that stands beside a C compiler. */
 function cxxOf(name: string): string {
-  return name.replace(/^gcc/, "g++").replace(/^clang/, "clang++");
+  return name.replace(/(?<=^|-)gcc/, "g++").replace(/^clang/, "clang++");
 }
 
-function projectScenarios(name: string, cxx: boolean): Scenario[] {
-  const common = ["-O2", "-g", "-Wall", "-Wextra", "-Iinclude"];
+function projectScenarios(name: string, headers: Distribution["headers"]): Scenario[] {
+  const common = ["-O2", "-g", "-Wall", "-Wextra", "-Iinclude", ...(headers === "none" ? ["-ffreestanding"] : [])];
   const scenario = (source: string, compiler: string): Scenario => ({
     name: `${source} ${compiler}`,
     argv: [compiler, ...common, "-c", source, "-o", "out.o"],
     files: PROJECT,
     distinct: true,
   });
-  const c = ["src/main.c", "src/bad.c"].map((source) => scenario(source, name));
-  return cxx ? [...c, scenario("src/parts.cc", cxxOf(name))] : c;
+  const main = headers === "none" ? "src/free.c" : "src/main.c";
+  const c = [main, "src/bad.c"].map((source) => scenario(source, name));
+  return headers === "c++" ? [...c, scenario("src/parts.cc", cxxOf(name))] : c;
 }
 
-function corpusScenarios({ name, family }: ListedCompiler, cxx: boolean, offset: number): Scenario[] {
+function corpusScenarios(
+  { name, family }: ListedCompiler,
+  headers: Distribution["headers"],
+  offset: number,
+): Scenario[] {
   // Dependency files name the image's headers where make finds them (other-images.test.ts).
   const fitting = corpusCases().filter(
     ({ argv, ...entry }) =>
       entry.family === family &&
-      (cxx || !/\+\+/.test(argv[0]!)) &&
+      (headers === "c++" || !/\+\+/.test(argv[0]!)) &&
       !argv.some((word) => word.startsWith("-M")) &&
       !namesTheView({ argv, ...entry }),
   );
@@ -118,15 +127,15 @@ function placesOf({ name }: ListedCompiler, number: number): readonly ("own" | "
   return number > 0 || TAKES_NO_MAPS.test(name!) ? ["own"] : ["own", "shared"];
 }
 
-for (const [index, { name: title, compilersMin, hasCxx }] of TRIED.entries())
+for (const [index, { name: title, compilersMin, headers }] of TRIED.entries())
   describe(title, () => {
     test("its compilers are found, and leave what they leave when they are called plainly", async () => {
       const { image, compilers, searchPath } = tried[index]!;
       assert.ok(compilers.length >= compilersMin, compilers.map(({ path }) => path).join(" "));
       const differential = new Differential(farm, image, title);
       for (const [at, compiler] of compilers.entries()) {
-        const projects = projectScenarios(compiler.name!, hasCxx);
-        const scenarios = [...projects, ...corpusScenarios(compiler, hasCxx, index + at)];
+        const projects = projectScenarios(compiler.name!, headers);
+        const scenarios = [...projects, ...corpusScenarios(compiler, headers, index + at)];
         for (const [number, scenario] of scenarios.entries())
           for (const place of placesOf(compiler, number)) {
             const called = { ...scenario, env: { PATH: searchPath } };

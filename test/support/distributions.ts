@@ -18,18 +18,22 @@ import { dirname, join } from "node:path";
 import { sha256 } from "../../src/core/digest/digest.ts";
 import { CHECKOUT, IMAGE_FOLDER } from "./farm.ts";
 
+export type DebianRoot = "bullseye" | "sid" | "trixie" | "cross" | "packagers";
+
 export interface Distribution {
   readonly name: string;
   /** Of scripts/debian-roots.txt. */
-  readonly base: "bullseye" | "sid" | "trixie" | "cross";
+  readonly base: DebianRoot;
   /** PATH of the image's configuration; null for none, as many images have. */
   readonly path: string | null;
   /** Least number of C compilers that are found in it. */
   readonly compilersMin: number;
   /** Whether it is tried where nobody asks for all. */
   readonly byDefault: boolean;
-  /** Whether its C++ headers go with its C library. */
-  readonly hasCxx: boolean;
+  /** What its compilers have headers of; without a C library they are called as for a machine that has none. */
+  readonly headers: "c++" | "c" | "none";
+  /** The C compilers to try, by their names. */
+  readonly tried: RegExp;
   /** Lays the base's files out in another way; they are links to the base's, so none is written to. */
   readonly arrange?: (root: string) => void;
 }
@@ -40,11 +44,29 @@ const DOCKER_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bi
 /** Not opened by a compile that makes objects. */
 const LEFT_OUT = ["*.a", "*/lto-dump*", "*/libcc1*", "./usr/share/gdb", "./var", "./boot", "./usr/lib/*/gconv"];
 
+const NATIVE = /^(?:gcc|clang)(?:-\d+)?$/;
+
 /** Releases of Debian: no link of a merged /usr in the oldest, no shell, no ld.so.cache, no /etc/passwd. */
 const DEBIAN: readonly Distribution[] = [
-  { name: "debian-11", base: "bullseye", path: DOCKER_PATH, compilersMin: 3, byDefault: true, hasCxx: true },
-  { name: "debian-13", base: "trixie", path: DOCKER_PATH, compilersMin: 3, byDefault: false, hasCxx: true },
-  { name: "debian-sid", base: "sid", path: null, compilersMin: 2, byDefault: true, hasCxx: true },
+  {
+    name: "debian-11",
+    base: "bullseye",
+    path: DOCKER_PATH,
+    compilersMin: 3,
+    byDefault: true,
+    headers: "c++",
+    tried: NATIVE,
+  },
+  {
+    name: "debian-13",
+    base: "trixie",
+    path: DOCKER_PATH,
+    compilersMin: 3,
+    byDefault: false,
+    headers: "c++",
+    tried: NATIVE,
+  },
+  { name: "debian-sid", base: "sid", path: null, compilersMin: 2, byDefault: true, headers: "c++", tried: NATIVE },
 ];
 
 /** The same files where others have them. Their compilers are still Debian's. */
@@ -55,7 +77,8 @@ const FORMS: readonly Distribution[] = [
     path: DOCKER_PATH,
     compilersMin: 3,
     byDefault: true,
-    hasCxx: false,
+    headers: "c",
+    tried: NATIVE,
     arrange: arrangeAsAlpine,
   },
   {
@@ -64,7 +87,8 @@ const FORMS: readonly Distribution[] = [
     path: "/usr/local/bin:/usr/bin",
     compilersMin: 2,
     byDefault: false,
-    hasCxx: true,
+    headers: "c++",
+    tried: NATIVE,
     arrange: arrangeAsArch,
   },
   {
@@ -73,7 +97,8 @@ const FORMS: readonly Distribution[] = [
     path: DOCKER_PATH,
     compilersMin: 1,
     byDefault: true,
-    hasCxx: true,
+    headers: "c++",
+    tried: NATIVE,
     arrange: arrangeAsGccImage,
   },
   {
@@ -82,12 +107,24 @@ const FORMS: readonly Distribution[] = [
     path: `${TOOLSET}/bin:/usr/local/bin:/usr/bin`,
     compilersMin: 1,
     byDefault: true,
-    hasCxx: true,
+    headers: "c++",
+    tried: NATIVE,
     arrange: arrangeAsFedora,
   },
 ];
 
-export const DISTRIBUTIONS: readonly Distribution[] = [...DEBIAN, ...FORMS];
+/** Compilers for other machines, of which only some have a C library. */
+const CROSS: Distribution = {
+  name: "cross-compilers",
+  base: "cross",
+  path: DOCKER_PATH,
+  compilersMin: 3,
+  byDefault: true,
+  headers: "none",
+  tried: /^(?:aarch64-linux-gnu|arm-none-eabi|x86_64-w64-mingw32)-gcc(?:-win32)?$/,
+};
+
+export const DISTRIBUTIONS: readonly Distribution[] = [...DEBIAN, ...FORMS, CROSS];
 
 function sh(script: string, cwd: string): void {
   execFileSync("bash", ["-euc", script], { cwd, stdio: ["ignore", "ignore", "inherit"] });
@@ -167,7 +204,7 @@ function arrangeAsFedora(root: string): void {
 }
 
 /** The folder with a base's root file system, fetched when it is not there. */
-export function baseRoot(name: Distribution["base"]): string {
+export function baseRoot(name: DebianRoot): string {
   const folder = join(CHECKOUT, ".cache/roots", name);
   execFileSync(join(CHECKOUT, "scripts/fetch-debian-root.sh"), [name, folder], { stdio: "inherit" });
   return join(folder, "root");

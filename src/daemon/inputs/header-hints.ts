@@ -4,7 +4,7 @@ import { closeSync, fstatSync, openSync, readSync, statSync } from "node:fs";
 import { type ByteString, byteStringOf, bytesOf, displayText } from "../../base/byte-string.ts";
 import type { Logger } from "../../base/log.ts";
 import { missingHeader } from "../../core/compile/missing-header.ts";
-import { packageOfFile } from "../../image/host/dpkg.ts";
+import { packageOfFile } from "../../image/host/find-host-packages.ts";
 
 interface HeaderHint {
   /** As it is included. */

@@ -2,7 +2,7 @@
 // sorted, with fixed times and owners; the configuration names packages and versions, never the machine or the hour.
 import { createHash, randomBytes } from "node:crypto";
 import { createReadStream, createWriteStream } from "node:fs";
-import { chmod, mkdir, open, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { chmod, mkdir, open, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
@@ -15,10 +15,10 @@ import { blobPath, HashTap } from "../blob.ts";
 import { LABELS, MEDIA_TYPES, TAG_ANNOTATION } from "../layout.ts";
 import { addTag } from "../layout-tags.ts";
 import { encodeTarHeader, IMAGE_MTIME_SECONDS, TAR_END, tarPadding } from "../tar-encode.ts";
-import { runTool } from "../tool-process.ts";
-import { compilerPackages } from "./compiler-packages.ts";
-import { dependencyClosure, type HostPackage, installedPackages, packageFiles } from "./dpkg.ts";
+import { dependencyClosure, rootPackages } from "./dependency-closure.ts";
+import { findHostPackages } from "./find-host-packages.ts";
 import { type HostEntry, HostFiles } from "./host-files.ts";
+import type { HostPackage, HostPackages, KnownDigest } from "./host-packages.ts";
 
 /** Compression level of the layer; part of what makes the digest. */
 const ZSTD_LEVEL = 9;
@@ -61,20 +61,31 @@ export interface BuildReport {
   readonly refused: readonly string[];
 }
 
-/** Builds an image from this machine's packages into a new layout below `ociFolder`, named by its digest. */
-export async function buildImageFromHost(ociFolder: string, request: BuildRequest): Promise<BuildReport> {
-  const installed = await installedPackages();
-  const native = (await runTool("dpkg", ["--print-architecture"], "dpkg")).stdout.toString("latin1").trim();
-  const roots = compilerPackages(installed, request.compilers, request.packages);
-  const packages = dependencyClosure(installed, roots, native);
-  const files = await collectFiles(packages);
-  const checksums = await packageChecksums(packages);
+/** The machine that an image is built from. */
+export interface BuildSource {
+  readonly manager: HostPackages;
+  /** Where its root folder is; "" for this machine's own. */
+  readonly root: string;
+}
+
+/** Builds an image from a machine's packages into a new layout below `ociFolder`, named by its digest. */
+export async function buildImageFromHost(
+  ociFolder: string,
+  request: BuildRequest,
+  { manager, root }: BuildSource = { manager: findHostPackages(), root: "" },
+): Promise<BuildReport> {
+  const installed = await manager.installed();
+  const { skipped, install } = manager;
+  const roots = rootPackages(installed, request, manager);
+  const packages = dependencyClosure(installed, roots, { native: await manager.native(), skipped, install });
+  const files = await collectFiles(packages, manager, root);
+  const digests = await manager.digests(packages);
 
   await mkdir(ociFolder, { recursive: true });
   const temporary = join(ociFolder, `.tmp-${randomBytes(6).toString("hex")}`);
   await mkdir(join(temporary, "blobs", "sha256"), { recursive: true });
   try {
-    const layer = await writeLayer(temporary, files, checksums);
+    const layer = await writeLayer(temporary, files, digests);
     const digest = await writeDocuments(temporary, { request, packages, layer });
     const layoutFolder = join(ociFolder, digestHex(digest));
     await rename(temporary, layoutFolder).catch(async (error: NodeJS.ErrnoException) => {
@@ -98,34 +109,18 @@ export async function buildImageFromHost(ociFolder: string, request: BuildReques
   }
 }
 
-async function collectFiles(packages: readonly HostPackage[]): Promise<HostFiles> {
-  const files = new HostFiles();
+async function collectFiles(packages: readonly HostPackage[], manager: HostPackages, root: string): Promise<HostFiles> {
+  const files = new HostFiles(root);
   files.addRootAliases();
-  for (const found of packages) for (const path of await packageFiles(found)) files.add(path as ByteString);
+  for (const found of packages) for (const path of await manager.files(found)) files.add(path as ByteString);
   files.addAlternatives();
+  files.addUnlisted(manager.unlisted);
   for (const path of MOUNT_POINTS) files.addFolder(path);
   files.addFolder("/tmp", 0o1777);
   files.addText("/etc/passwd", PASSWD);
   files.addText("/etc/group", GROUP);
   files.addParents();
   return files;
-}
-
-/** MD5 by path, from the lists that packages came with; MD5 because that is what they hold, as a hint and no more. */
-async function packageChecksums(packages: readonly HostPackage[]): Promise<Map<string, string>> {
-  const checksums = new Map<string, string>();
-  for (const { name, architecture } of packages)
-    for (const file of [`${name}:${architecture}.md5sums`, `${name}.md5sums`]) {
-      const text = await readFile(join("/var/lib/dpkg/info", file), "latin1").catch(() => "");
-      for (const line of text.split("\n")) {
-        const found = /^([0-9a-f]{32}) {2}(.+)$/.exec(line);
-        if (found === null) continue;
-        checksums.set(`/${found[2]!}`, found[1]!);
-        // Where /lib is a link to usr/lib, the file stands below /usr.
-        checksums.set(`/usr/${found[2]!}`, found[1]!);
-      }
-    }
-  return checksums;
 }
 
 interface WrittenLayer {
@@ -139,7 +134,7 @@ interface WrittenLayer {
 async function writeLayer(
   layoutFolder: string,
   files: HostFiles,
-  checksums: ReadonlyMap<string, string>,
+  digests: ReadonlyMap<string, KnownDigest>,
 ): Promise<WrittenLayer> {
   const path = join(layoutFolder, "layer.tmp");
   const changed: string[] = [];
@@ -147,7 +142,7 @@ async function writeLayer(
   const packed = new HashTap();
   const params = { [constants.ZSTD_c_compressionLevel]: ZSTD_LEVEL, [constants.ZSTD_c_checksumFlag]: 1 };
   await pipeline(
-    Readable.from(layerBytes(files, { checksums, changed }), { objectMode: false }),
+    Readable.from(layerBytes(files, { digests, changed }), { objectMode: false }),
     plain,
     createZstdCompress({ params }),
     packed,
@@ -160,7 +155,7 @@ async function writeLayer(
 
 async function* layerBytes(
   files: HostFiles,
-  known: { readonly checksums: ReadonlyMap<string, string>; readonly changed: string[] },
+  known: { readonly digests: ReadonlyMap<string, KnownDigest>; readonly changed: string[] },
 ): AsyncGenerator<Buffer, void, void> {
   for (const absolute of [...files.entries.keys()].sort()) {
     const entry: HostEntry = files.entries.get(absolute)!;
@@ -181,17 +176,22 @@ async function* layerBytes(
       }
       case "file": {
         yield encodeTarHeader({ path, type: "file", mode: entry.mode, sizeBytes: entry.sizeBytes, link: null });
-        const md5 = yield* fileBytes(entry);
+        const digest = known.digests.get(absolute);
+        const hex = yield* fileBytes(entry, digest?.algorithm ?? "md5");
         yield tarPadding(entry.sizeBytes);
-        if ((known.checksums.get(absolute) ?? md5) !== md5) known.changed.push(displayText(absolute));
+        if (digest !== undefined && digest.hex !== hex) known.changed.push(displayText(absolute));
       }
     }
   }
   yield TAR_END;
 }
 
-async function* fileBytes(entry: Extract<HostEntry, { t: "file" }>): AsyncGenerator<Buffer, string, void> {
-  const hash = createHash("md5");
+/** MD5 where that is what packages say, as a hint and no more. */
+async function* fileBytes(
+  entry: Extract<HostEntry, { t: "file" }>,
+  algorithm: KnownDigest["algorithm"],
+): AsyncGenerator<Buffer, string, void> {
+  const hash = createHash(algorithm);
   let sizeBytes = 0;
   const file = await open(bytesOf(entry.from), "r");
   try {

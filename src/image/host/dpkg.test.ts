@@ -2,8 +2,9 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { HpccError } from "../../base/errors.ts";
 import { alternativeLinks, parseAlternativeGroup } from "./alternatives.ts";
-import { compilerPackages } from "./compiler-packages.ts";
-import { dependencyClosure, listedPaths, ownerOf, packageOfFile, parseDependencies, parsePackages } from "./dpkg.ts";
+import { dependencyClosure, rootPackages } from "./dependency-closure.ts";
+import { dpkgPackages, listedPaths, ownerOf, parseDependencies, parsePackages } from "./dpkg.ts";
+import { packageOfFile } from "./find-host-packages.ts";
 
 const LINES = [
   "gcc\tamd64\tii \t4:12\t, cpp (= 4:12), gcc-12 (>= 12.2.0-1~)\t",
@@ -20,7 +21,9 @@ const LINES = [
   "",
 ].join("\n");
 
-const names = (roots: string[]) => dependencyClosure(parsePackages(LINES), roots, "amd64").map((found) => found.name);
+const closure = (roots: string[]) =>
+  dependencyClosure(parsePackages(LINES), roots, { ...dpkgPackages(), native: "amd64" });
+const names = (roots: string[]) => closure(roots).map((found) => found.name);
 
 test("dependency fields: versions, architectures and alternatives", () => {
   assert.deepEqual(parseDependencies(", a (>= 1:2~), b:any | c [amd64] <!nocheck>, , d"), [["a"], ["b", "c"], ["d"]]);
@@ -34,7 +37,7 @@ test("the closure takes installed alternatives, follows circles and skips tools 
 });
 
 test("of several architectures this machine's is taken", () => {
-  const [libc] = dependencyClosure(parsePackages(LINES), ["libc6"], "amd64");
+  const [libc] = closure(["libc6"]);
   assert.equal(libc?.version, "2.36");
 });
 
@@ -48,9 +51,11 @@ test("a package that is not installed is named", () => {
 
 test("gcc brings g++ of the same version; names that are options are refused", () => {
   const installed = parsePackages(LINES);
-  assert.deepEqual(compilerPackages(installed, ["gcc"], ["liby"]), ["liby", "gcc", "g++"]);
-  assert.deepEqual(compilerPackages(installed, ["gcc-12"], []), ["gcc-12"]);
-  assert.throws(() => compilerPackages(installed, ["--root=/"], []), HpccError);
+  const roots = (compilers: string[], packages: string[] = []) =>
+    rootPackages(installed, { compilers, packages }, dpkgPackages());
+  assert.deepEqual(roots(["gcc"], ["liby"]), ["liby", "gcc", "g++"]);
+  assert.deepEqual(roots(["gcc-12"]), ["gcc-12"]);
+  assert.throws(() => roots(["--root=/"]), HpccError);
 });
 
 test("file lists without their remarks", () => {

@@ -89,6 +89,18 @@ export class HostFiles {
     }
   }
 
+  /** Adds links and folders that no package lists, where the machine has them, and alternatives that listed links lead through. */
+  addUnlisted(paths: readonly string[]): void {
+    const through = [...this.entries.values()].flatMap((entry) =>
+      entry.t === "symlink" && entry.target.startsWith("/etc/alternatives/") ? [entry.target] : [],
+    );
+    for (const path of [...(paths as readonly ByteString[]), ...through]) {
+      const real = this.#resolveFolder(path);
+      const found = real === null ? null : this.#lstat(real);
+      if (real !== null && found !== null && !this.entries.has(real)) this.#record(real, found);
+    }
+  }
+
   /** Whether a path leads to something in the image, links followed inside it. */
   has(path: ByteString): boolean {
     let links = 0;
