@@ -3,7 +3,7 @@
 import { readlinkSync, statSync } from "node:fs";
 import { ascii, type ByteString, byteStringOf, bytesOf, displayText } from "../../base/byte-string.ts";
 import { HpccError } from "../../base/errors.ts";
-import { packageOfFile } from "../../image/host/dpkg.ts";
+import { packageOfFile } from "../../image/host/find-host-packages.ts";
 import { resolveInImage } from "../../image/image-path.ts";
 import { RUN_PROGRAMS } from "../../vm/namespace/mount-plan.ts";
 import type { CallMessage, NamespaceRef, OutputsMessage } from "../../wire/launcher/messages.ts";
