@@ -201,6 +201,29 @@ describe("local use without an image", () => {
       );
     });
 
+  for (const compiler of ["gcc", "clang"])
+    it(`keeps what ${compiler} says to a terminal, for terminals of that width`, async () => {
+      user.root = join(user.folder, "checkout");
+      // More than a terminal holds at once, and a line that has no room in a narrow one.
+      const many = Array.from({ length: 300 }, (_, at) => `static int unused_${at};\n`).join("");
+      const files = {
+        "t.c": `${many}int f(int a_rather_long_name) { if (a_rather_long_name = 1) return 2; return 3; }\n`,
+      };
+      const one = { name: "terminal", argv: [compiler, "-Wall", "-c", "t.c"], files, env: { TERM: "xterm-256color" } };
+      const steps = [];
+      for (const columns of [200, 30, undefined]) {
+        const on = { ...one, ...(columns !== undefined && { columns }) };
+        const plain = await user.plain(on);
+        assert.equal(plain.stdout.includes("\x1b["), columns !== undefined);
+        steps.push(await user.step("miss", on, plain), await user.step("hit", on, plain));
+      }
+      const both = ["local_compiled", "local_hit"];
+      assert.deepEqual(
+        steps,
+        [...both, ...both, ...both].map((outcome) => ({ outcome, what: [] })),
+      );
+    });
+
   it("keeps no failing compile, and leaves what the compiler leaves", async () => {
     user.root = join(user.folder, "checkout");
     for (const compiler of ["gcc", "clang"])

@@ -200,7 +200,7 @@ export class HostProject implements Disposable {
 function runHere({ argv, environment, cwd, stdout, stderr }: Omit<RunMessage, "type" | "id">) {
   const [program = "", ...words] = argv;
   const streams = [stdout, stderr].map((stream) =>
-    stream.kind === "file" ? openSync(bytesOf(stream.path), "wx", 0o600) : "ignore",
+    stream.kind === "file" || stream.kind === "terminal" ? openSync(bytesOf(stream.path), "wx", 0o600) : "ignore",
   );
   const env = Object.fromEntries(environment.map((entry) => entry.split(/=(.*)/s).slice(0, 2)));
   const ran = spawnSync(program, words, { cwd, env, stdio: ["ignore", ...streams], timeout: 60_000 });

@@ -28,6 +28,8 @@ export interface LocalScenario {
   readonly umask?: string;
   /** Redirections and the like, after the command. */
   readonly shell?: string;
+  /** Run in a terminal of so many columns. */
+  readonly columns?: number;
 }
 
 export interface Step {
@@ -146,7 +148,8 @@ export class LocalUser {
     const words = argv.map((word) => shellWord(word.replaceAll("@ROOT@", this.root))).join(" ");
     const cwd = scenario.cwd === undefined ? this.root : `${this.root}/${scenario.cwd}`;
     const script = `umask ${scenario.umask ?? "022"}; cd ${shellWord(cwd)} && exec ${words} ${scenario.shell ?? ""}`;
-    const ended = await run(script, { ...this.env, ...scenario.env });
+    const inTerminal = `exec script -qec ${shellWord(`stty cols ${scenario.columns} rows 30; ${script}`)} /dev/null < /dev/null`;
+    const ended = await run(scenario.columns === undefined ? script : inTerminal, { ...this.env, ...scenario.env });
     return { ...ended, tree: treeOf(this.root) };
   }
 

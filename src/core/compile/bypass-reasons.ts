@@ -61,7 +61,7 @@ export const BYPASS_REASONS = {
   unknown_compiler:
     "Without an image: the compiler is neither GCC nor Clang itself (a script, another cache's link), or what it is made of cannot be told.",
   terminal_diagnostics:
-    "Without an image: the compiler speaks to a terminal, in colours and widths that are only right when it does so itself.",
+    "Without an image: the compiler speaks to a terminal, and none could be made in which to listen to it.",
   overlapping_outputs: "Without an image: another call wrote the same file at the same time, or just before.",
   // The preprocessing step.
   date_time_macro: "The source uses `__DATE__`, `__TIME__` or `__TIMESTAMP__`.",

@@ -38,7 +38,8 @@ const ADVICE: Readonly<Partial<Record<BypassReason, string>>> = {
   unknown_driver: "Call gcc, g++, clang or clang++ itself.",
   unknown_compiler: "Name GCC or Clang itself in CC, not a script or another cache's link.",
   mount_namespace: "Start the build outside of the container or sandbox, or run a daemon inside of it.",
-  terminal_diagnostics: "Correct the warnings, or let the build tool collect them (ninja, `make -O`).",
+  terminal_diagnostics:
+    "See that /dev/ptmx and /dev/pts are there, or let the build tool collect the words (ninja, `make -O`).",
   overlapping_outputs: "Let no two calls of a build write one file.",
   modified_input_file: "Files were written while they were compiled; building again keeps the result.",
   source_too_large: "Such a source is compiled locally; nothing is wrong.",

@@ -54,11 +54,14 @@ function isAssembled({ family, produce, arguments: words }: GnuInvocation): bool
   return produce === "object" && !isRecorded && grammarOf({ family }).habits.assemblerLists;
 }
 
-/** Compiles; null when the compiler did not end by itself, so that nothing can be told of it. */
+/**
+ * Compiles; speaks to a terminal of its own where the caller's standard error is one. A bypass when the
+ * compiler did not end by itself, so that nothing can be told of it.
+ */
 export async function compileInPlace(
   call: LauncherCall,
   { invocation, folder, command }: Compile,
-): Promise<CompiledInPlace | null> {
+): Promise<Stage<CompiledInPlace>> {
   const { program, argv, environment, namespace } = command;
   const asks = lists(invocation) && invocation.dependencies === null;
   const added = asks ? [ascii("-MD"), ascii("-MF"), ownList(folder), ascii("-MT"), LISTED] : [];
@@ -73,12 +76,15 @@ export async function compileInPlace(
     namespace,
     stdin: "inherit",
     stdout: { kind: "file", path: words.stdout },
-    stderr: { kind: "file", path: words.stderr },
+    stderr: { kind: call.message.terminal.stderr ? "terminal" : "file", path: words.stderr },
     timeLimitMs: null,
   });
-  if (outcome.kind !== "exited") return null;
+  if (outcome.kind !== "exited") {
+    const noTerminal = call.message.terminal.stderr && outcome.kind === "failed" && outcome.failure === "capture";
+    return bypass(noTerminal ? "terminal_diagnostics" : "compile_failed");
+  }
   const [stdout, stderr] = await Promise.all([words.stdout, words.stderr].map((file) => readFile(bytesOf(file))));
-  return { exitCode: outcome.code, stdout: stdout!, stderr: stderr! };
+  return next({ exitCode: outcome.code, stdout: stdout!, stderr: stderr! });
 }
 
 /** Names of the files that a compile in place has read, the source first. */

@@ -30,7 +30,7 @@ import { FlightsOfOutputs } from "./in-flight.ts";
 import { type KeptCall, keepResult } from "./keep-result.ts";
 import { existing, type KeyedCall, keyedCall } from "./keyed-call.ts";
 import { type LocalHit, lookUp, readVariants } from "./look-up.ts";
-import { guessFamily, readLocalCall } from "./read-local-call.ts";
+import { guessFamily, keysOnTerminal, readLocalCall } from "./read-local-call.ts";
 import { behindScripts, unwrapped } from "./unwrapped-call.ts";
 import { OutputsBefore, possibleOutputs } from "./written-outputs.ts";
 
@@ -62,7 +62,6 @@ interface Left extends Bypass {
 
 const INLINE_BYTES_MAX = 256 * 1024;
 const FAMILIES_MAX = 256;
-const SPEAKING_MAX = 10_000;
 const BUSY_FOLDERS_MAX = 8;
 /** Texts name templates of temporary files there, which a macro may make names of. */
 const TEMPORARY = ascii("/tmp");
@@ -78,8 +77,6 @@ export class LocalUse {
   readonly #flights = new FlightsOfOutputs();
   /** Families of compilers by path, where a name says something else. */
   readonly #families = new Remembered<CompilerFamily>(FAMILIES_MAX);
-  /** Calls that have something to say, which a terminal must hear from the compiler itself. */
-  readonly #speaking = new Remembered<true>(SPEAKING_MAX);
   /** Folders that are looked at before a compile, as one sought a name in vain where others come and go. Newest first. */
   #busyFolders: readonly ByteString[] = [TEMPORARY];
 
@@ -173,15 +170,15 @@ export class LocalUse {
     const { message } = call;
     const flight = this.#flights.begin(possibleOutputs(keyed).map(({ path }) => path));
     call.whenDone(async () => flight.end());
-    for (const key of keyed.keys) {
+    const spoken = message.terminal.stderr ? keysOnTerminal(keyed.keys, message) : [];
+    for (const key of [...keyed.keys, ...spoken]) {
       const seen = keyed.seen(this.#parts.names);
       const hit = await lookUp(await readVariants(key, this.#lookUpParts), seen, this.#lookUpParts);
       if (hit === null) continue;
-      if (message.terminal.stderr && hit.variant.stderr.length > 0) return bypass("terminal_diagnostics");
+      // What was said to no terminal looks otherwise on one.
+      if (message.terminal.stderr && hit.variant.stderr.length > 0 && !spoken.includes(key)) continue;
       return { kind: "answer", answer: hitAnswer(hit), known: { ...keyed.known, ...hitKnown(hit, key, keyed) } };
     }
-    const [first] = keyed.keys;
-    if (message.terminal.stderr && this.#speaking.get(first!) === true) return bypass("terminal_diagnostics");
     return this.#compile(call, keyed, flight);
   }
 
@@ -199,12 +196,11 @@ export class LocalUse {
     steady.note(this.#busyFolders.filter(isSmallFolder));
     const startedMs = clock.wallMs();
     const before = new OutputsBefore(possibleOutputs(keyed), startedMs);
-    const compiled = await compileInPlace(call, keyed);
-    if (compiled === null) return bypass("compile_failed");
-    if (call.message.terminal.stderr && compiled.stderr.length > 0) {
-      this.#speaking.set(keyed.keys[0]!, true);
-      return bypass("terminal_diagnostics");
-    }
+    const ran = await compileInPlace(call, keyed);
+    if (ran.kind === "bypass") return ran;
+    const compiled = ran.value;
+    const isSpoken = call.message.terminal.stderr && compiled.stderr.length > 0;
+    const keys = isSpoken ? keysOnTerminal(keyed.keys, call.message) : keyed.keys;
     const answer: OutputsMessage = {
       type: "outputs",
       exitCode: compiled.exitCode,
@@ -213,7 +209,9 @@ export class LocalUse {
       files: [],
     };
     const parts = { store, files: this.#files, scans: this.#scans, names, logger };
-    const kept = await this.#kept(() => keepResult({ keyed, compiled, before, steady, startedMs, flight }, parts));
+    const kept = await this.#kept(() =>
+      keepResult({ keyed: { ...keyed, keys }, compiled, before, steady, startedMs, flight }, parts),
+    );
     if (kept.kind === "bypass" && kept.reason === "modified_input_file" && kept.detail !== null)
       this.#learnFolder(kept.detail);
     return { kind: "answer", answer, known: { ...keyed.known, ...keptKnown(kept) } };

@@ -2,7 +2,7 @@
 // the caller's argv and environment.
 import { ascii, type ByteString } from "../../base/byte-string.ts";
 import { FieldWriter } from "../../core/action/fields.ts";
-import { type Environment, readEnvironment } from "../../core/compile/grammar/environment.ts";
+import { type Environment, readEnvironment, terminalAppearance } from "../../core/compile/grammar/environment.ts";
 import type { CompilerFamily, GnuInvocation } from "../../core/compile/grammar/invocation.ts";
 import { type Digest, sha256 } from "../../core/digest/digest.ts";
 import type { CallMessage } from "../../wire/launcher/messages.ts";
@@ -74,6 +74,21 @@ export interface CallSurroundings {
   readonly place: readonly [cwd: ByteString, pwd: ByteString] | null;
   /** What stands at the folders that are searched. */
   readonly folders: string;
+}
+
+/** Keys of the results of a call that speaks to a terminal, which depend on its width and on what is asked of it; of others' keys. */
+export function keysOnTerminal(keys: readonly Digest[], { terminal, environment }: CallMessage): readonly Digest[] {
+  const appearance = terminalAppearance(environmentOf(environment));
+  return keys.map((key) => {
+    const fields = new FieldWriter()
+      .ascii(1, "hpcc.local-call.terminal.v1")
+      .digest(2, key)
+      .u32(3, terminal.columns ?? 0)
+      // GCC asks standard input for the width.
+      .u32(4, terminal.stdin ? 1 : 0);
+    for (const [name, value] of appearance) fields.record(5, (entry) => entry.byteString(1, name).byteString(2, value));
+    return sha256(fields.finish());
+  });
 }
 
 /** Digest of all that a result depends on beside files. */

@@ -39,6 +39,7 @@ const stream: fc.Arbitrary<StreamPolicy> = fc.oneof(
   fc.constant({ kind: "inherit" } as const),
   fc.constant({ kind: "discard" } as const),
   path.map((value) => ({ kind: "file", path: value }) as const),
+  path.map((value) => ({ kind: "terminal", path: value }) as const),
 );
 const content: fc.Arbitrary<Content> = fc.oneof(
   fc.uint8Array({ maxLength: 60 }).map((value) => ({ kind: "inline", bytes: Buffer.from(value) }) as const),

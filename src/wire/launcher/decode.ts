@@ -207,13 +207,13 @@ export function decodeNamespace(group: FieldReader | null): NamespaceRef | null 
 }
 
 function decodeStream(group: FieldReader): StreamPolicy {
-  const kind = group.u8(1, 2);
+  const kind = group.u8(1, 3);
   const policy: StreamPolicy =
     kind === 0
       ? { kind: "inherit" }
       : kind === 1
         ? { kind: "discard" }
-        : { kind: "file", path: absolute(group.string(2, PATH_BYTES_MAX)) };
+        : { kind: kind === 2 ? "file" : "terminal", path: absolute(group.string(2, PATH_BYTES_MAX)) };
   group.end();
   return policy;
 }

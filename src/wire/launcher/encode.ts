@@ -111,6 +111,8 @@ function streamFields(stream: StreamPolicy): FieldWriter {
       return new FieldWriter().u8(1, 1);
     case "file":
       return new FieldWriter().u8(1, 2).string(2, stream.path, PATH_BYTES_MAX);
+    case "terminal":
+      return new FieldWriter().u8(1, 3).string(2, stream.path, PATH_BYTES_MAX);
   }
 }
 

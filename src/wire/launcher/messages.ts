@@ -46,7 +46,9 @@ export type StreamPolicy =
   | { readonly kind: "inherit" }
   | { readonly kind: "discard" }
   /** Created by the launcher outside of the namespace, O_EXCL, mode 0600. */
-  | { readonly kind: "file"; readonly path: ByteString };
+  | { readonly kind: "file"; readonly path: ByteString }
+  /** The same, of what is said to a terminal that is as wide as the launcher's standard error. */
+  | { readonly kind: "terminal"; readonly path: ByteString };
 
 /** Daemon to launcher: run a program as your child and tell its end. At most one at a time. */
 export interface RunMessage {

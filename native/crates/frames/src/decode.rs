@@ -148,10 +148,11 @@ pub(crate) fn decode_namespace(group: Option<FieldReader>) -> Result<Option<Name
 }
 
 fn decode_stream(mut group: FieldReader) -> Result<Stream, Fault> {
-    let stream = match group.u8(1, 2)? {
+    let stream = match group.u8(1, 3)? {
         0 => Stream::Inherit,
         1 => Stream::Discard,
-        _ => Stream::File(absolute(group.string(2, PATH_BYTES_MAX)?)?),
+        2 => Stream::File(absolute(group.string(2, PATH_BYTES_MAX)?)?),
+        _ => Stream::Terminal(absolute(group.string(2, PATH_BYTES_MAX)?)?),
     };
     group.end()?;
     Ok(stream)

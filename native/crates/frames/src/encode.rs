@@ -129,6 +129,10 @@ fn stream_fields(stream: &Stream) -> Result<FieldWriter, Fault> {
             fields.u8(1, 2)?;
             fields.string(2, path, PATH_BYTES_MAX)?;
         }
+        Stream::Terminal(path) => {
+            fields.u8(1, 3)?;
+            fields.string(2, path, PATH_BYTES_MAX)?;
+        }
     }
     Ok(fields)
 }

@@ -79,6 +79,8 @@ pub enum Stream {
     Inherit,
     Discard,
     File(Vec<u8>),
+    /// A terminal as wide as that of standard error, whose output goes to the file.
+    Terminal(Vec<u8>),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

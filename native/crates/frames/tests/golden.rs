@@ -40,6 +40,7 @@ fn stream(stream: &Stream) -> Value {
         Stream::Inherit => json!({"kind": "inherit"}),
         Stream::Discard => json!({"kind": "discard"}),
         Stream::File(path) => json!({"kind": "file", "path": latin1(path)}),
+        Stream::Terminal(path) => json!({"kind": "terminal", "path": latin1(path)}),
     }
 }
 

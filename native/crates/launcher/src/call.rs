@@ -46,9 +46,9 @@ fn try_converse(caller: &Caller, connection: &mut Connection) -> Result<Fault, F
     connection.send(&Message::Call(caller.message()?), &caller.signals)?;
     loop {
         let mut message = match connection.next_message(&caller.signals)? {
-            Event::Message(message) => message,
+            Event::Message(message) => *message,
             Event::End(signal) => caller.signals.die_of(signal),
-            Event::Child | Event::Deadline => continue,
+            Event::Child | Event::Heard | Event::Deadline => continue,
         };
         if let Message::Run(run) = &message {
             match follow_run(run, caller, connection)? {
@@ -89,7 +89,7 @@ fn follow_run(run: &Run, caller: &Caller, connection: &mut Connection) -> Result
             usage,
         })
     };
-    let child = match Child::start(run, &caller.signals) {
+    let mut child = match Child::start(run, &caller.signals) {
         Ok(child) => child,
         Err(outcome) => return Ok(ran((outcome, Usage::default()))),
     };
@@ -98,7 +98,7 @@ fn follow_run(run: &Run, caller: &Caller, connection: &mut Connection) -> Result
         .map(|ms| Instant::now() + Duration::from_millis(u64::from(ms)));
     loop {
         let event = connection
-            .next_event(&caller.signals, deadline)
+            .next_event(&caller.signals, deadline, child.terminal())
             .inspect_err(|_| {
                 child.kill();
             })?;
@@ -123,12 +123,13 @@ fn follow_run(run: &Run, caller: &Caller, connection: &mut Connection) -> Result
                 child.end_by(signal, CHILD_GRACE);
                 caller.signals.die_of(signal);
             }
-            Event::Message(Message::Wait) => {}
+            Event::Heard => child.listen(),
+            Event::Message(message) if matches!(*message, Message::Wait) => {}
             Event::Message(message) => {
                 child.kill();
-                return match message {
+                return match *message {
                     Message::Outputs(_) | Message::Exec(_) | Message::Refuse { .. } => {
-                        Ok(RunEnd::Overtaken(message))
+                        Ok(RunEnd::Overtaken(*message))
                     }
                     _ => Err(Fault::new(
                         "protocol",

@@ -6,7 +6,7 @@ use crate::signals::{Notice, Signals};
 use crate::sys;
 use hpcc_frames::{Message, decode_message, encode_message, fault_name, frame_length};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 /// One read; more when a large frame is on its way. Zeroing what is not needed costs a small answer its time.
@@ -22,9 +22,11 @@ pub struct Connection {
 
 /// What a wait ended with.
 pub enum Event {
-    Message(Message),
+    Message(Box<Message>),
     /// A child changed its state.
     Child,
+    /// What was to be listened to has something.
+    Heard,
     /// The call is to end of this signal.
     End(i32),
     /// The caller's own deadline is over.
@@ -166,7 +168,7 @@ impl Connection {
     /// The next event, or a fault when the daemon is silent for too long.
     pub fn next_message(&mut self, signals: &Signals) -> Result<Event, Fault> {
         let deadline = Instant::now() + self.silence;
-        match self.next_event(signals, Some(deadline))? {
+        match self.next_event(signals, Some(deadline), None)? {
             Event::Deadline => Err(Fault::new(
                 "silence",
                 format!("no frame for {} ms", self.silence.as_millis()),
@@ -175,11 +177,12 @@ impl Connection {
         }
     }
 
-    /// The next event up to a deadline of the caller's. The end of the connection is a fault.
+    /// The next event up to a deadline of the caller's, also of what is to be `heard`. The end of the connection is a fault.
     pub fn next_event(
         &mut self,
         signals: &Signals,
         deadline: Option<Instant>,
+        heard: Option<BorrowedFd<'_>>,
     ) -> Result<Event, Fault> {
         loop {
             match signals.next() {
@@ -188,12 +191,14 @@ impl Connection {
                 None => {}
             }
             if let Some(message) = self.take_frame()? {
-                return Ok(Event::Message(message));
+                return Ok(Event::Message(Box::new(message)));
             }
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
             let mut entries = [
                 sys::poll_entry(self.socket.as_raw_fd(), libc::POLLIN),
                 sys::poll_entry(signals.raw_descriptor(), libc::POLLIN),
+                // A negative descriptor is passed over.
+                sys::poll_entry(heard.map_or(-1, |heard| heard.as_raw_fd()), libc::POLLIN),
             ];
             let ready = sys::poll(&mut entries, left)
                 .map_err(|error| Fault::io("poll", b"poll", &error))?;
@@ -202,6 +207,9 @@ impl Connection {
             }
             if entries[0].revents != 0 {
                 self.fill()?;
+            }
+            if entries[2].revents != 0 {
+                return Ok(Event::Heard);
             }
         }
     }

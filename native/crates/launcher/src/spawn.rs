@@ -6,12 +6,14 @@ use crate::sys::{self, StringTable};
 use hpcc_frames::{Outcome, Run, RunFailure, Stream, Usage};
 use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 const DESCENDANTS_MAX: usize = 4096;
 /// What it may take until all descendants have stopped: one that the machine gives no time is not waited for longer.
 const STOP_TIME_MAX: Duration = Duration::from_millis(500);
+/// Read of a terminal at once.
+const TERMINAL_BYTES: usize = 16 * 1024;
 const CAPTURE_MODE: libc::mode_t = 0o600;
 
 /// A program that runs as our child.
@@ -19,6 +21,15 @@ pub struct Child {
     pid: libc::pid_t,
     started: Instant,
     failure_pipe: OwnedFd,
+    terminal: Option<Terminal>,
+}
+
+/// A terminal that the child speaks to. Its program's end stays open here, so that it does not hang up before the child has ended.
+struct Terminal {
+    keeper: OwnedFd,
+    _program: OwnedFd,
+    capture: OwnedFd,
+    failure: Option<io::Error>,
 }
 
 struct Prepared {
@@ -30,6 +41,7 @@ struct Prepared {
     stdin: Option<OwnedFd>,
     stdout: Option<OwnedFd>,
     stderr: Option<OwnedFd>,
+    terminal: Option<Terminal>,
 }
 
 fn failed(failure: RunFailure, error: &io::Error) -> Outcome {
@@ -41,7 +53,7 @@ fn open_stream(stream: &Stream) -> io::Result<Option<OwnedFd>> {
     match stream {
         Stream::Inherit => Ok(None),
         Stream::Discard => sys::open(b"/dev/null", libc::O_WRONLY, 0).map(Some),
-        Stream::File(path) => sys::open(
+        Stream::File(path) | Stream::Terminal(path) => sys::open(
             path,
             libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL | libc::O_NOFOLLOW,
             CAPTURE_MODE,
@@ -50,10 +62,45 @@ fn open_stream(stream: &Stream) -> io::Result<Option<OwnedFd>> {
     }
 }
 
+/// Standard error, and the terminal that it is.
+fn open_stderr(stream: &Stream) -> io::Result<(Option<OwnedFd>, Option<Terminal>)> {
+    let opened = open_stream(stream)?;
+    let (Stream::Terminal(_), Some(capture)) = (stream, &opened) else {
+        return Ok((opened, None));
+    };
+    let (keeper, program) = sys::open_terminal()?;
+    let terminal = Terminal {
+        keeper,
+        _program: program.try_clone()?,
+        capture: capture.try_clone()?,
+        failure: None,
+    };
+    Ok((Some(program), Some(terminal)))
+}
+
+impl Terminal {
+    /// Takes what was said so far.
+    fn drain(&mut self) {
+        let mut buffer = [0; TERMINAL_BYTES];
+        loop {
+            match sys::read(self.keeper.as_fd(), &mut buffer) {
+                Ok(0) => return,
+                Ok(count) if self.failure.is_none() => {
+                    self.failure = sys::write_all(self.capture.as_fd(), &buffer[..count]).err();
+                }
+                Ok(_) => {}
+                Err(error) if error.raw_os_error() == Some(libc::EINTR) => {}
+                Err(_) => return,
+            }
+        }
+    }
+}
+
 fn prepare(run: &Run) -> Result<Prepared, Outcome> {
     let spawn_failure = |error: io::Error| failed(RunFailure::Spawn, &error);
     let capture_failure = |error: io::Error| failed(RunFailure::Capture, &error);
     let namespace = run.namespace.as_ref().map(Namespace::open).transpose();
+    let (stderr, terminal) = open_stderr(&run.stderr).map_err(capture_failure)?;
     Ok(Prepared {
         program: sys::c_string(&run.program).map_err(spawn_failure)?,
         argv: StringTable::new(&run.argv).map_err(spawn_failure)?,
@@ -66,7 +113,8 @@ fn prepare(run: &Run) -> Result<Prepared, Outcome> {
             None
         },
         stdout: open_stream(&run.stdout).map_err(capture_failure)?,
-        stderr: open_stream(&run.stderr).map_err(capture_failure)?,
+        stderr,
+        terminal,
     })
 }
 
@@ -82,7 +130,7 @@ fn failure_pipe() -> io::Result<(OwnedFd, OwnedFd)> {
 impl Child {
     /// Starts the program of a RUN.
     pub fn start(run: &Run, signals: &Signals) -> Result<Child, Outcome> {
-        let prepared = prepare(run)?;
+        let mut prepared = prepare(run)?;
         let (failure_pipe, failure_end) =
             failure_pipe().map_err(|error| failed(RunFailure::Spawn, &error))?;
         let parent = sys::process_id();
@@ -103,11 +151,26 @@ impl Child {
             pid,
             started,
             failure_pipe,
+            terminal: prepared.terminal.take(),
         })
     }
 
+    /// The terminal that the child speaks to: to be listened to, or what it says has no room.
+    pub fn terminal(&self) -> Option<BorrowedFd<'_>> {
+        self.terminal
+            .as_ref()
+            .map(|terminal| terminal.keeper.as_fd())
+    }
+
+    /// Takes what the child said to its terminal.
+    pub fn listen(&mut self) {
+        if let Some(terminal) = &mut self.terminal {
+            terminal.drain();
+        }
+    }
+
     /// The end of the child, if it has ended. Waits for it when `block` is set.
-    pub fn try_end(&self, block: bool) -> Option<(Outcome, Usage)> {
+    pub fn try_end(&mut self, block: bool) -> Option<(Outcome, Usage)> {
         let mut status = 0;
         // SAFETY: all zeroes is a valid `rusage`.
         let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
@@ -123,7 +186,16 @@ impl Child {
                 Err(error) => return Some((failed(RunFailure::Spawn, &error), self.usage(&usage))),
             }
         }
-        Some((self.outcome(status), self.usage(&usage)))
+        self.listen();
+        let outcome = match self
+            .terminal
+            .as_ref()
+            .and_then(|terminal| terminal.failure.as_ref())
+        {
+            Some(error) => failed(RunFailure::Capture, error),
+            None => self.outcome(status),
+        };
+        Some((outcome, self.usage(&usage)))
     }
 
     fn outcome(&self, status: i32) -> Outcome {
@@ -170,13 +242,13 @@ impl Child {
     }
 
     /// Kills the child with its descendants and takes its status.
-    pub fn kill(&self) -> Option<(Outcome, Usage)> {
+    pub fn kill(&mut self) -> Option<(Outcome, Usage)> {
         self.signal(libc::SIGKILL);
         self.try_end(true)
     }
 
     /// Passes a signal on, waits a little for the child's own tidying up, then kills.
-    pub fn end_by(&self, signal: i32, grace: Duration) {
+    pub fn end_by(&mut self, signal: i32, grace: Duration) {
         self.signal(signal);
         let deadline = Instant::now() + grace;
         while self.try_end(false).is_none() {

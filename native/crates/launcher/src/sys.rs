@@ -407,6 +407,41 @@ pub fn terminal_columns(fd: RawFd) -> Option<u32> {
     (result == 0 && size.ws_col > 0).then_some(u32::from(size.ws_col))
 }
 
+/// A new terminal, raw and of the size of standard error's: its keeper's end, which never waits, and its program's end.
+pub fn open_terminal() -> io::Result<(OwnedFd, OwnedFd)> {
+    let keeper = open(
+        b"/dev/ptmx",
+        libc::O_RDWR | libc::O_NOCTTY | libc::O_NONBLOCK,
+        0,
+    )?;
+    let fd = keeper.as_raw_fd();
+    let unlocked: libc::c_int = 0;
+    // SAFETY: the pointer lives over the call.
+    check(unsafe { libc::ioctl(fd, libc::TIOCSPTLCK, &raw const unlocked) })?;
+    let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC;
+    // SAFETY: no pointers.
+    let program = check(unsafe { libc::ioctl(fd, libc::TIOCGPTPEER, flags) })?;
+    // SAFETY: the kernel just gave us this descriptor.
+    let program = unsafe { OwnedFd::from_raw_fd(program) };
+    // SAFETY: all zeroes is a valid `termios` and a valid `winsize`.
+    let (mut modes, mut size): (libc::termios, libc::winsize) =
+        unsafe { (std::mem::zeroed(), std::mem::zeroed()) };
+    // SAFETY: the pointers live over the calls.
+    unsafe {
+        check(libc::tcgetattr(program.as_raw_fd(), &raw mut modes))?;
+        libc::cfmakeraw(&raw mut modes);
+        check(libc::tcsetattr(
+            program.as_raw_fd(),
+            libc::TCSANOW,
+            &raw const modes,
+        ))?;
+        if libc::ioctl(2, libc::TIOCGWINSZ, &raw mut size) == 0 {
+            check(libc::ioctl(fd, libc::TIOCSWINSZ, &raw const size))?;
+        }
+    }
+    Ok((keeper, program))
+}
+
 pub fn effective_user() -> u32 {
     // SAFETY: no pointers.
     unsafe { libc::geteuid() }

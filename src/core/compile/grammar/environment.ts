@@ -84,6 +84,11 @@ const FORCED_APPEARANCE = ["GCC_COLORS", "GCC_URLS", "TERM_URLS"];
 const TERMINAL_APPEARANCE = ["CLICOLOR", "CLICOLOR_FORCE", "COLORTERM", "COLUMNS", "NO_COLOR", "TERM"];
 const FORCES_APPEARANCE = /^-f(?:diagnostics-color|diagnostics-urls|color-diagnostics|ansi-escape-codes)/;
 
+/** What of an environment decides how diagnostics look on a terminal, sorted by name. */
+export function terminalAppearance(environment: Environment): readonly (readonly [ByteString, ByteString])[] {
+  return present(environment, [...FORCED_APPEARANCE, ...TERMINAL_APPEARANCE].sort());
+}
+
 /** The value that setlocale takes for a category: LC_ALL, the category's own, LANG; empty ones do not count. */
 function categoryLocale(environment: Environment, category: string): string {
   for (const name of ["LC_ALL", category, "LANG"]) {
