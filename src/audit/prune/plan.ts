@@ -48,6 +48,7 @@ export interface PlanOptions {
   readonly nowMs: number;
   readonly ruleOf: RuleOf;
   readonly weigh: Weigh;
+  readonly signal: AbortSignal;
 }
 
 /** Kinds of rows that retention may remove. */
@@ -56,7 +57,7 @@ export const PRUNED_KINDS: ReadonlySet<AuditKind> = new Set(["compile", "hit", "
 export async function planPrune(options: PlanOptions): Promise<PrunePlan> {
   const { folder, size } = options;
   const judge = await RowJudge.of(options);
-  await scanLog(folder, size, (item) => {
+  await scanLog(folder, options, (item) => {
     if (item.t === "row") judge.takeJob(item.placed.record);
   });
   const tree = new TileTree();
@@ -65,7 +66,7 @@ export async function planPrune(options: PlanOptions): Promise<PrunePlan> {
     tree.append(leaf);
     if (tree.size % 65_536 === 0) tree.takeFull();
   };
-  await scanLog(folder, size, (item) => {
+  await scanLog(folder, options, (item) => {
     if (item.t === "pruned") return item.frame.leaves.forEach(append);
     const { record } = item.placed;
     const leaf = Buffer.from(digestHex(record.leaf), "hex");
@@ -129,10 +130,10 @@ class RowJudge {
   }
 
   static async of(options: PlanOptions): Promise<RowJudge> {
-    const { folder, size, ruleOf, weigh } = options;
+    const { folder, ruleOf, weigh } = options;
     const holds = new Holds();
     const weights = new Map<string, TenantWeights>();
-    await scanLog(folder, size, (item) => {
+    await scanLog(folder, options, (item) => {
       if (item.t === "pruned") return;
       const { record } = item.placed;
       holds.take(record);

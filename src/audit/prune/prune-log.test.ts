@@ -45,7 +45,10 @@ let root = "";
 let good = "";
 const receipts: KeptReceipt[] = [];
 
-async function openLog(folder: string, signer: NoteSigner = KEY, disk: LogDisk = LOG_DISK): Promise<AuditLog> {
+/** These tests look at what is written, not at what a power cut leaves. */
+const UNSYNCED: LogDisk = { ...LOG_DISK, sync: async () => undefined };
+
+async function openLog(folder: string, signer: NoteSigner = KEY, disk: LogDisk = UNSYNCED): Promise<AuditLog> {
   const options = { folder, worker: "w1", clock: new ManualClock(), logger: SILENT_LOGGER, signer, disk };
   return AuditLog.open({ ...options, segmentBytesMax: 4_000 });
 }
@@ -86,13 +89,15 @@ const partsOf = (folder: string, log: AuditLog, disk: PruneDisk = PRUNE_DISK): P
   worker: "w1",
   signer: KEY,
   disk,
+  signal,
   sweep: async () => undefined,
 });
 const weigh = async () => [];
+const { signal } = new AbortController();
 
 async function prune(folder: string, ruleOf: RuleOf, nowMs = NOW) {
   const log = await openLog(folder);
-  const plan = await planPrune({ folder, size: log.sequence, nowMs, ruleOf, weigh });
+  const plan = await planPrune({ folder, size: log.sequence, nowMs, ruleOf, weigh, signal });
   await pruneLog(plan, { ...REASON, nowMs }, partsOf(folder, log));
   await log.close();
   return plan;
@@ -202,6 +207,47 @@ function proofless({ envelope }: AuditRecord): string {
   return encodeEnvelope(envelope);
 }
 
+test("rows that come while a log is pruned are in it, and all of it is what was signed", async () => {
+  const folder = await copyOf(good);
+  const log = await openLog(folder);
+  const plan = await planPrune({ folder, size: log.sequence, nowMs: NOW, ruleOf: byAge, weigh, signal });
+  const body = { kind: "policy", event: "in-force", startMs: NOW, endMs: NOW, digest: null } as const;
+  let pruning = true;
+  const done = pruneLog(plan, REASON, partsOf(folder, log)).finally(() => {
+    pruning = false;
+  });
+  let version = 0;
+  for (; pruning || version < 20; version++) await log.append(emptyRow("w1"), { ...body, version });
+  await done;
+  await log.close();
+  assert.equal((await records(folder)).filter(({ envelope }) => envelope.kind === "policy").length, version);
+  assert.deepEqual(daysOf(await records(folder)), days.slice(30));
+  assert.deepEqual((await verdictOf(folder)).problems, []);
+});
+
+test("a removal that is told to stop leaves the rest to the next start", async () => {
+  const folder = await copyOf(good);
+  const log = await openLog(folder);
+  const stop = new AbortController();
+  const options = { folder, size: log.sequence, nowMs: NOW, ruleOf: byAge, weigh };
+  const plan = await planPrune({ ...options, signal });
+  const disk: PruneDisk = {
+    ...PRUNE_DISK,
+    write: async (path, bytes) => {
+      await PRUNE_DISK.write(path, bytes);
+      if (path.endsWith(".log")) stop.abort(new Error("the worker ends"));
+    },
+  };
+  await assert.rejects(pruneLog(plan, REASON, { ...partsOf(folder, log, disk), signal: stop.signal }), /worker ends/);
+  await assert.rejects(planPrune({ ...options, signal: stop.signal }), /worker ends/);
+  const between = await verdictOf(folder);
+  assert.deepEqual([between.problems, between.pruned.map(({ finished }) => finished)], [[], [false, false, false]]);
+  await finishPrunes(partsOf(folder, log));
+  await log.close();
+  const { problems, pruned } = await verdictOf(folder);
+  assert.deepEqual([problems, pruned.map(({ finished }) => finished)], [[], [true, true, true]]);
+});
+
 describe("legal holds", () => {
   const hold = async (folder: string, change: object, event: "added" | "removed" = "added", columns: object = {}) => {
     const log = await openLog(folder);
@@ -281,7 +327,7 @@ describe("cut off", () => {
         const folder = await copyOf(good);
         const disk = new CutOff(at, late);
         const log = await openLog(folder);
-        const plan = await planPrune({ folder, size: log.sequence, nowMs: NOW, ruleOf: byAge, weigh });
+        const plan = await planPrune({ folder, size: log.sequence, nowMs: NOW, ruleOf: byAge, weigh, signal });
         const done = await pruneLog(plan, REASON, partsOf(folder, log, disk)).then(
           () => true,
           () => false,
@@ -321,7 +367,7 @@ describe("cut off", () => {
         sync: async (handle) => (armed && fault === "sync" ? Promise.reject(new Error("EIO")) : LOG_DISK.sync(handle)),
       };
       const log = await openLog(folder, KEY, disk);
-      const plan = await planPrune({ folder, size: log.sequence, nowMs: NOW, ruleOf: byAge, weigh });
+      const plan = await planPrune({ folder, size: log.sequence, nowMs: NOW, ruleOf: byAge, weigh, signal });
       armed = true;
       await assert.rejects(pruneLog(plan, REASON, partsOf(folder, log)), { code: "audit.io" });
       armed = false;

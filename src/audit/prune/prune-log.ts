@@ -28,6 +28,8 @@ export interface PruneParts {
   readonly worker: string;
   readonly signer: NoteSigner;
   readonly disk: PruneDisk;
+  /** Once it aborts, the rest is left to `finishPrunes`. */
+  readonly signal: AbortSignal;
   /** Removes what no row needs any more, of these tenants. */
   readonly sweep: (tenants: readonly string[]) => Promise<void>;
 }
@@ -105,14 +107,14 @@ export async function finishPrunes(parts: PruneParts): Promise<string[]> {
   return said.map(({ name }) => parsePruneName(name)!.tenant);
 }
 
-async function finish({ folder, disk, sweep }: PruneParts, stubs: readonly StubOnDisk[]): Promise<void> {
+async function finish({ folder, disk, signal, sweep }: PruneParts, stubs: readonly StubOnDisk[]): Promise<void> {
   if (stubs.length === 0) return;
   const prunes = stubs.map(({ name, ranges }) => {
     const id = parsePruneName(name);
     if (id === null || ranges === null) throw new Error("bug: a stub without rows");
     return { id, ranges: parseRanges(ranges.toString("latin1")) };
   });
-  await removeRows(folder, prunes, disk);
+  await removeRows(folder, prunes, { disk, signal });
   await sweep(prunes.map(({ id }) => id.tenant));
   for (const { name } of stubs) await finishStub(folder, name, disk);
 }

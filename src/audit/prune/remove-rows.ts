@@ -16,7 +16,11 @@ export interface RowsToRemove {
 }
 
 /** Resolves when none of the rows is on the disk any more. */
-export async function removeRows(folder: string, prunes: readonly RowsToRemove[], disk: PruneDisk): Promise<void> {
+export async function removeRows(
+  folder: string,
+  prunes: readonly RowsToRemove[],
+  { disk, signal }: { readonly disk: PruneDisk; readonly signal: AbortSignal },
+): Promise<void> {
   const ends = prunes.flatMap(({ ranges }) => ranges);
   const first = Math.min(...prunes.map(({ ranges }) => ranges[0]?.[0] ?? Number.POSITIVE_INFINITY));
   const last = ends.reduce((max, [, end]) => Math.max(max, end), 0);
@@ -29,6 +33,7 @@ export async function removeRows(folder: string, prunes: readonly RowsToRemove[]
     if (next !== undefined && segmentSequence(next)! <= first) continue;
     // It is being written to, so the row that says what goes would not be there yet.
     if (next === undefined) throw new HpccError("audit.corrupt", `the rows to remove reach into the last segment`);
+    signal.throwIfAborted();
     const bytes = await rewritten(await readSegment(folder, segment), segment, leaving);
     if (bytes !== null) await disk.write(join(folder, segment), bytes);
   }

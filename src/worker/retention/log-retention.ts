@@ -79,6 +79,7 @@ const DAY_MS = 86_400_000;
 
 export class LogRetention {
   readonly #options: LogRetentionOptions;
+  readonly #closing = new AbortController();
   #last: Promise<unknown> = Promise.resolve();
 
   constructor(options: LogRetentionOptions) {
@@ -134,9 +135,14 @@ export class LogRetention {
     });
   }
 
-  /** Resolves when nothing is under way. */
-  async settled(): Promise<void> {
+  /** Leaves what is under way to the next start. */
+  async close(): Promise<void> {
+    this.#closing.abort(new HpccError("job.cancelled", "the worker ends; its next start finishes what was begun"));
     await this.#last;
+  }
+
+  #scan(size: number) {
+    return { size, signal: this.#closing.signal };
   }
 
   async #alone<T>(run: () => Promise<T>): Promise<T> {
@@ -148,7 +154,7 @@ export class LogRetention {
   async #readHolds(): Promise<Holds> {
     const { folder, log } = this.#options;
     const holds = new Holds();
-    await scanLog(folder, log.sequence, (item) => {
+    await scanLog(folder, this.#scan(log.sequence), (item) => {
       if (item.t === "row") holds.take(item.placed.record);
     });
     return holds;
@@ -162,7 +168,7 @@ export class LogRetention {
     const ruleOf = (tenant: string) => rules.tenants.get(tenant) ?? (rules.tenants.has(tenant) ? null : rules.others);
     const nowMs = clock.wallMs();
     const weigh = weighKept.bind(null, store);
-    const plan = await planPrune({ folder, size: log.sequence, nowMs, ruleOf, weigh });
+    const plan = await planPrune({ folder, ...this.#scan(log.sequence), nowMs, ruleOf, weigh });
     if (dryRun) return reportOf(plan, true, swept);
     const why = (tenant: string) => whyOf(ruleOf(tenant), request.reason);
     await pruneLog(plan, { cause, askedBy, why, policy, nowMs }, await this.#parts(swept));
@@ -193,7 +199,8 @@ export class LogRetention {
           hint: "Only the log of a worker can be pruned, where the worker's state is; a copy cannot.",
         },
       );
-    return { folder, log, worker, signer, disk, sweep: async (tenants) => this.#sweep(tenants, swept) };
+    const { signal } = this.#closing;
+    return { folder, log, worker, signer, disk, signal, sweep: async (tenants) => this.#sweep(tenants, swept) };
   }
 
   async #sweep(tenants: readonly string[], swept: Map<string, SweptKept>): Promise<void> {
@@ -201,10 +208,14 @@ export class LogRetention {
     const ids = tenants.map(parseTenantId);
     if (ids.length === 0) return;
     const usedBeforeMs = graceMs === 0 ? Number.POSITIVE_INFINITY : clock.wallMs() - graceMs;
-    const needed = await neededBlobs(folder, log.sequence, ids, store);
+    const needed = await neededBlobs(folder, this.#scan(log.sequence), ids, store);
     for (const tenant of ids) {
       const own = needed.get(tenant)!;
-      const gone = await store.kept(tenant).sweepKept({ isNeeded: (digest) => own.has(digest), usedBeforeMs });
+      const isNeeded = (digest: Digest) => {
+        this.#closing.signal.throwIfAborted();
+        return own.has(digest);
+      };
+      const gone = await store.kept(tenant).sweepKept({ isNeeded, usedBeforeMs });
       swept.set(tenant, gone);
       const { blobs, bytes } = gone;
       if (blobs === 0) continue;

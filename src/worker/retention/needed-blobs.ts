@@ -1,6 +1,6 @@
 // What the rows of a log need of a worker's store: sources with their files, results, long command lines; and of two results that
 // differed, their outputs too, which are kept as evidence.
-import { scanLog } from "../../audit/prune/scan-log.ts";
+import { type ScanOptions, scanLog } from "../../audit/prune/scan-log.ts";
 import { type NeededKind, neededBy, type WeighedBlob } from "../../audit/prune/weigh.ts";
 import { decodeResultManifest } from "../../core/action/result-manifest.ts";
 import { decodeSourceManifest, filesOf, SOURCE_MANIFEST_BYTES_MAX } from "../../core/action/source-manifest.ts";
@@ -36,12 +36,12 @@ export async function weighKept(
 /** For each of the tenants, what the rows that are in the log need. */
 export async function neededBlobs(
   folder: string,
-  size: number,
+  scan: ScanOptions,
   tenants: readonly TenantId[],
   store: DiskStore,
 ): Promise<ReadonlyMap<TenantId, ReadonlySet<Digest>>> {
   const named = new Map(tenants.map((tenant) => [tenant as string, new Map<Digest, NeededKind | "evidence">()]));
-  await scanLog(folder, size, (item) => {
+  await scanLog(folder, scan, (item) => {
     if (item.t === "pruned") return;
     const { record } = item.placed;
     const own = named.get(record.row.tenant);
@@ -57,8 +57,10 @@ export async function neededBlobs(
   for (const tenant of tenants) {
     const all = new Set<Digest>();
     const { blobs } = store.tenant(tenant);
-    for (const [digest, kind] of named.get(tenant)!)
+    for (const [digest, kind] of named.get(tenant)!) {
+      scan.signal.throwIfAborted();
       for (const blob of await blobsOf(digest, kind, blobs)) all.add(blob);
+    }
     needed.set(tenant, all);
   }
   return needed;

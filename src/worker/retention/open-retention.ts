@@ -1,6 +1,7 @@
 // Retention as a part of a worker: what was cut off is finished, operators are answered, and once a day the worker removes by itself what
 // its policy says it may.
 import type { Clock, Timer } from "../../base/clock.ts";
+import { HpccError } from "../../base/errors.ts";
 import type { Logger } from "../../base/log.ts";
 import { removesAny, retentionOf } from "../../core/policy/retention-rules.ts";
 import type { SitePolicy } from "../../core/policy/site-policy.ts";
@@ -16,7 +17,7 @@ export interface RetentionOptions extends Omit<LogRetentionOptions, "graceMs"> {
 export interface OpenRetention {
   /** Answers requests about retention, and leaves others to another handler. */
   handler(otherwise: ControlHandler): ControlHandler;
-  /** Resolves when nothing is under way, and begins nothing more. */
+  /** Begins nothing more, and leaves what is under way to the next start. */
   close(): Promise<void>;
 }
 
@@ -30,12 +31,12 @@ export function openRetention(options: RetentionOptions): OpenRetention {
   const { clock, logger, policy } = options;
   const retention = new LogRetention({ ...options, graceMs: SWEEP_GRACE_MS });
   const runs = new DailyRuns(clock, async () => runAutomatic(retention, policy(), logger));
-  void retention.finish().catch((error: unknown) => logger.error("audit.prune.not_finished", { error: String(error) }));
+  void retention.finish().catch((error: unknown) => sayFailed(error, logger));
   return {
     handler: (otherwise) => retentionHandler(retention, otherwise),
     async close() {
       runs.close();
-      await retention.settled();
+      await retention.close();
     },
   };
 }
@@ -47,8 +48,13 @@ async function runAutomatic(retention: LogRetention, policy: SitePolicy | null, 
     const how = { cause: "policy", askedBy: "the worker", policy: policy.digest, reason: null, dryRun: false } as const;
     await retention.prune({ rules, ...how });
   } catch (error) {
-    logger.error("audit.prune.failed", { error: String(error) });
+    sayFailed(error, logger);
   }
+}
+
+function sayFailed(error: unknown, logger: Logger): void {
+  if (error instanceof HpccError && error.code === "job.cancelled") return;
+  logger.error("audit.prune.failed", { error: String(error) });
 }
 
 class DailyRuns {
