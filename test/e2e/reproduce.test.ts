@@ -1,11 +1,11 @@
 // `hpcc reproduce` as its users type it: two workers with real microVMs, an object, a row and a hash, on another worker, here, and from a
 // state folder; and what it says when something differs or is gone.
 import assert from "node:assert/strict";
-import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { copyFileSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
 import { after, before, test } from "node:test";
 import { digestHex, sha256 } from "../../src/core/digest/digest.ts";
-import { Farm, HPCC, type RunningWorker, type User } from "../support/farm.ts";
+import { CHECKOUT, Farm, HPCC, type RunningWorker, type User } from "../support/farm.ts";
 
 interface Report {
   readonly equal: number;
@@ -18,6 +18,8 @@ interface Report {
     readonly where: string | null;
   }[];
 }
+
+const BUILD = "app #1234";
 
 let farm: Farm;
 let workers: Readonly<Record<string, RunningWorker>>;
@@ -40,6 +42,7 @@ before(async () => {
   writeFileSync(join(project, "a.c"), "int f(int a) { char c = a; return c; }\n");
   const { code, stderr } = await ann.run([HPCC, "gcc", "-Wconversion", "-g", "-c", "a.c", "-o", "a.o"], {
     cwd: project,
+    env: { HPCC_BUILD_ID: BUILD },
   });
   assert.equal(code, 0, stderr);
 });
@@ -73,6 +76,74 @@ test("a row is compiled again here, and from a state folder, with a page as repo
   assert.ok(sampled.report.equal >= 1, sampled.stderr);
   assert.equal(sampled.report.different + sampled.report.gone, 0);
   assert.match(readFileSync(page, "utf8"), /<span class="tag good">equal<\/span>/);
+});
+
+interface Step {
+  readonly command: string;
+  readonly said: string;
+}
+
+/** Types the commands of a page's block of bash into one shell, as they stand but for the folder and the key; gives what each said. */
+async function typed(page: string, { state, key }: { state: string; key: string }): Promise<Step[]> {
+  const text = readFileSync(join(CHECKOUT, page), "utf8");
+  const block = /^```bash\n(.*?)^```$/ms.exec(text)?.[1] ?? "";
+  const commands = block.split("\n").filter((line) => line !== "" && !line.startsWith("#"));
+  const script = commands.flatMap((command) => [
+    "echo '@@'",
+    command.replaceAll("/var/lib/hpcc", state).replaceAll("KEY", key),
+  ]);
+  const PATH = `${dirname(HPCC)}:${process.env["PATH"]}`;
+  const options = { cwd: project, env: { PATH } };
+  const { code, stdout, stderr } = await ann.run(["bash", "-euo", "pipefail", "-c", script.join("\n")], options);
+  assert.equal(code, 0, `${stdout}\n${stderr}`);
+  const said = stdout.split("@@\n").slice(1);
+  return commands.map((command, at) => ({ command, said: said[at] ?? "" }));
+}
+
+test("an auditor walks from an object to its row, source, image, machine, host, proof, second compile and statement", async () => {
+  copyFileSync(join(project, "a.o"), join(project, "main.o"));
+  const [row] = (await reproduce("--here", "a.o")).report.rows;
+  const { state } = workers[row!.worker]!;
+  const key = (await ann.hpcc(["ca", "log-key", "--state", state])).stdout.trim();
+  const steps = await typed("docs/operations/audit.md", { state, key });
+  const after = (start: string) => {
+    const step = steps.find(({ command }) => command.startsWith(start));
+    assert.ok(step !== undefined, start);
+    return step.said;
+  };
+  assert.equal(steps.length, 12);
+  assert.match(after("hpcc audit verify"), /^the log is what was signed$/m);
+  const [line] = readFileSync(join(project, "row.tsv"), "latin1").split("\n");
+  assert.equal(`sha256:${digestHex(sha256(Buffer.from(line!, "latin1")))}`, row!.row);
+  const [image, source, , object, tenant, worker, vm] = line!.split("\t");
+  assert.equal(object, sha256(readFileSync(join(project, "main.o"))));
+  assert.deepEqual([tenant, worker], ["acme", row!.worker]);
+  const [ofRow, ofSource] = steps.filter(({ command }) => command.startsWith("hpcc inspect"));
+  assert.match(ofRow!.said, /tenant\/acme\/user\/ann/);
+  assert.match(ofSource!.said, /\/a\.c/);
+  assert.ok(ofSource!.said.includes(source!.slice(7)) && after("hpcc image show").includes(image!.slice(7, 19)));
+  const lives = after("hpcc audit search /var/lib/hpcc --kind vm").trim().split("\r\n").slice(1);
+  assert.ok(lives.length >= 1 && lives.every((life) => life.includes(vm!)) && lives[0]!.includes("booted"));
+  const host = JSON.parse(after("hpcc audit search /var/lib/hpcc --kind host")) as { envelope: { parts: object } };
+  assert.ok("kernel" in host.envelope.parts);
+  assert.match(readFileSync(join(project, "row.tlog-proof"), "utf8"), /^c2sp\.org\/tlog-proof@v1\n/);
+  assert.match(after("hpcc reproduce"), /^verdict +equal$/m);
+  assert.match(after("hpcc audit check-attestation"), /^main\.o: row \d+ of w[12]$/m);
+});
+
+test("a build's name is in its rows, and its statements are those of its client", async () => {
+  for (const { state } of Object.values(workers)) {
+    const searched = await ann.hpcc(["audit", "search", state, "--build", BUILD, "--format", "jsonl"]);
+    const rows = searched.stdout.split("\n").filter((line) => line !== "");
+    assert.ok(rows.every((line) => (JSON.parse(line) as { envelope: { build: string } }).envelope.build === BUILD));
+    if (rows.length === 0) continue;
+    const argv = ["audit", "attest", "--build", BUILD, "--log", state, "--sign-key", "attest.key", "--json"];
+    const { code, stdout, stderr } = await ann.hpcc(argv, { cwd: project });
+    assert.equal(code, 0, stderr);
+    assert.equal((JSON.parse(stdout) as object[]).length, rows.length);
+    return;
+  }
+  assert.fail("no worker has a row of the build");
 });
 
 test("what is unknown, and what is gone, is said", async () => {
