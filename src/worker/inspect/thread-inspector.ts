@@ -124,7 +124,6 @@ export class ThreadInspector implements Finds {
       execArgv: [],
       resourceLimits: { maxOldGenerationSizeMb: HEAP_MIB_MAX },
     });
-    thread.unref();
     thread.on("message", (message: FromThread) => this.#hear(message));
     thread.on("error", (error) => logger.error("audit.index.thread_failed", { error: String(error) }));
     thread.on("exit", () => this.#lost(thread));
