@@ -24,7 +24,8 @@ export interface AuditIndexOptions {
   readonly tableEntries?: number;
 }
 
-const HOME = "index";
+/** Below the log's folder. */
+export const INDEX_FOLDER = "index";
 
 export class AuditIndex {
   readonly #options: AuditIndexOptions;
@@ -193,7 +194,7 @@ export class AuditIndex {
 
 function setOptions({ folder, keep, warn, tableEntries }: AuditIndexOptions) {
   return {
-    home: join(folder, HOME),
+    home: join(folder, INDEX_FOLDER),
     keep,
     ...(tableEntries !== undefined && { tableEntries }),
     mergeFailed: (error: unknown) => warn("audit.index.failed", error),

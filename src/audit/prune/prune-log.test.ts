@@ -212,12 +212,12 @@ test("rows that come while a log is pruned are in it, and all of it is what was 
   const log = await openLog(folder);
   const plan = await planPrune({ folder, size: log.sequence, nowMs: NOW, ruleOf: byAge, weigh, signal });
   const body = { kind: "policy", event: "in-force", startMs: NOW, endMs: NOW, digest: null } as const;
-  let pruning = true;
+  const state = { pruning: true };
   const done = pruneLog(plan, REASON, partsOf(folder, log)).finally(() => {
-    pruning = false;
+    state.pruning = false;
   });
   let version = 0;
-  for (; pruning || version < 20; version++) await log.append(emptyRow("w1"), { ...body, version });
+  for (; state.pruning || version < 20; version++) await log.append(emptyRow("w1"), { ...body, version });
   await done;
   await log.close();
   assert.equal((await records(folder)).filter(({ envelope }) => envelope.kind === "policy").length, version);

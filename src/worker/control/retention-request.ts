@@ -1,6 +1,9 @@
 // The control requests `prune`, `hold-add`, `hold-remove` and `hold-list`: to a running worker, or on the state folder of one that does
 // not run.
+import { rm } from "node:fs/promises";
+import { join } from "node:path";
 import { AuditLog } from "../../audit/audit-log.ts";
+import { INDEX_FOLDER } from "../../audit/index/audit-index.ts";
 import { readLogSigner } from "../../audit/log-key-file.ts";
 import type { Hold } from "../../audit/prune/holds.ts";
 import type { RetentionRule } from "../../audit/prune/plan.ts";
@@ -181,6 +184,8 @@ async function inFolder(stateFolder: string, ask: RetentionAsk, { clock, logger 
   const log = await AuditLog.open({ folder: folders.audit, worker, clock, logger, ...(signer !== null && { signer }) });
   parts.defer(() => log.close());
   const store = await DiskStore.open({ root: folders.store, clock, logger });
-  const options = { log, folder: folders.audit, stateFolder, worker, store, clock, logger, graceMs: 0 };
+  // It names what is gone; the worker's next start makes it again.
+  const pruned = async () => rm(join(folders.audit, INDEX_FOLDER), { recursive: true, force: true });
+  const options = { log, folder: folders.audit, stateFolder, worker, store, clock, logger, graceMs: 0, pruned };
   return await answer(new LogRetention(options), ask);
 }

@@ -3,8 +3,10 @@
 import { encodeEnvelope } from "../../audit/envelope.ts";
 import { AuditIndex } from "../../audit/index/audit-index.ts";
 import type { HashKind } from "../../audit/index/look-up.ts";
+import { prunedRowsOf } from "../../audit/prune/gone.ts";
 import { readLog } from "../../audit/read-log.ts";
 import { resultDigestsOf } from "../../audit/rows/bodies.ts";
+import { HpccError } from "../../base/errors.ts";
 import { SILENT_LOGGER } from "../../base/log.ts";
 import { SYSTEM_CLOCK } from "../../base/system/clock.ts";
 import { SOURCE_MANIFEST_BYTES_MAX } from "../../core/action/source-manifest.ts";
@@ -67,7 +69,10 @@ export class Inspector implements Finds {
 
   /** No row after the one of that number is looked at. */
   async find(hash: string, tenant: TenantId | null, sequenceMax?: number): Promise<Inspection> {
-    const { kind, digest, records } = await (await this.#open()).find(hash, tenant, sequenceMax);
+    const index = await this.#open();
+    const { kind, digest, records } = await index.find(hash, tenant, sequenceMax).catch(async (error: unknown) => {
+      throw await this.#orGone(error, tenant);
+    });
     const owner = records[0]?.row.tenant ?? "-";
     const source = common(records.map((record) => record.row.sourceDigest));
     const result = common(records.map((record) => resultDigestsOf(record.envelope)[0] ?? null));
@@ -79,6 +84,13 @@ export class Inspector implements Finds {
       sourceManifest: (source && (await this.#manifest(owner, source))) ?? new Uint8Array(),
       resultManifest: (result && (await this.#manifest(owner, result))) ?? new Uint8Array(),
     };
+  }
+
+  /** What is not known may have been. */
+  async #orGone(error: unknown, tenant: TenantId | null): Promise<unknown> {
+    if (!(error instanceof HpccError) || error.code !== "hash.unknown") return error;
+    const rows = await prunedRowsOf(this.#options.auditFolder, tenant);
+    return rows === 0 ? error : new HpccError("hash.unknown", `${error.message}; ${rows} rows were pruned`);
   }
 
   /** Rows were removed: the index is made again. */

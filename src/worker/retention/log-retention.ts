@@ -70,7 +70,7 @@ export interface LogRetentionOptions {
   /** What jobs used so lately may be needed by rows that are still to be written; 0 where no job runs. */
   readonly graceMs: number;
   /** Called when rows were removed from where an index has them. */
-  readonly pruned?: () => void;
+  readonly pruned?: () => Promise<void> | void;
   readonly disk?: PruneDisk;
 }
 
@@ -176,7 +176,6 @@ export class LogRetention {
     const rest = store.tenantsOnDisk().then((all) => all.filter((one) => ruleOf(one) !== null && !swept.has(one)));
     await this.#sweep(await rest, swept);
     const report = reportOf(plan, false, swept);
-    if (report.tenants.some(({ rows }) => rows > 0)) this.#options.pruned?.();
     for (const one of report.tenants) logger.info("audit.log.pruned", { ...one, ...one.sources, sources: undefined });
     return report;
   }
@@ -185,7 +184,6 @@ export class LogRetention {
     const tenants = await finishPrunes(await this.#parts(swept));
     if (tenants.length === 0) return;
     this.#options.logger.warn("audit.prune.finished", { tenants: tenants.join(", ") });
-    this.#options.pruned?.();
   }
 
   async #parts(swept: Map<string, SweptKept>): Promise<PruneParts> {
@@ -200,7 +198,11 @@ export class LogRetention {
         },
       );
     const { signal } = this.#closing;
-    return { folder, log, worker, signer, disk, signal, sweep: async (tenants) => this.#sweep(tenants, swept) };
+    const afterRows = async (tenants: readonly string[]) => {
+      await this.#options.pruned?.();
+      await this.#sweep(tenants, swept);
+    };
+    return { folder, log, worker, signer, disk, signal, sweep: afterRows };
   }
 
   async #sweep(tenants: readonly string[], swept: Map<string, SweptKept>): Promise<void> {

@@ -20,9 +20,11 @@ import { sha256 } from "../../core/digest/digest.ts";
 import { parseTenantId } from "../../core/identity/spiffe.ts";
 import { DiskStore } from "../../store/disk/disk-store.ts";
 import { askRetention, type HoldAsk, type PruneAsk } from "../control/retention-request.ts";
+import { inspectState } from "../inspect/inspection.ts";
 import type { PruneReport } from "./log-retention.ts";
 import { FIRST_RUN_MS, openRetention, RUN_EVERY_MS } from "./open-retention.ts";
 
+type Row = Awaited<ReturnType<TestWorker["jobRows"]>>[number];
 const NEVER = { signal: new AbortController().signal };
 const ON = { clock: SYSTEM_CLOCK, logger: SILENT_LOGGER };
 const HOUR = 3_600_000;
@@ -106,6 +108,9 @@ describe("a worker's log", () => {
     assert.ok((await kept(folder, "acme")).includes(blobOf("b")));
     // A file that two sources have is kept once.
     assert.equal((await kept(folder, "acme")).filter((name) => name === sha256(Buffer.from(SHARED.content))).length, 1);
+    const [{ digest: goes }, , , { digest: stays }] = (await at.jobRows()) as [Row, Row, Row, Row];
+    const [client, eve] = [await at.client(), await at.client(EVE)];
+    assert.equal((await client.inspect(goes)).kind, "row");
     const dry = await prune(folder, { ...allOf("acme"), dryRun: true });
     assert.deepEqual([dry.by, dry.tenants[0]?.tenant, (dry.tenants[0]?.rows ?? 0) >= 3], ["worker", "acme", true]);
     assert.equal((await at.jobRows()).length, 4);
@@ -120,6 +125,10 @@ describe("a worker's log", () => {
       (await at.jobRows()).map(({ row }) => row.tenant),
       ["other"],
     );
+    // The index goes on with what is left, wherever that stands now.
+    await assert.rejects(client.inspect(goes), { code: "hash.unknown", message: /; \d+ rows were pruned/ });
+    await assert.rejects(eve.inspect(goes), { code: "hash.unknown", message: /nothing is known of sha256:[0-9a-f]+$/ });
+    assert.equal((await eve.inspect(stays)).kind, "row");
     await age(folder);
     const second = await prune(folder, allOf("acme"));
     assert.ok((second.tenants[0]?.sources?.blobs ?? 0) >= 5);
@@ -162,11 +171,14 @@ describe("a worker's log", () => {
     const at = await compiled(t);
     const folder = state(at);
     await at.stop();
+    const [{ digest: goes }, , , { digest: stays }] = (await at.jobRows()) as [Row, Row, Row, Row];
     const { by, tenants } = await prune(folder, allOf("acme"));
     assert.equal(by, "folder");
     assert.ok((tenants[0]?.sources?.blobs ?? 0) >= 5);
     assert.deepEqual(await kept(folder, "acme"), []);
     await verifies(folder);
+    assert.equal((await inspectState(folder, stays)).kind, "row");
+    await assert.rejects(inspectState(folder, goes), { code: "hash.unknown", message: /rows were pruned/ });
     const again = await TestWorker.start(t, {}, {}, at.folder);
     assert.equal(await compile(again, "b"), "compiled");
     assert.equal(await compile(again, "a", EVE), "hit");
