@@ -92,11 +92,15 @@ export class PostgresServer implements AsyncDisposable {
       log_min_messages: "fatal",
     };
     const args = Object.entries(settings).flatMap(([name, value]) => ["-c", `${name}=${value}`]);
-    this.#process = spawn(join(programs(), "postgres"), ["-D", this.#data, ...args], {
+    const child = spawn(join(programs(), "postgres"), ["-D", this.#data, ...args], {
       ...this.#as,
       cwd: this.folder,
       stdio: "ignore",
     });
+    this.#process = child;
+    // It holds up no process that is done, and never outlives one.
+    child.unref();
+    process.once("exit", () => child.kill("SIGQUIT"));
     for (let waitedMs = 0; waitedMs < START_MS_MAX; waitedMs += POLL_MS) {
       const client = await this.connect().catch(() => null);
       if (client !== null) return client.end();
@@ -110,6 +114,7 @@ export class PostgresServer implements AsyncDisposable {
     const child = this.#process;
     this.#process = null;
     if (child === null || child.exitCode !== null || child.signalCode !== null) return;
+    child.ref();
     const ended = once(child, "exit");
     child.kill(signal);
     await ended;
