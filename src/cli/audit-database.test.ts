@@ -211,6 +211,18 @@ describe("the sink", () => {
     await assert.rejects(sinkOnce(database, altered, { name: "altered" }), alarm);
     assert.deepEqual(await rowsIn(database, "altered"), []);
 
+    // One that goes on ends as well, and says so where it logs.
+    const follower = follow(database, fork);
+    await assert.rejects(
+      follower.seen(() => false),
+      alarm,
+    );
+    await assert.rejects(follower.end(), alarm);
+    assert.deepEqual(
+      follower.said.map(({ event }) => event),
+      ["audit.sink.alarm"],
+    );
+
     const before = await rowsIn(database);
     await ask("postgres", database, "DELETE FROM hpcc_audit.record WHERE sequence IN (5, 700)");
     assert.equal((await sinkOnce(database, one)).added, 0);

@@ -2,7 +2,7 @@
 // nothing is held, and afterwards the position that the database has says where to go on.
 import { type BackoffRule, backoffMs } from "../../base/backoff.ts";
 import { type Clock, pause } from "../../base/clock.ts";
-import { HpccError } from "../../base/errors.ts";
+import { type ErrorCode, HpccError } from "../../base/errors.ts";
 import type { Logger } from "../../base/log.ts";
 import type { NoteVerifier } from "../../core/note/signed-note.ts";
 import { Database } from "./database.ts";
@@ -51,12 +51,13 @@ export async function runSink(options: SinkOptions): Promise<SinkCount> {
       await sink.followOnce();
       return sink.count;
     } catch (error) {
-      if (signal.aborted) return sink.count;
-      if (once || !isPassing(error)) throw error;
+      if (isOf(error, "audit.corrupt")) logger.error("audit.sink.alarm", { error: error.message });
+      else if (signal.aborted) return sink.count;
+      if (once || !(isOf(error, "database.unavailable") || isOf(error, "audit.io"))) throw error;
       sink.failures++;
       const waitMs = Math.round(backoffMs(options.backoff ?? BACKOFF, sink.failures, random()));
       logger.warn("audit.sink.waiting", {
-        error: error instanceof Error ? error.message : "",
+        error: error.message,
         failures: sink.failures,
         waitMs,
       });
@@ -65,8 +66,8 @@ export async function runSink(options: SinkOptions): Promise<SinkCount> {
   }
 }
 
-function isPassing(error: unknown): boolean {
-  return error instanceof HpccError && (error.code === "database.unavailable" || error.code === "audit.io");
+function isOf(error: unknown, code: ErrorCode): error is HpccError {
+  return error instanceof HpccError && error.code === code;
 }
 
 class Sink {
