@@ -137,18 +137,19 @@ function mapped<T>({ items, more }: Some<T>, row: (item: T) => readonly (string 
 
 function logSection(logs: readonly LogState[]): Html {
   const rows = logs.map((log) => {
-    const { origin, folder, rows, signedRows, checkpoint, key, keyGiven, tornBytes, problems } = log;
+    const { origin, folder, rows, signedRows, checkpoint, key, keyGiven, tornBytes, prunedRows, problems } = log;
     const state =
       problems.items.length > 0
         ? html`<span class="tag bad">not what was signed</span>`
         : html`<span class="tag good">as signed</span>`;
     const after = rows > signedRows ? `; ${number(rows - signedRows)} not signed yet` : "";
+    const pruned = prunedRows > 0 ? `; ${number(prunedRows)} of them were removed by retention` : "";
     const torn = tornBytes > 0 ? `; ${number(tornBytes)} bytes at its end are no row` : "";
     const own = keyGiven ? "given" : "the log's own word";
     return [
       html`${origin ?? "a log without a checkpoint"}<br><span class="soft">${folder}</span>`,
       state,
-      html`${log.verifiedRows === 0 ? "none" : `rows 1 to ${number(log.verifiedRows)}`}<span class="soft">${after}${torn}</span>`,
+      html`${log.verifiedRows === 0 ? "none" : `rows 1 to ${number(log.verifiedRows)}`}<span class="soft">${pruned}${after}${torn}</span>`,
       checkpoint === null
         ? "none"
         : html`${number(checkpoint.size)} rows, root <code>${checkpoint.root.slice(0, 16)}\u2026</code>`,

@@ -25,6 +25,8 @@ export interface LogState {
   readonly key: string | null;
   readonly keyGiven: boolean;
   readonly tornBytes: number;
+  /** Rows that retention removed; their hashes are among those that were verified. */
+  readonly prunedRows: number;
   readonly problems: Some<Problem>;
 }
 
@@ -97,7 +99,7 @@ async function readText(path: string): Promise<string | null> {
 }
 
 async function stateOf({ folder, keyGiven, ...verdict }: LogCheck, linesMax: number): Promise<LogState> {
-  const { rows, signedRows, key, tornBytes, problems } = verdict;
+  const { rows, signedRows, key, tornBytes, problems, pruned } = verdict;
   const checkpoint = checkpointOf(await readText(join(folder, CHECKPOINT_FILE)));
   const bad = problems.map(({ row }) => row ?? 1);
   return {
@@ -110,6 +112,7 @@ async function stateOf({ folder, keyGiven, ...verdict }: LogCheck, linesMax: num
     key,
     keyGiven,
     tornBytes,
+    prunedRows: pruned.reduce((sum, stub) => sum + stub.rows, 0),
     problems: { items: problems.slice(0, linesMax), more: Math.max(0, problems.length - linesMax) },
   };
 }
@@ -128,8 +131,10 @@ async function count(log: LogState, filter: ReportFilter, builder: ReportBuilder
   const last = log.problems.items.length > 0 ? log.verifiedRows : log.rows;
   if (last === 0) return;
   for await (const { record } of readLog(log.folder)) {
+    if (record.envelope.sequence > last) return;
     if (isReported(record, filter)) builder.take(record);
-    if (record.envelope.sequence >= last) return;
+    // What comes after it may be no row at all.
+    if (record.envelope.sequence === last) return;
   }
 }
 

@@ -67,6 +67,7 @@ export function testJob(changes: Partial<Job> = {}): Job {
       progress: () => undefined,
     },
     again: false,
+    build: null,
     deadlineMs: 60_000,
     ...changes,
   };

@@ -7,6 +7,7 @@ import { LocalPool } from "../../../test/support/local-pool.ts";
 import { TestWorker } from "../../../test/support/test-worker.ts";
 import { HpccError } from "../../base/errors.ts";
 import { printInspection } from "../../cli/inspect.ts";
+import type { BuildId } from "../../core/identity/build-id.ts";
 import { fixedPolicies, type Sharing } from "../../core/tenant-policy.ts";
 import type { ExecuteOptions, ExecutionRequest } from "../../vm/execution.ts";
 import type { VmEventSink } from "../../vm/pool.ts";
@@ -48,7 +49,8 @@ async function ended(at: TestWorker, count = 1): Promise<void> {
 
 test("what a clean VM made again, with the same bytes, serves the whole tenant, and the row comes before", async (t) => {
   const at = await start(t);
-  assert.equal((await compile(at, source("a"))).outcome, "compiled");
+  const first = { ...(await at.job(source("a"))), build: "nightly" as BuildId };
+  assert.equal((await (await at.client(ANN)).compile(first, NEVER)).outcome, "compiled");
   await ended(at);
   assert.equal((await compile(at, source("a"), BOB)).outcome, "hit");
   assert.deepEqual(
@@ -58,7 +60,7 @@ test("what a clean VM made again, with the same bytes, serves the whole tenant, 
   await at.stop();
   const rows = await at.rows();
   const confirm = rows.find(({ envelope }) => envelope.kind === "confirm")!;
-  assert.deepEqual([confirm.envelope.note, confirm.row.vm], ["equal", "vm-2"]);
+  assert.deepEqual([confirm.envelope.note, confirm.row.vm, confirm.envelope.build], ["equal", "vm-2", "nightly"]);
   const hit = rows.find(({ envelope }) => envelope.kind === "hit")!;
   assert.ok(confirm.envelope.sequence < hit.envelope.sequence);
   assert.equal(hit.row.vm, "vm-1");

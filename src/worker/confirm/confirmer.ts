@@ -96,6 +96,7 @@ export class Confirmer {
       sharedKey: shared.key,
       ownKey: key,
       first: action,
+      build: job.build,
       attempts: 0,
     };
     if (!this.#queue.add(entry)) this.#counts.dropped++;

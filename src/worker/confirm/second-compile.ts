@@ -57,6 +57,7 @@ export class SecondCompiles {
     const store = this.#options.store(entry.tenant);
     if (!(await isStillWanted(entry, store))) return "forgotten";
     const record = new JobRecord(entry.principal, this.#options.clock);
+    record.build(entry.build);
     record.source(entry.sourceDigest);
     record.action(entry.action);
     record.key(entry.sharedKey);

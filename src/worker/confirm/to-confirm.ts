@@ -1,6 +1,7 @@
 // What waits for a second compile, and what may become of it.
 import type { Action } from "../../core/action/action.ts";
 import type { Digest } from "../../core/digest/digest.ts";
+import type { BuildId } from "../../core/identity/build-id.ts";
 import type { Principal, TenantId } from "../../core/identity/spiffe.ts";
 import type { JobPolicy } from "../../core/tenant-policy.ts";
 import type { CachedAction } from "../../store/action-cache.ts";
@@ -20,5 +21,7 @@ export interface ToConfirm {
   readonly ownKey: Digest;
   /** As it is kept under the principal's key. */
   readonly first: CachedAction;
+  /** What the client of the first compile calls its build. */
+  readonly build: BuildId | null;
   readonly attempts: number;
 }

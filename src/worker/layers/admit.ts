@@ -72,7 +72,8 @@ export class AdmitLayer implements Layer<RecordedArrival> {
     record.policy(policies.digest, policy?.tier ?? null);
     const digest = sourceDigest(header.sourceManifest);
     record.source(digest);
-    record.build(buildOf(header.buildId));
+    const build = buildOf(header.buildId);
+    record.build(build);
     const action = actionOfMessage(header.action);
     record.action(action);
     if (header.sourceManifest.length > SOURCE_MANIFEST_BYTES_MAX)
@@ -99,6 +100,7 @@ export class AdmitLayer implements Layer<RecordedArrival> {
       poolKey: makePoolKey({ principal, image: action.imageDigest, trust: header.again ? "clean" : trust, golden }),
       again: header.again,
       store: store(principal.tenant),
+      build,
       signal,
       client,
       deadlineMs: header.deadlineMs,

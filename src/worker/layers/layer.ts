@@ -5,6 +5,7 @@ import type { HpccError } from "../../base/errors.ts";
 import type { Action } from "../../core/action/action.ts";
 import type { ResultKey, ResultKeys } from "../../core/action/result-keys.ts";
 import type { SourceManifest } from "../../core/action/source-manifest.ts";
+import type { BuildId } from "../../core/identity/build-id.ts";
 import type { Principal } from "../../core/identity/spiffe.ts";
 import type { Isolation } from "../../core/isolation.ts";
 import type { JobPolicy } from "../../core/tenant-policy.ts";
@@ -42,6 +43,8 @@ export interface CompileJob {
   /** Where it runs; its trust is the life that the tenant's policy wants. */
   readonly poolKey: PoolKey;
   readonly store: TenantStore;
+  /** What its client calls the build that it belongs to; it determines nothing. */
+  readonly build: BuildId | null;
   readonly signal: AbortSignal;
 }
 
