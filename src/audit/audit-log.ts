@@ -25,6 +25,8 @@ export interface AuditLogOptions {
   /** Signs the log; without one it has no tree. */
   readonly signer?: NoteSigner;
   readonly treeDisk?: TreeDisk;
+  /** Is told when the log's checkpoint was replaced. */
+  readonly published?: () => void;
 }
 
 /** What shows anybody that a row is in the log. */
@@ -231,10 +233,18 @@ export class AuditLog {
 
   /** Gives the key under which the log was signed until now. */
   async #openTree(signer: NoteSigner, said: string | null): Promise<NoteVerifier | null> {
-    const { folder, clock, logger, treeDisk } = this.#options;
+    const { folder, clock, logger, treeDisk, published } = this.#options;
     // A start that ended early has recorded a key that is not in its file yet.
     const before = said === null ? await readLogKey(folder) : parseVerifier(said);
-    const options = { folder, signer, before, clock, logger, ...(treeDisk && { disk: treeDisk }) };
+    const options = {
+      folder,
+      signer,
+      before,
+      clock,
+      logger,
+      ...(treeDisk && { disk: treeDisk }),
+      ...(published && { published }),
+    };
     this.#tree = await LogTree.open(options, this.#chain);
     return before;
   }

@@ -23,6 +23,8 @@ export interface LogTreeOptions {
   readonly clock: Clock;
   readonly logger: Logger;
   readonly disk?: TreeDisk;
+  /** Is told when a checkpoint was replaced. */
+  readonly published?: () => void;
 }
 
 /** What touches the disk; a test's place for faults. */
@@ -42,6 +44,8 @@ export const TREE_DISK: TreeDisk = {
 };
 
 export const CHECKPOINT_FILE = "checkpoint";
+/** Folder of checkpoints that witnesses have cosigned; a file is named by the id of the witness's key. */
+export const WITNESSED_FOLDER = "witnessed";
 /** While rows come a checkpoint is never older than this. */
 const PUBLISH_DELAY_MS = 1000;
 /** The log's key, for whoever has the folder alone; who trusts it has it from elsewhere. */
@@ -148,6 +152,7 @@ export class LogTree {
       if (!now.has(tilePath(tile))) await rm(join(folder, tilePath(tile)), { force: true });
     this.#edge = edge.map(({ level, index, width }) => ({ level, index, width }));
     this.#published = size;
+    this.#options.published?.();
   }
 
   async #writeFull(): Promise<void> {

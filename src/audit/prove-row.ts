@@ -113,8 +113,8 @@ async function findRow(folder: string, text: string, size: number): Promise<Audi
   throw new HpccError("hash.unknown", `no row of the ${size} that are signed is ${text}${gone}`);
 }
 
-/** Nodes of a tree of this size, from its tiles. */
-function tileHashes(folder: string, size: number): HashAt {
+/** Nodes of a tree of this size, from its tiles; throws `audit.io` where one is gone. */
+export function tileHashes(folder: string, size: number): HashAt {
   const tiles = new Map<string, Uint8Array[]>();
   const tile = (level: number, index: number): Uint8Array[] => {
     const count = Math.floor(size / TILE_WIDTH ** level);

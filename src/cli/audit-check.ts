@@ -5,9 +5,10 @@ import { type ProvenRow, proveRow, type WrittenBundles, writeEntryBundles } from
 import { listPrunes } from "../audit/prune/stub-files.ts";
 import type { PrunedSummary } from "../audit/verify/pruned-rows.ts";
 import { type Problem, type Verdict, verifyLog } from "../audit/verify/verify-log.ts";
+import type { WitnessDemand } from "../audit/verify/witnesses.ts";
 import { evidenceOfFolder, logFolder, readReceipts } from "../audit/verify-folder.ts";
 import { HpccError } from "../base/errors.ts";
-import { parseVerifier } from "../core/note/signed-note.ts";
+import { parseVerifier, parseWitnessKey } from "../core/note/signed-note.ts";
 import { printable } from "./output.ts";
 
 export interface CheckOptions {
@@ -17,7 +18,27 @@ export interface CheckOptions {
   readonly checkpoints: readonly string[];
   /** Files or folders with receipts that were kept. */
   readonly receipts: readonly string[];
+  readonly witnesses?: WitnessOptions;
   readonly onSegment?: (name: string) => void;
+}
+
+export interface WitnessOptions {
+  /** Keys of witnesses that the caller knows from elsewhere. */
+  readonly keys: readonly string[];
+  /** How many of them must have cosigned the log; null for all. */
+  readonly quorum: number | null;
+  /** None before this time counts; null for any time. */
+  readonly sinceMs: number | null;
+}
+
+function demandOf({ keys, quorum, sinceMs }: WitnessOptions): WitnessDemand | null {
+  if (keys.length === 0 && (quorum !== null || sinceMs !== null))
+    throw new HpccError("argument.invalid", "name the keys of the witnesses, each with --witness");
+  if (keys.length === 0) return null;
+  if (new Set(keys).size < keys.length) throw new HpccError("argument.invalid", "a witness is named twice");
+  if (quorum !== null && (quorum < 1 || quorum > keys.length))
+    throw new HpccError("argument.invalid", `of ${keys.length} witnesses, 1 to ${keys.length} can be demanded`);
+  return { keys: keys.map(parseWitnessKey), quorum: quorum ?? keys.length, sinceMs };
 }
 
 export interface LogCheck extends Verdict {
@@ -31,8 +52,10 @@ export async function checkLog(folder: string, options: CheckOptions): Promise<L
   const keys = options.keys.map(parseVerifier);
   const kept = await Promise.all(options.checkpoints.map(readKept));
   const receipts = (await Promise.all(options.receipts.map(readReceipts))).flat();
-  const evidence = async () =>
-    evidenceOfFolder(found, { keys, kept, receipts, ...(options.onSegment && { onSegment: options.onSegment }) });
+  const witnesses = options.witnesses === undefined ? null : demandOf(options.witnesses);
+  const { onSegment } = options;
+  const asked = { keys, kept, receipts, ...(witnesses && { witnesses }), ...(onSegment && { onSegment }) };
+  const evidence = async () => evidenceOfFolder(found, asked);
   for (let reads = 1; ; reads++) {
     const before = await prunesOf(found);
     const verdict = await verifyLog(await evidence());
@@ -63,6 +86,7 @@ const PROBLEMS_SHOWN = 20;
 export function printCheck({ folder, keyGiven, ...verdict }: LogCheck): string {
   const { rows, signedRows, key, tornBytes, receipts, otherReceipts, pruned, prunedReceipts, problems, worthless } =
     verdict;
+  const { witnessed, witnessedRows } = verdict;
   const lines = [`${rows} rows in ${folder}, ${signedRows} of them signed`];
   if (key !== null) lines.push(`signed with ${key}`);
   if (key !== null && !keyGiven) lines.push("the key is the log's own word; give the one that you know with --key");
@@ -85,6 +109,9 @@ export function printCheck({ folder, keyGiven, ...verdict }: LogCheck): string {
     lines.push(`and ${lostRows.length - PROBLEMS_SHOWN} more rows of kept receipts`);
   if (tornBytes > 0)
     lines.push(`${tornBytes} bytes at its end are no row: a crash left them, or a row is being written`);
+  for (const { witness, rows: seen, when } of witnessed) lines.push(`${witness} had seen ${seen} rows on ${when}`);
+  if (witnessedRows > 0 && witnessedRows < rows)
+    lines.push(`rows ${witnessedRows + 1} to ${rows} are not cosigned by as many witnesses as were demanded`);
   const shown = problems.toSorted(byRow).slice(0, PROBLEMS_SHOWN);
   lines.push(...shown.map(({ row, problem }) => (row === null ? problem : `row ${row} ${problem}`)));
   if (problems.length > shown.length) lines.push(`and ${problems.length - shown.length} more`);

@@ -153,6 +153,9 @@ interface CheckFlags {
   readonly key?: string[];
   readonly checkpoint?: string[];
   readonly receipts?: string[];
+  readonly witness?: string[];
+  readonly witnessQuorum?: number;
+  readonly witnessSince?: string;
   readonly json?: true;
 }
 
@@ -161,7 +164,17 @@ function addChecks(audit: Command, host: AuditHost, setExitCode: (code: number) 
     const { checkLog, printCheck } = await import("./audit-check.ts");
     const { key: keys = [], checkpoint: checkpoints = [] } = flags;
     const onSegment = (name: string) => host.output.error(`reading ${name}\n`);
-    const found = await checkLog(folder, { keys, checkpoints, receipts, ...(flags.json ? {} : { onSegment }) });
+    const { witness = [], witnessQuorum: quorum = null, witnessSince } = flags;
+    const { parseTime } = await import("./audit-search.ts");
+    const sinceMs = witnessSince === undefined ? null : parseTime(witnessSince);
+    const witnesses = { keys: witness, quorum, sinceMs };
+    const found = await checkLog(folder, {
+      keys,
+      checkpoints,
+      receipts,
+      witnesses,
+      ...(flags.json ? {} : { onSegment }),
+    });
     host.output.out(flags.json ? json(found) : printCheck(found));
     setExitCode(found.problems.length === 0 ? 0 : 1);
   };
@@ -172,6 +185,9 @@ function addChecks(audit: Command, host: AuditHost, setExitCode: (code: number) 
       .argument("<folder>", "the log's folder, or the worker's state folder")
       .option("--key <key>", "a key of the log that you know, as `hpcc ca log-key` prints it; any number", collect)
       .option("--checkpoint <file>", "a checkpoint of the log that you have kept; any number", collect)
+      .option("--witness <key>", "a key of a witness, as `hpcc ca witness-key` prints it; any number", collect)
+      .option("--witness-quorum <n>", "how many of them must have cosigned the log (default: all)", parseCount)
+      .option("--witness-since <time>", "and not before then")
       .option("--json", "print JSON");
   command("verify", "check that a log is what was signed, without a worker; name the first bad row").action(
     async (folder: string, flags: CheckFlags) => check(folder, [], flags),

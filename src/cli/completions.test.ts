@@ -38,6 +38,7 @@ describe("completions", () => {
         runDaemon: never,
         runWorker: never,
         runScheduler: never,
+        runWitness: never,
         images: never,
         replayUpkeep: never,
         doctorChecks: never,

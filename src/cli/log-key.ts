@@ -1,4 +1,4 @@
-// `hpcc ca log-key`: the key that signs a worker's audit log.
+// `hpcc ca log-key` and `hpcc ca witness-key`: the keys that sign a worker's audit log, and a witness's cosignatures.
 import { makeLogKey, readLogSigner } from "../audit/log-key-file.ts";
 import { HpccError } from "../base/errors.ts";
 
@@ -11,5 +11,14 @@ export async function logKey(stateFolder: string, newName: string | null): Promi
       "argument.invalid",
       `${stateFolder} has no key of a log; a worker makes it, or --new NAME does`,
     );
+  return signer.verifier.text;
+}
+
+/** The same of a witness. */
+export async function witnessKey(stateFolder: string, newName: string | null): Promise<string> {
+  if (newName !== null) return (await makeLogKey(stateFolder, newName, "cosignature")).text;
+  const signer = await readLogSigner(stateFolder, "cosignature");
+  if (signer === null)
+    throw new HpccError("argument.invalid", `${stateFolder} has no key of a witness; --new NAME makes one`);
   return signer.verifier.text;
 }

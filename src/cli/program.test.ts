@@ -45,6 +45,7 @@ describe("command line", () => {
       runDaemon: async () => void ran.push("daemon"),
       runWorker: async (file, flags) => void ran.push(`worker ${file} ${JSON.stringify(flags)}`),
       runScheduler: async (file, flags) => void ran.push(`scheduler ${file} ${JSON.stringify(flags)}`),
+      runWitness: async (file) => void ran.push(`witness ${file}`),
       images: async () => {
         throw new HpccError("image.missing", "no images in this test");
       },

@@ -25,10 +25,11 @@ import { addReproduce, type ReproduceHost } from "./reproduce-command.ts";
 import type { RetentionHost } from "./retention-commands.ts";
 import { addRevoke, type RevokeHost } from "./revoke-command.ts";
 import { addStats } from "./stats-command.ts";
+import { addWitness, addWitnessKey, type WitnessHost } from "./witness-command.ts";
 import { withFolderGone } from "./working-folder.ts";
 
 /** What the command line needs of the process that runs it. */
-export interface CliHost extends AttestHost, HistoryHost, ReproduceHost, RevokeHost, RetentionHost {
+export interface CliHost extends AttestHost, HistoryHost, ReproduceHost, RevokeHost, RetentionHost, WitnessHost {
   readonly env: Environment;
   readonly uid: number;
   readonly output: Output;
@@ -101,6 +102,7 @@ function buildProgram(host: CliHost, setExitCode: (code: number) => void): Comma
   addPolicy(program, output, setExitCode);
   addDebugMap(program, host);
   addAudit(program, host, setExitCode);
+  addWitness(program, host);
   return program;
 }
 
@@ -292,6 +294,7 @@ function addCa(program: Command, host: CliHost): void {
       const { logKey } = await import("./log-key.ts");
       host.output.out(`${await logKey(options.state, options.new ?? null)}\n`);
     });
+  addWitnessKey(ca, host);
   addAttestKey(ca, host.output);
   ca.command("issue")
     .description("issue a certificate for a worker, a scheduler or a tenant's user")

@@ -12,6 +12,7 @@ import type { Schema } from "./load.ts";
 import { nearest } from "./nearest.ts";
 import { loadSchedulerConfig, SCHEDULER_SCHEMA } from "./scheduler.ts";
 import { displayValue } from "./value.ts";
+import { WITNESS_SCHEMA } from "./witness.ts";
 import { loadWorkerConfig, WORKER_SCHEMA } from "./worker.ts";
 
 const GIB = 2 ** 30;
@@ -332,7 +333,7 @@ describe("configuration", () => {
   });
 
   test("every key that is a quantity has its unit in its name, and every default fits its kind", () => {
-    for (const schema of [CLIENT_SCHEMA, WORKER_SCHEMA, SCHEDULER_SCHEMA])
+    for (const schema of [CLIENT_SCHEMA, WORKER_SCHEMA, SCHEDULER_SCHEMA, WITNESS_SCHEMA])
       for (const [name, key] of Object.entries(schema)) {
         if (typeof key.fallback !== "number") continue;
         assert.match(name, /(_ms|_mib|_kib|_max|_vcpus|_pids|\.pids|slots|\.max)$/, name);

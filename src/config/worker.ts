@@ -7,6 +7,7 @@ import type { FetchRules } from "../core/image/fetch-rules.ts";
 import type { RepositoryPattern } from "../core/image/repository-pattern.ts";
 import type { TrustRule } from "../core/image/trust.ts";
 import { ISOLATIONS, type Isolation } from "../core/isolation.ts";
+import { parseWitnessAddress, type WitnessAddress } from "../core/note/witness-address.ts";
 import { ADDRESS, type IdentityFiles, identityFiles } from "./client.ts";
 import type { Environment } from "./directories.ts";
 import { type Loaded, loadConfig } from "./load.ts";
@@ -104,6 +105,8 @@ export interface WorkerConfig {
     readonly knownReleases: readonly Digest[];
   };
   readonly peers: PeersConfig;
+  /** Who is asked to cosign the audit log. */
+  readonly witnesses: readonly WitnessAddress[];
   /** The disk cache's size at which the oldest entries go. */
   readonly storeBytesMax: number;
   /** Free space of the log's and the store's file systems below which the worker warns, and takes nobody new; null for a share. */
@@ -128,6 +131,8 @@ const NO_RULES: readonly TrustRule[] = [];
 /** Where the root process makes its groups when it is told nothing else. */
 const DEFAULT_CGROUP = "/sys/fs/cgroup/hpcc";
 const PROGRAM = text("a program's name or path", (value) => value);
+const NO_WITNESSES: readonly WitnessAddress[] = [];
+const WITNESS = text("a witness's address, a space and its key", parseWitnessAddress);
 const DIGEST = text("a digest, sha256:...", (value) => parseDigest(value, "the digest"));
 
 export const WORKER_SCHEMA = {
@@ -189,6 +194,7 @@ export const WORKER_SCHEMA = {
   "jobs.blob_mib_max": { kind: integer(1, 4_096), fallback: 128 },
   "jobs.source_mib_max": { kind: integer(1, 8_192), fallback: 256 },
   ...PEERS_SCHEMA,
+  "audit.witnesses": { kind: listOf(WITNESS), fallback: NO_WITNESSES },
   "store.gib_max": { kind: integer(1, 65_536), fallback: 10 },
   "disk.low_mib": { kind: optional(integer(1, 1024 * 1024 * 1024)), fallback: null },
   "disk.hard_mib": { kind: optional(integer(1, 1024 * 1024 * 1024)), fallback: null },
@@ -282,6 +288,7 @@ export function loadWorkerConfig(
       knownReleases: values["host.known_releases"],
     },
     peers: peersConfig(values),
+    witnesses: values["audit.witnesses"],
     storeBytesMax: values["store.gib_max"] * GIB,
     disk: { lowBytes: mib(values["disk.low_mib"]), hardBytes: mib(values["disk.hard_mib"]) },
     logLevel: values.log_level,

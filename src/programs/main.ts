@@ -36,6 +36,10 @@ process.exitCode = await runCli(process.argv.slice(2), {
     const { runScheduler } = await import("./scheduler.ts");
     await runScheduler(env, file, flags);
   },
+  async runWitness(file) {
+    const { runWitness } = await import("./witness.ts");
+    await runWitness(env, file);
+  },
   async images() {
     const { ImageStore } = await import("../image/image-store.ts");
     return new ImageStore(resolveDirectories(env, uid).images);

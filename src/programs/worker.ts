@@ -1,5 +1,6 @@
 // `hpcc worker --config FILE`: builds the worker's parts from its configuration and ends them in order.
 import { mkdir } from "node:fs/promises";
+import { rootCertificates } from "node:tls";
 import { HpccError } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
 import { SYSTEM_CLOCK } from "../base/system/clock.ts";
@@ -64,6 +65,7 @@ export async function runWorker(
       return new WarmVmPool({ runtime, limits: config.vms, events, clock: SYSTEM_CLOCK, logger });
     },
     peers,
+    witnesses: { witnesses: config.witnesses, ca: [...rootCertificates, own.tls.ca.toString("latin1")] },
   });
   const worker = parts.adopt(running, (one) => one.close());
   starting.throwIfAborted();

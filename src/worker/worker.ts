@@ -1,9 +1,9 @@
 // A running worker: its listener, its clients' sessions, its stores and its audit log. What it runs compiles with comes from
 // outside; which configuration file it was read from, and how the process ends, is the program's matter.
 import { create } from "@bufbuild/protobuf";
-import { AuditLog } from "../audit/audit-log.ts";
 import type { LogDisk } from "../audit/log-disk.ts";
 import { readOrMakeLogSigner } from "../audit/log-key-file.ts";
+import type { WitnessCounters } from "../audit/witness/witnessing.ts";
 import type { Clock } from "../base/clock.ts";
 import { HpccError } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
@@ -46,6 +46,7 @@ import { serveSession } from "./session.ts";
 import type { SharedEntry } from "./shared-entry.ts";
 import { stateFolders } from "./state-folders.ts";
 import { takingBack } from "./take-back.ts";
+import { openWitnessedLog, type WitnessSettings } from "./witnessed-log.ts";
 
 export interface WorkerConfig {
   /** Where clients dial; port 0 takes a free one. */
@@ -89,6 +90,8 @@ export interface WorkerDeps {
   readonly observers?: readonly JobObserver[];
   /** Layers from elsewhere. */
   readonly interceptors?: Interceptors;
+  /** Who is asked to cosign the audit log. */
+  readonly witnesses?: WitnessSettings;
   /** Other workers of the site; null for a worker that knows none. */
   readonly peers?: PeerSettings | null;
   /** A test's places for faults of the disk. */
@@ -103,6 +106,8 @@ export interface WorkerStats {
   readonly taken: { readonly revocations: number; readonly entries: number };
   /** Null for a worker that knows no others. */
   readonly peers: Readonly<PeerCounters> | null;
+  /** What witnesses have cosigned; null for a worker that asks none. */
+  readonly witnessed: Readonly<WitnessCounters> | null;
   /** Durable audit records, since the log began. */
   readonly rows: number;
   /** Room for the log and the store, as it was seen last. */
@@ -159,14 +164,13 @@ async function startParts(
     );
   const folders = stateFolders(config.stateFolder);
   const faults = deps.faults ?? {};
-  const log = await AuditLog.open({
-    folder: folders.audit,
-    worker: config.name,
-    clock,
-    logger,
-    signer: await readOrMakeLogSigner(config.stateFolder, `${config.trustDomain}/worker/${config.name}`),
-    ...(faults.log ? { disk: faults.log } : {}),
-  });
+  const signer = await readOrMakeLogSigner(config.stateFolder, `${config.trustDomain}/worker/${config.name}`);
+  const faulty = faults.log ? { disk: faults.log } : {};
+  const audit = await openWitnessedLog(
+    { folder: folders.audit, worker: config.name, clock, logger, signer, ...faulty },
+    deps.witnesses,
+  );
+  const { log } = audit;
   if (deps.host) await log.append(...hostRow(deps.host, { worker: config.name, isolation, nowMs: clock.wallMs() }));
   const common = { log, worker: config.name, clock, logger };
   const policies = await openPolicies(deps.policies, { ...common, folder: folders.policy, isolation });
@@ -276,7 +280,7 @@ async function startParts(
     await revocations.close();
     await retention.close();
     await inspector.close();
-    await log.close();
+    await audit.close();
     await control.close();
   };
   let closing: Promise<void> | null = null;
@@ -304,6 +308,7 @@ async function startParts(
     stats: () => ({
       jobs: { ...layers.counters },
       store: disk.counters,
+      witnessed: audit.witnessing?.counters ?? null,
       rows: log.sequence,
       disk: room.status,
       taken: revocations.counters,

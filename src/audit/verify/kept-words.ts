@@ -52,9 +52,11 @@ export class KeptWords {
   /** What says nothing of this log, and nothing of any other. */
   readonly worthless: string[] = [];
 
-  constructor(checkpoints: readonly string[], receipts: readonly KeptReceipt[]) {
-    for (const [at, checkpoint] of checkpoints.entries())
-      this.#read(`kept checkpoint ${at + 1}`, null, () => ({ checkpoint, of: null }));
+  constructor(
+    checkpoints: readonly { readonly what: string; readonly checkpoint: string }[],
+    receipts: readonly KeptReceipt[],
+  ) {
+    for (const { what, checkpoint } of checkpoints) this.#read(what, null, () => ({ checkpoint, of: null }));
     for (const receipt of receipts)
       this.#read(nameOf(receipt), receipt, () => {
         const { index, checkpoint } = decodeProof(receipt.proof);

@@ -107,6 +107,8 @@ test("an unaltered log is what was signed, with its own keys, with given ones, a
       otherReceipts: 0,
       worthless: [],
       pruned: [],
+      witnessed: [],
+      witnessedRows: 0,
       prunedReceipts: [],
     });
   }

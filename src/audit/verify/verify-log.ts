@@ -18,6 +18,7 @@ import { type AuditRecord, type ChainState, decodeRecord, hasLaterGroup, kindOfR
 import { type KeptReceipt, KeptWords, type PrunedReceipt } from "./kept-words.ts";
 import { KeyHistory } from "./key-history.ts";
 import { PrunedRows, type PrunedSummary, type StubFile } from "./pruned-rows.ts";
+import { type WitnessDemand, type Witnessed, Witnesses } from "./witnesses.ts";
 
 /** All that is judged. UNTRUSTED: everything but `keys`. */
 export interface Evidence {
@@ -34,6 +35,8 @@ export interface Evidence {
   readonly stubs: readonly StubFile[];
   /** The log's keys, known from elsewhere; none: those that it names itself. */
   readonly keys: readonly NoteVerifier[];
+  /** Checkpoints of this log that witnesses have cosigned, and what is demanded of them; left out where nothing is. */
+  readonly witnessed?: { readonly checkpoints: readonly string[]; readonly demand: WitnessDemand };
 }
 
 export interface Problem {
@@ -60,10 +63,14 @@ export interface Verdict {
   readonly pruned: readonly PrunedSummary[];
   /** Receipts of rows that it removed. Their proofs were held against the log like all others. */
   readonly prunedReceipts: readonly PrunedReceipt[];
+  /** The newest word of each witness that counts, and the row up to which as many of them as were demanded have seen the log. */
+  readonly witnessed: readonly Witnessed[];
+  readonly witnessedRows: number;
   /** None: the log is what was signed. */
   readonly problems: readonly Problem[];
 }
 
+const NO_DEMAND: WitnessDemand = { keys: [], quorum: 0, sinceMs: null };
 /** Memory of a tree is given back after so many rows. */
 const ROWS_AT_ONCE = 1024;
 
@@ -88,6 +95,7 @@ class LogVerifier {
   readonly #keys: KeyHistory;
   readonly #kept: KeptWords;
   readonly #pruned: PrunedRows;
+  readonly #witnesses: Witnesses;
   /** The newest checkpoint as it reads; whether its signature is good is found out when the keys are known. */
   readonly #head: ReturnType<typeof readCheckpoint> | null;
   /** Hashes of the rows as they were signed; null where no tiles prove them. */
@@ -99,7 +107,14 @@ class LogVerifier {
   constructor(evidence: Evidence) {
     this.#evidence = evidence;
     this.#keys = new KeyHistory(evidence.keys);
-    this.#kept = new KeptWords(evidence.kept, evidence.receipts);
+    const { kept, witnessed } = evidence;
+    const cosigned = witnessed?.checkpoints ?? [];
+    const checkpoints = [
+      ...kept.map((checkpoint, at) => ({ what: `kept checkpoint ${at + 1}`, checkpoint })),
+      ...cosigned.map((checkpoint, at) => ({ what: `cosigned checkpoint ${at + 1}`, checkpoint })),
+    ];
+    this.#kept = new KeptWords(checkpoints, evidence.receipts);
+    this.#witnesses = new Witnesses([...kept, ...cosigned], witnessed?.demand ?? NO_DEMAND);
     this.#pruned = new PrunedRows(evidence.stubs);
     this.#head = this.#tried(null, () => (evidence.checkpoint === null ? null : readCheckpoint(evidence.checkpoint)));
   }
@@ -227,6 +242,7 @@ class LogVerifier {
     const key = this.#checkHead(rows);
     if (!this.#damaged) this.#kept.end(rows, this.#keys, this.#say);
     const pruned = this.#damaged ? [] : this.#pruned.end(this.#keys, this.#say);
+    const witnessed = this.#witnesses.end(this.#say);
     return {
       rows,
       signedRows: Math.min(rows, this.#head?.size ?? 0),
@@ -235,6 +251,7 @@ class LogVerifier {
       ...this.#kept.count(this.#keys),
       worthless: this.#kept.worthless,
       pruned,
+      ...witnessed,
       problems: this.#problems,
     };
   }
