@@ -82,7 +82,7 @@ describe("command line", () => {
           const message = decodeMessage(frame);
           assert.equal(message.type, "control");
           if (message.type === "control") asked.push(message.request);
-          socket.write(encodeMessage({ type: "wait" }));
+          socket.write(encodeMessage({ type: "wait", doing: null }));
           socket.write(encodeMessage({ type: "reply", reply: replies.shift() }));
         }
       });

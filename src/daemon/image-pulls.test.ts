@@ -15,6 +15,7 @@ import { parseImageName } from "../core/image/image-name.ts";
 import { ociPlatform } from "../core/image/platform.ts";
 import { ImageStore } from "../image/image-store.ts";
 import { NamespaceKeeper } from "../vm/namespace/namespace-keeper.ts";
+import { LongWork } from "./call/long-work.ts";
 import { ImagePulls } from "./image-pulls.ts";
 import { ProjectRegistry } from "./project-registry.ts";
 
@@ -82,7 +83,14 @@ function project(at: Awaited<ReturnType<typeof machine>>, config: string, pinned
   const env = { HOME: folder, HPCC_RUNTIME_DIR: join(folder, "run"), HPCC_IMAGE_DIR: images.folder };
   const directories = { ...resolveDirectories(env, process.getuid!()), userConfig };
   const namespaces = new NamespaceKeeper({ logger: SILENT_LOGGER });
-  const registry = new ProjectRegistry({ directories, images, pulls, namespaces, logger: SILENT_LOGGER });
+  const registry = new ProjectRegistry({
+    directories,
+    images,
+    pulls,
+    namespaces,
+    longWork: new LongWork(new ManualClock()),
+    logger: SILENT_LOGGER,
+  });
   const environment = Object.entries(env).map(([variable, value]) => ascii(`${variable}=${value}`));
   return () => registry.find({ argv: [ascii("gcc")], cwd: byteStringOfText(root), environment });
 }

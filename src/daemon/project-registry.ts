@@ -30,6 +30,7 @@ import {
   type PlannedConfiguration,
   planFileName,
 } from "../wire/launcher/plan-file.ts";
+import type { LongWork } from "./call/long-work.ts";
 import type { ImagePulls, RunningPull } from "./image-pulls.ts";
 import { plannedCompilers } from "./planned-compilers.ts";
 import type { Project, ProjectPlace } from "./project.ts";
@@ -56,6 +57,7 @@ export interface ProjectRegistryOptions {
   /** Null where images are brought by hand alone. */
   readonly pulls: ImagePulls | null;
   readonly namespaces: NamespaceKeeper;
+  readonly longWork: LongWork;
   readonly logger: Logger;
 }
 
@@ -279,7 +281,8 @@ export class ProjectRegistry {
     { digest, configuration }: { readonly digest: Digest; readonly configuration: PlannedConfiguration },
   ): Promise<ProjectState> {
     const { images, directories } = this.#options;
-    const unpacked = await unpack(images, digest);
+    const ended = this.#options.longWork.begin(`unpacking the image ${digest}, once on this machine`);
+    const unpacked = await unpack(images, digest).finally(ended);
     if ("message" in unpacked) return { kind: "unusable", fallback: config.fallback, message: unpacked.message };
     const { rootfs } = unpacked;
     const imageRoot = byteStringOfText(rootfs);

@@ -16,7 +16,9 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { ascii, byteStringOfText } from "../../src/base/byte-string.ts";
 import { SILENT_LOGGER } from "../../src/base/log.ts";
+import { SYSTEM_CLOCK } from "../../src/base/system/clock.ts";
 import { printStats, type Stats, stats } from "../../src/cli/stats.ts";
+import { LongWork } from "../../src/daemon/call/long-work.ts";
 import { ProjectRegistry } from "../../src/daemon/project-registry.ts";
 import { ImageStore } from "../../src/image/image-store.ts";
 import { doctorChecks } from "../../src/programs/doctor-checks.ts";
@@ -213,6 +215,7 @@ test("a configuration that cannot be read is said, and the host's compiler runs 
     images: new ImageStore(IMAGE_FOLDER),
     pulls: null,
     namespaces: new NamespaceKeeper({ logger: SILENT_LOGGER }),
+    longWork: new LongWork(SYSTEM_CLOCK),
     logger: SILENT_LOGGER,
   });
   const find = async (folder: string, ...environment: string[]) => {

@@ -204,14 +204,26 @@ test("WAIT keeps a slow call alive past the launcher's patience", async () => {
   await folder.serve(async (peer) => {
     await peer.call();
     for (let waits = 0; waits < 6; waits++) {
-      peer.send({ type: "wait" });
+      peer.send({ type: "wait", doing: "nothing that a pipe is told of" });
       // Each pause is under the patience, their sum over it.
       await peer.run(hostRun(["/bin/sleep", "0.4"], { id: waits }));
     }
     peer.send(outputsOf([], { exitCode: 5 }));
   });
   const end = await folder.run('exec "$HPCC" gcc -c a.c', { environment: { HPCC_DAEMON_TIMEOUT_MS: "1500" } });
-  assert.deepEqual([end.code, folder.fallbacks()], [5, []]);
+  assert.deepEqual([end.code, end.stderr, folder.fallbacks()], [5, "", []]);
+});
+
+test("WAIT says at a terminal what takes long", async () => {
+  await using folder = new LauncherFolder();
+  await folder.serve(async (peer) => {
+    await peer.call();
+    peer.send({ type: "wait", doing: null });
+    peer.send({ type: "wait", doing: "unpacking \x1b[2J" });
+    peer.send(outputsOf([], { exitCode: 0 }));
+  });
+  const end = await folder.run(`script -qec "$HPCC gcc -c a.c" /dev/null`);
+  assert.deepEqual([end.code, end.stdout], [0, "hpcc: unpacking ?[2J\r\n"]);
 });
 
 test("EXEC becomes the compiler: same pid, its exit status, its signal", async () => {

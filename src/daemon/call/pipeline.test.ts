@@ -13,6 +13,7 @@ import { HeaderHints } from "../inputs/header-hints.ts";
 import type { RemoteWorkers } from "../remote/remote-job.ts";
 import type { AnsweredCall } from "./answered-call.ts";
 import { Builds } from "./builds.ts";
+import { LongWork } from "./long-work.ts";
 import { answerCompileCall, type PipelineParts } from "./pipeline.ts";
 import { Remembered } from "./remembered.ts";
 
@@ -29,6 +30,7 @@ function partsOf({ caches }: HostProject, worker: RemoteWorkers | null = null): 
     nativeWords: new Remembered(10),
     refusedSources: new Remembered(10),
     builds: new Builds({ logger: SILENT_LOGGER }),
+    longWork: new LongWork(SYSTEM_CLOCK),
     clock: SYSTEM_CLOCK,
     logger: SILENT_LOGGER,
     observers: [],

@@ -28,6 +28,7 @@ import { CallRecord } from "./call-record.ts";
 import { describedCall } from "./described-call.ts";
 import { expandNative } from "./expand-native.ts";
 import { joinAnswers } from "./join-answers.ts";
+import type { LongWork } from "./long-work.ts";
 import { takesPrefixMaps } from "./prefix-map-support.ts";
 import type { PreparedCall } from "./prepared-call.ts";
 import { parseCall, readCall } from "./read-call.ts";
@@ -55,6 +56,7 @@ export interface PipelineParts extends InputCaches {
   readonly refusedSources: Remembered<Bypass>;
   /** Tells which build a call belongs to. */
   readonly builds: Builds;
+  readonly longWork: LongWork;
   readonly clock: Clock;
   readonly logger: Logger;
   /** Told of each call when it has its answer. */
@@ -291,7 +293,7 @@ async function inPlace(placed: Placed, place: ProjectPlace): Promise<TierEnd> {
   const key = JSON.stringify([source.digest, action.argv]);
   const refused = parts.refusedSources.get(key);
   if (refused !== undefined) return refused;
-  const end = await new WorkerTier(worker, parts.builds).answer({ prepared, job: job.value, record });
+  const end = await new WorkerTier(worker, parts.builds, parts.longWork).answer({ prepared, job: job.value, record });
   if (end.kind === "bypass" && end.reason === "date_time_macro") parts.refusedSources.set(key, end);
   return end;
 }

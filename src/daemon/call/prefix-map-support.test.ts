@@ -8,6 +8,7 @@ import { CallCounts } from "../control/call-counts.ts";
 import { HeaderHints } from "../inputs/header-hints.ts";
 import type { RemoteJob, RemoteWorkers } from "../remote/remote-job.ts";
 import { Builds } from "./builds.ts";
+import { LongWork } from "./long-work.ts";
 import { answerCompileCall, type PipelineParts } from "./pipeline.ts";
 import { takesPrefixMaps } from "./prefix-map-support.ts";
 import { Remembered } from "./remembered.ts";
@@ -34,6 +35,7 @@ function partsOf({ caches }: HostProject, worker: RemoteWorkers | null): Pipelin
     nativeWords: new Remembered(10),
     refusedSources: new Remembered(10),
     builds: new Builds({ logger: SILENT_LOGGER }),
+    longWork: new LongWork(SYSTEM_CLOCK),
     observers: [],
     store: null,
     local: null,

@@ -20,6 +20,7 @@ import { readTlsFiles } from "../../wire/grpc/tls-files.ts";
 import type { CallMessage } from "../../wire/launcher/messages.ts";
 import type { CallObserver } from "../call/answered-call.ts";
 import { Builds } from "../call/builds.ts";
+import { LongWork } from "../call/long-work.ts";
 import { answerCompileCall, type PipelineParts } from "../call/pipeline.ts";
 import { prefixMapKey } from "../call/prefix-map-support.ts";
 import { Remembered } from "../call/remembered.ts";
@@ -98,6 +99,7 @@ export async function startDaemon(options: DaemonOptions): Promise<RunningDaemon
         call: (call) => daemon.answer(call),
         done: (message) => daemon.done(message?.result.kind === "fell-back" ? message.result.reason : null),
         control: (request) => daemon.control(request),
+        doing: () => daemon.longWork.tell(),
         fault: (error) => daemon.fault(error),
       }),
     );
@@ -138,6 +140,7 @@ function hasWholeRoot({ pid }: CallMessage): boolean {
 }
 
 class Daemon {
+  readonly longWork: LongWork;
   readonly #options: DaemonOptions;
   readonly #namespaces: NamespaceKeeper;
   readonly #pulls: ImagePulls;
@@ -188,6 +191,7 @@ class Daemon {
     this.#startedMs = options.clock.wallMs();
     this.#countedSinceMs = this.#startedMs;
     this.#namespaces = new NamespaceKeeper({ logger });
+    this.longWork = new LongWork(options.clock);
     const images = new ImageStore(directories.images);
     this.#pulls = new ImagePulls({ images, env: options.env ?? {}, clock: options.clock, logger });
     this.#projects = new ProjectRegistry({
@@ -195,6 +199,7 @@ class Daemon {
       images,
       pulls: this.#pulls,
       namespaces: this.#namespaces,
+      longWork: this.longWork,
       logger,
     });
     // What an earlier daemon left of its calls is nobody's.
@@ -386,6 +391,7 @@ class Daemon {
       refusedSources: this.#refusedSources,
       textBytes: this.#textBytes,
       builds: this.#builds,
+      longWork: this.longWork,
       counts: this.#counts,
       headers: this.#headers,
       listings: this.#listings,

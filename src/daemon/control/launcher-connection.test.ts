@@ -29,6 +29,7 @@ beforeEach(async () => {
       call: (call) => answer(call),
       done: () => undefined,
       control: async () => reply,
+      doing: () => null,
       fault: (error) => faults.push(error),
     }),
   );

@@ -37,6 +37,8 @@ export interface ConnectionHandlers {
   call(call: LauncherCall): Promise<CallAnswer>;
   done(message: DoneMessage | null): void;
   control(request: unknown): Promise<unknown>;
+  /** What a caller at a terminal, who has waited, is told; null for nothing. */
+  doing(): string | null;
   /** A fault of the peer or of ours; the connection is gone. */
   fault(error: unknown): void;
 }
@@ -87,7 +89,10 @@ export function serveLauncher(socket: Socket, handlers: ConnectionHandlers): voi
   const begin = (message: CallMessage) => {
     stage = "call";
     socket.setTimeout(0);
-    patience = setInterval(() => send({ type: "wait" }), WAIT_INTERVAL_MS);
+    patience = setInterval(
+      () => send({ type: "wait", doing: message.terminal.stderr ? handlers.doing() : null }),
+      WAIT_INTERVAL_MS,
+    );
     const call: LauncherCall = {
       message,
       signal: gone.signal,

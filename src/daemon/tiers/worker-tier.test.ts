@@ -8,6 +8,7 @@ import { SYSTEM_CLOCK } from "../../base/system/clock.ts";
 import { type Digest, sha256 } from "../../core/digest/digest.ts";
 import { Builds, type CallBuild } from "../call/builds.ts";
 import { CallRecord } from "../call/call-record.ts";
+import { LongWork } from "../call/long-work.ts";
 import { CallCounts } from "../control/call-counts.ts";
 import { prepareFiles } from "../files-form/prepare-files.ts";
 import { HeaderHints } from "../inputs/header-hints.ts";
@@ -94,7 +95,11 @@ async function endWith(worker: RemoteWorker, asked: Asked = {}): Promise<TierEnd
   const job = await prepareFiles(prepared.value, { ...made.caches, headers, clock });
   assert.ok(job.kind === "next", JSON.stringify(job));
   const record = new CallRecord({ counts: new CallCounts(), logger: SILENT_LOGGER, startedMs: 0 });
-  return await new WorkerTier(worker, builds).answer({ prepared: prepared.value, job: job.value, record });
+  return await new WorkerTier(worker, builds, new LongWork(SYSTEM_CLOCK)).answer({
+    prepared: prepared.value,
+    job: job.value,
+    record,
+  });
 }
 
 const MIB = 1024 * 1024;

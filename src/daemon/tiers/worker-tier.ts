@@ -9,16 +9,18 @@ import { mapDiagnostics } from "../../core/compile/view/diagnostics.ts";
 import { failureOf } from "../../core/compile/view/failure.ts";
 import type { OutputFile, OutputsMessage } from "../../wire/launcher/messages.ts";
 import type { Builds } from "../call/builds.ts";
+import type { LongWork } from "../call/long-work.ts";
 import { hostDependencies } from "../call/read-call.ts";
 import type { PreparedJob } from "../call/remote-job.ts";
 import { type Bypass, bypass, next, type Stage } from "../call/stage.ts";
-import type { RemoteJob, RemoteResult, RemoteWorker } from "../remote/remote-job.ts";
+import type { RemoteJob, RemoteProgress, RemoteResult, RemoteWorker } from "../remote/remote-job.ts";
 import { removalsOf } from "./failed-output.ts";
 import type { Tier, TierCall, TierEnd } from "./tier.ts";
 
 /** Outputs up to this size travel in the answer's frame, larger ones as files. */
 const INLINE_BYTES_MAX = 256 * 1024;
 const CHUNK_BYTES = 1024 * 1024;
+const QUEUED = "waiting for a microVM: the worker boots one, or all are taken";
 /** What no delivered file may hold where checkouts share results: a path of the view. */
 const VIEW_PATH = Buffer.from("/hpcc/");
 
@@ -26,8 +28,10 @@ export class WorkerTier implements Tier {
   readonly name = "worker";
   readonly #worker: RemoteWorker;
   readonly #builds: Pick<Builds, "of">;
+  readonly #longWork: Pick<LongWork, "begin">;
 
-  constructor(worker: RemoteWorker, builds: Pick<Builds, "of">) {
+  constructor(worker: RemoteWorker, builds: Pick<Builds, "of">, longWork: Pick<LongWork, "begin">) {
+    this.#longWork = longWork;
     this.#worker = worker;
     this.#builds = builds;
   }
@@ -37,7 +41,12 @@ export class WorkerTier implements Tier {
     const outputFolder = `${displayText(folder)}/out-${place.paths}`;
     await mkdir(outputFolder, { mode: 0o700 });
     const { build, warning } = this.#builds.of(call.message);
-    const result = await this.#worker.compile(
+    let ended = () => {};
+    const onProgress = (progress: RemoteProgress) => {
+      ended();
+      ended = progress === "queued" ? this.#longWork.begin(QUEUED) : () => {};
+    };
+    const compiling = this.#worker.compile(
       {
         action: job.action,
         manifest: job.source.manifest,
@@ -48,8 +57,9 @@ export class WorkerTier implements Tier {
         outputFolder,
         build,
       },
-      { signal: call.signal, onSent: () => record.sent() },
+      { signal: call.signal, onSent: () => record.sent(), onProgress },
     );
+    const result = await compiling.finally(() => ended());
     record.moved(result.traffic, result.outcome === "compiled" ? result.compileUs : null);
     if (place.paths === "shared" && (await namesView(result))) return { kind: "own-paths" };
     const refused = refusalOf(result, prepared) ?? precompiledRefusal(result, job);

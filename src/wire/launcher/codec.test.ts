@@ -94,7 +94,7 @@ const messages: fc.Arbitrary<Message> = fc.oneof(
     ),
     usage: record({ userUs: count, systemUs: count, maxRssKiB: count, wallUs: count }),
   }),
-  fc.constant({ type: "wait" } as const),
+  record({ type: fc.constant("wait" as const), doing: fc.option(text) }),
   record({
     type: fc.constant("outputs" as const),
     exitCode: fc.nat({ max: 255 }),

@@ -59,7 +59,7 @@ export function decodeMessage(frame: Frame): Message | OtherVersionMessage {
     case FRAME_TYPES.ran:
       return decodeFields(frame, "RAN", decodeRan);
     case FRAME_TYPES.wait:
-      return decodeFields(frame, "WAIT", () => ({ type: "wait" }));
+      return decodeFields(frame, "WAIT", (fields) => ({ type: "wait", doing: fields.optionalText(1, TEXT_BYTES_MAX) }));
     case FRAME_TYPES.outputs:
       return decodeFields(frame, "OUTPUTS", decodeOutputs);
     case FRAME_TYPES.exec:

@@ -40,7 +40,7 @@ function fieldsOf(message: Message): FieldWriter {
     case "ran":
       return ranFields(message);
     case "wait":
-      return new FieldWriter();
+      return message.doing === null ? new FieldWriter() : new FieldWriter().text(1, message.doing, TEXT_BYTES_MAX);
     case "outputs":
       return outputsFields(message);
     case "exec":

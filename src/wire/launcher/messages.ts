@@ -92,6 +92,8 @@ export interface RanMessage {
 /** Daemon to launcher: still working. */
 export interface WaitMessage {
   readonly type: "wait";
+  /** What on, for a person at a terminal; null for nothing to be said. */
+  readonly doing: string | null;
 }
 
 /** Bytes in the frame or in a file that the launcher can read. */

@@ -55,7 +55,7 @@ pub fn decode_message(frame_type: u8, fields: &[u8]) -> Result<Message, Fault> {
         TYPE_CALL => Message::Call(decode_call(&mut fields)?),
         TYPE_RUN => Message::Run(decode_run(&mut fields)?),
         TYPE_RAN => Message::Ran(decode_ran(&mut fields)?),
-        TYPE_WAIT => Message::Wait,
+        TYPE_WAIT => Message::Wait(fields.optional_text(1, TEXT_BYTES_MAX)?),
         TYPE_OUTPUTS => Message::Outputs(decode_outputs(&mut fields)?),
         TYPE_EXEC => Message::Exec(decode_exec(&mut fields)?),
         TYPE_CONTROL => Message::Control {

@@ -20,7 +20,12 @@ pub fn encode_message(message: &Message) -> Result<Vec<u8>, Fault> {
             ran_fields(&mut fields, ran)?;
             TYPE_RAN
         }
-        Message::Wait => TYPE_WAIT,
+        Message::Wait(doing) => {
+            if let Some(doing) = doing {
+                fields.text(1, doing, TEXT_BYTES_MAX)?;
+            }
+            TYPE_WAIT
+        }
         Message::Outputs(outputs) => {
             outputs_fields(&mut fields, outputs)?;
             TYPE_OUTPUTS

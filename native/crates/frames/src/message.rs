@@ -16,7 +16,8 @@ pub enum Message {
     Call(Call),
     Run(Run),
     Ran(Ran),
-    Wait,
+    /// What the daemon works on, for a person at a terminal.
+    Wait(Option<String>),
     Outputs(Outputs),
     Exec(Exec),
     Control {

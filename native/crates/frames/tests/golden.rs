@@ -124,7 +124,7 @@ fn describe(message: &Message) -> Value {
                 "wallUs": ran.usage.wall_us,
             },
         }),
-        Message::Wait => json!({"type": "wait"}),
+        Message::Wait(doing) => json!({"type": "wait", "doing": doing}),
         Message::Outputs(outputs) => {
             let mut described = json!({
             "type": "outputs",

@@ -1,7 +1,7 @@
 //! One compile call: the conversation with the daemon, in which the daemon decides and this end acts.
 
 use crate::become_program::{Target, become_program};
-use crate::caller::Caller;
+use crate::caller::{Caller, warn};
 use crate::connection::{Connection, Event};
 use crate::fallback::{self, HostTarget, become_host_compiler};
 use crate::fault::{Fault, display};
@@ -60,7 +60,10 @@ fn try_converse(caller: &Caller, connection: &mut Connection) -> Result<Fault, F
             }
         }
         return match message {
-            Message::Wait => continue,
+            Message::Wait(doing) => {
+                tell(doing.as_deref());
+                continue;
+            }
             Message::Outputs(outputs) => Ok(follow_outputs(&outputs, caller, connection)),
             Message::Exec(exec) => Ok(follow_exec(&exec, caller)),
             Message::Refuse {
@@ -124,7 +127,7 @@ fn follow_run(run: &Run, caller: &Caller, connection: &mut Connection) -> Result
                 caller.signals.die_of(signal);
             }
             Event::Heard => child.listen(),
-            Event::Message(message) if matches!(*message, Message::Wait) => {}
+            Event::Message(message) if matches!(*message, Message::Wait(_)) => {}
             Event::Message(message) => {
                 child.kill();
                 return match *message {
@@ -138,6 +141,15 @@ fn follow_run(run: &Run, caller: &Caller, connection: &mut Connection) -> Result
                 };
             }
         }
+    }
+}
+
+/// Says what takes so long, which the daemon says to callers at terminals alone.
+fn tell(doing: Option<&str>) {
+    if let Some(doing) = doing
+        && sys::is_terminal(2)
+    {
+        warn(doing);
     }
 }
 
