@@ -18,7 +18,7 @@ import { dirname, join } from "node:path";
 import { sha256 } from "../../src/core/digest/digest.ts";
 import { CHECKOUT, IMAGE_FOLDER } from "./farm.ts";
 
-export type DebianRoot = "bullseye" | "sid" | "trixie" | "cross" | "packagers";
+export type DebianRoot = "bullseye" | "sid" | "trixie" | "cross" | "packagers" | "host";
 
 export interface Distribution {
   readonly name: string;

@@ -1,5 +1,6 @@
 // Whether a compiler knows -ffile-prefix-map (GCC since 8, Clang since 10), asked once of each compiler as the launcher's child. One that
 // does not is never given it: its calls have the project at its own path, here and in guests.
+import { spawn } from "node:child_process";
 import { ascii, type ByteString } from "../../base/byte-string.ts";
 import { stepEnvironment } from "../../core/compile/grammar/environment.ts";
 import type { LauncherCall } from "../control/launcher-connection.ts";
@@ -16,7 +17,7 @@ export interface AskedCompiler {
   readonly compiler: ImageCompiler;
 }
 
-export function prefixMapKey({ project, compiler }: Pick<AskedCompiler, "project" | "compiler">): string {
+function prefixMapKey({ project, compiler }: Pick<AskedCompiler, "project" | "compiler">): string {
   return JSON.stringify([project.imageDigest, compiler.path]);
 }
 
@@ -30,6 +31,34 @@ export async function takesPrefixMaps(asked: AskedCompiler, known: Remembered<bo
   known.set(key, takes);
   if (before === undefined && !takes && !call.signal.aborted) await project.planWithoutMaps(compiler);
   return takes;
+}
+
+/**
+ * The same where the launcher can enter no namespace of the daemon's: the daemon asks, in a namespace made for it. Only for a call that is
+ * compiled here anyhow. A path that is not UTF-8 cannot be told to a child, and counts as if the compiler had not answered.
+ */
+export async function takesPrefixMapsUnentered(
+  { project, compiler }: Omit<AskedCompiler, "call">,
+  known: Remembered<boolean>,
+): Promise<boolean> {
+  const key = prefixMapKey({ project, compiler });
+  const before = known.get(key);
+  if (before !== undefined) return before;
+  const [program = "", ...words] = [...project.sandboxArgv, ascii("--"), compiler.path, ...QUESTION];
+  if ([program, ...words].some((word) => !isAscii(word))) return true;
+  const environment = stepEnvironment({ locale: "C", appearance: [], searchPath: project.searchPath });
+  const env = Object.fromEntries(environment);
+  const code = await new Promise<number | null>((resolve) => {
+    const child = spawn(program, words, { env, cwd: "/", stdio: "ignore", timeout: ASKING_MS });
+    child.once("error", () => resolve(null));
+    child.once("exit", resolve);
+  });
+  if (code !== null) known.set(key, code === 0);
+  return code === null || code === 0;
+}
+
+function isAscii(word: string): boolean {
+  return /^[\x01-\x7f]*$/.test(word);
 }
 
 /** Null when the compiler could not be run to its end. */

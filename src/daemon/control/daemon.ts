@@ -22,7 +22,7 @@ import type { CallObserver } from "../call/answered-call.ts";
 import { Builds } from "../call/builds.ts";
 import { LongWork } from "../call/long-work.ts";
 import { answerCompileCall, type PipelineParts } from "../call/pipeline.ts";
-import { prefixMapKey } from "../call/prefix-map-support.ts";
+import { takesPrefixMapsUnentered } from "../call/prefix-map-support.ts";
 import { Remembered } from "../call/remembered.ts";
 import type { Bypass } from "../call/stage.ts";
 import { KeptListings } from "../files-form/kept-listings.ts";
@@ -262,7 +262,7 @@ class Daemon {
         return forbiddenAnswer("mount_namespace", null);
       }
       this.#counts.count("local", "mount_namespace");
-      const maps = this.#prefixMaps.get(prefixMapKey({ project, compiler })) !== false;
+      const maps = await takesPrefixMapsUnentered({ project, compiler }, this.#prefixMaps);
       const paths = compiles.some(({ ownPaths }) => ownPaths) || !maps ? "own" : project.config.paths;
       return sandboxAnswer(message, { project, compiler, paths });
     }

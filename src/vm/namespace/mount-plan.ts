@@ -63,6 +63,7 @@ const NEVER_HOST = /^(?:bin|etc|hpcc|lib.*|sbin|usr)$/;
 /** Sources by convention; no tool searches it, so a project below it sees all of it. */
 const SOURCES_FOLDER = ascii("/usr/src");
 
+const SHARE = "/usr/share/";
 /** Of the host's /usr/share, what `local` shows: CMake compiles sources that stand there to learn about the compiler. */
 const SHARED_SOURCES = /^cmake(?:-[0-9.]+)?$/;
 
@@ -220,5 +221,8 @@ function splitMount(sources: MountSources, { path, entry, roots }: Split): strin
 }
 
 function hostMount(path: ByteString): string[] {
-  return [MACHINE_FILES.has(path) ? "--ro-bind" : "--bind", path, path];
+  if (MACHINE_FILES.has(path)) return ["--ro-bind", path, path];
+  // A plan outlives what the host has in its /usr/share; a project is there.
+  const isShared = path.startsWith(SHARE) && SHARED_SOURCES.test(path.slice(SHARE.length));
+  return [isShared ? "--bind-try" : "--bind", path, path];
 }
