@@ -38,7 +38,7 @@ export function databaseTarget({ url, file }: DatabaseNames, limits: ConnectionL
 }
 
 function hasPassword(url: string): boolean {
-  return /^[a-z]+:\/\/[^/?#]*:[^/?#]*@/i.test(url) || /[?&]password=/i.test(url);
+  return /^[a-z]+:\/\/[^/?#:]*:[^/?#]*@/i.test(url) || /[?&]password=/i.test(url);
 }
 
 async function readUrl(path: string): Promise<string> {
