@@ -1,5 +1,5 @@
 // `hpcc audit attest`, `hpcc audit check-attestation` and `hpcc ca attest-key`.
-import { open } from "node:fs/promises";
+import { type FileHandle, open } from "node:fs/promises";
 import type { Command } from "commander";
 import { HpccError } from "../base/errors.ts";
 import type { Attestation, AttestOptions, KeptBlobs } from "./audit-attest.ts";
@@ -69,7 +69,7 @@ async function runAttest(what: readonly string[], flags: AttestFlags, host: Atte
     note: (text) => host.output.error(text),
   };
   const all: Attestation[] = [];
-  const file = flags.out === undefined ? null : await open(flags.out, "w");
+  const file = flags.out === undefined ? null : await openOut(flags.out);
   try {
     const out = async (text: string) => {
       if (file === null) host.output.out(text);
@@ -86,6 +86,14 @@ async function runAttest(what: readonly string[], flags: AttestFlags, host: Atte
     if (file !== null) host.output.error(`${count} attestations in ${flags.out}\n`);
   } finally {
     await file?.close();
+  }
+}
+
+async function openOut(path: string): Promise<FileHandle> {
+  try {
+    return await open(path, "w");
+  } catch (error) {
+    throw new HpccError("argument.invalid", `${path} cannot be written`, { cause: error });
   }
 }
 

@@ -1,6 +1,7 @@
 // `hpcc audit report`.
 import { writeFile } from "node:fs/promises";
 import { type Command, InvalidArgumentError } from "commander";
+import { HpccError } from "../base/errors.ts";
 import { SYSTEM_CLOCK } from "../base/system/clock.ts";
 import { json, type Output } from "./output.ts";
 
@@ -53,7 +54,10 @@ export function addReport(audit: Command, output: Output, setExitCode: (code: nu
       });
       const text = flags.json ? json(report) : reportPage(report);
       if (flags.out === undefined) output.out(text);
-      else await writeFile(flags.out, text);
+      else
+        await writeFile(flags.out, text).catch((error: unknown) => {
+          throw new HpccError("argument.invalid", `${flags.out} cannot be written`, { cause: error });
+        });
       setExitCode(report.logs.some(({ problems }) => problems.items.length > 0) ? 1 : 0);
     });
 }

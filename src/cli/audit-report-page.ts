@@ -337,7 +337,7 @@ ${table("Rows compiled again; those that differ first", columns, rows, "No row w
 }
 
 function number(value: number): string {
-  return value.toString().replace(/\B(?=(\d{3})+$)/g, "\u2009");
+  return value.toLocaleString("en-US").replaceAll(",", "\u2009");
 }
 
 function share(part: number, whole: number): string {
