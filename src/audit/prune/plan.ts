@@ -8,8 +8,8 @@ import { RemovedRows } from "../pruned-stub.ts";
 import { RangeBuilder, type RowRange } from "../removed-ranges.ts";
 import type { AuditKind } from "../rows/bodies.ts";
 import { type AuditRecord, encodeRecord } from "../segment.ts";
-import { Holds } from "./holds.ts";
-import { scanLog } from "./scan-log.ts";
+import type { Holds } from "./holds.ts";
+import { scanHolds, scanLog } from "./scan-log.ts";
 import { TenantWeights, type Weigh } from "./weigh.ts";
 
 /** How long a tenant's rows stay; null: without a limit. */
@@ -47,7 +47,8 @@ export interface PlanOptions {
   readonly size: number;
   readonly nowMs: number;
   readonly ruleOf: RuleOf;
-  readonly weigh: Weigh;
+  /** Null where no rule is about bytes. */
+  readonly weigh: Weigh | null;
   readonly signal: AbortSignal;
 }
 
@@ -115,6 +116,27 @@ function leavingOf(tenants: Map<string, Leaving>, tenant: string): Leaving {
   return leaving;
 }
 
+/** The oldest row that each tenant with a limit of bytes keeps. */
+async function oldestThatFit(options: PlanOptions, weigh: Weigh): Promise<Map<string, number>> {
+  const { folder, ruleOf } = options;
+  const weights = new Map<string, TenantWeights>();
+  await scanLog(folder, options, (item) => {
+    if (item.t === "pruned") return;
+    const { record } = item.placed;
+    const { tenant } = record.row;
+    if (!PRUNED_KINDS.has(record.envelope.kind) || (ruleOf(tenant)?.bytes ?? null) === null) return;
+    let weight = weights.get(tenant);
+    if (weight === undefined) weights.set(tenant, (weight = new TenantWeights()));
+    weight.take(record, recordBytes(record));
+  });
+  const oldest = new Map<string, number>();
+  for (const [tenant, weight] of weights) {
+    const bytesMax = ruleOf(tenant)!.bytes!;
+    oldest.set(tenant, await weight.oldestThatFits(bytesMax, (digest, kind) => weigh(tenant, digest, kind)));
+  }
+  return oldest;
+}
+
 /** Knows the holds, and what is too much; and after all jobs were taken, which VMs are still spoken of. */
 class RowJudge {
   readonly #options: PlanOptions;
@@ -130,26 +152,9 @@ class RowJudge {
   }
 
   static async of(options: PlanOptions): Promise<RowJudge> {
-    const { folder, ruleOf, weigh } = options;
-    const holds = new Holds();
-    const weights = new Map<string, TenantWeights>();
-    await scanLog(folder, options, (item) => {
-      if (item.t === "pruned") return;
-      const { record } = item.placed;
-      holds.take(record);
-      const { tenant } = record.row;
-      if (!PRUNED_KINDS.has(record.envelope.kind) || (ruleOf(tenant)?.bytes ?? null) === null) return;
-      let weight = weights.get(tenant);
-      if (weight === undefined) weights.set(tenant, (weight = new TenantWeights()));
-      weight.take(record, recordBytes(record));
-    });
-    const oldest = new Map<string, number>();
-    for (const [tenant, weight] of weights)
-      oldest.set(
-        tenant,
-        await weight.oldestThatFits(ruleOf(tenant)!.bytes!, (digest, kind) => weigh(tenant, digest, kind)),
-      );
-    return new RowJudge(options, holds, oldest);
+    const { folder, weigh } = options;
+    const holds = await scanHolds(folder, options);
+    return new RowJudge(options, holds, weigh === null ? new Map() : await oldestThatFit(options, weigh));
   }
 
   takeJob(record: AuditRecord): void {

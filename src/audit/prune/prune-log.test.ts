@@ -357,6 +357,22 @@ describe("cut off", () => {
     assert.deepEqual([...outcomes].sort(), ["finished", "nothing"]);
   });
 
+  test("before the sources are removed: the next start removes them", async () => {
+    const folder = await copyOf(good);
+    const log = await openLog(folder);
+    const plan = await planPrune({ folder, size: log.sequence, nowMs: NOW, ruleOf: byAge, weigh, signal });
+    const swept: string[][] = [];
+    const parts = partsOf(folder, log);
+    const sweep = async () => Promise.reject(new Error("EIO"));
+    await assert.rejects(pruneLog(plan, REASON, { ...parts, sweep }), /EIO/);
+    assert.equal(await stateOf(folder), 30);
+    assert.deepEqual((await verdictOf(folder)).problems, []);
+    const again = { ...parts, sweep: async (tenants: readonly string[]) => void swept.push([...tenants]) };
+    assert.deepEqual(await finishPrunes(again), TENANTS);
+    assert.deepEqual([swept, await finishPrunes(again)], [[TENANTS], []]);
+    await log.close();
+  });
+
   test("while the rows that say it are written: nothing is pruned", async () => {
     for (const fault of ["write", "sync"] as const) {
       const folder = await copyOf(good);

@@ -1,7 +1,10 @@
 // Reads a log from its beginning to a row, giving the event loop back between rows: a worker goes on while its log is pruned.
 import { setImmediate } from "node:timers/promises";
 import { HpccError } from "../../base/errors.ts";
-import { type LogItem, readItems } from "../read-log.ts";
+import { decodePruned } from "../pruned-frame.ts";
+import { type LogItem, listSegments, readItems, readSegment } from "../read-log.ts";
+import { decodeRecord, readFrame, segmentSequence } from "../segment.ts";
+import { Holds } from "./holds.ts";
 
 const ITEMS_AT_ONCE = 64;
 
@@ -30,4 +33,29 @@ export async function scanLog(
     signal.throwIfAborted();
   }
   throw new HpccError("audit.corrupt", `the audit log ends at row ${row}, and ${size} rows were written`);
+}
+
+const HOLD = Buffer.from('"kind":"hold"');
+const FRAMES_AT_ONCE = 4096;
+
+/** The holds that a log's rows put in force: of all other rows no more is read than that they are whole. */
+export async function scanHolds(folder: string, { size, signal }: ScanOptions): Promise<Holds> {
+  const holds = new Holds();
+  const segments = await listSegments(folder);
+  for (const [at, segment] of segments.entries()) {
+    if (segmentSequence(segment)! > size) break;
+    const bytes = await readSegment(folder, segment);
+    for (let offset = 0, frames = 1; offset < bytes.length; frames++) {
+      const frame = readFrame(bytes, offset);
+      const end = frame?.end ?? decodePruned(bytes, offset)?.end;
+      if (end === undefined && at === segments.length - 1) break;
+      if (end === undefined) throw new HpccError("audit.corrupt", `${segment} is damaged at byte ${offset}`);
+      const record = frame?.payload.includes(HOLD) ? decodeRecord(frame.payload) : null;
+      if (record !== null && record.envelope.sequence <= size) holds.take(record);
+      offset = end;
+      if (frames % FRAMES_AT_ONCE === 0) await setImmediate();
+    }
+    signal.throwIfAborted();
+  }
+  return holds;
 }

@@ -2,10 +2,10 @@
 
 import type { AuditLog } from "../../audit/audit-log.ts";
 import { readLogSigner } from "../../audit/log-key-file.ts";
-import { type HeldRows, type Hold, Holds } from "../../audit/prune/holds.ts";
+import type { HeldRows, Hold, Holds } from "../../audit/prune/holds.ts";
 import { type PrunePlan, planPrune, type RetentionRule } from "../../audit/prune/plan.ts";
 import { finishPrunes, type PruneParts, pruneLog } from "../../audit/prune/prune-log.ts";
-import { scanLog } from "../../audit/prune/scan-log.ts";
+import { scanHolds } from "../../audit/prune/scan-log.ts";
 import { PRUNE_DISK, type PruneDisk } from "../../audit/prune/stub-files.ts";
 import { stubText } from "../../audit/pruned-stub.ts";
 import { emptyRow } from "../../audit/row.ts";
@@ -153,11 +153,7 @@ export class LogRetention {
 
   async #readHolds(): Promise<Holds> {
     const { folder, log } = this.#options;
-    const holds = new Holds();
-    await scanLog(folder, this.#scan(log.sequence), (item) => {
-      if (item.t === "row") holds.take(item.placed.record);
-    });
-    return holds;
+    return scanHolds(folder, this.#scan(log.sequence));
   }
 
   async #prune(request: PruneRequest): Promise<PruneReport> {
@@ -167,7 +163,8 @@ export class LogRetention {
     if (!dryRun) await this.#finish(swept);
     const ruleOf = (tenant: string) => rules.tenants.get(tenant) ?? (rules.tenants.has(tenant) ? null : rules.others);
     const nowMs = clock.wallMs();
-    const weigh = weighKept.bind(null, store);
+    const limits = [rules.others, ...rules.tenants.values()];
+    const weigh = limits.some((rule) => (rule?.bytes ?? null) !== null) ? weighKept.bind(null, store) : null;
     const plan = await planPrune({ folder, ...this.#scan(log.sequence), nowMs, ruleOf, weigh });
     if (dryRun) return reportOf(plan, true, swept);
     const why = (tenant: string) => whyOf(ruleOf(tenant), request.reason);
