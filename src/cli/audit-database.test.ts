@@ -6,7 +6,7 @@ import { readFileSync } from "node:fs";
 import { chmod, cp, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { after, before, describe, test } from "node:test";
+import { after, before, describe, type TestContext, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import { Command } from "commander";
 import * as fc from "fast-check";
@@ -188,7 +188,7 @@ describe("the sink", () => {
     });
   });
 
-  test("ends with an alarm where log and database are not the same", async () => {
+  test("ends with an alarm where log and database are not the same", async (t) => {
     const database = await newDatabase();
     const alarm = { code: "audit.corrupt" };
     const stranger = noteSigner(ORIGIN, Buffer.alloc(32, 9));
@@ -212,7 +212,7 @@ describe("the sink", () => {
     assert.deepEqual(await rowsIn(database, "altered"), []);
 
     // One that goes on ends as well, and says so where it logs.
-    const follower = follow(database, fork);
+    const follower = follow(t, database, fork);
     await assert.rejects(
       follower.seen(() => false),
       alarm,
@@ -233,10 +233,10 @@ describe("the sink", () => {
     await assert.rejects(searchText("auditor", database, ANY), { ...alarm, message: /^row 600 of x\.example/ });
   });
 
-  test("loses nothing while the database is away for the length of a build", async () => {
+  test("loses nothing while the database is away for the length of a build", async (t) => {
     const [database, folder] = [await newDatabase(), join(root, "built")];
     await cp(one, folder, { recursive: true });
-    const follower = follow(database, folder);
+    const follower = follow(t, database, folder);
     await follower.seen(({ event, rows }) => event === "audit.sink.rows" && rows === ROWS);
     await server.stop();
     for (let seed = 10; seed < 13; seed++) await growLog({ folder, signer: SIGNER, rows: 200, seed });
@@ -248,10 +248,10 @@ describe("the sink", () => {
     assert.doesNotMatch(JSON.stringify(follower.said), /correct horse/);
   });
 
-  test("has each row once after the server's process was killed in mid-batch", async () => {
+  test("has each row once after the server's process was killed in mid-batch", async (t) => {
     const [database, folder] = [await newDatabase(), join(root, "backend")];
     await cp(two, folder, { recursive: true });
-    const follower = follow(database, folder);
+    const follower = follow(t, database, folder);
     await follower.seen(({ event }) => event === "audit.sink.rows");
     await using held = await holdPosition(database);
     await growLog({ folder, signer: OTHER, rows: 400, seed: 20 });
@@ -750,7 +750,7 @@ interface Said extends LogFields {
 }
 
 /** A sink that goes on, and what it logs. */
-function follow(database: string, folder: string) {
+function follow(context: TestContext, database: string, folder: string) {
   const said: Said[] = [];
   const waiting = new Set<() => void>();
   const say = (event: string, fields: LogFields = {}) => {
@@ -764,7 +764,15 @@ function follow(database: string, folder: string) {
     { clock: SYSTEM_CLOCK, logger, signal: stop.signal, backoff: { firstMs: 10, maxMs: 50 } },
   );
   const alive = setInterval(() => {}, 1000);
+  const end = async () => {
+    stop.abort();
+    clearInterval(alive);
+    const { log: _, ...count } = await running;
+    return count;
+  };
+  context.after(async () => end().catch(() => {}));
   return {
+    end,
     said,
     async seen(wanted: (said: Said) => boolean): Promise<void> {
       const { promise, resolve } = Promise.withResolvers<void>();
@@ -774,12 +782,6 @@ function follow(database: string, folder: string) {
       await Promise.race([promise, running]);
       waiting.delete(look);
       assert.ok(said.some(wanted), JSON.stringify(said.slice(-5)));
-    },
-    async end() {
-      stop.abort();
-      clearInterval(alive);
-      const { log: _, ...count } = await running;
-      return count;
     },
   };
 }
