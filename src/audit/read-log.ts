@@ -122,25 +122,46 @@ function doesNotFollow(sequence: number): HpccError {
 
 /** Read at first; most frames are no longer. */
 const FRAME_BYTES = 4096;
+/** No record that is decoded keeps any of it. */
+const frameBytes = Buffer.alloc(FRAME_BYTES_MAX);
 
-/** The record at a place; null when none stands there. Reads no more than it. */
-export function readRecord(folder: string, { segment, offset }: RecordPlace): AuditRecord | null {
-  let fd: number;
-  try {
-    fd = openSync(join(folder, segment), "r");
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "ENOENT") return null;
-    throw new HpccError("audit.io", `cannot read the audit segment ${segment}`, { cause: error });
+/** Reads single records, and no more than them. */
+export class RecordReader implements Disposable {
+  readonly #folder: string;
+  readonly #segments = new Map<string, number | null>();
+
+  constructor(folder: string) {
+    this.#folder = folder;
   }
-  try {
-    const bytes = Buffer.allocUnsafe(FRAME_BYTES_MAX);
+
+  /** The record at a place; null when none stands there. */
+  read({ segment, offset }: RecordPlace): AuditRecord | null {
+    const fd = this.#open(segment);
+    if (fd === null) return null;
     for (const length of [FRAME_BYTES, FRAME_BYTES_MAX]) {
-      const read = readSync(fd, bytes, 0, length, offset);
-      const frame = decodeFrame(bytes.subarray(0, read), 0);
+      const read = readSync(fd, frameBytes, 0, length, offset);
+      const frame = decodeFrame(frameBytes.subarray(0, read), 0);
       if (frame !== null || read < length) return frame?.record ?? null;
     }
     return null;
-  } finally {
-    closeSync(fd);
+  }
+
+  [Symbol.dispose](): void {
+    for (const fd of this.#segments.values()) if (fd !== null) closeSync(fd);
+    this.#segments.clear();
+  }
+
+  #open(segment: string): number | null {
+    const known = this.#segments.get(segment);
+    if (known !== undefined) return known;
+    let fd: number | null = null;
+    try {
+      fd = openSync(join(this.#folder, segment), "r");
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== "ENOENT")
+        throw new HpccError("audit.io", `cannot read the audit segment ${segment}`, { cause: error });
+    }
+    this.#segments.set(segment, fd);
+    return fd;
   }
 }

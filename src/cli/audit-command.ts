@@ -88,8 +88,13 @@ function addSearches(audit: Command, host: AuditHost): void {
   const run = async (folder: string, flags: SearchFlags, change: { last?: number; follow?: true }) => {
     const { searchLog } = await import("./audit-search.ts");
     const later = async () => new Promise<boolean>((resolve) => SYSTEM_CLOCK.after(FOLLOW_MS, () => resolve(true)));
+    const { RowProgress, signedRows } = await import("./row-progress.ts");
     using _ = change.follow ? keepAlive() : null;
+    // Between rows on the same terminal it would only be in the way.
+    const isQuiet = change.follow === true || process.stdout.isTTY;
+    using progress = new RowProgress(host.output, { total: await signedRows(folder), isQuiet });
     await searchLog(folder, {
+      onRows: progress.rows,
       filter: await filterOf(flags),
       format: flags.json ? "jsonl" : flags.format,
       last: change.last ?? null,
@@ -163,18 +168,14 @@ function addChecks(audit: Command, host: AuditHost, setExitCode: (code: number) 
   const check = async (folder: string, receipts: readonly string[], flags: CheckFlags) => {
     const { checkLog, printCheck } = await import("./audit-check.ts");
     const { key: keys = [], checkpoint: checkpoints = [] } = flags;
-    const onSegment = (name: string) => host.output.error(`reading ${name}\n`);
     const { witness = [], witnessQuorum: quorum = null, witnessSince } = flags;
     const { parseTime } = await import("./audit-search.ts");
+    const { RowProgress, signedRows } = await import("./row-progress.ts");
     const sinceMs = witnessSince === undefined ? null : parseTime(witnessSince);
     const witnesses = { keys: witness, quorum, sinceMs };
-    const found = await checkLog(folder, {
-      keys,
-      checkpoints,
-      receipts,
-      witnesses,
-      ...(flags.json ? {} : { onSegment }),
-    });
+    using progress = new RowProgress(host.output, { total: await signedRows(folder), isQuiet: false });
+    const found = await checkLog(folder, { keys, checkpoints, receipts, witnesses, onSegment: progress.segment });
+    progress[Symbol.dispose]();
     host.output.out(flags.json ? json(found) : printCheck(found));
     setExitCode(found.problems.length === 0 ? 0 : 1);
   };

@@ -123,13 +123,18 @@ export interface SearchOptions {
   /** Goes on with rows as they come while it resolves to true. */
   readonly more: (() => Promise<boolean>) | null;
   readonly out: (text: string) => void;
+  /** Is told how many rows were read, now and then. */
+  readonly onRows?: (rows: number) => void;
+  readonly everyRows?: number;
   /** Is told how many rows were pruned, where some were. */
   readonly pruned?: (rows: number) => void;
 }
 
+const EVERY_ROWS = 8192;
+
 /** Prints the rows that are wanted; gives how many there were. */
 export async function searchLog(folder: string, options: SearchOptions): Promise<number> {
-  const { filter, format, last, more, out } = options;
+  const { filter, format, last, more, out, everyRows = EVERY_ROWS } = options;
   const found = await logFolder(folder);
   out(header(format));
   let state: ChainState = CHAIN_START;
@@ -144,6 +149,7 @@ export async function searchLog(folder: string, options: SearchOptions): Promise
       }
       const { record } = item.placed;
       state = { sequence: record.envelope.sequence, leaf: record.leaf };
+      if (state.sequence % everyRows === 0) options.onRows?.(state.sequence);
       if (!matches(record, filter)) continue;
       count++;
       const text = formatRow(record, format);

@@ -37,6 +37,7 @@ export class AuditIndex {
   #indexed = new Set<string>();
   /** Made again because the log did not go on where the index ended; a second time says that the log itself is bad. */
   #doubted = false;
+  readonly #tags = new Map<string, Buffer>();
   #working: Promise<void> = Promise.resolve();
 
   private constructor(options: AuditIndexOptions, set: RunSet, follower: LogFollower) {
@@ -174,7 +175,7 @@ export class AuditIndex {
 
   async #add({ record, offset }: PlacedRecord): Promise<void> {
     const { sequence } = record.envelope;
-    const tag = tenantTag(record.row.tenant);
+    const tag = this.#tagOf(record.row.tenant);
     for (const { kind, digest } of namesOf(record)) this.#set.add(tag, digest, { kind, sequence, offset });
     for (const manifest of manifestsOf(record)) {
       const key = `${record.row.tenant} ${manifest.digest}`;
@@ -184,6 +185,12 @@ export class AuditIndex {
       this.#indexed.add(key);
       for (const blob of blobs ?? []) this.#set.add(tag, blob, { kind: "member", sequence, offset });
     }
+  }
+
+  #tagOf(tenant: string): Buffer {
+    const tag = this.#tags.get(tenant) ?? tenantTag(tenant);
+    this.#tags.set(tenant, tag);
+    return tag;
   }
 
   /** A compile's source and result are new more often than not, and a hit's are not. */

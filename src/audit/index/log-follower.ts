@@ -116,7 +116,8 @@ export class LogFollower {
   }
 }
 
-async function readAt(handle: FileHandle, offset: number, length: number): Promise<Buffer> {
+async function readAt(handle: FileHandle, offset: number, lengthMax: number): Promise<Buffer> {
+  const length = Math.max(0, Math.min(lengthMax, (await handle.stat()).size - offset));
   const bytes = Buffer.allocUnsafe(length);
   let done = 0;
   while (done < length) {

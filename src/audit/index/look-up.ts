@@ -2,7 +2,7 @@
 // that a wrong entry costs an answer and never makes one.
 import { HpccError } from "../../base/errors.ts";
 import { type Digest, digestHex } from "../../core/digest/digest.ts";
-import { listSegments, readRecord } from "../read-log.ts";
+import { listSegments, RecordReader } from "../read-log.ts";
 import { type AuditRecord, segmentSequence } from "../segment.ts";
 import { type Entry, hashOf, kindOf, rangeOf, rangeOfPrefix, readEntry, startOfGroup, tenantTag } from "./entry.ts";
 import { type Manifest, manifestsOf, type Named, namesOf, type ReadManifest, readBlobs } from "./record-hashes.ts";
@@ -125,9 +125,10 @@ function newest(set: RunSet, groups: readonly Buffer[]): Entry[] {
 async function readRecords({ folder }: LookUpPlace, entries: readonly Entry[]): Promise<AuditRecord[]> {
   if (entries.length === 0) return [];
   const segments = await listSegments(folder);
+  using reader = new RecordReader(folder);
   return entries.map(({ sequence, offset }) => {
     const segment = segments.findLast((name) => segmentSequence(name)! <= sequence);
-    const record = segment === undefined ? null : readRecord(folder, { segment, offset });
+    const record = segment === undefined ? null : reader.read({ segment, offset });
     if (record?.envelope.sequence !== sequence) throw new IndexDamaged(`record ${sequence} is not where it was`);
     return record;
   });

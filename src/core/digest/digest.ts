@@ -1,5 +1,5 @@
 // Digests: SHA-256 everywhere, over uncompressed bytes, written "sha256:<64 hex>", so that a name does not depend on how a blob is packed.
-import { createHash } from "node:crypto";
+import { hash } from "node:crypto";
 import { HpccError } from "../../base/errors.ts";
 
 declare const digestBrand: unique symbol;
@@ -20,7 +20,7 @@ export function isDigest(text: string): text is Digest {
 }
 
 export function sha256(bytes: Uint8Array): Digest {
-  return `sha256:${createHash("sha256").update(bytes).digest("hex")}` as Digest;
+  return `sha256:${hash("sha256", bytes, "hex")}` as Digest;
 }
 
 /** The 64 hex digits alone, for file names. */
