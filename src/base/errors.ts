@@ -24,6 +24,14 @@ export const ERROR_TRAITS = {
   },
   "image.invalid": { ...operator, hint: "Build the image again with `hpcc image build`." },
   "image.missing": { ...operator, hint: "`hpcc image ls` lists the images that are here." },
+  "image.altered": {
+    ...operator,
+    hint: "Take away what was made of the image, the folder that is named; it is made again at the next call.",
+  },
+  "image.differs": {
+    ...operator,
+    hint: "Client and worker run other files under one image's digest; `hpcc doctor` on both tells which of them changed.",
+  },
   "image.fetching": {
     retryable: true,
     blame: "operator",

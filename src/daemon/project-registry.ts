@@ -77,6 +77,8 @@ const PROJECTS_MAX = 256;
 const RUNS_MAX = 256;
 /** A word that is an absolute path, or an include folder's. */
 const ABSOLUTE_PATH = /^(?:-I|-iquote|-isystem)?(\/.*)$/s;
+/** How often a project's image is looked at. */
+const LOOK_AGAIN_MS = 5 * 60_000;
 const EMPTY_FILE = "/dev/null";
 /** The launcher looks for the same where it has no daemon. */
 const IMAGE_KEY = /^[ \t]*image[ \t]*=/m;
@@ -85,6 +87,7 @@ const CONFIG_VARIABLE = /^(HPCC_[A-Z_]+|HOME|XDG_[A-Z_]+)=/;
 export class ProjectRegistry {
   readonly #options: ProjectRegistryOptions;
   readonly #known = new Map<string, Known>();
+  readonly #looked = new Map<Digest, number>();
   readonly #plans = new Map<ByteString, string>();
   /** Projects of build trees in extra roots, as calls there have named them. */
   readonly #buildTrees = new Map<ByteString, ByteString>();
@@ -115,7 +118,7 @@ export class ProjectRegistry {
       const root = own ?? this.#projectOfBuildTree(cwd, call.argv, variables);
       if (root === null) return { kind: "unbound" };
       const state = await this.#bound(root, variables);
-      if (state.kind === "bound") void this.#options.images.renew(state.project.imageDigest);
+      if (state.kind === "bound") void this.#goOnWith(state.project.imageDigest);
       // Launchers in a build tree, or in a project that an outer one has taken in, know that folder alone.
       const planned = own ?? cwd;
       if (state.kind === "bound" && state.project.root !== planned)
@@ -125,6 +128,24 @@ export class ProjectRegistry {
       if (!(error instanceof HpccError) || error.code !== "config.invalid") throw error;
       this.#options.logger.warn("config.invalid", { message: error.message });
       return { kind: "unusable", message: error.message, fallback: this.#fallbackWithout(own, variables) };
+    }
+  }
+
+  /** Holds an image that is used, and looks at it again now and then: who changed it meanwhile is found out. Never rejects. */
+  async #goOnWith(digest: Digest): Promise<void> {
+    const { images, logger } = this.#options;
+    const nowMs = performance.now();
+    if (nowMs - (this.#looked.get(digest) ?? Number.NEGATIVE_INFINITY) < LOOK_AGAIN_MS) return;
+    const isFirst = !this.#looked.has(digest);
+    this.#looked.set(digest, nowMs);
+    await images.renew(digest);
+    if (isFirst) return;
+    try {
+      await images.contents(digest);
+    } catch (error) {
+      logger.warn("daemon.image.altered", { image: digest, message: String(error) });
+      // The next call of each project says so.
+      this.#known.clear();
     }
   }
 
@@ -284,7 +305,7 @@ export class ProjectRegistry {
     const ended = this.#options.longWork.begin(`unpacking the image ${digest}, once on this machine`);
     const unpacked = await unpack(images, digest).finally(ended);
     if ("message" in unpacked) return { kind: "unusable", fallback: config.fallback, message: unpacked.message };
-    const { rootfs } = unpacked;
+    const { rootfs, contents } = unpacked;
     const imageRoot = byteStringOfText(rootfs);
     const environment = (await images.open(digest)).environment;
     const callFolder = byteStringOfText(join(directories.runtime, "calls"));
@@ -331,6 +352,7 @@ export class ProjectRegistry {
       root,
       config,
       imageDigest: digest,
+      imageContents: contents,
       imageRoot,
       imageEntries,
       places: {
@@ -476,12 +498,17 @@ function namespaceRef(held: HeldNamespace): NamespaceRef {
 }
 
 /** The image's root file system, or why it cannot be had and the way out. */
-async function unpack(images: ImageStore, digest: Digest): Promise<{ rootfs: string } | { message: string }> {
+async function unpack(
+  images: ImageStore,
+  digest: Digest,
+): Promise<{ readonly rootfs: string; readonly contents: Digest | null } | { readonly message: string }> {
   try {
-    return { rootfs: await images.rootfs(digest) };
+    const rootfs = await images.rootfs(digest);
+    return { rootfs, contents: await images.contents(digest) };
   } catch (error) {
     if (!(error instanceof HpccError)) throw error;
     const missing = error.code === "image.missing";
-    return { message: missing ? `${error.message}. ${error.hint}` : `${error.message} (image ${digest})` };
+    const tellsAll = missing || error.code === "image.altered";
+    return { message: tellsAll ? `${error.message}. ${error.hint}` : `${error.message} (image ${digest})` };
   }
 }

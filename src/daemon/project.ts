@@ -31,6 +31,8 @@ export interface Project {
   readonly root: ByteString;
   readonly config: ClientConfig;
   readonly imageDigest: Digest;
+  /** Of what the unpacked image holds; null where that cannot be told. */
+  readonly imageContents: Digest | null;
   /** Host path of the unpacked image. */
   readonly imageRoot: ByteString;
   /** Names of the top-level entries that both namespaces take from the image. */

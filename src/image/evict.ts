@@ -136,11 +136,12 @@ async function setAside(folder: string, hex: string, leases: ImageLeases): Promi
     ["oci", hex],
     ["rootfs", hex],
     ["squashfs", `${hex}.sqfs.json`],
+    ["squashfs", `${hex}.sqfs.contents`],
     ["squashfs", `${hex}.sqfs`],
     ["signatures", `${hex}.json`],
   ] as const)
     await rename(join(folder, part, name), join(folder, part, `${away}-${name.slice(64)}`)).catch(ignoreAbsent);
-  await rm(join(folder, "rootfs", `${hex}.size`), { force: true });
+  for (const kept of ["size", "checked"]) await rm(join(folder, "rootfs", `${hex}.${kept}`), { force: true });
   await rm(leases.recordPath(hex), { force: true });
 }
 

@@ -1,16 +1,21 @@
 // One normalised tar stream out of an image's layers, in two passes: the first makes the tree of what is left of each
 // layer, the second streams the files that won. Memory is bounded by the tree; nothing is unpacked.
+import { createHash } from "node:crypto";
 import type { ByteString } from "../base/byte-string.ts";
 import { HpccError } from "../base/errors.ts";
+import type { Digest } from "../core/digest/digest.ts";
 import { IMAGE_LIMITS, type ImageLimits } from "./image-limits.ts";
-import { ImageTree } from "./image-tree.ts";
+import { type Emission, ImageTree } from "./image-tree.ts";
 import { readLayer } from "./layer-stream.ts";
 import type { OciImage } from "./layout.ts";
+import { type RootEntry, rootContents } from "./root-contents.ts";
 import { encodeTarHeader, TAR_END, type TarMember, tarPadding } from "./tar-encode.ts";
 
 export interface FlattenOptions {
   readonly limits?: ImageLimits;
   readonly signal?: AbortSignal | undefined;
+  /** Called at the end with what the tree holds (root-contents.ts). */
+  readonly onContents?: (contents: string) => void;
 }
 
 /**
@@ -28,28 +33,49 @@ export async function* flattenImage(image: OciImage, options: FlattenOptions = {
       tree.apply(at, entry.ordinal, entry.header);
   const emission = tree.emission(image.layers.length);
 
+  const digests = new Map<ByteString, Digest>();
   for (const member of emission.first) yield encodeTarHeader(member);
   const copying = reading();
   for (const [at, layer] of image.layers.entries()) {
     const wanted = emission.files[at]!;
     for await (const entry of readLayer(image.layoutFolder, layer, copying)) {
       const member = wanted.get(entry.ordinal);
-      if (member !== undefined) yield* fileMember(member, entry.body);
+      if (member !== undefined) yield* fileMember(member, entry.body, digests);
     }
   }
   for (const member of emission.last) yield encodeTarHeader(member);
   yield TAR_END;
+  options.onContents?.(contentsOf(emission, digests));
 }
 
-async function* fileMember(member: TarMember, body: AsyncIterable<Buffer>): AsyncGenerator<Buffer, void, void> {
+function contentsOf({ first, files, last }: Emission, digests: ReadonlyMap<ByteString, Digest>): string {
+  const written = files.flatMap((byOrdinal) => [...byOrdinal.values()]);
+  const modes = new Map(written.map(({ path, mode }) => [path, mode]));
+  const entries = [...first, ...written, ...last].map(({ path, type, mode, link }): RootEntry => {
+    if (type === "directory") return { path, type, mode, content: "" };
+    if (type === "symlink") return { path, type, mode, content: link ?? "" };
+    const content = (type === "link" ? link : path) as ByteString;
+    return { path, type: "file", mode: modes.get(content) ?? mode, content: digests.get(content) ?? "" };
+  });
+  return rootContents(entries);
+}
+
+async function* fileMember(
+  member: TarMember,
+  body: AsyncIterable<Buffer>,
+  digests: Map<ByteString, Digest>,
+): AsyncGenerator<Buffer, void, void> {
   yield encodeTarHeader(member);
+  const hash = createHash("sha256");
   let sizeBytes = 0;
   for await (const chunk of body) {
     sizeBytes += chunk.length;
+    hash.update(chunk);
     yield chunk;
   }
   if (sizeBytes !== member.sizeBytes)
     throw new HpccError("image.invalid", `a layer's file has ${sizeBytes} bytes and not ${member.sizeBytes}`);
+  digests.set(member.path, `sha256:${hash.digest("hex")}` as Digest);
   yield tarPadding(sizeBytes);
 }
 

@@ -27,7 +27,7 @@ import { type FoundImage, findInRegistry, type PullProgress, type PullReport, pu
 import { type PushReport, pushImage } from "./registry/push.ts";
 import type { Registries } from "./registry/registries.ts";
 import { fetchSignatures } from "./registry/signatures.ts";
-import { ensureRootfs, rootfsPath } from "./rootfs.ts";
+import { checkRootfs, ensureRootfs, rootfsPath } from "./rootfs.ts";
 import { ensureSquashfs, type SquashfsFile, squashfsPath } from "./squashfs.ts";
 
 export interface ImageSummary {
@@ -248,6 +248,19 @@ export class ImageStore {
     } catch (error) {
       // In a folder that this user cannot write, nobody of his takes anything away.
       if (!["EACCES", "EROFS", "EPERM", "ENOENT"].includes((error as NodeJS.ErrnoException).code ?? "")) throw error;
+    }
+  }
+
+  /**
+   * Digest of what an image's unpacked root holds, which is checked against the image: quickly where it was checked before. Null in a folder
+   * that this user cannot write. Throws `image.altered`.
+   */
+  async contents(digest: Digest, thoroughly = false): Promise<Digest | null> {
+    try {
+      return await checkRootfs(await this.open(digest), this.folder, thoroughly);
+    } catch (error) {
+      if (["EACCES", "EROFS", "EPERM"].includes((error as NodeJS.ErrnoException).code ?? "")) return null;
+      throw error;
     }
   }
 

@@ -7,15 +7,16 @@ import { join } from "node:path";
 import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { HpccError } from "../base/errors.ts";
-import { type Digest, digestHex } from "../core/digest/digest.ts";
+import { type Digest, digestHex, isDigest } from "../core/digest/digest.ts";
 import { type FlattenOptions, flattenImage } from "./flatten.ts";
 import { withLock } from "./folder-lock.ts";
 import type { OciImage } from "./layout.ts";
+import { contentsDigest } from "./root-contents.ts";
 import { IMAGE_MTIME_SECONDS } from "./tar-encode.ts";
 import { startTool } from "./tool-process.ts";
 
 /** Changes when the same image would give other bytes. */
-const FORMAT = 1;
+const FORMAT = 2;
 const MTIME = String(IMAGE_MTIME_SECONDS);
 
 /** Reads tar from standard input. Its sibling sqfstar 4.5 refuses every compression option. */
@@ -32,6 +33,13 @@ export interface SquashfsFile {
   readonly sizeBytes: number;
   /** Of the file system's bytes. */
   readonly digest: Digest;
+  /** Of what it holds (root-contents.ts): the same wherever it was packed, and by what. */
+  readonly contents: Digest;
+}
+
+/** File with what an image's root holds, as `rootContents` tells it. */
+export function contentsPath(imageFolder: string, image: Pick<OciImage, "digest">): string {
+  return `${squashfsPath(imageFolder, image)}.contents`;
 }
 
 /** Path of an image's packed root below `imageFolder`, whether it is there or not. */
@@ -50,12 +58,25 @@ export async function ensureSquashfs(
   return withLock(`${path}.lock`, async () => (await verified(path, image)) ?? (await make(path, image, options)));
 }
 
+/** Digest of what an image's packed root holds, as far as it was made; not checked. */
+export async function knownContents(imageFolder: string, image: Pick<OciImage, "digest">): Promise<Digest | null> {
+  try {
+    const stamp = JSON.parse(await readFile(`${squashfsPath(imageFolder, image)}.json`, "utf8")) as {
+      contents?: unknown;
+    };
+    return typeof stamp.contents === "string" && isDigest(stamp.contents) ? stamp.contents : null;
+  } catch {
+    return null;
+  }
+}
+
 async function verified(path: string, image: OciImage): Promise<SquashfsFile | null> {
   try {
     const stamp: unknown = JSON.parse(await readFile(`${path}.json`, "utf8"));
     const { size: sizeBytes } = await stat(path);
-    const wanted = { format: FORMAT, image: image.digest, sizeBytes, digest: await fileDigest(path) };
-    return JSON.stringify(stamp) === JSON.stringify(wanted) ? { path, sizeBytes, digest: wanted.digest } : null;
+    const [digest, contents] = [await fileDigest(path), await fileDigest(`${path}.contents`)];
+    const wanted = { format: FORMAT, image: image.digest, sizeBytes, digest, contents };
+    return JSON.stringify(stamp) === JSON.stringify(wanted) ? { path, sizeBytes, digest, contents } : null;
   } catch {
     return null;
   }
@@ -63,10 +84,12 @@ async function verified(path: string, image: OciImage): Promise<SquashfsFile | n
 
 async function make(path: string, image: OciImage, options: FlattenOptions): Promise<SquashfsFile> {
   const temporary = `${path}.${randomBytes(6).toString("hex")}.tmp`;
+  let contents = "";
+  const packed = { ...options, onContents: (text: string) => (contents = text) };
   const { child, ended } = startTool(PACKER, ["-", temporary, ...PACKER_ARGUMENTS], "squashfs-tools");
   try {
     const [fed, result] = await Promise.allSettled([
-      pipeline(Readable.from(flattenImage(image, options), { objectMode: false }), child.stdin!).catch(
+      pipeline(Readable.from(flattenImage(image, packed), { objectMode: false }), child.stdin!).catch(
         (error: unknown) => {
           // A packer that was killed leaves no file that looks finished.
           child.kill("SIGKILL");
@@ -90,10 +113,12 @@ async function make(path: string, image: OciImage, options: FlattenOptions): Pro
     const { size: sizeBytes } = await stat(temporary);
     const digest = await fileDigest(temporary);
     await rename(temporary, path);
-    const stamp = { format: FORMAT, image: image.digest, sizeBytes, digest };
+    await writeFile(`${temporary}.contents`, contents, "latin1");
+    await rename(`${temporary}.contents`, `${path}.contents`);
+    const stamp = { format: FORMAT, image: image.digest, sizeBytes, digest, contents: contentsDigest(contents) };
     await writeFile(`${temporary}.json`, JSON.stringify(stamp));
     await rename(`${temporary}.json`, `${path}.json`);
-    return { path, sizeBytes, digest };
+    return { path, sizeBytes, digest, contents: stamp.contents };
   } finally {
     await rm(temporary, { force: true });
   }

@@ -17,6 +17,7 @@ import { loadWorkerConfig, type WorkerConfig, wantsFirecracker } from "../config
 import type { Digest } from "../core/digest/digest.ts";
 import { warningsOf } from "../core/policy/policy-report.ts";
 import { ImageStore } from "../image/image-store.ts";
+import { knownContents } from "../image/squashfs.ts";
 import { loadGuestFiles } from "../vm/guest-files.ts";
 import { readKvmDevice } from "../vm/host/kvm-device.ts";
 import { openQemuRuntime } from "../vm/qemu/runtime.ts";
@@ -89,9 +90,11 @@ async function imageIsHere(env: Environment, uid: number): Promise<CheckResult> 
   const store = new ImageStore(resolveDirectories(env, uid).images);
   try {
     const details = await store.show(image.digest);
-    return details.rootfs === null
-      ? { name, status: "note", detail: "here, not unpacked yet", fix: "the first compile unpacks it" }
-      : { name, status: "ok", detail: `unpacked at ${details.rootfs}`, fix: null };
+    if (details.rootfs === null)
+      return { name, status: "note", detail: "here, not unpacked yet", fix: "the first compile unpacks it" };
+    const contents = await store.contents(image.digest, true);
+    const holds = contents === null ? "" : `, holds ${contents}`;
+    return { name, status: "ok", detail: `unpacked at ${details.rootfs}${holds}`, fix: null };
   } catch (error) {
     if (!(error instanceof HpccError)) throw error;
     const coming = await imageOnItsWay(env, uid, image.digest);
@@ -132,7 +135,11 @@ async function offeredImages(config: WorkerConfig): Promise<CheckResult> {
     if (digests.length === 0 && repositories.length > 0)
       return { name, status: "ok", detail: `those that jobs name, from ${repositories.join(", ")}`, fix: null };
     if (digests.length === 0) return { name, status: "missing", detail: "none, so nobody is sent here", fix };
-    return { name, status: "ok", detail: digests.join(", "), fix: null };
+    const shown = digests.map(async (digest) => {
+      const contents = await knownContents(config.imageDir, { digest });
+      return contents === null ? digest : `${digest} holds ${contents}`;
+    });
+    return { name, status: "ok", detail: (await Promise.all(shown)).join(", "), fix: null };
   } catch (error) {
     if (!(error instanceof HpccError)) throw error;
     return { name, status: "missing", detail: error.message, fix };

@@ -71,6 +71,10 @@ export class FetchedImages implements WorkerImages {
     return this.#options.images.has(digest);
   }
 
+  contents(digest: Digest): Digest | null {
+    return this.#options.images.contents(digest);
+  }
+
   async rootfs(digest: Digest): Promise<string> {
     const { images, store } = this.#options;
     await store.leases.used(digest);

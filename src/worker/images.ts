@@ -13,6 +13,8 @@ export interface WorkerImages {
   has(digest: Digest): boolean;
   /** Host path of the image's root file system, made when it is not there. Throws `image.missing`. */
   rootfs(digest: Digest): Promise<string>;
+  /** Digest of what that holds, once it is known. */
+  contents?(digest: Digest): Digest | null;
   /**
    * Begins to get an image that is not here; all who ask meanwhile get the same promise. Throws, or rejects with, `image.missing` and
    * `image.forbidden` where the worker gets none, and what a registry did. Absent from a worker that fetches nothing.
@@ -27,10 +29,21 @@ export interface LayoutImagesOptions {
   readonly imageFolder: string;
 }
 
+/** Refuses to run what is not the same here and on the client. Either side may not know what its root holds. */
+export function checkContents(images: WorkerImages, digest: Digest, ofClient: Digest | null): void {
+  const own = images.contents?.(digest) ?? null;
+  if (own !== null && ofClient !== null && own !== ofClient)
+    throw new HpccError(
+      "image.differs",
+      `the root file system of image ${digest} holds ${own} on this worker, and ${ofClient} on the client`,
+    );
+}
+
 /** The images of layouts, and others that are added later. */
 export class LayoutImages implements WorkerImages {
   readonly #imageFolder: string;
   readonly #images = new Map<Digest, OciImage>();
+  readonly #contents = new Map<Digest, Digest>();
   readonly #rootfs = new Map<Digest, Promise<string>>();
 
   constructor(imageFolder: string) {
@@ -55,6 +68,10 @@ export class LayoutImages implements WorkerImages {
     this.#rootfs.delete(digest);
   }
 
+  contents(digest: Digest): Digest | null {
+    return this.#contents.get(digest) ?? null;
+  }
+
   async rootfs(digest: Digest): Promise<string> {
     const image = this.#images.get(digest);
     if (image === undefined) throw new HpccError("image.missing", `the worker has no image ${digest}`);
@@ -65,7 +82,10 @@ export class LayoutImages implements WorkerImages {
       made = undefined;
     }
     if (made === undefined) {
-      made = ensureSquashfs(image, this.#imageFolder).then(({ path }) => path);
+      made = ensureSquashfs(image, this.#imageFolder).then(({ path, contents }) => {
+        this.#contents.set(digest, contents);
+        return path;
+      });
       this.#rootfs.set(digest, made);
       made.catch(() => this.#rootfs.delete(digest));
     }

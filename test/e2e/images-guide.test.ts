@@ -94,16 +94,14 @@ async function comesByItself(at: {
     "hpcc stats",
     "hpcc image ls",
   ].join("\n");
-  const { code, stdout, stderr } = await runCommand(["bash", "-c", script], {
-    cwd: at.project,
-    timeoutMs: GUIDE_MS,
-    env: {
-      PATH: `${CHECKOUT}/out/bin:${process.env["PATH"]}`,
-      HOME: home,
-      XDG_RUNTIME_DIR: join(home, "run"),
-      LANG: "C.UTF-8",
-    },
-  });
+  const env = {
+    PATH: `${CHECKOUT}/out/bin:${process.env["PATH"]}`,
+    HOME: home,
+    XDG_RUNTIME_DIR: join(home, "run"),
+    LANG: "C.UTF-8",
+  };
+  const run = (text: string) => runCommand(["bash", "-c", text], { cwd: at.project, timeoutMs: GUIDE_MS, env });
+  const { code, stdout, stderr } = await run(script);
   const said = `${stdout}\n${stderr}`;
   assert.equal(code, 0, said);
   assert.match(stdout, /^note +image: sha256:\w+ is not here$/m);
@@ -111,4 +109,20 @@ async function comesByItself(at: {
   assert.match(stdout, new RegExp(`^${at.registry.host}/team/toolchain:12 +${at.digest} `, "m"));
   assert.deepEqual(readFileSync(join(at.project, "colleague.o")), readFileSync(join(at.project, "hello.o")));
   assert.doesNotMatch(stderr, /hpcc: /);
+  // What was changed below the unpacked image compiles nothing, and has a name.
+  const altered = await run(
+    [
+      "trap 'hpcc daemon stop >/dev/null 2>&1 || true' EXIT",
+      "echo '#define EVIL' >>~/.local/share/hpcc/images/rootfs/*/usr/include/stdio.h",
+      "echo 'int evil;' >evil.c",
+      "hpcc gcc -c evil.c -o evil.o; echo exit $?; test ! -e evil.o; echo absent $?",
+      "hpcc doctor",
+    ].join("\n"),
+  );
+  assert.match(altered.stdout, /^exit 1\nabsent 0$/m, altered.stderr);
+  assert.match(altered.stderr, /is not what it was: usr\/include\/stdio\.h differs, below /);
+  assert.match(
+    altered.stdout,
+    /^MISSING image: the unpacked image sha256:\w+ is not what it was: usr\/include\/stdio\.h/m,
+  );
 }

@@ -170,6 +170,7 @@ export class HostProject implements Disposable {
       root: byteStringOfText(this.root),
       config,
       imageDigest: sha256(Buffer.from("this machine")),
+      imageContents: null,
       imageRoot: ascii(""),
       imageEntries: IMAGE_ENTRIES,
       locales: { hasLocale: () => false, translates: () => false },

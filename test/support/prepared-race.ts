@@ -170,6 +170,7 @@ export class PreparedRace implements Disposable {
       root,
       config: loadClientConfig({ env: {}, projectRoot: null, directories }).config,
       imageDigest: `sha256:${"0".repeat(64)}` as Digest,
+      imageContents: null,
       imageRoot,
       imageEntries: new Set(imageOwnedNames({ listImage: (path) => listFolder((imageRoot + path) as ByteString) })),
       locales: new ImageLocaleFiles(imageRoot),

@@ -106,7 +106,7 @@ function ownImages(): string {
   const digest = image.digest as Digest;
   const packed = [squashfsPath(IMAGE_FOLDER, { digest }), squashfsPath(folder, { digest })] as const;
   mkdirSync(join(folder, "squashfs"), { recursive: true });
-  for (const suffix of ["", ".json"]) {
+  for (const suffix of ["", ".contents", ".json"]) {
     const [from, to] = [`${packed[0]}${suffix}`, `${packed[1]}${suffix}`];
     if (!existsSync(from)) continue;
     if (!existsSync(to)) cpSync(from, to);

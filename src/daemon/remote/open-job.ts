@@ -82,6 +82,7 @@ export class OpenJob {
         buildId: job.build ?? "",
         imageRepository: job.image?.repository ?? "",
         imageWaitMs: job.image?.waitMs ?? 0,
+        imageContents: job.image?.contents ?? "",
       },
     });
     return this.#done.promise;

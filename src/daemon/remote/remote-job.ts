@@ -23,8 +23,8 @@ export interface RemoteJob {
   readonly isolationMin: Isolation;
   /** How long the worker may take, at most an hour. */
   readonly deadlineMs: number;
-  /** Where the worker may fetch the image if it lacks it, and how long the job may wait for that. */
-  readonly image?: { readonly repository: string; readonly waitMs: number };
+  /** Where the worker may fetch the image if it lacks it, how long the job may wait for that, and what the image holds here. */
+  readonly image?: { readonly repository: string; readonly waitMs: number; readonly contents?: Digest | null };
   /** Whether it is to be compiled in a VM that has run nothing, whatever is known of it, and its result kept under no key. */
   readonly again?: true;
   /** The build that it belongs to, as its rows shall say. */

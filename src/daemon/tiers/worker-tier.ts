@@ -2,7 +2,6 @@
 import { mkdir, open, readFile } from "node:fs/promises";
 import { type ByteString, byteStringOf, byteStringOfText, bytesOf, displayText } from "../../base/byte-string.ts";
 import { HpccError } from "../../base/errors.ts";
-import type { ClientConfig } from "../../config/client.ts";
 import { repositoryOfImage } from "../../config/project-image.ts";
 import { grammarOf } from "../../core/compile/grammar/gnu-grammar.ts";
 import { mapDiagnostics } from "../../core/compile/view/diagnostics.ts";
@@ -13,6 +12,7 @@ import type { LongWork } from "../call/long-work.ts";
 import { hostDependencies } from "../call/read-call.ts";
 import type { PreparedJob } from "../call/remote-job.ts";
 import { type Bypass, bypass, next, type Stage } from "../call/stage.ts";
+import type { Project } from "../project.ts";
 import type { RemoteJob, RemoteProgress, RemoteResult, RemoteWorker } from "../remote/remote-job.ts";
 import { removalsOf } from "./failed-output.ts";
 import type { Tier, TierCall, TierEnd } from "./tier.ts";
@@ -51,7 +51,7 @@ export class WorkerTier implements Tier {
         action: job.action,
         manifest: job.source.manifest,
         openBlob: (digest) => job.source.openBlob(digest),
-        image: imageSource(project.config),
+        image: imageSource(project),
         isolationMin: project.config.isolationMin,
         deadlineMs: project.config.deadlineMs,
         outputFolder,
@@ -76,9 +76,9 @@ export class WorkerTier implements Tier {
 }
 
 /** Where a worker may fetch the image. A build that may compile nowhere else waits for that; others go on meanwhile. */
-function imageSource({ image, fallback, deadlineMs }: ClientConfig): NonNullable<RemoteJob["image"]> {
-  const repository = repositoryOfImage(image) ?? "";
-  return { repository, waitMs: fallback === "none" ? deadlineMs : 0 };
+function imageSource({ config, imageContents: contents }: Project): NonNullable<RemoteJob["image"]> {
+  const { image, fallback, deadlineMs } = config;
+  return { repository: repositoryOfImage(image) ?? "", waitMs: fallback === "none" ? deadlineMs : 0, contents };
 }
 
 /** Why a result is not shown, so that the local compiler has the last word; null when it is. */

@@ -143,6 +143,7 @@ describe("gcc", () => {
     );
     assert.deepEqual((await readdir(join(store.folder, "squashfs"))).sort(), [
       `${image.digest.slice(7)}.sqfs`,
+      `${image.digest.slice(7)}.sqfs.contents`,
       `${image.digest.slice(7)}.sqfs.json`,
     ]);
   });

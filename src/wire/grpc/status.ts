@@ -16,6 +16,8 @@ const MESSAGE_LENGTH_MAX = 1024;
 /** Codes whose status says more than that the same call may or may not succeed later. */
 const STATUS_OF_CODE: Readonly<Partial<Record<ErrorCode, status>>> = {
   "argument.invalid": status.INVALID_ARGUMENT,
+  "image.altered": status.FAILED_PRECONDITION,
+  "image.differs": status.FAILED_PRECONDITION,
   "image.fetching": status.UNAVAILABLE,
   "image.missing": status.NOT_FOUND,
   "image.forbidden": status.PERMISSION_DENIED,

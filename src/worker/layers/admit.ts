@@ -10,7 +10,7 @@ import {
   type SourceManifest,
   sourceDigest,
 } from "../../core/action/source-manifest.ts";
-import type { Digest } from "../../core/digest/digest.ts";
+import { type Digest, parseDigest } from "../../core/digest/digest.ts";
 import { BUILD_ID_LENGTH_MAX, type BuildId, isBuildId } from "../../core/identity/build-id.ts";
 import { type Principal, spiffeId, type TenantId } from "../../core/identity/spiffe.ts";
 import { type Isolation, isolationAtLeast } from "../../core/isolation.ts";
@@ -19,7 +19,7 @@ import type { TenantStore } from "../../store/action-cache.ts";
 import { makePoolKey } from "../../vm/pool-key.ts";
 import { actionOfMessage, isolationOfNumber } from "../../wire/worker/action-codec.ts";
 import { DEADLINE_MS_MAX } from "../../wire/worker/limits.ts";
-import type { WorkerImages } from "../images.ts";
+import { checkContents, type WorkerImages } from "../images.ts";
 import { type Answer, Denied, type Job, type Layer, type RecordedArrival } from "./layer.ts";
 import type { JobObserver } from "./observer.ts";
 
@@ -58,6 +58,7 @@ export class AdmitLayer implements Layer<RecordedArrival> {
     try {
       job = this.#admit(arrival);
       await this.#bringImage(job, arrival.header);
+      checkContents(this.#options.images, job.action.imageDigest, job.imageContents ?? null);
     } catch (error) {
       throw new Denied(error);
     }
@@ -99,6 +100,7 @@ export class AdmitLayer implements Layer<RecordedArrival> {
       isolationMin,
       poolKey: makePoolKey({ principal, image: action.imageDigest, trust: header.again ? "clean" : trust, golden }),
       again: header.again,
+      imageContents: header.imageContents === "" ? null : parseDigest(header.imageContents, "what the image holds"),
       store: store(principal.tenant),
       build,
       signal,

@@ -6,7 +6,7 @@ import type { ExecutionLimits } from "../../vm/execution.ts";
 import type { VmPool } from "../../vm/pool.ts";
 import { OWN, openResult } from "../cached-result.ts";
 import { type Executed, executeAction } from "../execute-action.ts";
-import type { WorkerImages } from "../images.ts";
+import { checkContents, type WorkerImages } from "../images.ts";
 import { takeBack } from "../take-back.ts";
 import type { Answer, CompileJob, Layer } from "./layer.ts";
 import type { JobObserver } from "./observer.ts";
@@ -40,6 +40,7 @@ export class ExecuteLayer implements Layer<CompileJob> {
   async #execute(job: CompileJob): Promise<Executed> {
     const { images, limits, pool, worker, clock, logger, observe } = this.#options;
     const rootfs = await images.rootfs(job.action.imageDigest);
+    checkContents(images, job.action.imageDigest, job.imageContents ?? null);
     job.signal.throwIfAborted();
     const meter = new VmTime(clock);
     try {

@@ -117,7 +117,8 @@ function serves({ result }: Answer, { isolationMin, poolKey }: Job): boolean {
 /** For whoever waits: the client of whoever asked first is no part of it, and no bytes that it sent stay in memory. */
 function withoutClient(job: Job): CompileJob {
   const { principal, action, source, keys, policy, isolationMin, poolKey, store, build, signal } = job;
-  return { principal, action, source, keys, policy, isolationMin, poolKey, store, build, signal };
+  const { imageContents = null } = job;
+  return { principal, action, source, keys, policy, isolationMin, poolKey, store, build, signal, imageContents };
 }
 
 async function joined({ store }: Job, { key, result: { recorded } }: Answer): Promise<Answer> {

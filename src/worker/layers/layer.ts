@@ -5,6 +5,7 @@ import type { HpccError } from "../../base/errors.ts";
 import type { Action } from "../../core/action/action.ts";
 import type { ResultKey, ResultKeys } from "../../core/action/result-keys.ts";
 import type { SourceManifest } from "../../core/action/source-manifest.ts";
+import type { Digest } from "../../core/digest/digest.ts";
 import type { BuildId } from "../../core/identity/build-id.ts";
 import type { Principal } from "../../core/identity/spiffe.ts";
 import type { Isolation } from "../../core/isolation.ts";
@@ -38,6 +39,8 @@ export interface CompileJob {
   readonly keys: ResultKeys;
   /** What held for it when it was admitted, whatever comes into force later. */
   readonly policy: JobPolicy;
+  /** What the image holds on the client, as it says; null or absent when it does not. */
+  readonly imageContents?: Digest | null;
   /** What answers it is isolated at least so well. */
   readonly isolationMin: Isolation;
   /** Where it runs; its trust is the life that the tenant's policy wants. */

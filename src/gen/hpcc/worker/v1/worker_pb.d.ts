@@ -305,6 +305,14 @@ export declare type JobHeader = Message<"hpcc.worker.v1.JobHeader"> & {
    * @generated from field: uint32 image_wait_ms = 21;
    */
   imageWaitMs: number;
+
+  /**
+   * Digest of what the image's root file system holds on the client (docs/images.md), "sha256:<64 hex>"; empty when the client does not
+   * know. A worker whose own differs runs nothing.
+   *
+   * @generated from field: string image_contents = 22;
+   */
+  imageContents: string;
 };
 
 /**
