@@ -64,11 +64,14 @@ test("details name what was made of an image", () => {
     sizeBytes: 1,
     layoutFolder: "/l",
     platform: "linux/amd64",
+    system: "debian 12\u001b[31m",
+    found: ["gcc", "/opt/x/bin/gcc"],
     environment: ["PATH=/usr/bin"],
     packages: ["gcc=12"],
     layers: [{ digest, diffId: digest, sizeBytes: 1 }],
     squashfs: null,
     rootfs: "/r",
   });
+  assert.match(text, /^system {4}debian 12\?\[31m\n.*\ncalled {4}gcc \/opt\/x\/bin\/gcc$/m);
   assert.match(text, /squashfs {2}not made yet\nrootfs {4}\/r\nenv {7}PATH=\/usr\/bin\nlayer/);
 });

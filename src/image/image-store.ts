@@ -3,6 +3,7 @@
 import { randomBytes } from "node:crypto";
 import { access, mkdir, readdir, readFile, rename, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
+import { displayText } from "../base/byte-string.ts";
 import { HpccError } from "../base/errors.ts";
 import { type Digest, digestHex, isDigest } from "../core/digest/digest.ts";
 import { formatImageName, type ImageName, parseImageName } from "../core/image/image-name.ts";
@@ -23,12 +24,14 @@ import { type BuildReport, type BuildRequest, buildImageFromHost } from "./host/
 import { ImageLeases } from "./image-leases.ts";
 import { LABELS, listLayout, manifestBlobs, type OciImage, openImage, platformsOfIndex, readImage } from "./layout.ts";
 import { addTag, removeTag } from "./layout-tags.ts";
+import { readOsRelease } from "./os-release.ts";
 import { type FoundImage, findInRegistry, type PullProgress, type PullReport, pullFound } from "./registry/pull.ts";
 import { type PushReport, pushImage } from "./registry/push.ts";
 import type { Registries } from "./registry/registries.ts";
 import { fetchSignatures } from "./registry/signatures.ts";
 import { checkRootfs, ensureRootfs, rootfsPath } from "./rootfs.ts";
 import { ensureSquashfs, type SquashfsFile, squashfsPath } from "./squashfs.ts";
+import { ImageToolchain } from "./toolchain.ts";
 
 export interface ImageSummary {
   readonly digest: Digest;
@@ -42,6 +45,10 @@ export interface ImageSummary {
 export interface ImageDetails extends ImageSummary {
   readonly layoutFolder: string;
   readonly platform: string;
+  /** "debian 12", as the image or its os-release says; null where neither does, or it is not unpacked. */
+  readonly system: string | null;
+  /** Compilers that are called by these names or, where a name is another one's, by their paths; null when it is not unpacked. */
+  readonly found: readonly string[] | null;
   readonly environment: readonly string[];
   readonly packages: readonly string[];
   readonly layers: readonly { readonly digest: Digest; readonly diffId: Digest; readonly sizeBytes: number }[];
@@ -200,15 +207,18 @@ export class ImageStore {
   /** What is known of an image. */
   async show(name: string): Promise<ImageDetails> {
     const image = await this.find(name);
+    const rootfs = await ifThere(rootfsPath(this.folder, image));
     return {
       ...summaryOf(image),
+      system: systemOf(image, rootfs),
+      found: rootfs === null ? null : compilersIn(rootfs, image),
       layoutFolder: image.layoutFolder,
       platform: `${image.os}/${image.architecture}`,
       environment: image.environment,
       packages: packagesOf(image),
       layers: image.layers.map(({ digest, diffId, sizeBytes }) => ({ digest, diffId, sizeBytes })),
       squashfs: await ifThere(squashfsPath(this.folder, image)),
-      rootfs: await ifThere(rootfsPath(this.folder, image)),
+      rootfs,
     };
   }
 
@@ -309,6 +319,17 @@ function nameOf(saved: string): string | null {
 function packagesOf(image: OciImage): string[] {
   const label = image.labels[LABELS.packages] ?? "";
   return label === "" ? [] : label.split(" ");
+}
+
+function systemOf(image: OciImage, rootfs: string | null): string | null {
+  const label = image.labels[LABELS.system];
+  if (label !== undefined) return label;
+  return (rootfs === null ? undefined : readOsRelease(rootfs).get("PRETTY_NAME")) ?? null;
+}
+
+function compilersIn(rootfs: string, { environment }: OciImage): string[] {
+  const compilers = [...new ImageToolchain(rootfs, environment).all()];
+  return compilers.map(({ name, path }) => displayText(name ?? path));
 }
 
 function summaryOf(image: OciImage): ImageSummary {

@@ -20,7 +20,11 @@ export const MEDIA_TYPES = {
 export const TAG_ANNOTATION = "org.opencontainers.image.ref.name";
 
 /** Labels of an image that was made from a host's packages. */
-export const LABELS = { compilers: "dev.hpcc.compilers", packages: "dev.hpcc.packages" } as const;
+export const LABELS = {
+  compilers: "dev.hpcc.compilers",
+  packages: "dev.hpcc.packages",
+  system: "dev.hpcc.system",
+} as const;
 
 const MANIFESTS: ReadonlySet<string> = new Set([
   MEDIA_TYPES.manifest,

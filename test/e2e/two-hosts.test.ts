@@ -34,7 +34,7 @@ before(async () => {
   const system = ["--dev-bind", "/dev", "/dev", "--dev-bind", "/proc", "/proc"];
   const folders = shown.flatMap((folder) => ["--bind", folder, folder]);
   newView = ["bwrap", ...root, ...system, ...folders, "--cap-add", "ALL", "--"];
-  const [program = "", ...words] = [...newView, "sh", "-c", "echo $$; exec sleep 600"];
+  const [program, ...words] = [...newView, "sh", "-c", "echo $$; exec sleep 600"];
   init = spawn(program, words, { stdio: ["ignore", "pipe", "inherit"] });
   const [said] = (await once(init.stdout!, "data")) as [Buffer];
   initPid = Number(said.toString());

@@ -14,6 +14,7 @@ import { ociArchitecture } from "../../core/image/platform.ts";
 import { blobPath, HashTap } from "../blob.ts";
 import { LABELS, MEDIA_TYPES, TAG_ANNOTATION } from "../layout.ts";
 import { addTag } from "../layout-tags.ts";
+import { readOsRelease } from "../os-release.ts";
 import { encodeTarHeader, IMAGE_MTIME_SECONDS, TAR_END, tarPadding } from "../tar-encode.ts";
 import { dependencyClosure, rootPackages } from "./dependency-closure.ts";
 import { findHostPackages } from "./find-host-packages.ts";
@@ -86,7 +87,7 @@ export async function buildImageFromHost(
   await mkdir(join(temporary, "blobs", "sha256"), { recursive: true });
   try {
     const layer = await writeLayer(temporary, files, digests);
-    const digest = await writeDocuments(temporary, { request, packages, layer });
+    const digest = await writeDocuments(temporary, { request, packages, layer, system: systemOf(root) });
     const layoutFolder = join(ociFolder, digestHex(digest));
     await rename(temporary, layoutFolder).catch(async (error: NodeJS.ErrnoException) => {
       if (error.code !== "ENOTEMPTY" && error.code !== "EEXIST") throw error;
@@ -107,6 +108,12 @@ export async function buildImageFromHost(
   } finally {
     await rm(temporary, { recursive: true, force: true });
   }
+}
+
+/** "debian 12"; empty where nothing says. */
+function systemOf(root: string): string {
+  const fields = readOsRelease(root);
+  return ["ID", "VERSION_ID"].flatMap((name) => fields.get(name) ?? []).join(" ");
 }
 
 async function collectFiles(packages: readonly HostPackage[], manager: HostPackages, root: string): Promise<HostFiles> {
@@ -211,9 +218,14 @@ async function* fileBytes(
 
 async function writeDocuments(
   layoutFolder: string,
-  made: { readonly request: BuildRequest; readonly packages: readonly HostPackage[]; readonly layer: WrittenLayer },
+  made: {
+    readonly request: BuildRequest;
+    readonly packages: readonly HostPackage[];
+    readonly layer: WrittenLayer;
+    readonly system: string;
+  },
 ): Promise<Digest> {
-  const { request, packages, layer } = made;
+  const { request, packages, layer, system } = made;
   const architecture = ociArchitecture();
   const config = await writeDocument(layoutFolder, {
     created: new Date(IMAGE_MTIME_SECONDS * 1000).toISOString(),
@@ -223,6 +235,7 @@ async function writeDocuments(
       Env: ["PATH=/usr/bin:/bin"],
       Labels: {
         [LABELS.compilers]: [...request.compilers].sort().join(" "),
+        ...(system !== "" && { [LABELS.system]: system }),
         [LABELS.packages]: packages.map(({ name, version }) => `${name}=${version}`).join(" "),
       },
     },

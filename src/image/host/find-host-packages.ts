@@ -1,7 +1,8 @@
 // Which package manager a machine has: by what its os-release says that it is or is like, else by whose database is there.
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { HpccError } from "../../base/errors.ts";
+import { readOsRelease } from "../os-release.ts";
 import { apkPackages } from "./apk.ts";
 import { dpkgPackages } from "./dpkg.ts";
 import type { HostPackages } from "./host-packages.ts";
@@ -29,7 +30,8 @@ const MANAGERS: Readonly<Record<"dpkg" | "rpm" | "apk" | "pacman", Manager>> = {
 
 export function packageManagerOf(root: string): keyof typeof MANAGERS | null {
   const names = Object.keys(MANAGERS) as (keyof typeof MANAGERS)[];
-  const systems = [osField(root, "ID"), ...osField(root, "ID_LIKE").split(" ")];
+  const system = readOsRelease(root);
+  const systems = [system.get("ID") ?? "", ...(system.get("ID_LIKE") ?? "").split(" ")];
   const here = names.filter((name) => MANAGERS[name].databases.some((path) => existsSync(join(root, path))));
   const fitting = here.find((name) => systems.some((system) => MANAGERS[name].systems.test(system)));
   return fitting ?? here[0] ?? null;
@@ -42,18 +44,6 @@ export function findHostPackages(): HostPackages {
   throw new HpccError("tool.missing", "this machine has no package database of dpkg, rpm, apk or pacman", {
     hint: "Take an image from a registry (hpcc image pull) or an archive (hpcc image import).",
   });
-}
-
-/** A field of os-release without its quotes; empty where there is none. */
-function osField(root: string, field: string): string {
-  for (const path of ["/etc/os-release", "/usr/lib/os-release"])
-    try {
-      const value = new RegExp(`^${field}=(.*)$`, "m").exec(readFileSync(join(root, path), "utf8"))?.[1];
-      return (value ?? "").replace(/^["']|["']$/g, "");
-    } catch {
-      // The next place.
-    }
-  return "";
 }
 
 /** How long a package manager may take to name a file's package. */
