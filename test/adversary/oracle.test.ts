@@ -27,7 +27,7 @@ const EVE = "tenant/other/user/eve";
 /** Sources that acme has, and as many that nobody has. */
 const SOURCES = 40;
 const WARM_UP = 50;
-const PAIRS = process.env["HPCC_TEST_ALL"] === "1" ? 10_000 : 1000;
+const PAIRS = process.env["HPCC_TEST_ALL"] === "1" ? 5_000 : 1000;
 /** What is there takes few pairs. */
 const CONTROL_PAIRS = 600;
 /** What is asked leaves rows, whose way to the disk only adds noise. */
