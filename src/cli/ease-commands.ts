@@ -1,5 +1,6 @@
 // `hpcc init`, `hpcc setup` and `hpcc completions`: what makes a start short.
 import { Argument, type Command } from "commander";
+import { HpccError } from "../base/errors.ts";
 import { resolveDirectories } from "../config/directories.ts";
 import type { ImageStore } from "../image/image-store.ts";
 import type { HistoryHost } from "./explain-command.ts";
@@ -14,6 +15,7 @@ export interface EaseHost extends Pick<HistoryHost, "env" | "uid" | "output"> {
 export function addEase(program: Command, host: EaseHost): void {
   addInit(program, host);
   addSetup(program, host);
+  addRun(program);
   program
     .command("completions")
     .description("print a completion script for a shell")
@@ -21,6 +23,17 @@ export function addEase(program: Command, host: EaseHost): void {
     .action(async (name: string) => {
       const { completionScript, parseShell } = await import("./completions.ts");
       host.output.out(completionScript(parseShell(name), program));
+    });
+}
+
+/** For help and completions: the launcher runs the command itself, and comes here only when there is none. */
+function addRun(program: Command): void {
+  program
+    .command("run")
+    .description("run a command with the files of the project's image around it, its compilers going through hpcc")
+    .argument("<command...>", "a program of the image or a path, and its words; -- may stand before it")
+    .action(() => {
+      throw new HpccError("argument.invalid", "say which command: hpcc run make, hpcc run sh");
     });
 }
 

@@ -30,6 +30,7 @@ interface ImageBuildFlags {
   fromHost?: true;
   compiler?: string[];
   with?: string[];
+  buildTools?: true;
   tag?: string;
   quiet?: true;
   json?: true;
@@ -42,6 +43,7 @@ function addBuild(image: Command, host: ImageHost): void {
     .option("--from-host", "from the package manager's files of this machine")
     .option("--compiler <name>", "gcc or clang, as on this machine; any number of times (default: gcc)", collect)
     .option("--with <package>", "also this package, with what it depends on; any number of times", collect)
+    .option("--build-tools", "also make, a shell, coreutils and what else whole builds call (`hpcc run`)")
     .option("--tag <name>", "a name for it on this machine")
     .option("-q, --quiet", "print its digest alone")
     .option("--json", "print JSON")
@@ -51,6 +53,7 @@ function addBuild(image: Command, host: ImageHost): void {
         fromHost: options.fromHost === true,
         compilers: options.compiler ?? [],
         with: options.with ?? [],
+        buildTools: options.buildTools === true,
         tag: options.tag ?? null,
       });
       if (options.quiet) host.output.out(`${report.digest}\n`);

@@ -9,7 +9,7 @@ const digest = `sha256:${"a".repeat(64)}` as Digest;
 const store = new ImageStore("/nonexistent/images");
 
 test("a build has to say where it builds from, and a tag cannot look like a digest", async () => {
-  const options = { fromHost: true, compilers: [], with: [], tag: null };
+  const options = { fromHost: true, compilers: [], with: [], buildTools: false, tag: null };
   const refused = (change: object) =>
     assert.rejects(
       imageBuild(store, { ...options, ...change }),

@@ -11,6 +11,7 @@ export interface ImageBuildOptions {
   readonly compilers: readonly string[];
   /** `--with`, any number of times. */
   readonly with: readonly string[];
+  readonly buildTools: boolean;
   readonly tag: string | null;
 }
 
@@ -24,7 +25,7 @@ export async function imageBuild(images: ImageStore, options: ImageBuildOptions)
     throw new HpccError("argument.invalid", "say where the image comes from: hpcc image build --from-host");
   if (options.tag !== null) checkedTag(options.tag);
   const compilers = options.compilers.length > 0 ? options.compilers : ["gcc"];
-  return images.build({ compilers, packages: options.with, tag: options.tag });
+  return images.build({ compilers, packages: options.with, buildTools: options.buildTools, tag: options.tag });
 }
 
 /** A tag that this machine's user gives. */

@@ -44,6 +44,8 @@ export interface BuildRequest {
   readonly compilers: readonly string[];
   /** Further packages, such as "zlib1g-dev". */
   readonly packages: readonly string[];
+  /** Also what configure scripts and makefiles call, for `hpcc run`. */
+  readonly buildTools?: boolean;
   readonly tag: string | null;
 }
 

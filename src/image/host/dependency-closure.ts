@@ -1,13 +1,20 @@
 // The packages that an image is made of: those asked for, and what they depend on. Pure.
 import { HpccError } from "../../base/errors.ts";
+import { BUILD_TOOLS } from "./build-tools.ts";
 import type { HostPackage, HostPackages } from "./host-packages.ts";
 
 const NAME = /^[A-Za-z0-9][A-Za-z0-9+._-]*$/;
 
+export interface RootRequest {
+  readonly compilers: readonly string[];
+  readonly packages: readonly string[];
+  readonly buildTools?: boolean;
+}
+
 /** Packages to start from: `gcc` also takes the C++ compiler of its version, where that is installed; any other name is a package's. */
 export function rootPackages(
   installed: readonly HostPackage[],
-  { compilers, packages }: { readonly compilers: readonly string[]; readonly packages: readonly string[] },
+  { compilers, packages, buildTools = false }: RootRequest,
   { base, partners }: Pick<HostPackages, "base" | "partners">,
 ): string[] {
   const names = new Set(installed.map((found) => found.name));
@@ -17,6 +24,7 @@ export function rootPackages(
   return [
     ...further(base),
     ...packages,
+    ...(buildTools ? further(BUILD_TOOLS) : []),
     ...compilers.flatMap((compiler) => [compiler, ...further(partners(compiler))]),
   ];
 }
