@@ -1,9 +1,10 @@
-// Hits from the daemon alone (replays switched off) and replays, by how many callers ask at once: where one event loop bends.
+// Hits from the daemon alone (replays switched off) and replays, by how many callers ask at once: where one event loop bends. At last what
+// `hpcc run` adds to a command's start, above the command itself.
 import { execFileSync } from "node:child_process";
 import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { availableParallelism, loadavg, tmpdir } from "node:os";
 import { join } from "node:path";
-import { HPCC, runCommand } from "../test/support/farm.ts";
+import { HPCC, IMAGE_FOLDER, runCommand } from "../test/support/farm.ts";
 
 const CALLERS = [1, 2, 4, 16, 64];
 /** All callers together. */
@@ -73,6 +74,31 @@ async function row(file: keyof typeof FILES, callers: number, replay: boolean): 
   return `| ${name} | ${callers} | ${figures.map((figure) => figure.toFixed(figure < 10 ? 2 : 0)).join(" | ")} |`;
 }
 
+const STARTS = 100;
+const COMMAND = ["sh", "-c", ":"];
+
+/** Median and 99th percentile of a command's start, in milliseconds. */
+async function starts(argv: readonly string[], folder: string): Promise<readonly [number, number]> {
+  const times = (await must([spawnLoop, String(STARTS), ...argv], folder)).trim().split("\n");
+  const ms = times.map((line) => Number(line) / 1e6);
+  return [quantile(ms, 0.5), quantile(ms, 0.99)];
+}
+
+async function runRow(): Promise<string> {
+  const images = { HPCC_IMAGE_DIR: IMAGE_FOLDER };
+  const image = (await must([HPCC, "image", "build", "--from-host", "--quiet"], work, images)).trim();
+  const project = join(work, "project");
+  mkdirSync(project);
+  writeFileSync(join(project, "hpcc.toml"), `image = "${image}"\n`);
+  writeFileSync(join(work, "config.toml"), `images.allowed = ["${image}"]\n`);
+  Object.assign(env, images, { HPCC_CONFIG: join(work, "config.toml") });
+  await must([HPCC, "daemon", "stop"], work);
+  await must([HPCC, "run", ...COMMAND], project);
+  const [plain, plainMost] = await starts(COMMAND, project);
+  const [run, runMost] = await starts([HPCC, "run", ...COMMAND], project);
+  return `\n\`hpcc run ${COMMAND.join(" ")}\`: median ${run.toFixed(2)} ms, p99 ${runMost.toFixed(2)}; without \`hpcc run\` ${plain.toFixed(2)} and ${plainMost.toFixed(2)}`;
+}
+
 try {
   execFileSync("cc", ["-O2", "-o", spawnLoop, join(import.meta.dirname, "spawn-loop.c")]);
   for (const [name, text] of Object.entries(FILES)) writeFileSync(join(work, name), text);
@@ -82,6 +108,7 @@ try {
   );
   for (const file of ["two.c", "many.cpp"] as const)
     for (const replay of [false, true]) for (const callers of CALLERS) console.log(await row(file, callers, replay));
+  console.log(await runRow());
 } finally {
   await runCommand([HPCC, "daemon", "stop"], { env });
   rmSync(work, { recursive: true, force: true });

@@ -12,7 +12,7 @@ const COLOURS = /\x1b\[[0-9;]{0,32}[mK]/g;
 
 /** The header, as it was included; null when nothing of that kind was said, or the name is no header's of a system. */
 export function missingHeader(said: ByteString): ByteString | null {
-  for (const line of said.replace(COLOURS, "").split("\n")) {
+  for (const line of said.replace(COLOURS, "").split(/\r?\n/)) {
     const start = line.indexOf(FATAL);
     if (start === -1) continue;
     const rest = line.slice(start + FATAL.length);

@@ -332,6 +332,7 @@ class Daemon {
       names: this.#names,
       folders: this.#folders,
       counts: this.#counts,
+      headers: this.#headers,
       observers: this.#toldBy(replays),
       callFolder: byteStringOfText(join(directories.runtime, "calls")),
       clock,

@@ -8,6 +8,7 @@ import { SILENT_LOGGER } from "../../base/log.ts";
 import { SYSTEM_CLOCK } from "../../base/system/clock.ts";
 import { DiskLocalStore } from "../../store/local/disk-local-store.ts";
 import { CallCounts } from "../control/call-counts.ts";
+import { HeaderHints } from "../inputs/header-hints.ts";
 import { LocalUse } from "./local-use.ts";
 
 const FILES = { "src/a.c": '#include "h.h"\n#include <stddef.h>\nint a = H;\n', "inc/h.h": "#define H 1\n" };
@@ -26,6 +27,7 @@ class ImageUser implements Disposable {
       store,
       names,
       folders,
+      headers: new HeaderHints({ logger: SILENT_LOGGER }),
       counts: new CallCounts(),
       observers: [],
       callFolder: byteStringOfText(join(this.made.base, "calls")),

@@ -10,6 +10,7 @@ import { DiskLocalStore } from "../../store/local/disk-local-store.ts";
 import type { AnsweredCall } from "../call/answered-call.ts";
 import { CallCounts } from "../control/call-counts.ts";
 import type { LauncherCall } from "../control/launcher-connection.ts";
+import { HeaderHints } from "../inputs/header-hints.ts";
 import { LocalUse } from "./local-use.ts";
 
 const FILES = { "a.c": "int a;\n", "w.c": "int f(int x) { if (x = 1) return 2; return 3; }\n" };
@@ -30,6 +31,7 @@ class User implements Disposable {
       store: new DiskLocalStore({ root, sizeBytesMax: 1024 ** 3, clock, logger: SILENT_LOGGER }),
       names,
       folders,
+      headers: new HeaderHints({ logger: SILENT_LOGGER }),
       counts: new CallCounts(),
       observers: [{ answered: (call) => void this.told.push(call) }],
       callFolder: byteStringOfText(join(this.made.base, "calls")),

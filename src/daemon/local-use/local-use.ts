@@ -18,10 +18,11 @@ import { type Bypass, bypass, next, type Stage } from "../call/stage.ts";
 import type { CallCounts } from "../control/call-counts.ts";
 import type { CallAnswer, LauncherCall } from "../control/launcher-connection.ts";
 import type { FolderNamesCache } from "../inputs/folder-names.ts";
+import type { HeaderHints } from "../inputs/header-hints.ts";
 import type { FolderIdentities } from "../inputs/steady-places.ts";
 import { hostAnswer, type LocalCompile } from "../tiers/local-answer.ts";
 import { calledByItself } from "./called-by-itself.ts";
-import { compileInPlace } from "./compile-in-place.ts";
+import { type CompiledInPlace, compileInPlace } from "./compile-in-place.ts";
 import { FileDigests } from "./file-digests.ts";
 import { TextScans } from "./find-inputs.ts";
 import { HostCompilers, realPath } from "./host-compilers.ts";
@@ -39,6 +40,7 @@ export interface LocalUseParts {
   readonly names: FolderNamesCache;
   readonly folders: FolderIdentities;
   readonly counts: CallCounts;
+  readonly headers: Pick<HeaderHints, "look">;
   readonly observers: readonly CallObserver[];
   /** Host path of the folder with the folders of calls. */
   readonly callFolder: ByteString;
@@ -205,7 +207,7 @@ export class LocalUse {
       type: "outputs",
       exitCode: compiled.exitCode,
       stdout: said(compiled.stdout, `${keyed.folder}/stdout` as ByteString),
-      stderr: said(compiled.stderr, `${keyed.folder}/stderr` as ByteString),
+      stderr: said(await this.#advised(call, keyed, compiled), `${keyed.folder}/stderr` as ByteString),
       files: [],
     };
     const parts = { store, files: this.#files, scans: this.#scans, names, logger };
@@ -215,6 +217,19 @@ export class LocalUse {
     if (kept.kind === "bypass" && kept.reason === "modified_input_file" && kept.detail !== null)
       this.#learnFolder(kept.detail);
     return { kind: "answer", answer, known: { ...keyed.known, ...keptKnown(kept) } };
+  }
+
+  /** What a compile said, with what to do about a header that the image lacks before it on a terminal: programs get its own words alone. */
+  async #advised(
+    { message }: LauncherCall,
+    keyed: KeyedCall,
+    { exitCode, stderr }: CompiledInPlace,
+  ): Promise<Uint8Array> {
+    if (exitCode === 0 || keyed.command.namespace === null) return stderr;
+    const advice = this.#parts.headers.look(`${keyed.folder}/stderr` as ByteString);
+    if (!message.terminal.stderr || stderr.length > INLINE_BYTES_MAX / 2) return stderr;
+    const line = await advice;
+    return line === null ? stderr : Buffer.concat([Buffer.from(`hpcc: ${line}\n`), stderr]);
   }
 
   #learnFolder(moved: ByteString): void {

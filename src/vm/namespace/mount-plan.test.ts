@@ -8,6 +8,7 @@ import {
   type MountRoots,
   type MountSources,
   planLocal,
+  planRun,
   planStrict,
 } from "./mount-plan.ts";
 
@@ -170,4 +171,29 @@ test("the folder from which CMake compiles is the host's in `local` alone", () =
   assert.equal(local.get("/usr/lib"), "--ro-bind /images/r/usr/lib");
   assert.ok(!local.has("/usr/share/automake-1.16") && !local.has("/usr/share/cmake-gui"));
   assert.ok(![...mounts(planStrict(own, roots("/home/u/p"))).keys()].some((path) => path.startsWith("/usr/share")));
+});
+
+test("run shows what local does, the launcher over each compiler, the compilers aside, and who and where the user is", () => {
+  const image = { ...IMAGE, "/etc": [dir("alternatives"), { name: b("passwd"), t: "file" } as const] };
+  const own = { ...sources(image), hostShare: [b("cmake-3.25")], hostEtc: [b("hosts"), b("passwd"), b("shadow")] };
+  const compilers = ["/usr/bin/gcc-12", "/usr/lib/llvm/bin/clang", "/home/u/bin/gcc"].map(b);
+  const plan = planRun(own, roots("/home/u/p"), {
+    launcher: b("/opt/hpcc"),
+    compilers,
+    folders: [b("/usr/cache"), b("/home/c")],
+  });
+  const all = mounts(plan);
+  for (const path of ["/usr/bin/gcc-12", "/usr/lib/llvm/bin/clang"]) {
+    assert.equal(all.get(path), "--ro-bind /opt/hpcc");
+    assert.equal(all.get(`/hpcc/real${path}`), `--ro-bind /images/r${path}`);
+  }
+  assert.ok(![...all.keys()].some((path) => path.endsWith("/home/u/bin/gcc")), "that folder is the host's");
+  assert.equal(all.get("/hpcc/bin/hpcc"), "--ro-bind /opt/hpcc");
+  assert.equal(all.get("/etc/passwd"), "--ro-bind /etc/passwd");
+  assert.equal(all.get("/etc/hosts"), "--ro-bind /etc/hosts");
+  assert.equal(all.get("/etc/alternatives"), "--ro-bind /images/r/etc/alternatives");
+  assert.ok(!all.has("/etc/shadow") && !all.has("/usr/share/cmake-3.25") && !all.has("/home/c"));
+  assert.equal(all.get("/usr/cache"), "--bind /usr/cache");
+  assert.ok(plan.indexOf(b("/usr/bin")) < plan.indexOf(b("/usr/bin/gcc-12")), "a later mount is the upper one");
+  assert.deepEqual(plan.slice(-2), ["--remount-ro", "/"]);
 });

@@ -103,6 +103,40 @@ test("local: the image's toolchain in the host's tree, through links too", async
   assert.equal(enter(local, "echo x > /usr/bin/new").status, 2);
 });
 
+test("run: the launcher in a compiler's place, the compiler aside, and known to be in use", async () => {
+  const launcher = `${folder}/launcher`;
+  await writeFile(launcher, "#!/bin/sh\necho launcher\n");
+  await chmod(launcher, 0o755);
+  const run = { launcher: b(launcher), compilers: [b("/usr/bin/id")], folders: [] };
+  const kept = await keeper.get({ ...request, run });
+  assert.equal((await keeper.get(request)).run, null);
+  const held = kept.run!;
+  assert.equal(
+    enter(held, "id; /bin/id; /hpcc/real/usr/bin/id -u; /hpcc/bin/hpcc").out,
+    `launcher\nlauncher\n${process.getuid?.()}\nlauncher\n`,
+  );
+  assert.equal(enter(held, "cat /etc/who; cat a.c", `${folder}/project`).out, "image\nint a;\n");
+  assert.equal(enter(held, "cat /etc/passwd").out, await readFile("/etc/passwd", "utf8"));
+  assert.equal(enter(kept.local, "id -u").out, `${process.getuid?.()}\n`);
+  assert.equal(await keeper.isInUse(), false);
+  const user = held.userNamespaceInode === null ? [] : ["--user", "--preserve-credentials"];
+  const shell = spawn("nsenter", [
+    ...user,
+    "--mount",
+    "-t",
+    String(held.pid),
+    "--",
+    "/bin/sh",
+    "-c",
+    "echo here; read line",
+  ]);
+  await once(shell.stdout, "data");
+  assert.equal(await keeper.isInUse(), true);
+  shell.stdin.end();
+  await once(shell, "exit");
+  assert.equal(await keeper.isInUse(), false);
+});
+
 test("local works without a holder, in the caller's folder", async () => {
   const { localCommand } = await keeper.get(request);
   const [program, ...args] = localCommand.map(String);
@@ -246,6 +280,6 @@ test("all of this as a plain user", { skip: isRoot ? false : "only root can beco
   let out = "";
   for await (const chunk of child.stdout) out += String(chunk);
   assert.equal(child.exitCode ?? (await once(child, "exit"))[0], 0, out);
-  assert.match(out, /^# pass 10$/m, out);
+  assert.match(out, /^# pass 11$/m, out);
   assert.match(out, /^# skipped 3$/m);
 });
