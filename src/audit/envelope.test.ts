@@ -40,7 +40,7 @@ test("a record's kind is read from its place in the chain alone, and from no oth
       const other = sha256(Buffer.from("another"));
       assert.equal(kindOfRecord(payload(line), { ...place, leaf: other }), null);
       assert.equal(kindOfRecord(payload(line), { ...place, sequence: place.sequence + 1 }), null);
-      for (const bad of [`${line} `, `${line}\n`, `${line.slice(0, -1)}]`, `${line.slice(0, -1)}\u0080}`, ` ${line}`])
+      for (const bad of [`${line} `, `${line}\n`, `${line.slice(0, -1)}]`, `${line.slice(0, -1)}\n}`, ` ${line}`])
         assert.equal(kindOfRecord(payload(bad), place), null, bad);
       assert.equal(kindOfRecord(payload(line, `${row}\t-`), place), null);
     }),

@@ -98,21 +98,22 @@ export function decodeRecord(payload: Buffer): AuditRecord {
   return { row, line, digest: rowDigest(line), envelope: decoded, leaf: leafDigest(payload) };
 }
 
-const ROW = new RegExp(`^${ROW_PATTERN}$`);
-const ENVELOPE = /^\{[ -~]*\}\n$/;
-const KIND = /^"kind":"([a-z]+)"/;
+const ROW = new RegExp(`${ROW_PATTERN}\\n`, "y");
+const KIND = /"kind":"([a-z]+)"/y;
 
 /**
- * The kind of the record that stands at this place of the chain: it has the nine columns of a row, and an envelope that names the place
- * and is printable. Null for any other record. What else the envelope says is not looked at.
+ * The kind of the record that stands at this place of the chain: it has the nine columns of a row, and one more line, an envelope that names
+ * the place. Null for any other record. What else the envelope says is not looked at.
  */
 export function kindOfRecord(payload: Buffer, place: ChainState): string | null {
   const text = payload.toString("latin1");
-  const end = text.indexOf("\n");
-  const envelope = text.slice(end + 1);
+  ROW.lastIndex = 0;
+  if (!ROW.test(text)) return null;
+  const envelope = ROW.lastIndex;
   const begin = placeOf({ sequence: place.sequence + 1, previous: place.leaf });
-  if (!envelope.startsWith(begin) || !ENVELOPE.test(envelope) || !ROW.test(text.slice(0, end))) return null;
-  return KIND.exec(envelope.slice(begin.length, begin.length + 32))?.[1] ?? null;
+  if (!text.startsWith(begin, envelope) || text.indexOf("\n", envelope) !== text.length - 1) return null;
+  KIND.lastIndex = envelope + begin.length;
+  return text.endsWith("}\n") ? (KIND.exec(text)?.[1] ?? null) : null;
 }
 
 /** Whether a whole frame of a group that began after `sequence` stands anywhere after `offset`. */

@@ -7,7 +7,7 @@
 // there no more, or that two logs were signed. Of a row that retention removed, its hash stays, and pruned-rows.ts judges whether it may be gone.
 import { HpccError } from "../../base/errors.ts";
 import { type Digest, digestHex } from "../../core/digest/digest.ts";
-import { HASH_BYTES, leafHash } from "../../core/merkle/hashes.ts";
+import { HASH_BYTES, leafHex } from "../../core/merkle/hashes.ts";
 import { equal } from "../../core/merkle/proof.ts";
 import { TILE_WIDTH, TileTree } from "../../core/merkle/tile-tree.ts";
 import { readCheckpoint } from "../../core/note/checkpoint.ts";
@@ -163,13 +163,14 @@ class LogVerifier {
           this.#damage(`is damaged, in ${name} at byte ${offset}`);
         return;
       }
-      const hash = leafHash(frame.payload);
+      const leaf = leafHex(frame.payload);
+      const hash = Buffer.from(leaf, "hex");
       const kind = kindOfRecord(frame.payload, this.#last);
       if (kind === null || !this.#isAsSigned(hash)) {
         this.#damage(this.#whyNotNext(frame.payload, `in ${name} at byte ${offset}`));
         return;
       }
-      if (!this.#take(frame.payload, hash, kind)) return;
+      if (!this.#take(frame.payload, { leaf, hash, kind })) return;
       offset = frame.end;
     }
   }
@@ -195,11 +196,11 @@ class LogVerifier {
   }
 
   /** Takes a row that is next in the chain, and as it was signed. */
-  #take(payload: Buffer, hash: Buffer, kind: string): boolean {
+  #take(payload: Buffer, { leaf, hash, kind }: { leaf: string; hash: Buffer; kind: string }): boolean {
     const row = this.#last.sequence + 1;
     if ((kind === "log" || kind === "prune") && !this.#takeWords(row, payload)) return false;
     this.#pruned.there(row, hash);
-    return this.#append(row, hash, null);
+    return this.#append({ leaf, hash }, null);
   }
 
   /** Takes removed rows that are next in the chain, and as they were signed. */
@@ -209,13 +210,14 @@ class LogVerifier {
       if (first + at !== row) return this.#damage(`is missing: removed row ${first + at} stands in its place`);
       if (!this.#isAsSigned(hash)) return this.#damage("is not the one that was signed");
       this.#pruned.gone(id, row, hash);
-      if (!this.#append(row, hash, pruneName(id))) return false;
+      if (!this.#append({ leaf: hash.toString("hex"), hash }, pruneName(id))) return false;
     }
     return true;
   }
 
-  #append(row: number, hash: Buffer, prunedBy: string | null): boolean {
-    this.#last = { sequence: row, leaf: `sha256:${hash.toString("hex")}` as Digest };
+  #append({ leaf, hash }: { leaf: string; hash: Buffer }, prunedBy: string | null): boolean {
+    const row = this.#last.sequence + 1;
+    this.#last = { sequence: row, leaf: `sha256:${leaf}` as Digest };
     this.#tree.append(hash);
     this.#kept.take(row, hash, this.#tree, prunedBy);
     this.#pruned.take(row, this.#tree);
