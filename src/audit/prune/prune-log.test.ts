@@ -488,6 +488,15 @@ describe("what is gone without leave is an alarm", () => {
     assert.deepEqual((await verdictOf(folder)).problems, []);
   });
 
+  test("a stub of another log's root is none, though the key has signed it", async () => {
+    const folder = await copyOf(good);
+    const log = await openLog(folder);
+    const plan = await planPrune({ folder, size: log.sequence, nowMs: NOW, ruleOf: acmeOnly, weigh, signal });
+    await pruneLog({ ...plan, root: Buffer.alloc(32, 7) }, REASON, partsOf(folder, log));
+    await log.close();
+    await alarm(folder, rowOf(0), /of a log that is not this one/);
+  });
+
   test("a stub with the log's signature, and no row that says so, is none", async () => {
     const folder = await copyOf(good);
     const rows = new RemovedRows();

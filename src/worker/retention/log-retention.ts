@@ -75,7 +75,8 @@ export interface LogRetentionOptions {
 }
 
 const HOLDS_MAX = 1000;
-const DAY_MS = 86_400_000;
+const HOUR_MS = 3_600_000;
+const DAY_MS = 24 * HOUR_MS;
 
 export class LogRetention {
   readonly #options: LogRetentionOptions;
@@ -240,9 +241,15 @@ function reportOf({ size, tenants }: PrunePlan, dryRun: boolean, swept: Readonly
   };
 }
 
+function ageText(ageMs: number): string {
+  const [amount, unit] = ageMs < DAY_MS ? [ageMs / HOUR_MS, "hour"] : [ageMs / DAY_MS, "day"];
+  const rounded = Math.round(amount * 100) / 100;
+  return `${rounded} ${unit}${rounded === 1 ? "" : "s"}`;
+}
+
 function whyOf(rule: RetentionRule | null, reason: string | null): string {
   const parts = [
-    ...(rule?.ageMs == null ? [] : [`older than ${Math.round((rule.ageMs / DAY_MS) * 100) / 100} days`]),
+    ...(rule?.ageMs == null ? [] : [`older than ${ageText(rule.ageMs)}`]),
     ...(rule?.bytes == null ? [] : [`beyond ${rule.bytes} bytes`]),
   ];
   return reason === null ? parts.join(" or ") : `${parts.join(" or ")}: ${reason}`;

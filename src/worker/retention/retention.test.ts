@@ -8,6 +8,7 @@ import { describe, type TestContext, test } from "node:test";
 import { TestWorker } from "../../../test/support/test-worker.ts";
 import { AuditLog } from "../../audit/audit-log.ts";
 import { makeLogKey, readLogSigner } from "../../audit/log-key-file.ts";
+import { PRUNE_DISK } from "../../audit/prune/stub-files.ts";
 import { readLog } from "../../audit/read-log.ts";
 import { emptyRow } from "../../audit/row.ts";
 import { verifyLog } from "../../audit/verify/verify-log.ts";
@@ -21,7 +22,7 @@ import { parseTenantId } from "../../core/identity/spiffe.ts";
 import { DiskStore } from "../../store/disk/disk-store.ts";
 import { askRetention, type HoldAsk, type PruneAsk } from "../control/retention-request.ts";
 import { inspectState } from "../inspect/inspection.ts";
-import type { PruneReport } from "./log-retention.ts";
+import { LogRetention, type PruneReport } from "./log-retention.ts";
 import { FIRST_RUN_MS, openRetention, RUN_EVERY_MS } from "./open-retention.ts";
 
 type Row = Awaited<ReturnType<TestWorker["jobRows"]>>[number];
@@ -106,8 +107,10 @@ describe("a worker's log", () => {
     const folder = state(at);
     const others = await kept(folder, "other");
     assert.ok((await kept(folder, "acme")).includes(blobOf("b")));
-    // A file that two sources have is kept once.
-    assert.equal((await kept(folder, "acme")).filter((name) => name === sha256(Buffer.from(SHARED.content))).length, 1);
+    // A file that two sources have is sent and kept once for each tenant.
+    const shared = sha256(Buffer.from(SHARED.content));
+    assert.equal((await kept(folder, "acme")).filter((name) => name === shared).length, 1);
+    assert.equal(at.sent.filter((name) => name === shared).length, 2);
     const [{ digest: goes }, , , { digest: stays }] = (await at.jobRows()) as [Row, Row, Row, Row];
     const [client, eve] = [await at.client(), await at.client(EVE)];
     assert.equal((await client.inspect(goes)).kind, "row");
@@ -182,6 +185,38 @@ describe("a worker's log", () => {
     const again = await TestWorker.start(t, {}, {}, at.folder);
     assert.equal(await compile(again, "b"), "compiled");
     assert.equal(await compile(again, "a", EVE), "hit");
+    await again.stop();
+    await verifies(folder);
+  });
+
+  test("whose pruning was cut off by a failing disk is pruned by the next start, its sources too", async (t) => {
+    const at = await compiled(t);
+    const folder = state(at);
+    await at.stop();
+    const signer = (await readLogSigner(folder))!;
+    const audit = join(folder, "audit");
+    const log = await AuditLog.open({ folder: audit, worker: "w1", ...ON, signer });
+    const store = await DiskStore.open({ root: join(folder, "store"), ...ON });
+    const write: typeof PRUNE_DISK.write = async (path, bytes) =>
+      path.endsWith(".log") ? Promise.reject(new Error("EIO")) : PRUNE_DISK.write(path, bytes);
+    const options = { log, folder: audit, stateFolder: folder, worker: "w1", store, ...ON, graceMs: 0 };
+    const retention = new LogRetention({ ...options, disk: { ...PRUNE_DISK, write } });
+    const rules = { tenants: new Map([["acme", { ageMs: 0, bytes: null }]]), others: null };
+    const how = { cause: "operator", policy: null, askedBy: "ann", reason: null, dryRun: false } as const;
+    await assert.rejects(retention.prune({ rules, ...how }), /EIO/);
+    await retention.close();
+    await log.close();
+    assert.equal((await at.jobRows()).length, 4);
+    await verifies(folder);
+    await age(folder);
+    const again = await TestWorker.start(t, {}, {}, at.folder);
+    // It is answered when the worker is done with that.
+    await askRetention(folder, { command: "hold-list" }, ON);
+    assert.deepEqual(
+      (await again.jobRows()).map(({ row }) => row.tenant),
+      ["other"],
+    );
+    assert.deepEqual(await kept(folder, "acme"), []);
     await again.stop();
     await verifies(folder);
   });
