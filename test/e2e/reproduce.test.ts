@@ -146,6 +146,24 @@ test("a build's name is in its rows, and its statements are those of its client"
   assert.fail("no worker has a row of the build");
 });
 
+test("a build without a name has one of its build tool, for all of its calls", async () => {
+  writeFileSync(join(project, "Makefile"), "all:\n\t$(MAKE) -f Makefile b.o\n\t$(MAKE) -f Makefile c.o\n");
+  for (const name of ["b", "c"]) writeFileSync(join(project, `${name}.c`), `int ${name};\n`);
+  const { code, stderr } = await ann.run(["make", `CC=${HPCC} gcc`], { cwd: project });
+  assert.equal(code, 0, stderr);
+  const builds: (string | undefined)[] = [];
+  for (const { state } of Object.values(workers)) {
+    const { stdout } = await ann.hpcc(["audit", "search", state, "--kind", "compile", "--format", "jsonl"]);
+    for (const line of stdout.split("\n").filter((text) => text !== "")) {
+      const { row, envelope } = JSON.parse(line) as { row: string; envelope: { build?: string } };
+      if (/[/"][bc]\.c"/.test(row)) builds.push(envelope.build);
+    }
+  }
+  assert.equal(builds.length, 2);
+  assert.match(builds[0] ?? "", /^make-[0-9a-f]{24}$/);
+  assert.equal(builds[1], builds[0], "both belong to the make above");
+});
+
 test("what is unknown, and what is gone, is said", async () => {
   const unknown = await reproduce("--here", "0123456789abcdef");
   assert.match(unknown.stderr, /hash\.unknown/);
