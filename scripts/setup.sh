@@ -64,6 +64,8 @@ fi
 if command -v go >/dev/null; then
   say "building a verifier of attestations for a test"
   (cd test/golden/attest-go && go build -o "$OLDPWD/.cache/attest-go" .) || say "it could not be built; its test will be skipped"
+  say "building a verifier of cosignatures for a test"
+  (cd test/golden/witness-go && go build -o "$OLDPWD/.cache/witness-go" .) || say "it could not be built; its test will be skipped"
 fi
 # Images that are not this machine's are made of these in tests; rpm and pacman are asked there, too.
 for root in bullseye sid cross packagers host; do

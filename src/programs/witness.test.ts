@@ -8,7 +8,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { after, before, describe, test } from "node:test";
-import { makeLogKey, readOrMakeLogSigner } from "../audit/log-key-file.ts";
+import { readOrMakeLogSigner } from "../audit/log-key-file.ts";
 import { emptyRow } from "../audit/row.ts";
 import { SILENT_LOGGER } from "../base/log.ts";
 import { SYSTEM_CLOCK } from "../base/system/clock.ts";
@@ -75,10 +75,11 @@ async function grow(folder: string, count: number, version: number) {
   const signer = await readOrMakeLogSigner(state, NAME);
   const witnesses = [parseWitnessAddress(`http://127.0.0.1:${port} ${witnessKey}`)];
   const options = { folder, worker: "w1", clock: SYSTEM_CLOCK, logger: SILENT_LOGGER, signer };
-  const { log, witnessing, close } = await openWitnessedLog(options, { witnesses, ca: [] });
+  const opened = await openWitnessedLog(options, { witnesses, ca: [] });
+  const { log, witnessing } = opened;
   const body = { kind: "policy", event: "in-force", startMs: 0, endMs: 0, digest: null, version } as const;
   await Promise.all(Array.from({ length: count }, async () => log.append(emptyRow("w1"), body)));
-  await close();
+  await opened.close();
   return witnessing!.counters;
 }
 
@@ -142,7 +143,6 @@ describe("a witness that is a program", () => {
     refused(logs, /state_dir is required/);
     refused(`state_dir = "witness"\nlisten = "0.0.0.0:9444"\n${logs}`, /this machine alone/);
     refused(`state_dir = "witness"\n${logs}[tls]\ncertificate = "c"\n`, /belong together/);
-    await makeLogKey(join(root, "mode"), NAME, "cosignature");
     assert.deepEqual(await stop("SIGTERM"), [0, null]);
   });
 });
