@@ -187,6 +187,21 @@ describe("somebody without the key", () => {
     assert.ok(((await verdictOf(folder)).problems[0]?.row ?? 0) > 256);
   });
 
+  test("append: what comes after the signed rows is told to be unsigned, and is no problem, as a running log has such rows", async () => {
+    const rows = await records(good);
+    const folder = await copyOf(good);
+    await rewrite(folder, [...rows, rows[7]!, rows[8]!], "chained");
+    const { problems, rows: all, signedRows } = await verdictOf(folder);
+    assert.deepEqual([problems, all, signedRows], [[], ROWS + 2, ROWS]);
+    // Once more rows were signed than the log had then, they are other rows.
+    const grown = await copyOf(good);
+    const kept = receipts.length;
+    await grow(grown, 2);
+    receipts.splice(kept);
+    const later = await readFile(join(grown, "checkpoint"), "utf8");
+    assert.ok((await verdictOf(folder, { kept: [later] })).problems.length > 0);
+  });
+
   test("another key, another log's checkpoint, none at all, and one that is changed sign nothing", async () => {
     const { size, root: hash } = readCheckpoint(await readFile(join(good, "checkpoint"), "utf8"));
     const stranger = noteSigner("y.example/worker/w1", Buffer.alloc(32, 1));
@@ -299,5 +314,7 @@ describe("somebody with the key", () => {
     const before = readCheckpoint(await readFile(join(good, "checkpoint"), "utf8"));
     const early = signCheckpoint(before, NEXT_KEY);
     assert.equal((await verdictOf(folder, { keys, kept: [early] })).problems.length, 1);
+    // Each signs what was there while it was the log's key.
+    assert.deepEqual((await verdictOf(folder, { keys, kept: [signCheckpoint(before, KEY)] })).problems, []);
   });
 });
