@@ -5,6 +5,7 @@ import { existsSync, mkdirSync, readFileSync, utimesSync, writeFileSync } from "
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { compileCall } from "../support/compile-call.ts";
+import { DISTRIBUTIONS, distributionImage } from "../support/distributions.ts";
 import { extendImage } from "../support/extended-image.ts";
 import { Farm, HPCC, IMAGE_FOLDER, type User } from "../support/farm.ts";
 
@@ -15,6 +16,8 @@ let farm: Farm;
 let user: User;
 let clang: string;
 let extended: string;
+/** Without shell, env, users and ld.so.cache, its /bin and /lib not merged with /usr. */
+let bare: string;
 
 before(async () => {
   farm = new Farm();
@@ -30,8 +33,10 @@ before(async () => {
   clang = clangImage.digest;
   extended = own.digest;
   await farm.startScheduler();
-  await farm.startWorker("w", { layouts: [clangImage.layout, own.layout] });
-  user = await farm.addUser("alice", { images: [clang, extended], fallback: "none" });
+  bare = await distributionImage(DISTRIBUTIONS.find(({ name }) => name === "debian-11")!, true);
+  const bareLayout = join(IMAGE_FOLDER, "oci", bare.slice("sha256:".length));
+  await farm.startWorker("w", { layouts: [clangImage.layout, own.layout, bareLayout] });
+  user = await farm.addUser("alice", { images: [clang, extended, bare], fallback: "none" });
 });
 
 after(async () => {
@@ -115,4 +120,15 @@ test("clang of an image of its own", async () => {
   await assertNullRebuilds(project);
   const ran = await user.run([join(project, "app")]);
   assert.equal(ran.stdout, "42\n");
+});
+
+test("a bare image of another release, in a VM", async () => {
+  const project = makeProject("bare", bare, "gcc-9", "#define ONLY 42\n");
+  for (const source of ["main.c", "part.c"]) {
+    const output = join(project, "out.o");
+    const argv = ["gcc-9", "-O1", "-g", "-Wall", "-c", source, "-o", output];
+    const call = await compileCall(user, argv, { cwd: project, makes: [output] });
+    assert.deepEqual([call.code, call.stderr, call.outcome], [0, "", "remote_compiled"]);
+    assert.ok((call.files.get(output)?.length ?? 0) > 0);
+  }
 });
