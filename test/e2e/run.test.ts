@@ -68,6 +68,7 @@ const FILES = {
   configure: CONFIGURE,
   "script.sh": "echo by a shell\n",
   "data.txt": "data\n",
+  "link.c": "int main(void) { return 0; }\n",
   "zlib.c": "#include <zlib.h>\n",
 };
 
@@ -351,6 +352,10 @@ for (const [who, uid] of USERS)
       await types(
         "gcc -c zlib.c\n",
         /hpcc: the image lacks zlib\.h, which this machine has from the package zlib1g-dev; [\s\S]* fatal error:/,
+      );
+      await types(
+        "gcc link.c -lz -o never\n",
+        /hpcc: the image lacks libz, which this machine has from the package zlib1g-dev; [\s\S]* cannot find -lz/,
       );
       await types("exit 3\n", /exit/);
       assert.deepEqual(await closed, [3, null]);

@@ -95,10 +95,21 @@ export async function answerCompileCall(
   const answered =
     end.kind === "answer"
       ? end
-      : await answerLocally(call, end, { project, compiler, paths: await localPaths(running, end) });
+      : await answerLocally(call, await advised(running, end), {
+          project,
+          compiler,
+          paths: await localPaths(running, end),
+        });
   record.end(answered.end, clock.monotonicMs());
   if (parts.observers.length > 0) await tell(call, { project, record, parts, answered, kept: !isLocal });
   return answered.answer;
+}
+
+/** With what to do about a library that the image lacks. Nobody waits for that but who sits at a terminal. */
+async function advised({ call: { message }, project, parts }: Running, end: Bypass): Promise<Bypass> {
+  if (end.advice !== null || !message.argv.some((word) => word.startsWith("-l"))) return end;
+  const advice = parts.headers.lookAtLink(message, (path) => project.imageFile(path));
+  return message.terminal.stderr ? { ...end, advice: await advice } : end;
 }
 
 interface Told {

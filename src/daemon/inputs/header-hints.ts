@@ -1,13 +1,15 @@
-// Headers that the image lacks and this machine has: what a build meets that was configured by the machine's own libraries. Names the
+// Headers and libraries that the image lacks and this machine has: what a build meets that was configured by the machine's own libraries. Names the
 // package and the way to add it, to the log, to `hpcc stats` and `hpcc doctor`, and to a terminal. UNTRUSTED: the compiler's words.
 import { closeSync, fstatSync, openSync, readSync, statSync } from "node:fs";
 import { type ByteString, byteStringOf, bytesOf, displayText } from "../../base/byte-string.ts";
 import type { Logger } from "../../base/log.ts";
+import { linkedLibraries } from "../../core/compile/linked-libraries.ts";
 import { missingHeader } from "../../core/compile/missing-header.ts";
 import { packageOfFile } from "../../image/host/find-host-packages.ts";
+import type { CallMessage } from "../../wire/launcher/messages.ts";
 
 interface HeaderHint {
-  /** As it is included. */
+  /** As it is included, or `libz` of `-lz`. */
   readonly header: ByteString;
   /** Where this machine has it. */
   readonly path: ByteString;
@@ -22,6 +24,17 @@ interface HeaderHintsOptions {
 }
 
 const FOLDERS = ["/usr/local/include", "/usr/include/x86_64-linux-gnu", "/usr/include"];
+/** Where linkers look for what has no folder of its own. */
+const LIBRARY_FOLDERS = [
+  "/usr/local/lib",
+  "/usr/lib/x86_64-linux-gnu",
+  "/lib/x86_64-linux-gnu",
+  "/usr/lib64",
+  "/lib64",
+  "/usr/lib",
+  "/lib",
+];
+const LOOKS_ELSEWHERE = /^(?:LIBRARY_PATH|COMPILER_PATH|GCC_EXEC_PREFIX)=./;
 /** A build that lacks more lacks them for the same reason. */
 const HINTS_MAX = 64;
 /** The fatal error is at the end of what a compiler says. */
@@ -51,7 +64,37 @@ export class HeaderHints {
     const header = missingHeader(endOf(words));
     if (header === null) return null;
     const path = this.#pathOf(header);
-    if (path === undefined) return null;
+    return path === undefined ? null : this.#adviceOn(header, path);
+  }
+
+  /**
+   * What to do about a link that names a library of this machine which neither its own folders nor the image have; null when that is not
+   * so, or cannot be known. A link's words are the linker's, so this is said ahead of it.
+   */
+  async lookAtLink(
+    { argv, cwd, environment }: Pick<CallMessage, "argv" | "cwd" | "environment">,
+    imageFile: (path: ByteString) => ByteString | null,
+  ): Promise<string | null> {
+    try {
+      const linked = linkedLibraries(argv);
+      if (linked === null || environment.some((entry) => LOOKS_ELSEWHERE.test(entry))) return null;
+      const own = linked.folders.map((folder) => (folder.startsWith("/") ? folder : `${cwd}/${folder}`));
+      for (const name of linked.names) {
+        const files = [`lib${name}.so`, `lib${name}.a`];
+        const paths = (folders: readonly string[]) =>
+          folders.flatMap((folder) => files.map((file) => `${folder}/${file}` as ByteString));
+        if (paths(own).some(isFile) || paths([...own, ...LIBRARY_FOLDERS]).some((path) => imageFile(path) !== null))
+          continue;
+        const path = paths(LIBRARY_FOLDERS).find(isFile);
+        if (path !== undefined) return await this.#adviceOn(`lib${name}` as ByteString, path);
+      }
+    } catch (error) {
+      this.#options.logger.warn("image.library_unknown", { message: String(error) });
+    }
+    return null;
+  }
+
+  async #adviceOn(header: ByteString, path: ByteString): Promise<string | null> {
     let hint = this.#known.get(header);
     if (hint === undefined) {
       if (this.#known.size >= HINTS_MAX) return null;
@@ -68,9 +111,7 @@ export class HeaderHints {
 
   #pathOf(header: ByteString): ByteString | undefined {
     const { folders = FOLDERS } = this.#options;
-    return folders
-      .map((folder) => `${folder}/${header}` as ByteString)
-      .find((path) => statSync(bytesOf(path), { throwIfNoEntry: false })?.isFile() === true);
+    return folders.map((folder) => `${folder}/${header}` as ByteString).find(isFile);
   }
 
   async #find(header: ByteString, path: ByteString): Promise<HeaderHint> {
@@ -79,6 +120,10 @@ export class HeaderHints {
     this.#options.logger.warn("image.header_missing", { header: displayText(header), advice: adviceOf(hint) });
     return hint;
   }
+}
+
+function isFile(path: ByteString): boolean {
+  return statSync(bytesOf(path), { throwIfNoEntry: false })?.isFile() === true;
 }
 
 function adviceOf({ header, path, package: name }: HeaderHint): string {
