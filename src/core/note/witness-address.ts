@@ -7,6 +7,8 @@ export interface WitnessAddress {
   /** Where `add-checkpoint` is below. */
   readonly url: URL;
   readonly key: NoteVerifier;
+  /** As the configuration has it. */
+  toJSON(): string;
 }
 
 const LOOPBACK = ["127.0.0.1", "[::1]", "localhost"];
@@ -21,5 +23,6 @@ export function parseWitnessAddress(text: string): WitnessAddress {
       "argument.invalid",
       "a witness is its address, https:// (or http:// on this machine), a space and its key",
     );
-  return { url, key: parseWitnessKey(key) };
+  const witness = parseWitnessKey(key);
+  return { url, key: witness, toJSON: () => `${url.href} ${witness.text}` };
 }
