@@ -68,7 +68,7 @@ if command -v go >/dev/null; then
   (cd test/golden/witness-go && go build -o "$OLDPWD/.cache/witness-go" .) || say "it could not be built; its test will be skipped"
 fi
 # Images that are not this machine's are made of these in tests; rpm and pacman are asked there, too.
-for root in bullseye sid cross packagers host; do
+for root in bullseye cross packagers host; do
   [[ $(uname -m) != x86_64 ]] || scripts/fetch-debian-root.sh "$root" ".cache/roots/$root" || say "tests with the root $root will fail"
 done
 

@@ -28,7 +28,7 @@ export interface Distribution {
   readonly path: string | null;
   /** Least number of C compilers that are found in it. */
   readonly compilersMin: number;
-  /** Whether it is tried where nobody asks for all. */
+  /** Whether it is tried where nobody asks for all. What moves by itself is not. */
   readonly byDefault: boolean;
   /** What its compilers have headers of; without a C library they are called as for a machine that has none. */
   readonly headers: "c++" | "c" | "none";
@@ -66,7 +66,7 @@ const DEBIAN: readonly Distribution[] = [
     headers: "c++",
     tried: NATIVE,
   },
-  { name: "debian-sid", base: "sid", path: null, compilersMin: 2, byDefault: true, headers: "c++", tried: NATIVE },
+  { name: "debian-sid", base: "sid", path: null, compilersMin: 2, byDefault: false, headers: "c++", tried: NATIVE },
 ];
 
 /** The same files where others have them. Their compilers are still Debian's. */
@@ -96,7 +96,7 @@ const FORMS: readonly Distribution[] = [
     base: "sid",
     path: DOCKER_PATH,
     compilersMin: 1,
-    byDefault: true,
+    byDefault: false,
     headers: "c++",
     tried: NATIVE,
     arrange: arrangeAsGccImage,
@@ -106,7 +106,7 @@ const FORMS: readonly Distribution[] = [
     base: "sid",
     path: `${TOOLSET}/bin:/usr/local/bin:/usr/bin`,
     compilersMin: 1,
-    byDefault: true,
+    byDefault: false,
     headers: "c++",
     tried: NATIVE,
     arrange: arrangeAsFedora,
