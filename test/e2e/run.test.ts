@@ -99,6 +99,9 @@ after(() => {
   for (const folder of folders) rmSync(folder, { recursive: true, force: true });
 });
 
+/** Whether something came, of a promise that fails when it did not. */
+const ANSWER = [() => true, () => false] as const;
+
 class RunUser {
   readonly folder = mkdtempSync(join(tmpdir(), "hr-"));
   readonly project = join(this.folder, "p");
@@ -338,11 +341,14 @@ for (const [who, uid] of USERS)
       let said = "";
       child.stdout.on("data", (chunk: Buffer) => (said += chunk.toString()));
       const shows = (what: RegExp) => until(`${what} in ${said}`, () => what.test(said), 20_000);
-      // What is typed before the shell asks for it may be lost.
+      // What is typed before the shell reads may be lost, and then it is not shown either.
       const types = async (line: string, what: RegExp) => {
         await shows(/> $/);
         said = "";
-        child.stdin.write(line);
+        for (let tries = 0; tries < 5; tries += 1) {
+          child.stdin.write(line);
+          if (await until("an echo", () => said !== "", 3_000).then(...ANSWER)) break;
+        }
         await shows(what);
       };
       await types("sleep 1000 & jobs; test -t 0 && echo ter''minal; kill %1\n", /Running[\s\S]*terminal/);
