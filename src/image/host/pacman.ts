@@ -11,7 +11,8 @@ export function parsePacmanPackages(text: string): HostPackage[] {
   for (const block of text.split(/\n\n+/)) {
     const fields = new Map<string, string>();
     for (const line of block.split("\n")) {
-      const [, key = "", value = ""] = /^([A-Z][A-Za-z ]*?) *: (.*)$/.exec(line) ?? [];
+      const [, name = "", value = ""] = /^([A-Z][A-Za-z ]*): (.*)$/.exec(line) ?? [];
+      const key = name.trimEnd();
       if (key !== "" && !fields.has(key)) fields.set(key, value);
     }
     const words = (key: string) =>
