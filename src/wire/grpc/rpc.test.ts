@@ -282,6 +282,19 @@ describe("gRPC over mutual TLS", () => {
     await impostor.close(0);
   });
 
+  test("a server ends though somebody is connected who never says a word", async () => {
+    const silent = new RpcServer({ tls: user, logger: SILENT_LOGGER });
+    const { host, port } = await silent.listen({ host: "127.0.0.1", port: 0 });
+    const socket = connect(port, host);
+    socket.on("error", () => {});
+    try {
+      await once(socket, "connect");
+      await silent.close(0);
+    } finally {
+      socket.destroy();
+    }
+  });
+
   test("a port in use is told", async () => {
     const second = new RpcServer({ tls: user, logger: SILENT_LOGGER });
     await assert.rejects(second.listen(address), /cannot listen on [^ ]+: EADDRINUSE$/);

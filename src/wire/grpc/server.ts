@@ -2,6 +2,7 @@
 // caller has gone; it knows no service.
 import { once } from "node:events";
 import type { Duplex } from "node:stream";
+import { setTimeout } from "node:timers/promises";
 import type { DescMethod, DescService } from "@bufbuild/protobuf";
 import {
   type MethodDefinition,
@@ -59,6 +60,8 @@ type Surface =
   | ServerDuplexStream<unknown, unknown>;
 
 const SHUTDOWN_GRACE_MS = 2_000;
+/** What sessions that were drained, and the rest, have for their end. */
+const LATE_MS = 1_000;
 
 export class RpcServer {
   readonly #server = new Server(SERVER_OPTIONS);
@@ -104,7 +107,12 @@ export class RpcServer {
     // forceShutdown() of grpc-js ends no connection when channelz is off; drain() does.
     if (this.#bound) this.#server.drain(formatHostPort(this.#bound), graceMs);
     this.#bound = null;
-    await new Promise<void>((resolve) => this.#server.tryShutdown(() => resolve()));
+    const shut = new Promise<void>((resolve) => this.#server.tryShutdown(() => resolve()));
+    // It waits for connections that never became a session, too: whoever only connects would keep a program from its end.
+    const late = new AbortController();
+    await Promise.race([shut, setTimeout(graceMs + LATE_MS, undefined, { signal: late.signal })]).finally(() =>
+      late.abort(),
+    );
   }
 
   #adapt(method: DescMethod, handler: unknown): UntypedHandleCall {
