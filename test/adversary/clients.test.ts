@@ -56,7 +56,7 @@ test("a client has no message that carries a result, a key, a life, a policy or 
 const CLIENT_FIELDS = `
   hello protocol_version client_version
   job job_id action image_digest argv environment cwd outputs path required kind terminal columns determinism
-  source_manifest deadline_ms isolation_min again
+  source_manifest deadline_ms isolation_min again build_id image_repository image_wait_ms image_contents
   chunk job_id blob_index data last credit job_id bytes cancel job_id
   hash row_digest digest
 `

@@ -249,6 +249,7 @@ export const PITFALLS: Readonly<Record<number, Pitfall>> = {
     rows: [
       "a failure over an object",
       "a failure over an object, with a pipe",
+      "a failure of the assembler",
       "a failure over a text",
       "a failure over a link",
       "a failure over a second name",

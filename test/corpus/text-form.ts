@@ -66,6 +66,7 @@ export const TEXT_FORM: Readonly<Record<string, Pick<Row, "gcc" | "clang">>> = {
   assembler: { gcc: "assembler_source", clang: "assembler_source" },
   "assembler-with-cpp": { gcc: "assembler_source", clang: "assembler_source" },
   "assembler-macro": { gcc: "assembler_source" },
+  "assembler-unknown": { gcc: "assembler_source", clang: "assembler_source" },
   "inline-assembler": { gcc: "unsupported_code_directive", clang: "unsupported_code_directive" },
   "pasted-date": { gcc: "unfaithful_preprocessing", clang: "unfaithful_preprocessing" },
   "stringised-target": { gcc: "unfaithful_preprocessing" },
