@@ -104,6 +104,11 @@ export class AuditLog {
     return this.#failure;
   }
 
+  /** With what the log is signed; null for one that is not. */
+  get signer(): NoteSigner | null {
+    return this.#options.signer ?? null;
+  }
+
   /** Sequence of the last durable record. */
   get sequence(): number {
     return this.#chain.sequence;

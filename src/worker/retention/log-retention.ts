@@ -1,7 +1,6 @@
 // Retention of a worker's log: prunes and legal holds, one after another, on the log and the store that are open here.
 
 import type { AuditLog } from "../../audit/audit-log.ts";
-import { readLogSigner } from "../../audit/log-key-file.ts";
 import type { HeldRows, Hold, Holds } from "../../audit/prune/holds.ts";
 import { type PrunePlan, planPrune, type RetentionRule } from "../../audit/prune/plan.ts";
 import { finishPrunes, type PruneParts, pruneLog } from "../../audit/prune/prune-log.ts";
@@ -169,7 +168,7 @@ export class LogRetention {
     const plan = await planPrune({ folder, ...this.#scan(log.sequence), nowMs, ruleOf, weigh });
     if (dryRun) return reportOf(plan, true, swept);
     const why = (tenant: string) => whyOf(ruleOf(tenant), request.reason);
-    await pruneLog(plan, { cause, askedBy, why, policy, nowMs }, await this.#parts(swept));
+    await pruneLog(plan, { cause, askedBy, why, policy, nowMs }, this.#parts(swept));
     // What was used too lately at an earlier run goes with this one, though no row goes.
     const rest = store.tenantsOnDisk().then((all) => all.filter((one) => ruleOf(one) !== null && !swept.has(one)));
     await this.#sweep(await rest, swept);
@@ -179,14 +178,15 @@ export class LogRetention {
   }
 
   async #finish(swept = new Map<string, SweptKept>()): Promise<void> {
-    const tenants = await finishPrunes(await this.#parts(swept));
+    const tenants = await finishPrunes(this.#parts(swept));
     if (tenants.length === 0) return;
     this.#options.logger.warn("audit.prune.finished", { tenants: tenants.join(", ") });
   }
 
-  async #parts(swept: Map<string, SweptKept>): Promise<PruneParts> {
+  #parts(swept: Map<string, SweptKept>): PruneParts {
     const { folder, log, worker, stateFolder, disk = PRUNE_DISK } = this.#options;
-    const signer = await readLogSigner(stateFolder);
+    // Not the one in the folder, which may be another since the log was opened: that one signs from the next start on.
+    const { signer } = log;
     if (signer === null)
       throw new HpccError(
         "argument.invalid",

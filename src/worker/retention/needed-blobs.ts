@@ -2,6 +2,7 @@
 // differed, their outputs too, which are kept as evidence.
 import { type ScanOptions, scanLog } from "../../audit/prune/scan-log.ts";
 import { type NeededKind, neededBy, type WeighedBlob } from "../../audit/prune/weigh.ts";
+import { HpccError } from "../../base/errors.ts";
 import { decodeResultManifest } from "../../core/action/result-manifest.ts";
 import { decodeSourceManifest, filesOf, SOURCE_MANIFEST_BYTES_MAX } from "../../core/action/source-manifest.ts";
 import type { Digest } from "../../core/digest/digest.ts";
@@ -15,9 +16,19 @@ async function blobsOf(digest: Digest, kind: NeededKind | "evidence", blobs: Blo
   if (kind === "flags" || kind === "result") return [digest];
   const bytes = await readBlob(blobs, digest, SOURCE_MANIFEST_BYTES_MAX);
   if (bytes === null) return [digest];
-  if (kind === "source") return [digest, ...filesOf(decodeSourceManifest(bytes)).map((file) => file.digest)];
+  if (kind === "source") return [digest, ...filesOfSource(bytes)];
   const { outputs, stdout, stderr } = decodeResultManifest(bytes);
   return [digest, ...[...outputs, stdout, stderr].map((ref) => ref.digest)];
+}
+
+/** None of what is no manifest: a denied job's row names whatever bytes its client sent for one. UNTRUSTED: a client. */
+function filesOfSource(bytes: Uint8Array): Digest[] {
+  try {
+    return filesOf(decodeSourceManifest(bytes)).map((file) => file.digest);
+  } catch (error) {
+    if (error instanceof HpccError && error.code === "argument.invalid") return [];
+    throw error;
+  }
 }
 
 /** What a tenant's blob weighs with those that it names, as far as they are kept. */

@@ -260,6 +260,58 @@ describe("a worker's log", () => {
   });
 });
 
+describe("a log without a worker", () => {
+  const HOW = { cause: "operator", policy: null, askedBy: "ann", reason: null, dryRun: false } as const;
+  const NOBODY = { principal: "spiffe://x.example/tenant/t/user/u", policy: null, tier: null, build: null } as const;
+  const denied = { kind: "denied", startMs: 0, endMs: 0, ...NOBODY, code: "x.y", actionKey: null } as const;
+
+  async function opened(t: TestContext) {
+    const stateFolder = await mkdtemp(join(tmpdir(), "hpcc-retention-"));
+    t.after(() => rm(stateFolder, { recursive: true }));
+    await makeLogKey(stateFolder, "x.example/worker/w1");
+    const signer = (await readLogSigner(stateFolder))!;
+    const folder = join(stateFolder, "audit");
+    const log = await AuditLog.open({ folder, worker: "w1", ...ON, signer });
+    const store = await DiskStore.open({ root: join(stateFolder, "store"), ...ON });
+    const retention = new LogRetention({ log, folder, stateFolder, worker: "w1", store, ...ON, graceMs: 0 });
+    return { stateFolder, log, store, retention };
+  }
+
+  test("whose key was replaced is pruned with the key that it is signed with, until its next start", async (t) => {
+    const { stateFolder, log, retention } = await opened(t);
+    await log.append({ ...emptyRow("w1"), tenant: "acme" }, denied);
+    await makeLogKey(stateFolder, "x.example/worker/w1");
+    const rules = { tenants: new Map([["acme", { ageMs: 0, bytes: null }]]), others: null };
+    const { tenants } = await retention.prune({ rules, ...HOW });
+    assert.equal(tenants[0]?.rows, 1);
+    await log.close();
+    await verifies(stateFolder);
+  });
+
+  test("is pruned whatever bytes a client has called a source", async (t) => {
+    const { stateFolder, log, store, retention } = await opened(t);
+    const acme = parseTenantId("acme");
+    const { digest } = await store.tenant(acme).blobs.putBytes(Buffer.from("int x;\n"), "kept", 100);
+    await log.append({ ...emptyRow("w1"), tenant: "acme", sourceDigest: digest }, denied);
+    await log.append({ ...emptyRow("w1"), tenant: "beta" }, denied);
+    const limits = { ageMs: null, bytes: 1_000_000 };
+    const rules = new Map([["beta", { ageMs: 0, bytes: null }]]);
+    const { tenants } = await retention.prune({ rules: { tenants: rules, others: limits }, ...HOW });
+    assert.deepEqual(
+      tenants.map(({ tenant, rows, sources }) => [tenant, rows, sources?.blobs]),
+      [
+        ["acme", 0, 0],
+        ["beta", 1, 0],
+      ],
+    );
+    assert.deepEqual(await kept(stateFolder, "acme"), [digest]);
+    await retention.prune({ rules: { tenants: new Map(), others: { ageMs: 0, bytes: null } }, ...HOW });
+    assert.deepEqual(await kept(stateFolder, "acme"), []);
+    await log.close();
+    await verifies(stateFolder);
+  });
+});
+
 describe("what a policy asks for", () => {
   const POLICY = `schema = 1
 version = 3
