@@ -1,7 +1,7 @@
 // Pruning a log: what goes, what stays provable, what is left when it is cut off anywhere; and that nobody but the log's key can make rows
 // go like that. Each attack is also made where its guard has nothing to go by.
 import assert from "node:assert/strict";
-import { cp, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { cp, mkdtemp, readdir, readFile, rm, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join, relative } from "node:path";
 import { after, before, describe, test } from "node:test";
@@ -22,9 +22,10 @@ import { type AuditRecord, encodeRecord } from "../segment.ts";
 import type { KeptReceipt } from "../verify/kept-words.ts";
 import { verifyLog } from "../verify/verify-log.ts";
 import { evidenceOfFolder } from "../verify-folder.ts";
+import { prunedRowsOf } from "./gone.ts";
 import { planPrune, type RuleOf } from "./plan.ts";
 import { finishPrunes, type PruneParts, type PruneReason, pruneLog } from "./prune-log.ts";
-import { PRUNE_DISK, type PruneDisk } from "./stub-files.ts";
+import { listPrunes, PRUNE_DISK, type PruneDisk } from "./stub-files.ts";
 
 const KEY = noteSigner("x.example/worker/w1", Buffer.alloc(32, 1));
 const STRANGER = noteSigner("x.example/worker/w1", Buffer.alloc(32, 2));
@@ -225,6 +226,26 @@ test("rows that come while a log is pruned are in it, and all of it is what was 
   assert.deepEqual((await verdictOf(folder)).problems, []);
 });
 
+test("stubs are read while a prune is finished or given up: a file that goes meanwhile hides no other", async () => {
+  const folder = await copyOf(good);
+  await prune(folder, byAge);
+  const stubs = await listPrunes(folder);
+  // As a file is that was there when the folder was read.
+  await symlink("gone", join(folder, "pruned", `${stubs[0]!.name}~rows`));
+  await symlink("gone", join(folder, "pruned", pruneName({ size: 1, tenant: "acme" })));
+  assert.deepEqual(await listPrunes(folder), stubs);
+});
+
+test("how much of a tenant's rows is gone is told without a look at the stubs of others", async () => {
+  const folder = await copyOf(good);
+  await prune(folder, byAge);
+  assert.deepEqual([await prunedRowsOf(folder, "acme"), await prunedRowsOf(folder, null)], [10, 30]);
+  const { name } = (await listPrunes(folder)).find((stub) => stub.name.endsWith("-beta"))!;
+  await writeFile(join(folder, "pruned", name), Buffer.alloc(64 * 1024));
+  assert.equal(await prunedRowsOf(folder, "acme"), 10);
+  await assert.rejects(prunedRowsOf(folder, "beta"), { code: "audit.corrupt" });
+});
+
 test("a removal that is told to stop leaves the rest to the next start", async () => {
   const folder = await copyOf(good);
   const log = await openLog(folder);
@@ -373,6 +394,46 @@ describe("cut off", () => {
     await log.close();
   });
 
+  test("by a sync that failed: nothing goes before the next start has found out what the log says", async () => {
+    const folder = await copyOf(good);
+    let armed = false;
+    const sync: LogDisk["sync"] = async (handle) => (armed ? Promise.reject(new Error("EIO")) : LOG_DISK.sync(handle));
+    const log = await openLog(folder, KEY, { ...LOG_DISK, sync });
+    const plan = await planPrune({ folder, size: log.sequence, nowMs: NOW, ruleOf: byAge, weigh, signal });
+    armed = true;
+    await assert.rejects(pruneLog(plan, REASON, partsOf(folder, log)), { code: "audit.io" });
+    armed = false;
+    // The rows that say it can be read, and no power cut would leave them.
+    await assert.rejects(finishPrunes(partsOf(folder, log)), { code: "audit.io" });
+    assert.equal(await stateOf(folder), ROWS);
+    await log.close();
+  });
+
+  test("and its row cannot be read: its stub stays, as rows may be gone already", async () => {
+    const folder = await copyOf(good);
+    const log = await openLog(folder);
+    const plan = await planPrune({ folder, size: log.sequence, nowMs: NOW, ruleOf: byAge, weigh, signal });
+    const sweep = async () => Promise.reject(new Error("EIO"));
+    await assert.rejects(pruneLog(plan, REASON, { ...partsOf(folder, log), sweep }), /EIO/);
+    // More segments follow the one that says it.
+    for (let more = 0; more < 2; more++) {
+      log.beginSegment();
+      const body = { kind: "log", event: "torn", startMs: 0, endMs: 0, bytes: 1, file: "x" } as const;
+      await log.append(emptyRow("w1"), body);
+    }
+    const [saying] = (await readdir(folder))
+      .filter((name) => name.endsWith(".log"))
+      .sort()
+      .slice(-3);
+    const bytes = await readFile(join(folder, saying!));
+    await writeFile(join(folder, saying!), bytes.with(50, bytes[50]! ^ 1));
+    await assert.rejects(finishPrunes(partsOf(folder, log)), { code: "audit.corrupt" });
+    await writeFile(join(folder, saying!), bytes);
+    assert.deepEqual(await finishPrunes(partsOf(folder, log)), TENANTS);
+    await log.close();
+    assert.deepEqual((await verdictOf(folder)).problems, []);
+  });
+
   test("while the rows that say it are written: nothing is pruned", async () => {
     for (const fault of ["write", "sync"] as const) {
       const folder = await copyOf(good);
@@ -486,6 +547,20 @@ describe("what is gone without leave is an alarm", () => {
     assert.match(JSON.stringify((await verdictOf(folder, [])).problems), /cannot be read/);
     await writeFile(stubPath(folder), note);
     assert.deepEqual((await verdictOf(folder)).problems, []);
+  });
+
+  test("a stub of a key that was replaced proves nothing of a row that comes after it", async () => {
+    const folder = await copyOf(good);
+    const NEXT = noteSigner("x.example/worker/w1", Buffer.alloc(32, 3));
+    await (await openLog(folder, NEXT)).close();
+    // Who has the old key and the disk: what was pruned while it was the log's, and a row that nobody has signed.
+    const log = await openLog(folder, NEXT);
+    const plan = await planPrune({ folder, size: ROWS + 1, nowMs: NOW, ruleOf: acmeOnly, weigh, signal });
+    await pruneLog(plan, REASON, { ...partsOf(folder, log), signer: KEY });
+    await log.close();
+    const { problems } = await verdictOf(folder, [], [KEY.verifier, NEXT.verifier]);
+    assert.equal(problems[0]?.row, rowOf(0), JSON.stringify(problems));
+    assert.match(problems[0].problem, /not signed with the log's key/);
   });
 
   test("a stub of another log's root is none, though the key has signed it", async () => {

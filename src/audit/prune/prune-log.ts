@@ -1,6 +1,7 @@
 // Removes rows from a log, in steps of which each is durable before the next: the signed stubs and the numbers of the rows that go, a row
 // of kind `prune` for each tenant, the rows themselves, what they alone needed, and last the numbers. Cut off before the rows of kind
 // `prune`, nothing was done; after them, `finishPrunes` goes on where it stopped.
+import { HpccError } from "../../base/errors.ts";
 import { type Digest, sha256 } from "../../core/digest/digest.ts";
 import type { NoteSigner } from "../../core/note/signed-note.ts";
 import type { AuditLog } from "../audit-log.ts";
@@ -98,8 +99,10 @@ async function sayPrune(
   );
 }
 
-/** Finishes what was cut off, and forgets what was never said. Gives the tenants whose rows it removed. */
+/** Finishes what was cut off, and forgets what was never said. Gives the tenants whose rows it removed. Throws for a log that has failed. */
 export async function finishPrunes(parts: PruneParts): Promise<string[]> {
+  // What can be read of it may not be durable: its next start finds out.
+  if (parts.log.failure !== null) throw parts.log.failure;
   const open = (await listPrunes(parts.folder)).filter(({ ranges }) => ranges !== null);
   const said = open.length === 0 ? [] : await dropUnsaid(parts, open);
   await finish(parts, said);
@@ -130,7 +133,7 @@ async function dropUnsaid({ folder, disk }: PruneParts, stubs: readonly StubOnDi
   return kept;
 }
 
-/** Digests of the stubs that rows after a number speak of. */
+/** Digests of the stubs that rows after a number speak of. Throws `audit.corrupt` where one of them may be damaged. */
 async function saidStubs(folder: string, after: number): Promise<Set<Digest>> {
   const said = new Set<Digest>();
   const segments = await listSegments(folder);
@@ -138,11 +141,16 @@ async function saidStubs(folder: string, after: number): Promise<Set<Digest>> {
     const next = segments[at + 1];
     if (next !== undefined && segmentSequence(next)! <= after + 1) continue;
     const bytes = await readSegment(folder, segment);
-    for (let part = decodePart(bytes, 0); part !== null; part = decodePart(bytes, part.end)) {
+    let end = 0;
+    for (let part = decodePart(bytes, 0); part !== null; part = decodePart(bytes, end)) {
+      end = part.end;
       if (!("record" in part)) continue;
       const { envelope } = part.record;
       if (envelope.kind === "prune" && envelope.event === "rows") said.add(envelope.stub);
     }
+    // Rows are being written at the end of the last one.
+    if (next !== undefined && end < bytes.length)
+      throw new HpccError("audit.corrupt", `${segment} is damaged at byte ${end}`);
   }
   return said;
 }

@@ -17,24 +17,37 @@ export interface StubOnDisk {
   readonly ranges: Buffer | null;
 }
 
-/** All of a log, oldest first. */
-export async function listPrunes(folder: string): Promise<StubOnDisk[]> {
+/** All of a log, or of one of its tenants, oldest first. */
+export async function listPrunes(folder: string, tenant: string | null = null): Promise<StubOnDisk[]> {
   const path = join(folder, FOLDER);
+  const isWanted = (name: string) => {
+    const id = parsePruneName(name);
+    return id !== null && (tenant === null || id.tenant === tenant);
+  };
   try {
-    const names = new Set(await readdir(path));
+    const names = new Set((await orGone(readdir(path))) ?? []);
     const stubs: StubOnDisk[] = [];
-    for (const name of [...names].filter((one) => parsePruneName(one) !== null).sort()) {
-      const note = await readFile(join(path, name));
+    for (const name of [...names].filter(isWanted).sort()) {
+      // A worker may finish a prune or give it up meanwhile.
+      const ranges = names.has(name + ROWS_SUFFIX) ? await orGone(readFile(join(path, name + ROWS_SUFFIX))) : null;
+      const note = await orGone(readFile(join(path, name)));
+      if (note === null) continue;
       if (note.length > NOTE_BYTES_MAX) throw new HpccError("audit.corrupt", `${join(path, name)} is no stub`);
-      const ranges = names.has(name + ROWS_SUFFIX) ? await readFile(join(path, name + ROWS_SUFFIX)) : null;
       stubs.push({ name, note, ranges });
     }
     return stubs;
   } catch (error) {
     if (error instanceof HpccError) throw error;
-    if ((error as NodeJS.ErrnoException).code === "ENOENT") return [];
     throw new HpccError("audit.io", `the stubs in ${path} cannot be read`, { cause: error });
   }
+}
+
+/** Null for what is not there. */
+async function orGone<T>(read: Promise<T>): Promise<T | null> {
+  return read.catch((error: NodeJS.ErrnoException) => {
+    if (error.code === "ENOENT") return null;
+    throw error;
+  });
 }
 
 /** What touches the disk for a prune; a test's place for faults. */

@@ -123,6 +123,8 @@ function problemOf({ name, file, stub, removed, first, otherRoot, row }: Prune, 
   if (row === null && first === null) return null;
   try {
     keys.signed(file.note, stub.size);
+    // By whom it is said to be: an older key says nothing more, whatever it may have signed once.
+    if (row !== null) keys.signed(file.note, row.sequence);
   } catch (error) {
     if (!(error instanceof HpccError)) throw error;
     return `${what}, and the stub ${name} is not signed with the log's key: ${error.message}`;
