@@ -427,6 +427,27 @@ describe("an index", () => {
       await index.close();
     }));
 
+  test("that is thrown away while it is asked answers from the one that is made then", async () =>
+    inFolder(async (folder) => {
+      await append(folder, SOME);
+      let forget: (() => Promise<void>) | null = null;
+      const index = await openIndex(folder, {
+        readManifest: async (tenant, digest) => {
+          const now = forget;
+          forget = null;
+          await now?.();
+          return readManifest(tenant, digest);
+        },
+      });
+      const records = await scan(folder);
+      for (const blob of BLOBS) {
+        await index.catchUp();
+        forget = async () => index.forget();
+        assert.deepEqual(await found(index, blob, null), await scanned(records, digestHex(blob), null));
+      }
+      await index.close();
+    }));
+
   test("is written while rows are, by one process, and read by others that write nothing", async () =>
     inFolder(async (folder) => {
       const log = await openLog(folder);

@@ -24,6 +24,7 @@ export interface AuditIndexOptions {
   readonly tableEntries?: number;
 }
 
+const FIND_TRIES = 3;
 /** Below the log's folder. */
 export const INDEX_FOLDER = "index";
 
@@ -86,15 +87,19 @@ export class AuditIndex {
    */
   async find(text: string, tenant: string | null, sequenceMax: number = Number.POSITIVE_INFINITY): Promise<Finding> {
     const prefix = parseHashPrefix(text);
-    await this.catchUp(sequenceMax);
-    const set = this.#set;
-    const found = await this.#lookUp(prefix, tenant).catch(async (error: unknown) => {
-      if (!(error instanceof IndexDamaged)) throw error;
-      await this.#alone(async () => this.#startAgain(set, error, sequenceMax));
-      return this.#lookUp(prefix, tenant);
-    });
-    if (found === null) throw new HpccError("hash.unknown", `nothing is known of ${text}`);
-    return found;
+    for (let left = FIND_TRIES; ; left--) {
+      await this.catchUp(sequenceMax);
+      const set = this.#set;
+      const found = await this.#lookUp(prefix, tenant).catch(async (error: unknown) => {
+        if (!(error instanceof IndexDamaged)) throw error;
+        await this.#alone(async () => this.#startAgain(set, error, sequenceMax));
+        return this.#lookUp(prefix, tenant);
+      });
+      // Of one that was thrown away meanwhile, a part was found at best.
+      if (this.#set !== set && left > 1) continue;
+      if (found === null) throw new HpccError("hash.unknown", `nothing is known of ${text}`);
+      return found;
+    }
   }
 
   /** Throws it away, as rows were removed from the log; the next call makes it again. */
