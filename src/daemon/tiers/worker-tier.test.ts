@@ -3,6 +3,8 @@ import { linkSync, mkdirSync, symlinkSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { test } from "node:test";
 import { HostProject, type HostProjectOptions } from "../../../test/support/host-project.ts";
+import { ManualClock } from "../../base/clock.ts";
+import { HpccError } from "../../base/errors.ts";
 import { SILENT_LOGGER } from "../../base/log.ts";
 import { SYSTEM_CLOCK } from "../../base/system/clock.ts";
 import { type Digest, sha256 } from "../../core/digest/digest.ts";
@@ -12,7 +14,7 @@ import { LongWork } from "../call/long-work.ts";
 import { CallCounts } from "../control/call-counts.ts";
 import { prepareFiles } from "../files-form/prepare-files.ts";
 import { HeaderHints } from "../inputs/header-hints.ts";
-import type { RemoteResult, RemoteWorker } from "../remote/remote-job.ts";
+import type { RemoteOptions, RemoteResult, RemoteWorker } from "../remote/remote-job.ts";
 import type { TierEnd } from "./tier.ts";
 import { WorkerTier } from "./worker-tier.ts";
 
@@ -60,6 +62,7 @@ interface Asked extends HostProjectOptions {
   /** Whether stderr is a terminal. */
   readonly shown?: boolean;
   readonly builds?: Pick<Builds, "of">;
+  readonly longWork?: LongWork;
   /** Lays out what is no plain file. */
   readonly lay?: (root: string) => void;
 }
@@ -79,6 +82,7 @@ async function endWith(worker: RemoteWorker, asked: Asked = {}): Promise<TierEnd
     environment,
     shown = false,
     builds = BUILDS,
+    longWork = new LongWork(SYSTEM_CLOCK),
     ...options
   } = asked;
   using made = new HostProject(options);
@@ -95,7 +99,7 @@ async function endWith(worker: RemoteWorker, asked: Asked = {}): Promise<TierEnd
   const job = await prepareFiles(prepared.value, { ...made.caches, headers, clock });
   assert.ok(job.kind === "next", JSON.stringify(job));
   const record = new CallRecord({ counts: new CallCounts(), logger: SILENT_LOGGER, startedMs: 0 });
-  return await new WorkerTier(worker, builds, new LongWork(SYSTEM_CLOCK)).answer({
+  return await new WorkerTier(worker, builds, longWork).answer({
     prepared: prepared.value,
     job: job.value,
     record,
@@ -234,4 +238,22 @@ test("a job bears the build's name, and what is wrong with the caller's is told 
     else assert.match(said, expected);
   }
   assert.deepEqual(jobs, ["build 7", null, null]);
+});
+
+test("what a worker still says of a job that was given up is nothing that callers wait for", async () => {
+  const clock = new ManualClock();
+  const longWork = new LongWork(clock);
+  const told: RemoteOptions["onProgress"][] = [];
+  const worker: RemoteWorker = {
+    async compile(_job, { onProgress }) {
+      told.push(onProgress);
+      onProgress?.("receiving");
+      throw new HpccError("job.cancelled", "the compile was given up");
+    },
+  };
+  await assert.rejects(endWith(worker, { longWork }), { code: "job.cancelled" });
+  assert.equal(told.length, 1);
+  told[0]?.("queued");
+  clock.advance(60_000);
+  assert.equal(longWork.tell(), null);
 });

@@ -42,7 +42,10 @@ export class WorkerTier implements Tier {
     await mkdir(outputFolder, { mode: 0o700 });
     const { build, warning } = this.#builds.of(call.message);
     let ended = () => {};
+    let isOver = false;
     const onProgress = (progress: RemoteProgress) => {
+      // What a worker had said when the job was given up still comes.
+      if (isOver) return;
       ended();
       ended = progress === "queued" ? this.#longWork.begin(QUEUED) : () => {};
     };
@@ -59,7 +62,10 @@ export class WorkerTier implements Tier {
       },
       { signal: call.signal, onSent: () => record.sent(), onProgress },
     );
-    const result = await compiling.finally(() => ended());
+    const result = await compiling.finally(() => {
+      isOver = true;
+      ended();
+    });
     record.moved(result.traffic, result.outcome === "compiled" ? result.compileUs : null);
     if (place.paths === "shared" && (await namesView(result))) return { kind: "own-paths" };
     const refused = refusalOf(result, prepared) ?? precompiledRefusal(result, job);
