@@ -8,7 +8,7 @@ import { ascii } from "../../base/byte-string.ts";
 import { decodeMessage } from "../../wire/launcher/decode.ts";
 import { encodeMessage } from "../../wire/launcher/encode.ts";
 import { FrameReader } from "../../wire/launcher/frame-reader.ts";
-import { JSON_BYTES_MAX, PROTOCOL_VERSION } from "../../wire/launcher/limits.ts";
+import { JSON_BYTES_MAX, PROTOCOL_VERSION, WAIT_INTERVAL_MS } from "../../wire/launcher/limits.ts";
 import type { LauncherMessage, Message, RunMessage } from "../../wire/launcher/messages.ts";
 import { hostAnswer, refusalAnswer } from "../tiers/local-answer.ts";
 import { type CallAnswer, type LauncherCall, serveLauncher } from "./launcher-connection.ts";
@@ -20,6 +20,8 @@ let close = () => {};
 let answer: Answer = async () => hostAnswer(null);
 let reply: unknown = null;
 const faults: unknown[] = [];
+/** How often somebody wanted to know what takes so long. */
+let asked = 0;
 
 beforeEach(async () => {
   folder = mkdtempSync(join(tmpdir(), "hpcc-connection-"));
@@ -29,7 +31,10 @@ beforeEach(async () => {
       call: (call) => answer(call),
       done: () => undefined,
       control: async () => reply,
-      doing: () => null,
+      doing: () => {
+        asked += 1;
+        return null;
+      },
       fault: (error) => faults.push(error),
     }),
   );
@@ -115,4 +120,20 @@ test("a reply over a limit costs its command alone", async () => {
   reply = { ok: true };
   const [second] = await ask(command, "reply");
   assert.deepEqual(second?.type === "reply" && second.reply, { ok: true });
+});
+
+test("what takes long is for a caller who waits for it, not for one whose own program runs", async (t) => {
+  t.mock.timers.enable({ apis: ["setInterval"] });
+  asked = 0;
+  const seen: number[] = [];
+  answer = async (call) => {
+    t.mock.timers.tick(WAIT_INTERVAL_MS);
+    seen.push(asked);
+    void call.run(RUN).catch(() => undefined);
+    t.mock.timers.tick(WAIT_INTERVAL_MS);
+    seen.push(asked);
+    return new Promise(() => undefined);
+  };
+  await ask({ ...CALL, terminal: { ...CALL.terminal, stderr: true } }, "run");
+  assert.deepEqual(seen, [1, 1]);
 });

@@ -89,10 +89,9 @@ export function serveLauncher(socket: Socket, handlers: ConnectionHandlers): voi
   const begin = (message: CallMessage) => {
     stage = "call";
     socket.setTimeout(0);
-    patience = setInterval(
-      () => send({ type: "wait", doing: message.terminal.stderr ? handlers.doing() : null }),
-      WAIT_INTERVAL_MS,
-    );
+    // While a program of its own runs, a launcher waits for nothing else, and passes words over.
+    const isTold = () => message.terminal.stderr && running === null;
+    patience = setInterval(() => send({ type: "wait", doing: isTold() ? handlers.doing() : null }), WAIT_INTERVAL_MS);
     const call: LauncherCall = {
       message,
       signal: gone.signal,
