@@ -1,7 +1,7 @@
 // Images that a project's calls bring to this machine by themselves, and those that they must not.
 import assert from "node:assert/strict";
 import { generateKeyPairSync } from "node:crypto";
-import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, realpathSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
@@ -32,12 +32,14 @@ async function machine(t: TestContext) {
   const images = new ImageStore(join(folder, "images"));
   const pulls = new ImagePulls({ images, env: { HOME: folder }, clock, logger: SILENT_LOGGER });
   const name = parseImageName(`${repository}:12`);
+  const namespaces = new NamespaceKeeper({ logger: SILENT_LOGGER });
   t.after(async () => {
+    await namespaces.close();
     await pulls.close();
     await registry[Symbol.asyncDispose]();
     rmSync(folder, { recursive: true, force: true });
   });
-  return { folder, registry, digest, repository, clock, images, pulls, name };
+  return { folder, registry, digest, repository, clock, images, pulls, name, namespaces };
 }
 
 test("calls that want one image share one pull, and find it unpacked", async (t) => {
@@ -70,7 +72,7 @@ test("what failed is told to each call for a while, and then tried again", async
 
 /** A project of that user's, with a lock. */
 function project(at: Awaited<ReturnType<typeof machine>>, config: string, pinned = at.repository) {
-  const { folder, images, pulls, digest } = at;
+  const { folder, images, pulls, digest, namespaces } = at;
   const root = join(folder, "project");
   mkdirSync(root, { recursive: true });
   writeFileSync(join(root, "hpcc.toml"), `image = "${pinned}:12"\n`);
@@ -82,7 +84,6 @@ function project(at: Awaited<ReturnType<typeof machine>>, config: string, pinned
   writeFileSync(userConfig, config);
   const env = { HOME: folder, HPCC_RUNTIME_DIR: join(folder, "run"), HPCC_IMAGE_DIR: images.folder };
   const directories = { ...resolveDirectories(env, process.getuid!()), userConfig };
-  const namespaces = new NamespaceKeeper({ logger: SILENT_LOGGER });
   const registry = new ProjectRegistry({
     directories,
     images,
@@ -92,7 +93,9 @@ function project(at: Awaited<ReturnType<typeof machine>>, config: string, pinned
     logger: SILENT_LOGGER,
   });
   const environment = Object.entries(env).map(([variable, value]) => ascii(`${variable}=${value}`));
-  return () => registry.find({ argv: [ascii("gcc")], cwd: byteStringOfText(root), environment });
+  const call = { argv: [ascii("gcc")], cwd: byteStringOfText(root), environment };
+  return (isInside = false) =>
+    registry.find(call, isInside ? { root: byteStringOfText(realpathSync(root)), imageDigest: digest } : null);
 }
 
 test("an image that the user allowed is brought from a repository that he named", async (t) => {
@@ -136,4 +139,20 @@ test("a signature that is missing comes with the image, and one that is not ther
   const told = await find();
   assert.ok(told.kind === "unusable" && told.coming === undefined);
   assert.match(told.message, /cannot be pulled: image sha256:\w+ of .* is not signed/);
+});
+
+test("calls of a command in the image hold it and look at it, as calls from outside do", async (t) => {
+  const at = await machine(t);
+  const allowed = `images.allowed = ["${at.digest}"]\nimages.repositories = ["${at.registry.host}/team/*"]\n`;
+  const find = project(at, allowed);
+  const state = await find();
+  assert.ok(state.kind === "unusable" && state.coming !== undefined);
+  await state.coming.pull.done;
+  const renewed = t.mock.method(at.images, "renew");
+  const inside = await find(true);
+  assert.ok(inside.kind === "bound", JSON.stringify(inside));
+  assert.deepEqual(
+    renewed.mock.calls.map(({ arguments: [digest] }) => digest),
+    [at.digest],
+  );
 });

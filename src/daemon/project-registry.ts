@@ -114,11 +114,11 @@ export class ProjectRegistry {
     const variables = call.environment.filter((entry) => CONFIG_VARIABLE.test(entry)).sort();
     const own = run?.root ?? rootOf(cwd);
     try {
-      if (run !== null) return await this.#bound(run.root, variables);
       const root = own ?? this.#projectOfBuildTree(cwd, call.argv, variables);
       if (root === null) return { kind: "unbound" };
       const state = await this.#bound(root, variables);
       if (state.kind === "bound") void this.#goOnWith(state.project.imageDigest);
+      if (run !== null) return state;
       // Launchers in a build tree, or in a project that an outer one has taken in, know that folder alone.
       const planned = own ?? cwd;
       if (state.kind === "bound" && state.project.root !== planned)
