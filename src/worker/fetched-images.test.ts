@@ -11,7 +11,7 @@ import { TestWorker } from "../../test/support/test-worker.ts";
 import { ManualClock } from "../base/clock.ts";
 import { HpccError } from "../base/errors.ts";
 import { SILENT_LOGGER } from "../base/log.ts";
-import type { Digest } from "../core/digest/digest.ts";
+import { type Digest, sha256 } from "../core/digest/digest.ts";
 import type { FetchRules } from "../core/image/fetch-rules.ts";
 import { parseRepositoryPattern } from "../core/image/repository-pattern.ts";
 import type { TrustRule } from "../core/image/trust.ts";
@@ -221,5 +221,14 @@ test("an image that a person took away is offered no longer once a job finds it 
   await assert.rejects(at.images.rootfs(at.digest), fails("image.fetching"));
   assert.deepEqual(at.images.digests, []);
   await at.images.fetch(at.wanted);
+  assert.deepEqual(at.images.digests, [at.digest]);
+});
+
+test("of a long list every image is fetched ahead of need, whatever becomes of those before it", async (t) => {
+  const absent = Array.from({ length: 20 }, (_, index) => sha256(Buffer.from(`absent ${index}`)));
+  const allowed = [...absent];
+  const at = await site(t, { allowed });
+  allowed.push(at.digest);
+  await at.images.fetchListed();
   assert.deepEqual(at.images.digests, [at.digest]);
 });

@@ -153,8 +153,17 @@ export class FetchedImages implements WorkerImages {
 
   /** Gets what the operator lists by digest, ahead of need. Detached: never rejects, and its failures are logged. */
   async fetchListed(): Promise<void> {
-    const wanted = this.#options.rules.allowed.map((digest) => ({ digest, repository: "", isListed: false }));
-    await Promise.allSettled(wanted.map(async (one) => this.fetch(one)));
+    const waiting = [...this.#options.rules.allowed];
+    // No more at a time than are fetched: of a long list the rest would be turned away, and jobs would wait behind it.
+    const fetchSome = async () => {
+      for (let digest = waiting.shift(); digest !== undefined; digest = waiting.shift())
+        try {
+          await this.fetch({ digest, repository: "", isListed: false });
+        } catch {
+          // Logged where it was fetched; the next job that names it tries again.
+        }
+    };
+    await Promise.all(Array.from({ length: AT_ONCE_MAX }, fetchSome));
   }
 
   /** Ends what is coming; the next start goes on with it. */
