@@ -1,11 +1,15 @@
 // One maker at a time for a file or folder that several processes may want. The lock saves double work; correctness rests
 // on temporary names and rename alone, so a lock that is broken too early does no harm.
-import { readFile, rm, writeFile } from "node:fs/promises";
+import { readFile, rm, stat, writeFile } from "node:fs/promises";
 import { setTimeout as delay } from "node:timers/promises";
 import { HpccError } from "../base/errors.ts";
+import { ownProcess, processState } from "./process-identity.ts";
 
 const POLL_MS = 50;
+/** Also for a holder that cannot be seen from here. */
 const WAIT_MS_MAX = 10 * 60_000;
+/** From the making of a lock to its holder's name in it. */
+const UNWRITTEN_MS_MAX = 10_000;
 
 const held = new Map<string, Promise<unknown>>();
 
@@ -24,7 +28,7 @@ export async function withLock<T>(path: string, make: () => Promise<T>): Promise
 async function withLockFile<T>(path: string, make: () => Promise<T>): Promise<T> {
   for (let waitedMs = 0; ; waitedMs += POLL_MS) {
     try {
-      await writeFile(path, String(process.pid), { flag: "wx" });
+      await writeFile(path, ownProcess(), { flag: "wx" });
       break;
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error;
@@ -44,15 +48,10 @@ async function withLockFile<T>(path: string, make: () => Promise<T>): Promise<T>
 }
 
 async function holderLives(path: string): Promise<boolean> {
-  const text = await readFile(path, "utf8").catch(() => "");
-  // Empty: its maker is between creating and writing.
-  if (text === "") return true;
-  const pid = Number(text);
-  if (!Number.isSafeInteger(pid) || pid <= 0) return false;
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === "EPERM";
-  }
+  const [text, found] = await Promise.all([readFile(path, "utf8").catch(() => null), stat(path).catch(() => null)]);
+  // It was let go just now.
+  if (text === null || found === null) return false;
+  const state = text === "" ? "unwritten" : processState(text);
+  if (state === "lives" || state === "gone") return state === "lives";
+  return Date.now() - found.mtimeMs < (state === "unwritten" ? UNWRITTEN_MS_MAX : WAIT_MS_MAX);
 }

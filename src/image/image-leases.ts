@@ -1,10 +1,10 @@
 // Who uses an image of this machine, and when it was used last, so that nobody takes it away meanwhile. A lease is a file that names its
 // process; one whose process is gone, or that nobody renewed for a day, holds nothing. Processes of many kinds share the folder.
 import { randomBytes } from "node:crypto";
-import { readFileSync, readlinkSync } from "node:fs";
 import { mkdir, readdir, readFile, rename, rm, stat, utimes, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { type Digest, digestHex } from "../core/digest/digest.ts";
+import { ownProcess, processState } from "./process-identity.ts";
 
 /** What is kept of an image beside its files; its file's time is that of the last use. */
 export interface ImageRecord {
@@ -16,7 +16,7 @@ export interface ImageRecord {
 /** A lease is renewed at most so often, and holds for so long without. */
 const RENEW_MS = 10 * 60_000;
 const HOLD_MS = 24 * 60 * 60_000;
-const LEASE = /^([0-9a-f]{64})\.([0-9]{1,20})-([0-9]{1,10})-([0-9]{1,20})\.[0-9a-f]{12}$/;
+const LEASE = /^([0-9a-f]{64})\.([0-9]{1,20}-[0-9]{1,10}-[0-9]{1,20})\.[0-9a-f]{12}$/;
 const NO_RECORD: ImageRecord = { pulledAs: null, pinned: false };
 
 export class ImageLeases {
@@ -102,35 +102,8 @@ export class ImageLeases {
 }
 
 async function isLive(path: string, name: string): Promise<boolean> {
-  const [, , namespace = "", pid = "", startTime = ""] = LEASE.exec(name) ?? [];
-  const found = pid === "" ? null : await stat(path).catch(() => null);
+  const [, , holder = ""] = LEASE.exec(name) ?? [];
+  const found = holder === "" ? null : await stat(path).catch(() => null);
   if (found === null || Date.now() - found.mtimeMs > HOLD_MS) return false;
-  // Processes of a container cannot be seen from elsewhere.
-  return namespace !== pidNamespace() || startTimeOf(pid) === startTime;
-}
-
-let own: string | null = null;
-
-/** "<namespace>-<pid>-<start time>": no later process is the same. */
-function ownProcess(): string {
-  own ??= `${pidNamespace()}-${process.pid}-${startTimeOf("self") ?? "0"}`;
-  return own;
-}
-
-function pidNamespace(): string {
-  try {
-    return /[0-9]+/.exec(readlinkSync("/proc/self/ns/pid"))?.[0] ?? "0";
-  } catch {
-    return "0";
-  }
-}
-
-/** Field 22 of a process's stat; null when there is no such process. */
-function startTimeOf(pid: string): string | null {
-  try {
-    const text = readFileSync(`/proc/${pid}/stat`, "latin1");
-    return text.slice(text.lastIndexOf(")") + 2).split(" ")[19] ?? null;
-  } catch {
-    return null;
-  }
+  return processState(holder) !== "gone";
 }
