@@ -16,7 +16,7 @@ import { IMAGE_MTIME_SECONDS } from "./tar-encode.ts";
 import { startTool } from "./tool-process.ts";
 
 /** Changes when the same image would give other bytes. */
-const FORMAT = 2;
+export const SQUASHFS_FORMAT = 2;
 const MTIME = String(IMAGE_MTIME_SECONDS);
 
 /** Reads tar from standard input. Its sibling sqfstar 4.5 refuses every compression option. */
@@ -75,7 +75,7 @@ async function verified(path: string, image: OciImage): Promise<SquashfsFile | n
     const stamp: unknown = JSON.parse(await readFile(`${path}.json`, "utf8"));
     const { size: sizeBytes } = await stat(path);
     const [digest, contents] = [await fileDigest(path), await fileDigest(`${path}.contents`)];
-    const wanted = { format: FORMAT, image: image.digest, sizeBytes, digest, contents };
+    const wanted = { format: SQUASHFS_FORMAT, image: image.digest, sizeBytes, digest, contents };
     return JSON.stringify(stamp) === JSON.stringify(wanted) ? { path, sizeBytes, digest, contents } : null;
   } catch {
     return null;
@@ -115,7 +115,13 @@ async function make(path: string, image: OciImage, options: FlattenOptions): Pro
     await rename(temporary, path);
     await writeFile(`${temporary}.contents`, contents, "latin1");
     await rename(`${temporary}.contents`, `${path}.contents`);
-    const stamp = { format: FORMAT, image: image.digest, sizeBytes, digest, contents: contentsDigest(contents) };
+    const stamp = {
+      format: SQUASHFS_FORMAT,
+      image: image.digest,
+      sizeBytes,
+      digest,
+      contents: contentsDigest(contents),
+    };
     await writeFile(`${temporary}.json`, JSON.stringify(stamp));
     await rename(`${temporary}.json`, `${path}.json`);
     return { path, sizeBytes, digest, contents: stamp.contents };
