@@ -51,6 +51,9 @@ export type ProjectState =
     }
   | { readonly kind: "bound"; readonly project: Project; readonly plan: () => Plan };
 
+/** Unpacking that takes longer is spoken of. */
+const UNPACKED_MS = 1_000;
+
 export interface ProjectRegistryOptions {
   readonly directories: Directories;
   readonly images: ImageStore;
@@ -302,7 +305,7 @@ export class ProjectRegistry {
     { digest, configuration }: { readonly digest: Digest; readonly configuration: PlannedConfiguration },
   ): Promise<ProjectState> {
     const { images, directories } = this.#options;
-    const ended = this.#options.longWork.begin(`unpacking the image ${digest}, once on this machine`);
+    const ended = this.#options.longWork.begin(`unpacking the image ${digest}, once on this machine`, UNPACKED_MS);
     const unpacked = await unpack(images, digest).finally(ended);
     if ("message" in unpacked) return { kind: "unusable", fallback: config.fallback, message: unpacked.message };
     const { rootfs, contents } = unpacked;

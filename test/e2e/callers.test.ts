@@ -5,6 +5,7 @@ import { mkdirSync, readdirSync, readFileSync, rmSync, utimesSync, writeFileSync
 import { connect, createServer, type Socket } from "node:net";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
+import { PROTOCOL_VERSION } from "../../src/wire/launcher/limits.ts";
 import { compileCall } from "../support/compile-call.ts";
 import { Farm, HPCC, runCommand, type User } from "../support/farm.ts";
 import { shellWord } from "../support/one-step.ts";
@@ -138,7 +139,7 @@ describe("a launcher of another version", () => {
 
   for (const [name, version] of [
     ["older", 0],
-    ["newer", 3],
+    ["newer", PROTOCOL_VERSION + 1],
   ] as const)
     test(`one ${name} than the daemon gets the image's compiler, and is counted`, async () => {
       const makes = [join(project, "a.o")];

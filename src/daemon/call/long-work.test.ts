@@ -7,10 +7,10 @@ test("one of those who wait is told of what takes long, and of the same again on
   const clock = new ManualClock();
   const work = new LongWork(clock);
   assert.equal(work.tell(), null);
-  const unpacked = work.begin("unpacking");
+  const unpacked = work.begin("unpacking", 1_000);
   assert.equal(work.tell(), null, "it has just begun");
   clock.advance(1_000);
-  const booted = work.begin("booting");
+  const booted = work.begin("booting", 1_000);
   assert.deepEqual([work.tell(), work.tell()], ["unpacking", null]);
   clock.advance(1_000);
   assert.deepEqual([work.tell(), work.tell()], ["booting", null]);

@@ -4,11 +4,10 @@ import type { Clock } from "../../base/clock.ts";
 
 interface Work {
   readonly text: string;
-  readonly beganMs: number;
+  /** By the monotonic clock. */
+  readonly spokenOfMs: number;
 }
 
-/** Shorter waits are not spoken of. */
-const SPOKEN_OF_MS = 1_000;
 /** The same is said no more often. */
 const AGAIN_MS = 30_000;
 const TOLD_MAX = 100;
@@ -23,9 +22,9 @@ export class LongWork {
     this.#clock = clock;
   }
 
-  /** Begins something that the text names for a person; what is returned ends it. */
-  begin(text: string): () => void {
-    const work = { text, beganMs: this.#clock.monotonicMs() };
+  /** Begins something that the text names for a person, and that is spoken of when it takes longer; what is returned ends it. */
+  begin(text: string, longerThanMs: number): () => void {
+    const work = { text, spokenOfMs: this.#clock.monotonicMs() + longerThanMs };
     this.#works.add(work);
     return () => void this.#works.delete(work);
   }
@@ -33,8 +32,8 @@ export class LongWork {
   /** What one who waits is told now; null for nothing, or nothing new. */
   tell(): string | null {
     const nowMs = this.#clock.monotonicMs();
-    for (const { text, beganMs } of this.#works) {
-      if (nowMs - beganMs < SPOKEN_OF_MS) continue;
+    for (const { text, spokenOfMs } of this.#works) {
+      if (nowMs < spokenOfMs) continue;
       const toldMs = this.#toldMs.get(text);
       if (toldMs !== undefined && nowMs - toldMs < AGAIN_MS) continue;
       if (this.#toldMs.size >= TOLD_MAX) this.#toldMs.clear();

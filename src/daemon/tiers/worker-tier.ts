@@ -20,6 +20,8 @@ import type { Tier, TierCall, TierEnd } from "./tier.ts";
 /** Outputs up to this size travel in the answer's frame, larger ones as files. */
 const INLINE_BYTES_MAX = 256 * 1024;
 const CHUNK_BYTES = 1024 * 1024;
+/** An emulated microVM boots in less. */
+const QUEUED_MS = 15_000;
 const QUEUED = "waiting for a microVM: the worker boots one, or all are taken";
 /** What no delivered file may hold where checkouts share results: a path of the view. */
 const VIEW_PATH = Buffer.from("/hpcc/");
@@ -47,7 +49,7 @@ export class WorkerTier implements Tier {
       // What a worker had said when the job was given up still comes.
       if (isOver) return;
       ended();
-      ended = progress === "queued" ? this.#longWork.begin(QUEUED) : () => {};
+      ended = progress === "queued" ? this.#longWork.begin(QUEUED, QUEUED_MS) : () => {};
     };
     const compiling = this.#worker.compile(
       {
