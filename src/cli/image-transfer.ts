@@ -66,7 +66,7 @@ async function pullNamed(
   const judge = trustJudge(current.config.trust, repository);
   const limits = { bytesMax: current.config.imageBytesMax, keepMs: KEEP_MS };
   const report = await images.pull(name, { registries, onProgress, judge, limits });
-  return { name: formatImageName({ ...name, digest: report.digest }), signedBy: rule?.key ?? null, ...report };
+  return { name: formatImageName({ ...name, digest: report.digest }), signedBy: rule?.path ?? null, ...report };
 }
 
 function projectsName({ config: { image } }: CurrentConfig): ImageName {

@@ -14,6 +14,7 @@ import type { Digest } from "../core/digest/digest.ts";
 
 const CONFIG_TYPE = "application/vnd.oci.image.config.v1+json";
 const MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json";
+const INDEX_TYPE = "application/vnd.oci.image.index.v1+json";
 const PAYLOAD_TYPE = "application/vnd.dev.cosign.simplesigning.v1+json";
 
 describe("signed images and locks", () => {
@@ -181,6 +182,31 @@ describe("signed images and locks", () => {
       ),
     );
     assert.equal((bound() as { digest: Digest }).digest, second);
+  });
+
+  test("a signed index counts for the image that the lock pins, as long as the tag leads to it", async () => {
+    const digest = await serve("of an index");
+    const index = (...digests: string[]) => {
+      const manifests = digests.map((one) => ({
+        mediaType: MANIFEST_TYPE,
+        digest: one,
+        size: registry.manifest(digest).length,
+        platform: { os: "linux", architecture: process.arch === "x64" ? "amd64" : process.arch },
+      }));
+      const bytes = Buffer.from(JSON.stringify({ schemaVersion: 2, mediaType: INDEX_TYPE, manifests }));
+      return registry.serveManifest("12", bytes, INDEX_TYPE) as Digest;
+    };
+    signature(index(digest));
+    assert.equal((await home.hpcc("image", "update")).code, 0);
+    const forget = () => rmSync(join(home.images, "signatures"), { recursive: true });
+    forget();
+    const pulled = await home.hpcc("image", "pull");
+    assert.equal(pulled.code, 0, pulled.error);
+    assert.deepEqual([bound().kind, (bound() as { digest: Digest }).digest], ["allowed", digest]);
+    // It is of another index that the tag names now, signed or not.
+    forget();
+    signature(index(`sha256:${"f".repeat(64)}`));
+    assert.match((await home.hpcc("image", "pull")).error, /is not signed|the signature of another image/);
   });
 
   test("a lock that cannot be read is an error, and one for other machines is none for this", () => {

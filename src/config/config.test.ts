@@ -54,6 +54,36 @@ describe("configuration", () => {
       },
     });
 
+  test("a rule of images.trust names one kind of signer, and of a Sigstore who signs", () => {
+    const rule = (text: string) => {
+      write("user.toml", `[[images.trust]]\nrepository = "r.example.com/team/*"\n${text}\n`);
+      return load().config.trust[0]!;
+    };
+    const repository = "r.example.com/team/*";
+    const [path, name] = [join(folder, "f"), "x509.subject: CN=ann"];
+    assert.deepEqual(rule('key = "f"'), { repository, by: "key", path, identities: [], issuer: null });
+    assert.deepEqual(rule('notation = "f"'), { repository, by: "notation", path, identities: [], issuer: null });
+    assert.deepEqual(rule(`notation = "f"\nidentities = ["${name}"]`).identities, [name]);
+    const sigstore = rule('sigstore = "f"\nidentities = ["a"]\nissuer = "https://i"');
+    assert.deepEqual(sigstore, { repository, by: "sigstore", path, identities: ["a"], issuer: "https://i" });
+    const wrong = [
+      "",
+      "key = 1",
+      'key = "f"\nnotation = "f"',
+      'key = "f"\nidentities = ["a"]',
+      'keys = "f"',
+      'notation = "f"\nidentities = []',
+      'notation = "f"\nidentities = "a"',
+      'notation = "f"\nissuer = "https://i"',
+      'sigstore = "f"',
+      'sigstore = "f"\nidentities = ["a"]',
+      'sigstore = "f"\nissuer = "https://i"',
+      'sigstore = "f"\nidentities = ["a"]\nissuer = 1',
+    ];
+    for (const text of wrong)
+      assert.throws(() => rule(text), invalid(/images\.trust .*one of key = "PATH of a public key"/));
+  });
+
   test("without any file there are defaults, and nothing is remote for want of an identity", () => {
     const { config, loaded } = load();
     assert.equal(config.identity, null);

@@ -12,9 +12,10 @@ import {
   decodeEvidence,
   evidenceFile,
   judgeEvidence,
-  parseTrustKey,
+  parseSigner,
   ruleFor,
   type TrustEvidence,
+  type TrustedSigner,
   type TrustRule,
 } from "../core/image/trust.ts";
 import { readCheckoutFile } from "./checkout-file.ts";
@@ -112,7 +113,7 @@ function trusted(
   const path = join(imageFolder, evidenceFile(digest));
   const said = read(path);
   if (said === null) return "not-pulled";
-  judgeEvidence(decodeEvidence(said), { digest, repository }, { key: trustKey(rule), path: rule.key });
+  judgeEvidence(decodeEvidence(said), { digest, repository }, { signer: trustedSigner(rule), nowMs: Date.now() });
   return "signed";
 }
 
@@ -123,15 +124,15 @@ export function trustJudge(
 ): ((evidence: TrustEvidence, digest: Digest) => void) | null {
   const rule = ruleFor(trust, repository);
   if (rule === null) return null;
-  const by = { key: trustKey(rule), path: rule.key };
-  return (evidence, digest) => judgeEvidence(evidence, { digest, repository }, by);
+  const signer = trustedSigner(rule);
+  return (evidence, digest) => judgeEvidence(evidence, { digest, repository }, { signer, nowMs: Date.now() });
 }
 
-/** The public key of a rule. */
-export function trustKey({ key }: TrustRule): ReturnType<typeof parseTrustKey> {
-  const pem = read(key);
-  if (pem === null) throw new HpccError("config.invalid", `images.trust names ${key}, which cannot be read`);
-  return parseTrustKey(pem, key);
+/** Whom a rule trusts. Throws `config.invalid` for a file that cannot be read, or vouches for nobody. */
+export function trustedSigner(rule: TrustRule): TrustedSigner {
+  const text = read(rule.path);
+  if (text === null) throw new HpccError("config.invalid", `images.trust names ${rule.path}, which cannot be read`);
+  return parseSigner(rule, text);
 }
 
 /** What the project's lock says for this machine; null when it says nothing. */

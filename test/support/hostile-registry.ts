@@ -12,6 +12,7 @@ export class HostileRegistry implements AsyncDisposable {
   readonly #server: Server;
   readonly #blobs = new Map<string, Buffer>();
   readonly #manifests = new Map<string, { readonly mediaType: string; readonly bytes: Buffer }>();
+  readonly #referrers = new Map<string, Buffer>();
   /** Methods and paths as they came, with the range that was asked for. */
   readonly asked: string[] = [];
   trick: Trick = () => false;
@@ -54,10 +55,19 @@ export class HostileRegistry implements AsyncDisposable {
     return digest;
   }
 
+  /** Serves a list of what refers to an image; without one the referrers API is not known. */
+  serveReferrers(digest: string, index: Buffer): void {
+    this.#referrers.set(digest, index);
+  }
+
   serveBlob(bytes: Buffer): string {
     const digest = `sha256:${createHash("sha256").update(bytes).digest("hex")}`;
     this.#blobs.set(digest, bytes);
     return digest;
+  }
+
+  manifest(name: string): Buffer {
+    return this.#manifests.get(name)!.bytes;
   }
 
   blob(digest: string): Buffer {
@@ -65,10 +75,13 @@ export class HostileRegistry implements AsyncDisposable {
   }
 
   #answer(url: string, range: string | undefined, response: ServerResponse): void {
-    const [, kind, name = ""] = /\/(manifests|blobs)\/([^/]+)$/.exec(url) ?? [];
+    const [, kind, name = ""] = /\/(manifests|blobs|referrers)\/([^/]+)$/.exec(url) ?? [];
     const manifest = this.#manifests.get(name);
     const blob = this.#blobs.get(name);
-    if (kind === "manifests" && manifest !== undefined) {
+    const referrers = kind === "referrers" ? this.#referrers.get(name) : undefined;
+    if (referrers !== undefined) {
+      response.writeHead(200, { "content-type": "application/vnd.oci.image.index.v1+json" }).end(referrers);
+    } else if (kind === "manifests" && manifest !== undefined) {
       response.writeHead(200, { "content-type": manifest.mediaType }).end(manifest.bytes);
     } else if (kind === "blobs" && blob !== undefined) {
       const from = Number(/^bytes=([0-9]+)-$/.exec(range ?? "")?.[1] ?? 0);

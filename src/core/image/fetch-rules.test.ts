@@ -8,7 +8,13 @@ import { parseRepositoryPattern } from "./repository-pattern.ts";
 const digest = sha256(Buffer.from("image"));
 const other = sha256(Buffer.from("other"));
 const TEAM = "registry.example.com/team/gcc";
-const SIGNED = { repository: "registry.example.com/signed/*", key: "/k.pub" };
+const SIGNED = {
+  repository: "registry.example.com/signed/*",
+  by: "key",
+  path: "/k.pub",
+  identities: [],
+  issuer: null,
+} as const;
 
 const RULES: FetchRules = {
   repositories: [TEAM, "registry.example.com/signed/*"].map(parseRepositoryPattern),
@@ -17,6 +23,7 @@ const RULES: FetchRules = {
 };
 
 const wanted = (changes: Partial<WantedImage> = {}): WantedImage => ({
+  tenant: "acme",
   digest,
   repository: TEAM,
   isListed: false,

@@ -16,6 +16,8 @@ export interface FetchRules {
 }
 
 export interface WantedImage {
+  /** Whose job names it; empty for whoever runs the worker. */
+  readonly tenant: string;
   readonly digest: Digest;
   /** As the client says; empty when it says nothing. */
   readonly repository: string;

@@ -3,13 +3,22 @@ import { generateKeyPairSync, type KeyObject, sign } from "node:crypto";
 import { test } from "node:test";
 import { HpccError } from "../../base/errors.ts";
 import { type Digest, sha256 } from "../digest/digest.ts";
-import { decodeEvidence, encodeEvidence, judgeEvidence, parseTrustKey, ruleFor, type TrustEvidence } from "./trust.ts";
+import {
+  decodeEvidence,
+  encodeEvidence,
+  judgeEvidence,
+  type KeptSignature,
+  parseSigner,
+  ruleFor,
+  type TrustEvidence,
+} from "./trust.ts";
 
 const pair = () => generateKeyPairSync("ec", { namedCurve: "P-256" });
 const signer = pair();
 const digest = `sha256:${"a1".repeat(32)}` as Digest;
 const repository = "registry.example.com/team/toolchain";
-const by = { key: signer.publicKey, path: "team.pub" };
+const by = { signer: { by: "key", key: signer.publicKey, path: "team.pub" }, nowMs: 0 } as const;
+const keyRule = (path: string) => ({ repository, by: "key", path, identities: [], issuer: null }) as const;
 
 function payload(change: { digest?: string; reference?: string; type?: string } = {}): Buffer {
   return Buffer.from(
@@ -25,7 +34,11 @@ function payload(change: { digest?: string; reference?: string; type?: string } 
 }
 
 function signed(bytes: Buffer, key: KeyObject = signer.privateKey, index: Buffer | null = null): TrustEvidence {
-  return { index, signatures: [{ payload: bytes, signature: sign("sha256", bytes, key) }] };
+  return {
+    manifest: null,
+    index,
+    signatures: [{ kind: "cosign", payload: bytes, signature: sign("sha256", bytes, key) }],
+  };
 }
 
 const reasonOf = (evidence: TrustEvidence) => {
@@ -45,16 +58,18 @@ test("a signature of this image for this repository by this key counts, kept in 
 });
 
 test("each other one has a reason of its own", () => {
-  const good = signed(payload()).signatures[0]!;
+  const [good] = signed(payload()).signatures;
+  assert.ok(good?.kind === "cosign");
+  const of = (signature: KeptSignature) => ({ manifest: null, index: null, signatures: [signature] });
   const flipped = Buffer.from(good.signature);
   flipped[flipped.length - 1]! ^= 1;
   const altered = Buffer.from(good.payload.toString().replace("null", "true"));
   const rows: [TrustEvidence, string][] = [
-    [{ index: null, signatures: [] }, "unsigned"],
+    [{ manifest: null, index: null, signatures: [] }, "unsigned"],
     [signed(payload(), pair().privateKey), "key"],
-    [{ index: null, signatures: [{ ...good, signature: flipped }] }, "key"],
-    [{ index: null, signatures: [{ ...good, payload: altered }] }, "key"],
-    [{ index: null, signatures: [{ ...good, signature: Buffer.alloc(0) }] }, "key"],
+    [of({ ...good, signature: flipped }), "key"],
+    [of({ ...good, payload: altered }), "key"],
+    [of({ ...good, signature: Buffer.alloc(0) }), "key"],
     [signed(payload({ digest: `sha256:${"b2".repeat(32)}` })), "digest"],
     [signed(payload({ reference: "registry.example.com/other/toolchain" })), "repository"],
     [signed(payload({ type: "atomic container signature" })), "malformed"],
@@ -69,7 +84,7 @@ test("each other one has a reason of its own", () => {
 test("one good signature among others counts", () => {
   const { signatures } = signed(payload());
   const others = signed(payload(), pair().privateKey).signatures;
-  assert.equal(reasonOf({ index: null, signatures: [...others, ...signatures] }), null);
+  assert.equal(reasonOf({ manifest: null, index: null, signatures: [...others, ...signatures] }), null);
 });
 
 test("a signed index counts for the images that it names, and for no other", () => {
@@ -83,21 +98,21 @@ test("a signed index counts for the images that it names, and for no other", () 
 
 test("the nearest rule holds for a repository, and names are no prefixes", () => {
   const rules = ["r.example.com/*", "r.example.com/team/*", "r.example.com/team/gcc"].map((repository) => ({
+    ...keyRule(repository),
     repository,
-    key: repository,
   }));
-  assert.equal(ruleFor(rules, "r.example.com/team/gcc")?.key, "r.example.com/team/gcc");
-  assert.equal(ruleFor(rules, "r.example.com/team/clang")?.key, "r.example.com/team/*");
-  assert.equal(ruleFor(rules, "r.example.com/teams")?.key, "r.example.com/*");
+  assert.equal(ruleFor(rules, "r.example.com/team/gcc")?.path, "r.example.com/team/gcc");
+  assert.equal(ruleFor(rules, "r.example.com/team/clang")?.path, "r.example.com/team/*");
+  assert.equal(ruleFor(rules, "r.example.com/teams")?.path, "r.example.com/*");
   assert.equal(ruleFor(rules, "r.example.com.evil.com/team/gcc"), null);
-  const short = ["r.example.com/*", "r.example.com/t"].map((named) => ({ repository: named, key: named }));
-  assert.equal(ruleFor(short, "r.example.com/t")?.key, "r.example.com/t", "as long as the one that it is below");
-  assert.equal(ruleFor([{ repository: "r.example.com/team", key: "" }], "r.example.com/team2"), null);
+  const short = ["r.example.com/*", "r.example.com/t"].map((named) => ({ ...keyRule(named), repository: named }));
+  assert.equal(ruleFor(short, "r.example.com/t")?.path, "r.example.com/t", "as long as the one that it is below");
+  assert.equal(ruleFor([{ ...keyRule(""), repository: "r.example.com/team" }], "r.example.com/team2"), null);
 });
 
 test("keys that cannot verify are refused", () => {
   const pem = (key: KeyObject) => key.export({ type: "spki", format: "pem" }).toString();
-  assert.equal(parseTrustKey(pem(signer.publicKey), "k").type, "public");
+  assert.equal(parseSigner(keyRule("k"), pem(signer.publicKey)).by, "key");
   const wrong = [
     "",
     signer.privateKey.export({ type: "pkcs8", format: "pem" }).toString(),
@@ -106,7 +121,17 @@ test("keys that cannot verify are refused", () => {
   ];
   for (const text of wrong)
     assert.throws(
-      () => parseTrustKey(text, "k"),
+      () => parseSigner(keyRule("k"), text),
       (error) => error instanceof HpccError && error.code === "config.invalid",
     );
+});
+
+test("files that can vouch for nobody are refused, each by what it should hold", () => {
+  const rule = (by: "notation" | "sigstore", identities: string[] = []) =>
+    ({ ...keyRule("f"), by, identities, issuer: "https://i" }) as const;
+  const refused = (hint: RegExp) => (error: unknown) =>
+    error instanceof HpccError && error.code === "config.invalid" && hint.test(error.message);
+  assert.throws(() => parseSigner(rule("notation"), "no pem"), refused(/^f is no PEM file with certificates of CAs/));
+  for (const text of ["no json", "{}", '{"tlogs":[]}', '{"certificateAuthorities":[{}]}'])
+    assert.throws(() => parseSigner(rule("sigstore"), text), refused(/^f is no trusted root of Sigstore/));
 });

@@ -1,14 +1,14 @@
 // Brings an image from a registry into the store of this machine. UNTRUSTED: registry. All of it lies in a folder of its own until each
 // byte was checked, then that folder gets the image's name. An interrupted pull goes on where it ended.
 import { link, mkdir, readdir, rename, rm, stat, writeFile } from "node:fs/promises";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { HpccError } from "../../base/errors.ts";
 import { type Digest, digestHex } from "../../core/digest/digest.ts";
 import { formatImageName, type ImageName } from "../../core/image/image-name.ts";
 import { ociPlatform } from "../../core/image/platform.ts";
 import { removeAbandoned } from "../abandoned.ts";
 import { blobPath, type Descriptor } from "../blob.ts";
-import { withLock } from "../folder-lock.ts";
+import { imageLock, withLock } from "../folder-lock.ts";
 import { DOCUMENT_BYTES_MAX } from "../image-limits.ts";
 import { MEDIA_TYPES, manifestBlobs, manifestForThisMachine, openImage, type RootDocument } from "../layout.ts";
 import { fetchBlob, fetchDocument, fetchRoot, holdsBlob } from "./fetch.ts";
@@ -74,7 +74,7 @@ export async function pullFound(
     throw new HpccError("limit.exceeded", `image ${digest} has ${sizeBytes} bytes, which is more than is pulled`);
   await mkdir(ociFolder, { recursive: true });
   await removeAbandoned(ociFolder);
-  return withLock(join(ociFolder, `${PARTIAL}${digestHex(digest)}.lock`), async () => {
+  return withLock(imageLock(dirname(ociFolder), `${digestHex(digest)}.pull`), async () => {
     if (await isWhole(layoutFolder, digest, blobs)) return { digest, layoutFolder, sizeBytes, downloadedBytes: 0 };
     // What a power cut or a person has left of it would stand in the way.
     await rm(layoutFolder, { recursive: true, force: true });

@@ -1,13 +1,9 @@
 // Signatures that cosign's own packages made: a good one lets an image come and run, and each other one has an error of its own.
 import assert from "node:assert/strict";
-import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { existsSync, readdirSync } from "node:fs";
 import { test } from "node:test";
-import { byteStringOfText } from "../../../src/base/byte-string.ts";
-import { loadClientConfig } from "../../../src/config/client.ts";
-import { ociPlatform } from "../../../src/core/image/platform.ts";
 import { HostileRegistry } from "../../support/hostile-registry.ts";
-import { ImageHome } from "../../support/image-home.ts";
+import { bytes, readGolden, SIGNED_IMAGE, serveSignedImage, teamHome } from "../../support/signed-image.ts";
 
 interface Signed {
   readonly mediaType: string;
@@ -16,17 +12,11 @@ interface Signed {
 }
 
 interface Vectors {
-  readonly image: { readonly digest: string; readonly documents: Readonly<Record<string, string>> };
   readonly keys: Readonly<Record<string, string>>;
   readonly signatures: Readonly<Record<"good" | "anotherKey" | "anotherRepository", Signed>>;
 }
 
-const { image, keys, signatures } = JSON.parse(
-  readFileSync(join(import.meta.dirname, "signatures.json"), "utf8"),
-) as Vectors;
-const REPOSITORY = "registry.example.com/team/toolchain";
-const MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json";
-const bytes = (base64: string) => Buffer.from(base64, "base64");
+const { keys, signatures } = readGolden("cosign") as Vectors;
 
 /** The signature with one byte changed. */
 function altered(signed: Signed): Signed {
@@ -38,27 +28,6 @@ function altered(signed: Signed): Signed {
   signature[signature.length - 1]! ^= 1;
   layer!.annotations["dev.cosignproject.cosign/signature"] = signature.toString("base64");
   return { ...signed, manifest: Buffer.from(JSON.stringify(manifest)).toString("base64") };
-}
-
-/** A home that trusts the team's key, and a project that pins the image. */
-function teamHome(registry: HostileRegistry): { readonly home: ImageHome; readonly project: string } {
-  const home = new ImageHome();
-  const containers = join(home.folder, ".config/containers");
-  mkdirSync(containers, { recursive: true });
-  writeFileSync(
-    join(containers, "registries.conf"),
-    `[[registry]]\nprefix = "registry.example.com"\nlocation = "${registry.host}"\ninsecure = true\n`,
-  );
-  writeFileSync(join(home.folder, "team.pub"), keys["team"]!);
-  writeFileSync(home.env.HPCC_CONFIG, `[[images.trust]]\nrepository = "${REPOSITORY}"\nkey = "team.pub"\n`);
-  const project = join(home.folder, "project");
-  mkdirSync(project);
-  writeFileSync(join(project, "hpcc.toml"), `image = "${REPOSITORY}:12"\n`);
-  writeFileSync(
-    join(project, "hpcc.lock"),
-    `version = 1\n[[image]]\nname = "${REPOSITORY}:12"\n[image.platforms]\n"${ociPlatform()}" = "${image.digest}"\n`,
-  );
-  return { home, project };
 }
 
 const CASES: readonly [string, Signed | null, RegExp | null][] = [
@@ -80,20 +49,18 @@ const CASES: readonly [string, Signed | null, RegExp | null][] = [
 for (const [what, signed, refusal] of CASES)
   test(`${what} ${refusal === null ? "lets the image come and run" : "is refused, and nothing comes"}`, async () => {
     await using registry = await HostileRegistry.start();
-    for (const document of Object.values(image.documents)) registry.serveBlob(bytes(document));
-    registry.serveManifest("12", bytes(image.documents[image.digest]!), MANIFEST_TYPE);
+    serveSignedImage(registry);
     if (signed !== null) {
       for (const blob of Object.values(signed.blobs)) registry.serveBlob(bytes(blob));
-      registry.serveManifest(`sha256-${image.digest.slice(7)}.sig`, bytes(signed.manifest), signed.mediaType);
+      registry.serveManifest(`sha256-${SIGNED_IMAGE.digest.slice(7)}.sig`, bytes(signed.manifest), signed.mediaType);
     }
-    const { home, project } = teamHome(registry);
-    using _home = home;
-    const bound = () => loadClientConfig({ env: home.env, projectRoot: byteStringOfText(project) }).config.image;
+    using team = teamHome(registry, 'key = "team.pub"', { "team.pub": keys["team"]! });
+    const { bound, home } = team;
     assert.equal(bound().kind, "forbidden");
-    const { code, error, out } = await home.hpcc("image", "pull", `${REPOSITORY}:12`);
+    const { code, error, out } = await team.pull();
     if (refusal === null) {
       assert.equal(code, 0, error);
-      assert.match(out, new RegExp(`^image {4}${image.digest}$`, "m"));
+      assert.match(out, new RegExp(`^image {4}${SIGNED_IMAGE.digest}$`, "m"));
       assert.match(out, /^signed {3}by .*team\.pub$/m);
       assert.equal(bound().kind, "allowed");
       return;
