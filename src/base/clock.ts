@@ -76,3 +76,11 @@ export function pause(clock: Clock, ms: number, signal: AbortSignal): Promise<vo
   signal.addEventListener("abort", done, { once: true });
   return promise;
 }
+
+/** Of years -271821 to 275760, and nothing more, can a date be made. */
+const TIME_MS_MAX = 8.64e15;
+
+/** Whether milliseconds since 1970 are a time that can be written as a date. */
+export function isTime(ms: number): boolean {
+  return Number.isInteger(ms) && Math.abs(ms) <= TIME_MS_MAX;
+}

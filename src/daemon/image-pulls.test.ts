@@ -70,6 +70,22 @@ test("what failed is told to each call for a while, and then tried again", async
   await pulls.pull(wanted).done;
 });
 
+test("what failed, or hangs, at one repository is no other one's fault, and failures are forgotten in the end", async (t) => {
+  const { pulls, name, digest, registry } = await machine(t);
+  const wanted = { name, digest, trust: [], bytesMax: 2 ** 30 };
+  registry.trick = (request, response) => {
+    if (request.url?.includes("/gone/") === true) response.writeHead(404).end();
+    return /\/(?:gone|slow)\//.test(request.url ?? "");
+  };
+  const at = (path: string) => ({ ...wanted, name: { ...name, repository: path } });
+  pulls.pull(at("slow/gcc")).done.catch(() => undefined);
+  await assert.rejects(pulls.pull(at("gone/gcc")).done, { code: "image.missing" });
+  assert.throws(() => pulls.pull(at("gone/gcc")), { code: "image.missing" });
+  for (let n = 0; n < 256; n += 1) await assert.rejects(pulls.pull(at(`gone/gcc${n}`)).done, { code: "image.missing" });
+  await assert.rejects(pulls.pull(at("gone/gcc")).done, { code: "image.missing" }, "asked for anew");
+  await pulls.pull(wanted).done;
+});
+
 /** A project of that user's, with a lock. */
 function project(at: Awaited<ReturnType<typeof machine>>, config: string, pinned = at.repository) {
   const { folder, images, pulls, digest, namespaces } = at;

@@ -8,7 +8,6 @@ import type { Digest } from "../core/digest/digest.ts";
 import { formatImageName, type ImageName, repositoryOf } from "../core/image/image-name.ts";
 import type { TrustRule } from "../core/image/trust.ts";
 import { type ImageStore, KEEP_MS } from "../image/image-store.ts";
-import { Registries } from "../image/registry/registries.ts";
 
 export interface ImagePullsOptions {
   readonly images: ImageStore;
@@ -35,6 +34,7 @@ export interface RunningPull {
 }
 
 interface Known {
+  readonly image: Digest;
   readonly name: string;
   readonly done: Promise<void>;
   doneBytes: number;
@@ -45,12 +45,15 @@ interface Known {
 const DEADLINE_MS = 60 * 60_000;
 /** For how long what failed is not tried again. */
 const FAILED_MS = 30_000;
+/** Failures that are remembered. */
+const FAILED_MAX = 256;
 const MEBIBYTE = 1024 ** 2;
 
 export class ImagePulls {
   readonly #options: ImagePullsOptions;
-  readonly #running = new Map<Digest, Known>();
-  readonly #failed = new Map<Digest, { readonly error: unknown; readonly untilMs: number }>();
+  /** By repository and digest: a checkout that says that an image is elsewhere is no other one's fault. */
+  readonly #running = new Map<string, Known>();
+  readonly #failed = new Map<string, { readonly error: unknown; readonly untilMs: number }>();
   readonly #closing = new AbortController();
 
   constructor(options: ImagePullsOptions) {
@@ -59,17 +62,17 @@ export class ImagePulls {
 
   /** Begins a pull, or joins the one that runs. Throws what the last one failed of, for a while. */
   pull(wanted: WantedPull): RunningPull {
-    const { digest } = wanted;
-    const failed = this.#failed.get(digest);
+    const question = questionOf(wanted);
+    const failed = this.#failed.get(question);
     if (failed !== undefined && failed.untilMs > this.#options.clock.monotonicMs()) throw failed.error;
-    this.#failed.delete(digest);
-    const known = this.#running.get(digest) ?? this.#begin(wanted);
+    this.#failed.delete(question);
+    const known = this.#running.get(question) ?? this.#begin(wanted);
     return { done: known.done, progress: () => shown(known) };
   }
 
   /** What is under way, for the commands. */
   list(): { readonly image: Digest; readonly progress: string }[] {
-    return [...this.#running].map(([image, known]) => ({ image, progress: shown(known) }));
+    return [...this.#running.values()].map((known) => ({ image: known.image, progress: shown(known) }));
   }
 
   /** Ends what is under way; the next daemon goes on with it. */
@@ -82,11 +85,12 @@ export class ImagePulls {
     const { digest } = wanted;
     const name = formatImageName({ ...wanted.name, digest: null });
     const ended = Promise.withResolvers<void>();
-    const known: Known = { name, done: ended.promise, doneBytes: 0, totalBytes: 0 };
-    this.#running.set(digest, known);
+    const known: Known = { image: digest, name, done: ended.promise, doneBytes: 0, totalBytes: 0 };
+    const question = questionOf(wanted);
+    this.#running.set(question, known);
     this.#options.logger.info("daemon.image.pulling", { image: digest, name });
-    const run = this.#bring(wanted, known).finally(() => this.#running.delete(digest));
-    run.catch((error: unknown) => this.#remember(digest, name, error));
+    const run = this.#bring(wanted, known).finally(() => this.#running.delete(question));
+    run.catch((error: unknown) => this.#remember(question, known, error));
     ended.resolve(run);
     ended.promise.catch(() => undefined);
     return known;
@@ -96,6 +100,8 @@ export class ImagePulls {
     const { images, env, clock, logger } = this.#options;
     const startMs = clock.monotonicMs();
     const signal = AbortSignal.any([AbortSignal.timeout(DEADLINE_MS), this.#closing.signal]);
+    // Whoever pulls nothing does without the code of HTTP and TLS.
+    const { Registries } = await import("../image/registry/registries.ts");
     using registries = new Registries({ env, signal });
     const report = await images.pull(
       { ...name, digest },
@@ -113,13 +119,21 @@ export class ImagePulls {
     logger.info("daemon.image.pulled", { image: digest, bytes: report.downloadedBytes, ms });
   }
 
-  #remember(digest: Digest, name: string, error: unknown): void {
+  #remember(question: string, { image, name }: Known, error: unknown): void {
     const { clock, logger } = this.#options;
     if (this.#closing.signal.aborted) return;
     const { code, message } = error instanceof HpccError ? error : { code: "bug", message: String(error) };
-    logger.warn("daemon.image.not_pulled", { image: digest, name, code, message });
-    this.#failed.set(digest, { error, untilMs: clock.monotonicMs() + FAILED_MS });
+    logger.warn("daemon.image.not_pulled", { image, name, code, message });
+    this.#failed.set(question, { error, untilMs: clock.monotonicMs() + FAILED_MS });
+    for (const oldest of this.#failed.keys()) {
+      if (this.#failed.size <= FAILED_MAX) break;
+      this.#failed.delete(oldest);
+    }
   }
+}
+
+function questionOf({ name, digest }: WantedPull): string {
+  return `${repositoryOf(name)}@${digest}`;
 }
 
 function shown({ name, doneBytes, totalBytes }: Known): string {

@@ -54,6 +54,8 @@ test("the longest unused images go until the others fit, with all that was made 
   const [old, older, fresh] = [await put(store, "old", 5), await put(store, "older", 9), await put(store, "fresh", 2)];
   for (const digest of [old, older]) {
     await store.rootfs(digest);
+    mkdirSync(join(store.folder, "headers", `${digestHex(digest)}.1`), { recursive: true });
+    writeFileSync(join(store.folder, "headers", `${digestHex(digest)}.1.stamp`), "");
     await store.leases.release(digest);
     used(store, digest, digest === old ? 5 : 9);
   }
@@ -69,7 +71,8 @@ test("the longest unused images go until the others fit, with all that was made 
   );
   assert.deepEqual(here(store).sort(), [old, fresh].sort());
   assert.ok(bytesAfter <= 4 * MIB);
-  for (const part of ["rootfs", "squashfs", "uses"])
+  assert.equal(readdirSync(join(store.folder, "headers")).filter((name) => name.endsWith(".stamp")).length, 1);
+  for (const part of ["rootfs", "headers", "squashfs", "uses"])
     assert.ok(!readdirSync(join(store.folder, part)).some((name) => name.includes(digestHex(older))), part);
 });
 
@@ -118,6 +121,22 @@ test("another process that uses an image keeps it, and one that was killed keeps
   await once(child, "exit");
   assert.equal((await store.evict({ bytesMax: 0, keepMs: 0 })).evicted.length, 1);
   assert.deepEqual([here(store), readdirSync(join(store.folder, "leases"))], [[], []]);
+});
+
+test("what a shell of `hpcc run` has mounted stays, also when the daemon that held it is gone", async (t) => {
+  const store = emptyStore(t);
+  const digest = await put(store, "mounted", 50);
+  const rootfs = await store.rootfs(digest);
+  await store.leases.release(digest);
+  used(store, digest, 50);
+  const words = ["--mount", "--map-root-user", "sh", "-c", 'mount --bind "$0/usr" /mnt && echo in && cat', rootfs];
+  const shell = spawn("unshare", words, { stdio: ["pipe", "pipe", "inherit"] });
+  t.after(() => shell.stdin.destroy());
+  await once(shell.stdout, "data");
+  assert.deepEqual((await store.evict({ bytesMax: 0, keepMs: 0 })).evicted, []);
+  shell.stdin.end();
+  await once(shell, "close");
+  assert.equal((await store.evict({ bytesMax: 0, keepMs: 0 })).evicted.length, 1);
 });
 
 test("several who make room at once take each image away once, and what a crash left goes with the next", async (t) => {

@@ -5,7 +5,7 @@ import { lstat, mkdir, readdir, readFile, rename, rm, writeFile } from "node:fs/
 import { join } from "node:path";
 import { HpccError } from "../base/errors.ts";
 import type { Digest } from "../core/digest/digest.ts";
-import { withLock } from "./folder-lock.ts";
+import { imageLock, withLock } from "./folder-lock.ts";
 import type { ImageLeases } from "./image-leases.ts";
 import { runTool } from "./tool-process.ts";
 
@@ -39,6 +39,7 @@ export interface EvictReport {
 }
 
 const HEX = /^([0-9a-f]{64})(?:\.sqfs)?$/;
+const HEADERS = /^[0-9a-f]{64}\.[0-9]+$/;
 const GONE = /^\.evict-/;
 
 /** By device and inode, so that hard links count once. */
@@ -46,8 +47,8 @@ type Files = ReadonlyMap<string, number>;
 type Measured = ImageUse & { readonly hex: string; readonly files: Files };
 
 /** Who holds this takes no image away, and nobody else does; to hold an image takes it for a moment. */
-export function evictLock(folder: string): string {
-  return join(folder, "evict.lock");
+export function withEvictLock<T>(folder: string, make: () => Promise<T>): Promise<T> {
+  return withLock(imageLock(folder, "evict"), make);
 }
 
 /** What each image takes, the longest unused first. */
@@ -58,7 +59,7 @@ export async function imageUses(folder: string, leases: ImageLeases): Promise<Im
 export async function evictImages(folder: string, options: EvictOptions): Promise<EvictReport> {
   const { bytesMax, keepMs, leases, dryRun = false } = options;
   await mkdir(folder, { recursive: true });
-  const report = await withLock(evictLock(folder), async () => {
+  const report = await withEvictLock(folder, async () => {
     let left = await measure(folder, leases);
     const bytesBefore = total(left);
     const unusedSinceMs = Date.now() - keepMs;
@@ -111,19 +112,26 @@ async function filesOf(folder: string, hex: string): Promise<Files> {
   const blobs = join(folder, "oci", hex, "blobs/sha256");
   for (const name of await readdir(blobs).catch(() => [])) await add(join(blobs, name));
   await add(join(folder, "squashfs", `${hex}.sqfs`));
-  const rootfs = join(folder, "rootfs", hex);
-  const unpacked = await lstat(rootfs).catch(() => null);
-  if (unpacked?.isDirectory() === true)
-    files.set(`${unpacked.dev} ${unpacked.ino}`, await treeBytes(rootfs, unpacked.ino));
+  const headers = (await headersOf(folder, hex)).filter((name) => HEADERS.test(name));
+  for (const tree of [join(folder, "rootfs", hex), ...headers.map((name) => join(folder, "headers", name))]) {
+    const unpacked = await lstat(tree).catch(() => null);
+    if (unpacked?.isDirectory() === true)
+      files.set(`${unpacked.dev} ${unpacked.ino}`, await treeBytes(tree, unpacked.ino));
+  }
   return files;
 }
 
+/** Names of all that there is of an image's stripped headers. */
+async function headersOf(folder: string, hex: string): Promise<string[]> {
+  return (await readdir(join(folder, "headers")).catch(() => [])).filter((name) => name.startsWith(`${hex}.`));
+}
+
 /** Measured once: nobody writes into an unpacked image. */
-async function treeBytes(rootfs: string, ino: number): Promise<number> {
-  const kept = `${rootfs}.size`;
+async function treeBytes(tree: string, ino: number): Promise<number> {
+  const kept = `${tree}.size`;
   const [knownIno, knownBytes] = (await readFile(kept, "latin1").catch(() => "")).split(" ").map(Number);
   if (knownIno === ino && Number.isSafeInteger(knownBytes)) return knownBytes!;
-  const { stdout } = await runTool("du", ["-s", "-B1", rootfs], "coreutils");
+  const { stdout } = await runTool("du", ["-s", "-B1", tree], "coreutils");
   const bytes = Number(/^[0-9]+/.exec(stdout.toString("latin1"))?.[0] ?? 0);
   await writeFile(kept, `${ino} ${bytes}`).catch(() => undefined);
   return bytes;
@@ -132,6 +140,7 @@ async function treeBytes(rootfs: string, ino: number): Promise<number> {
 /** Takes an image out of sight, its layout first: without one it is not here. Its record goes last, so that a crash leaves a sign. */
 async function setAside(folder: string, hex: string, leases: ImageLeases): Promise<void> {
   const away = `.evict-${hex}-${randomBytes(6).toString("hex")}`;
+  const headers = await headersOf(folder, hex);
   for (const [part, name] of [
     ["oci", hex],
     ["rootfs", hex],
@@ -139,6 +148,7 @@ async function setAside(folder: string, hex: string, leases: ImageLeases): Promi
     ["squashfs", `${hex}.sqfs.contents`],
     ["squashfs", `${hex}.sqfs`],
     ["signatures", `${hex}.json`],
+    ...headers.map((name) => ["headers", name] as const),
   ] as const)
     await rename(join(folder, part, name), join(folder, part, `${away}-${name.slice(64)}`)).catch(ignoreAbsent);
   for (const kept of ["size", "checked"]) await rm(join(folder, "rootfs", `${hex}.${kept}`), { force: true });
@@ -147,12 +157,12 @@ async function setAside(folder: string, hex: string, leases: ImageLeases): Promi
 
 /** Removes what was taken out of sight, also by those who did not come to this. */
 async function removeSetAside(folder: string): Promise<void> {
-  for (const part of ["oci", "rootfs", "squashfs", "signatures"])
+  for (const part of ["oci", "rootfs", "headers", "squashfs", "signatures"])
     for (const name of await readdir(join(folder, part)).catch(() => [])) {
       if (!GONE.test(name)) continue;
       const path = join(folder, part, name);
       // Folders of an image may be closed to their owner.
-      if (part === "rootfs") await runTool("chmod", ["-R", "u+rwX", path], "coreutils");
+      if (part === "rootfs" || part === "headers") await runTool("chmod", ["-R", "u+rwX", path], "coreutils");
       await rm(path, { recursive: true, force: true });
     }
 }

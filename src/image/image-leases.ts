@@ -1,10 +1,11 @@
-// Who uses an image of this machine, and when it was used last, so that nobody takes it away meanwhile. A lease is a file that names its
-// process; one whose process is gone, or that nobody renewed for a day, holds nothing. Processes of many kinds share the folder.
+// Who uses an image of this machine, and when it was used last, so that nobody takes it away meanwhile. A lease is a file that its process
+// keeps locked; one whose process is gone, or that nobody renewed for a day, holds nothing. Processes of many kinds share the folder.
 import { randomBytes } from "node:crypto";
+import { mkdirSync, readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { mkdir, readdir, readFile, rename, rm, stat, utimes, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { type FileLock, isLocked, tryLock } from "../base/system/file-lock.ts";
 import { type Digest, digestHex } from "../core/digest/digest.ts";
-import { ownProcess, processState } from "./process-identity.ts";
 
 /** What is kept of an image beside its files; its file's time is that of the last use. */
 export interface ImageRecord {
@@ -16,13 +17,14 @@ export interface ImageRecord {
 /** A lease is renewed at most so often, and holds for so long without. */
 const RENEW_MS = 10 * 60_000;
 const HOLD_MS = 24 * 60 * 60_000;
-const LEASE = /^([0-9a-f]{64})\.([0-9]{1,20}-[0-9]{1,10}-[0-9]{1,20})\.[0-9a-f]{12}$/;
+const LEASE = /^[0-9a-f]{64}\.[0-9a-f]{12}$/;
+const MOUNTED = /\/rootfs\/([0-9a-f]{64})(?=[/ ])/g;
 const NO_RECORD: ImageRecord = { pulledAs: null, pinned: false };
 
 export class ImageLeases {
   readonly #folder: string;
   /** Leases of this process by image, and when each was renewed last. */
-  readonly #own = new Map<Digest, { readonly path: string; renewedMs: number }>();
+  readonly #own = new Map<Digest, { readonly path: string; readonly lock: FileLock; renewedMs: number }>();
 
   /** `folder` is that of the images. */
   constructor(folder: string) {
@@ -35,15 +37,17 @@ export class ImageLeases {
     const own = this.#own.get(digest);
     if (own !== undefined && nowMs - own.renewedMs < RENEW_MS) return;
     if (own === undefined) {
-      await mkdir(this.#at("leases"), { recursive: true });
-      const name = `${digestHex(digest)}.${ownProcess()}.${randomBytes(6).toString("hex")}`;
-      const path = join(this.#at("leases"), name);
-      await writeFile(path, "");
-      this.#own.set(digest, { path, renewedMs: nowMs });
+      // At once, so that of several who ask one holds it.
+      mkdirSync(this.#at("leases"), { recursive: true });
+      const path = join(this.#at("leases"), `${digestHex(digest)}.${randomBytes(6).toString("hex")}`);
+      let lock: FileLock | null = null;
+      // Whoever looks whether it is held has it himself for a moment.
+      while (lock === null) lock = tryLock(path);
+      this.#own.set(digest, { path, lock, renewedMs: nowMs });
     } else {
       own.renewedMs = nowMs;
       const now = new Date(nowMs);
-      await utimes(own.path, now, now).catch(() => this.#own.delete(digest));
+      await utimes(own.path, now, now).catch(() => this.release(digest));
     }
     await this.used(digest);
   }
@@ -52,16 +56,18 @@ export class ImageLeases {
   async release(digest: Digest): Promise<void> {
     const own = this.#own.get(digest);
     this.#own.delete(digest);
-    if (own !== undefined) await rm(own.path, { force: true });
+    if (own === undefined) return;
+    await rm(own.path, { force: true });
+    own.lock.release();
   }
 
-  /** Images that somebody holds; leases of processes that are gone are removed. */
+  /** Images that somebody holds, or has mounted; leases of processes that are gone are removed. */
   async held(): Promise<ReadonlySet<string>> {
-    const held = new Set<string>();
+    const held = mountedImages();
     for (const name of await readdir(this.#at("leases")).catch(() => [])) {
       const path = join(this.#at("leases"), name);
-      if (await isLive(path, name)) held.add(name.slice(0, 64));
-      else await rm(path, { force: true });
+      if (await isLapsed(path, name)) await rm(path, { force: true });
+      else if (isLocked(path) || !(await removeUnlocked(path))) held.add(name.slice(0, 64));
     }
     return held;
   }
@@ -101,9 +107,33 @@ export class ImageLeases {
   }
 }
 
-async function isLive(path: string, name: string): Promise<boolean> {
-  const [, , holder = ""] = LEASE.exec(name) ?? [];
-  const found = holder === "" ? null : await stat(path).catch(() => null);
-  if (found === null || Date.now() - found.mtimeMs > HOLD_MS) return false;
-  return processState(holder) !== "gone";
+/** Whether a lease counts for nothing, whoever holds it; or is none. */
+async function isLapsed(path: string, name: string): Promise<boolean> {
+  const found = LEASE.test(name) ? await stat(path).catch(() => null) : null;
+  return found === null || Date.now() - found.mtimeMs > HOLD_MS;
+}
+
+/** Takes the file away while it is locked: who is just taking it finds that it is gone, and takes another. False where somebody has it by now. */
+async function removeUnlocked(path: string): Promise<boolean> {
+  const lock = tryLock(path);
+  if (lock === null) return false;
+  await rm(path, { force: true });
+  lock.release();
+  return true;
+}
+
+/** Images whose unpacked roots a process that can be seen has mounted: a shell of `hpcc run` may outlive the daemon that held its image. */
+function mountedImages(): Set<string> {
+  const namespaces = new Set<string>();
+  const mounted = new Set<string>();
+  for (const name of readdirSync("/proc").filter((entry) => /^[0-9]+$/.test(entry)))
+    try {
+      const namespace = readlinkSync(`/proc/${name}/ns/mnt`);
+      if (namespaces.has(namespace)) continue;
+      for (const [, hex] of readFileSync(`/proc/${name}/mountinfo`, "latin1").matchAll(MOUNTED)) mounted.add(hex!);
+      namespaces.add(namespace);
+    } catch {
+      // It is gone, or somebody else's.
+    }
+  return mounted;
 }

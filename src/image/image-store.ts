@@ -14,23 +14,22 @@ import {
   type EvictOptions,
   type EvictReport,
   evictImages,
-  evictLock,
   type ImageUse,
   imageUses,
   makeRoom,
+  withEvictLock,
 } from "./evict.ts";
-import { withLock } from "./folder-lock.ts";
 import { type BuildReport, type BuildRequest, buildImageFromHost } from "./host/build-image.ts";
 import { ImageLeases } from "./image-leases.ts";
 import { LABELS, listLayout, manifestBlobs, type OciImage, openImage, platformsOfIndex, readImage } from "./layout.ts";
 import { addTag, removeTag } from "./layout-tags.ts";
 import { readOsRelease } from "./os-release.ts";
-import { type FoundImage, findInRegistry, type PullProgress, type PullReport, pullFound } from "./registry/pull.ts";
-import { type PushReport, pushImage } from "./registry/push.ts";
+import type { FoundImage, PullProgress, PullReport } from "./registry/pull.ts";
+import type { PushReport } from "./registry/push.ts";
 import type { Registries } from "./registry/registries.ts";
-import { fetchSignatures } from "./registry/signatures.ts";
 import { checkRootfs, ensureRootfs, rootfsPath } from "./rootfs.ts";
 import { ensureSquashfs, type SquashfsFile, squashfsPath } from "./squashfs.ts";
+import { ensureStrippedHeaders, type StrippedHeaders } from "./stripped-headers.ts";
 import { ImageToolchain } from "./toolchain.ts";
 
 export interface ImageSummary {
@@ -106,8 +105,9 @@ export class ImageStore {
   /** Brings an image from its registry; it is tagged with the name, unless that is of a digest alone. */
   async pull(name: ImageName, options: PullOptions): Promise<PullReport & FoundPlatforms> {
     const { registries, onProgress, judge, limits = null } = options;
+    const { findInRegistry, pullFound } = await import("./registry/pull.ts");
     const found = await findInRegistry(await registries.sessions(name, "pull"), name);
-    if (judge !== null) await this.#checkEvidence(found, judge);
+    if (judge !== null) await this.#checkEvidence(found, name, judge);
     if (limits !== null) await this.#makeRoom(found, limits);
     const pulled = await pullFound(found, join(this.folder, "oci"), onProgress);
     const platforms =
@@ -161,18 +161,26 @@ export class ImageStore {
       throw new HpccError("argument.invalid", `image ${digest} cannot be sent as ${formatImageName(name)}`);
     const image = await this.open(digest);
     const [session] = await registries.sessions(name, "pull,push");
+    const { pushImage } = await import("./registry/push.ts");
     const report = await pushImage(session!, image, name, onProgress);
     if (name.tag !== null) await this.tag(digest, formatImageName({ ...name, digest: null }));
     return report;
   }
 
   /** Gets an image's signatures, has them judged before anything else of it is read, and keeps them. */
-  async #checkEvidence({ manifest, index, session }: FoundImage, judge: Judge): Promise<void> {
+  async #checkEvidence(found: FoundImage, name: ImageName, judge: Judge): Promise<void> {
+    const { manifest, bytes, session } = found;
     const { digest } = manifest;
     const path = join(this.folder, evidenceFile(digest));
+    const { fetchSignatures, signedIndex } = await import("./registry/signatures.ts");
+    const index = await signedIndex(found, name);
     const signatures = await fetchSignatures(session, digest);
     if (index !== null) signatures.push(...(await fetchSignatures(session, index.digest)));
-    const evidence = { index: index === null ? null : Buffer.from(index.bytes), signatures };
+    const evidence = {
+      manifest: Buffer.from(bytes),
+      index: index === null ? null : Buffer.from(index.bytes),
+      signatures,
+    };
     judge(evidence, digest);
     await mkdir(dirname(path), { recursive: true });
     const temporary = `${path}.${randomBytes(6).toString("hex")}.tmp`;
@@ -254,7 +262,7 @@ export class ImageStore {
   /** Holds an image for this process: nobody takes it away while that lives and goes on saying so. */
   async hold(digest: Digest): Promise<void> {
     try {
-      await withLock(evictLock(this.folder), () => this.leases.hold(digest));
+      await withEvictLock(this.folder, () => this.leases.hold(digest));
     } catch (error) {
       // In a folder that this user cannot write, nobody of his takes anything away.
       if (!["EACCES", "EROFS", "EPERM", "ENOENT"].includes((error as NodeJS.ErrnoException).code ?? "")) throw error;
@@ -289,6 +297,20 @@ export class ImageStore {
     await this.hold(digest);
     const path = rootfsPath(this.folder, { digest });
     return (await ifThere(path)) ?? ensureRootfs(await this.open(digest), this.folder);
+  }
+
+  /**
+   * An image's headers as listings need them, made when needed, of an unpacked root that is held and checked. Null where there are none, or
+   * where this user cannot keep any.
+   */
+  async strippedHeaders(digest: Digest): Promise<StrippedHeaders | null> {
+    try {
+      const rootfs = rootfsPath(this.folder, { digest });
+      return await ensureStrippedHeaders(digest, { rootfs, imageFolder: this.folder });
+    } catch (error) {
+      if (["EACCES", "EROFS", "EPERM"].includes((error as NodeJS.ErrnoException).code ?? "")) return null;
+      throw error;
+    }
   }
 
   /** The images whose documents can be read; a broken layout does not hide the others. */

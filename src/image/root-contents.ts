@@ -67,14 +67,16 @@ export async function readRootContents(root: string): Promise<string> {
  */
 export async function readRootStamp(root: string): Promise<Digest> {
   const hash = createHash("sha256");
-  const pending: Buffer[] = [Buffer.from(root)];
+  const top = Buffer.from(root);
+  const pending: Buffer[] = [top];
   for (let looked = 0; ; ) {
     const folder = pending.pop();
     if (folder === undefined) break;
     for (const name of readdirSync(folder, { encoding: "buffer" }).sort((a, b) => Buffer.compare(a, b))) {
       const host = Buffer.concat([folder, SLASH, name]);
       const { ino, size, mode, mtimeNs, ctimeNs } = lstatSync(host, { bigint: true });
-      hash.update(host).update(`\0${ino} ${size} ${mode} ${mtimeNs} ${ctimeNs}\n`);
+      // Below the root: a folder of images may be known by several paths.
+      hash.update(host.subarray(top.length)).update(`\0${ino} ${size} ${mode} ${mtimeNs} ${ctimeNs}\n`);
       if ((mode & TYPE_MASK) === FOLDER) pending.push(host);
       // Calls go on being answered meanwhile.
       if ((looked += 1) % LOOKS_AT_ONCE === 0) await setImmediate();

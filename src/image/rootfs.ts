@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { type ByteString, displayText } from "../base/byte-string.ts";
 import { HpccError } from "../base/errors.ts";
 import { type Digest, digestHex } from "../core/digest/digest.ts";
-import { withLock } from "./folder-lock.ts";
+import { imageLock, withLock } from "./folder-lock.ts";
 import type { OciImage } from "./layout.ts";
 import { contentsDigest, firstDifference, readRootContents, readRootStamp } from "./root-contents.ts";
 import { contentsPath, ensureSquashfs } from "./squashfs.ts";
@@ -22,7 +22,7 @@ export async function ensureRootfs(image: OciImage, imageFolder: string): Promis
   const path = rootfsPath(imageFolder, image);
   if (await isFolder(path)) return path;
   await mkdir(join(imageFolder, "rootfs"), { recursive: true });
-  return withLock(`${path}.lock`, async () => {
+  return withLock(imageLock(imageFolder, `${digestHex(image.digest)}.rootfs`), async () => {
     if (!(await isFolder(path))) await unpack(image, { imageFolder, path });
     return path;
   });

@@ -9,7 +9,7 @@ import { pipeline } from "node:stream/promises";
 import { HpccError } from "../base/errors.ts";
 import { type Digest, digestHex, isDigest } from "../core/digest/digest.ts";
 import { type FlattenOptions, flattenImage } from "./flatten.ts";
-import { withLock } from "./folder-lock.ts";
+import { imageLock, withLock } from "./folder-lock.ts";
 import type { OciImage } from "./layout.ts";
 import { contentsDigest } from "./root-contents.ts";
 import { IMAGE_MTIME_SECONDS } from "./tar-encode.ts";
@@ -55,7 +55,8 @@ export async function ensureSquashfs(
 ): Promise<SquashfsFile> {
   await mkdir(join(imageFolder, "squashfs"), { recursive: true });
   const path = squashfsPath(imageFolder, image);
-  return withLock(`${path}.lock`, async () => (await verified(path, image)) ?? (await make(path, image, options)));
+  const lock = imageLock(imageFolder, `${digestHex(image.digest)}.sqfs`);
+  return withLock(lock, async () => (await verified(path, image)) ?? (await make(path, image, options)));
 }
 
 /** Digest of what an image's packed root holds, as far as it was made; not checked. */
@@ -70,16 +71,41 @@ export async function knownContents(imageFolder: string, image: Pick<OciImage, "
   }
 }
 
+/** Files that this process has found whole, by path: what they were, and how they looked. */
+const whole = new Map<string, { readonly stamp: string; readonly file: SquashfsFile }>();
+/** A file that changed so shortly before may change again and look the same. */
+const RACY_MS = 100;
+
+/** The file, if it is there and whole. Its bytes are read where this process has not done so since it changed last. */
 async function verified(path: string, image: OciImage): Promise<SquashfsFile | null> {
   try {
-    const stamp: unknown = JSON.parse(await readFile(`${path}.json`, "utf8"));
-    const { size: sizeBytes } = await stat(path);
-    const [digest, contents] = [await fileDigest(path), await fileDigest(`${path}.contents`)];
-    const wanted = { format: SQUASHFS_FORMAT, image: image.digest, sizeBytes, digest, contents };
-    return JSON.stringify(stamp) === JSON.stringify(wanted) ? { path, sizeBytes, digest, contents } : null;
+    const { stamp, changedMs } = await lookAt(path);
+    const known = whole.get(path);
+    if (known?.stamp === stamp) return known.file;
+    whole.delete(path);
+    const readMs = Date.now();
+    const file = await readWhole(path, image);
+    if (file !== null && changedMs + RACY_MS < readMs) whole.set(path, { stamp, file });
+    return file;
   } catch {
+    whole.delete(path);
     return null;
   }
+}
+
+/** How the file and what belongs to it look. */
+async function lookAt(path: string): Promise<{ readonly stamp: string; readonly changedMs: number }> {
+  const found = await Promise.all([path, `${path}.json`, `${path}.contents`].map((one) => stat(one, { bigint: true })));
+  const fields = found.flatMap(({ dev, ino, size, ctimeNs, mtimeNs }) => [dev, ino, size, ctimeNs, mtimeNs]);
+  return { stamp: fields.join(" "), changedMs: Math.max(...found.map(({ ctimeMs }) => Number(ctimeMs))) };
+}
+
+async function readWhole(path: string, image: OciImage): Promise<SquashfsFile | null> {
+  const stamp: unknown = JSON.parse(await readFile(`${path}.json`, "utf8"));
+  const { size: sizeBytes } = await stat(path);
+  const [digest, contents] = [await fileDigest(path), await fileDigest(`${path}.contents`)];
+  const wanted = { format: SQUASHFS_FORMAT, image: image.digest, sizeBytes, digest, contents };
+  return JSON.stringify(stamp) === JSON.stringify(wanted) ? { path, sizeBytes, digest, contents } : null;
 }
 
 async function make(path: string, image: OciImage, options: FlattenOptions): Promise<SquashfsFile> {

@@ -3,7 +3,7 @@ import { assert } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
 import { SYSTEM_CLOCK } from "../base/system/clock.ts";
 import type { Environment } from "../config/directories.ts";
-import { trustJudge, trustKey } from "../config/project-image.ts";
+import { trustedSigner, trustJudge } from "../config/project-image.ts";
 import type { WorkerConfig } from "../config/worker.ts";
 import type { Digest } from "../core/digest/digest.ts";
 import type { TrustRule } from "../core/image/trust.ts";
@@ -21,7 +21,7 @@ export interface OpenWorkerImages {
   close(): Promise<void>;
 }
 
-/** Opens the layouts. Throws `config.invalid` for a key that cannot be read: nothing it signed would ever come. */
+/** Opens the layouts. Throws `config.invalid` for a rule whose file cannot be read: nothing that it vouches for would ever come. */
 export async function openWorkerImages(
   env: Environment,
   { imageLayouts, imageDir, imageFetch }: WorkerConfig,
@@ -29,7 +29,7 @@ export async function openWorkerImages(
 ): Promise<OpenWorkerImages> {
   const images = await openLayoutImages({ layoutFolders: imageLayouts, imageFolder: imageDir });
   if (imageFetch.repositories.length === 0) return onlyLayouts(images);
-  for (const rule of imageFetch.trust) trustKey(rule);
+  for (const rule of imageFetch.trust) trustedSigner(rule);
   let tell: (digest: Digest) => void = () => undefined;
   const fetched = new FetchedImages({
     images,

@@ -43,7 +43,7 @@ async function site(t: TestContext, rules: Partial<Pick<FetchRules, "allowed">> 
       allowed: [digest],
       trust,
       ...rules,
-      repositories: [parseRepositoryPattern(repository)],
+      repositories: [repository, `${registry.host}/made-up/*`].map(parseRepositoryPattern),
     },
     judge: () => judge,
     env: { HOME: folder },
@@ -59,7 +59,7 @@ async function site(t: TestContext, rules: Partial<Pick<FetchRules, "allowed">> 
     rmSync(folder, { recursive: true, force: true });
   });
   const blobs = () => registry.asked.filter((line) => line.includes("/blobs/")).length;
-  const wanted = { digest, repository, isListed: false };
+  const wanted = { tenant: "acme", digest, repository, isListed: false };
   return { folder, registry, digest, repository, wanted, clock, arrived, images, trust, limits, blobs };
 }
 
@@ -139,7 +139,7 @@ test("a signature is judged before a layer comes, and what it refuses is not ask
     refused += 1;
     throw new HpccError("image.untrusted", "not signed");
   });
-  at.trust.push({ repository: at.repository, key: "team.pub" });
+  at.trust.push({ repository: at.repository, by: "key", path: "team.pub", identities: [], issuer: null });
   await assert.rejects(at.images.fetch(at.wanted), fails("image.untrusted"));
   assert.throws(() => at.images.fetch(at.wanted), fails("image.untrusted"));
   assert.deepEqual([refused, at.blobs()], [1, 0]);
@@ -230,5 +230,36 @@ test("of a long list every image is fetched ahead of need, whatever becomes of t
   const at = await site(t, { allowed });
   allowed.push(at.digest);
   await at.images.fetchListed();
+  assert.deepEqual(at.images.digests, [at.digest]);
+});
+
+test("a tenant who says that images are where nothing comes from holds up nobody else, not for the same image either", async (t) => {
+  const at = await site(t);
+  const held: ServerResponse[] = [];
+  at.registry.trick = (request, response) => {
+    if (request.url?.includes("/made-up/") !== true) return false;
+    held.push(response);
+    return true;
+  };
+  const madeUp = (n: number) => ({ ...at.wanted, tenant: "evil", repository: `${at.registry.host}/made-up/${n}` });
+  const coming = Array.from({ length: 9 }, (_, n) => at.images.fetch(madeUp(n)));
+  for (const one of coming) one.catch(() => undefined);
+  assert.throws(() => at.images.fetch(madeUp(9)), fails("image.fetching"));
+  await at.images.fetch(at.wanted);
+  assert.deepEqual(at.images.digests, [at.digest]);
+  assert.equal(held.length, 1, "of his, one was asked for");
+});
+
+test("what failed at one repository is asked for at another one", async (t) => {
+  const at = await site(t);
+  at.registry.trick = (request, response) => {
+    const isMadeUp = request.url?.includes("/made-up/") === true;
+    if (isMadeUp) response.writeHead(404).end();
+    return isMadeUp;
+  };
+  const elsewhere = { ...at.wanted, repository: `${at.registry.host}/made-up/gcc` };
+  await assert.rejects(at.images.fetch(elsewhere), fails("image.missing"));
+  assert.throws(() => at.images.fetch(elsewhere), fails("image.missing"));
+  await at.images.fetch(at.wanted);
   assert.deepEqual(at.images.digests, [at.digest]);
 });

@@ -11,6 +11,7 @@ import type { ImageStore, Judge, StoreLimits } from "../image/image-store.ts";
 import type { OciImage } from "../image/layout.ts";
 import { Registries } from "../image/registry/registries.ts";
 import type { VmEvent } from "../vm/vm-event.ts";
+import { AT_ONCE_MAX, type FetchTurn, FetchTurns, OPERATOR } from "./fetch-turns.ts";
 import type { LayoutImages, WorkerImages } from "./images.ts";
 
 export interface FetchedImagesOptions {
@@ -31,15 +32,17 @@ export interface FetchedImagesOptions {
   readonly logger: Logger;
 }
 
-/** Images that come at the same time; the others wait. */
-const AT_ONCE_MAX = 2;
-const WAITING_MAX = 16;
 /** For how long what failed is not tried again. */
 const FAILED_MS = 60_000;
 /** How often the images of VMs that live are held anew. */
 const RENEW_MS = 60 * 60_000;
 /** Failures that are remembered. */
 const FAILED_MAX = 256;
+
+interface Coming {
+  readonly turn: FetchTurn;
+  readonly done: Promise<void>;
+}
 
 interface Failed {
   readonly error: unknown;
@@ -48,16 +51,16 @@ interface Failed {
 
 export class FetchedImages implements WorkerImages {
   readonly #options: FetchedImagesOptions;
-  readonly #coming = new Map<Digest, Promise<void>>();
+  /** By what was asked for: an image, of which repositories, signed by whom. */
+  readonly #coming = new Map<string, Coming>();
   readonly #failed = new Map<string, Failed>();
-  readonly #waiting: (() => void)[] = [];
+  readonly #turns = new FetchTurns();
   /** Those that came from a registry. */
   readonly #fetched = new Set<Digest>();
   /** VMs that live, by their image. */
   readonly #machines = new Map<Digest, Set<string>>();
   #renewal: Timer | null = null;
   readonly #closing = new AbortController();
-  #running = 0;
 
   constructor(options: FetchedImagesOptions) {
     this.#options = options;
@@ -125,30 +128,33 @@ export class FetchedImages implements WorkerImages {
   }
 
   fetch(wanted: WantedImage): Promise<void> {
-    const { digest } = wanted;
+    const { digest, tenant } = wanted;
     if (this.has(digest)) return Promise.resolve();
     // Before anything else: who may not have it does not learn that it comes for somebody else.
     const places = fetchPlaces(wanted, this.#options.rules);
-    const coming = this.#coming.get(digest);
-    if (coming !== undefined) return coming;
+    // Nor does it fail or wait for him where it does for somebody who says that it is elsewhere.
     const question = JSON.stringify([
       digest,
-      places.map(({ name, rule }) => [formatImageName(name), rule?.key ?? null]),
+      places.map(({ name, rule }) => [formatImageName(name), rule?.path ?? null]),
     ]);
+    const coming = this.#coming.get(question);
+    if (coming !== undefined) {
+      this.#turns.join(coming.turn, tenant);
+      return coming.done;
+    }
     const failed = this.#failed.get(question);
     if (failed !== undefined && failed.untilMs > this.#options.clock.monotonicMs()) throw failed.error;
-    if (this.#waiting.length >= WAITING_MAX)
-      throw new HpccError("image.fetching", `this worker fetches ${AT_ONCE_MAX + WAITING_MAX} other images first`);
-    const fetched = this.#inTurn(() => this.#fetch(digest, places))
+    const turn = this.#turns.wait(tenant);
+    const done = this.#inTurn(turn, () => this.#fetch(digest, places))
       .catch((error: unknown) => {
         if (!this.#closing.signal.aborted) this.#remember(question, error);
         throw error;
       })
-      .finally(() => this.#coming.delete(digest));
+      .finally(() => this.#coming.delete(question));
     // Whoever asks hears of it; that nobody waits any more is no fault.
-    fetched.catch(() => undefined);
-    this.#coming.set(digest, fetched);
-    return fetched;
+    done.catch(() => undefined);
+    this.#coming.set(question, { turn, done });
+    return done;
   }
 
   /** Gets what the operator lists by digest, ahead of need. Detached: never rejects, and its failures are logged. */
@@ -158,7 +164,7 @@ export class FetchedImages implements WorkerImages {
     const fetchSome = async () => {
       for (let digest = waiting.shift(); digest !== undefined; digest = waiting.shift())
         try {
-          await this.fetch({ digest, repository: "", isListed: false });
+          await this.fetch({ tenant: OPERATOR, digest, repository: "", isListed: false });
         } catch {
           // Logged where it was fetched; the next job that names it tries again.
         }
@@ -170,28 +176,24 @@ export class FetchedImages implements WorkerImages {
   async close(): Promise<void> {
     this.#closing.abort();
     this.#renewal?.cancel();
-    for (const turn of this.#waiting.splice(0)) turn();
-    await Promise.allSettled(this.#coming.values());
+    this.#turns.close();
+    await Promise.allSettled([...this.#coming.values()].map(({ done }) => done));
   }
 
-  async #inTurn<T>(run: () => Promise<T>): Promise<T> {
-    if (this.#running >= AT_ONCE_MAX) {
-      const { promise, resolve } = Promise.withResolvers<void>();
-      this.#waiting.push(resolve);
-      await promise;
-    }
-    this.#running += 1;
+  async #inTurn(turn: FetchTurn, run: () => Promise<void>): Promise<void> {
     try {
+      await turn.begun.promise;
       this.#closing.signal.throwIfAborted();
-      return await run();
+      await run();
     } finally {
-      this.#running -= 1;
-      this.#waiting.shift()?.();
+      this.#turns.end(turn);
     }
   }
 
   async #fetch(digest: Digest, places: readonly FetchPlace[]): Promise<void> {
     const { images, clock, logger, changed } = this.#options;
+    // It may have come from elsewhere while this waited.
+    if (this.has(digest)) return;
     const startMs = clock.monotonicMs();
     const image = (await this.#alreadyHere(digest, places)) ?? (await this.#fromPlaces(digest, places));
     images.add(image);
@@ -228,7 +230,7 @@ export class FetchedImages implements WorkerImages {
 
   async #fromPlace(digest: Digest, { name, rule }: FetchPlace): Promise<OciImage> {
     const { store, env, deadlineMs, limits, logger } = this.#options;
-    logger.info("worker.image.fetching", { image: digest, from: formatImageName(name), signedBy: rule?.key ?? null });
+    logger.info("worker.image.fetching", { image: digest, from: formatImageName(name), signedBy: rule?.path ?? null });
     const deadline = AbortSignal.timeout(deadlineMs);
     using registries = new Registries({ env, signal: AbortSignal.any([deadline, this.#closing.signal]) });
     const judge = rule === null ? null : this.#options.judge(rule, repositoryOf(name));

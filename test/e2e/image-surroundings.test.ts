@@ -295,6 +295,27 @@ test("a header that this machine has and the image lacks: its package is named, 
   );
 });
 
+test("a link out of the project is seen where macros make the name of parts, whatever travels", async () => {
+  const source = "#define JOIN(a, b) <a.b>\n#define NAME JOIN(far,h)\n#include NAME\nint far = FAR;\n";
+  mkdirSync(join(farm.folder, "outside"));
+  writeFileSync(join(farm.folder, "outside/far.h"), "#define FAR 1\n");
+  for (const paths of ["shared", "own"]) {
+    const toml = `image = "${image}"\npaths = "${paths}"\n`;
+    const root = project(`leaving-${paths}`, toml, { "a.c": source });
+    for (const folder of ["inc1", "inc2"]) mkdirSync(join(root, folder));
+    symlinkSync("../../outside/far.h", join(root, "inc1/far.h"));
+    writeFileSync(join(root, "inc2/far.h"), "#define FAR 2\n");
+    const words = ["gcc", "-Iinc1", "-Iinc2", "-S", "a.c"];
+    for (const form of ["files", "text"]) {
+      await reasons();
+      const ours = await call(root, [HPCC, ...words], { HPCC_SOURCE_FORM: form });
+      assert.deepEqual([ours.code, ours.stderr], [0, ""]);
+      assert.match(readFileSync(join(root, "a.s"), "latin1"), /far:\n\s*\.long\s+1\n/, `${paths}, ${form}`);
+      assert.deepEqual(await reasons(), { outside_view: 1 }, `${paths}, ${form}`);
+    }
+  }
+});
+
 test("from another mount namespace, too, programs run in the image and not on the host", async () => {
   const wrapper = '#!/bin/sh\ntest -e /hpcc/project/a.c && echo inside\nexec gcc "$@"\n';
   const root = project("mounts", `image = "${image}"\n`, { "own-cc": wrapper });

@@ -37,6 +37,16 @@ export interface MountRoots {
   readonly callFiles: ByteString;
 }
 
+/** Folders that are shown in the image's place. */
+export interface ShownFolders {
+  /** Host path of what they lie below. */
+  readonly root: string;
+  /** Absolute in the image. */
+  readonly folders: readonly ByteString[];
+  /** Tells folders apart that stood at the same path one after another. */
+  readonly stamp: string;
+}
+
 /** What the namespace of `hpcc run` has beside the image. */
 export interface RunMounts {
   /** Host path of the launcher, which stands in the compilers' places. */
@@ -87,8 +97,7 @@ export function planStrict(sources: MountSources, roots: MountRoots): ByteString
   for (const name of DEVICES) plan.push("--dev-bind", `/dev/${name}`, `/dev/${name}`);
   for (const [name, target] of DEVICE_LINKS) plan.push("--symlink", target, `/dev/${name}`);
   plan.push(...viewMounts(roots), "--bind", roots.callFiles, CALL_FILES);
-  plan.push("--remount-ro", "/");
-  return plan as ByteString[];
+  return [...(plan as ByteString[]), ...sealed()];
 }
 
 /**
@@ -115,6 +124,13 @@ export function planRun(sources: MountSources, roots: MountRoots, run: RunMounts
     plan.push("--ro-bind", sources.rootfs + path, REAL_COMPILERS + path, "--ro-bind", run.launcher, path);
   }
   return [...(plan as ByteString[]), ...sealed()];
+}
+
+/** A plan with some folders of the image replaced, for a namespace in which files are listed. */
+export function planListing(plan: readonly ByteString[], { root, folders }: Omit<ShownFolders, "stamp">): ByteString[] {
+  const shown = folders.flatMap((folder) => ["--ro-bind", root + folder, folder]);
+  const end = sealed();
+  return [...plan.slice(0, -end.length), ...(shown as ByteString[]), ...end];
 }
 
 function sealed(): ByteString[] {

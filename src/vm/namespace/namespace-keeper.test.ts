@@ -5,9 +5,11 @@ import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { chmod, lstat, mkdir, mkdtemp, readFile, rm, symlink, writeFile } from "node:fs/promises";
 import { after, before, test } from "node:test";
+import { setTimeout as delay } from "node:timers/promises";
 import { ascii, type ByteString, byteStringOf, byteStringOfText, bytesOf } from "../../base/byte-string.ts";
 import { HpccError } from "../../base/errors.ts";
 import { SILENT_LOGGER } from "../../base/log.ts";
+import { sha256 } from "../../core/digest/digest.ts";
 import { type HeldNamespace, namespaceInode } from "./holder.ts";
 import { NamespaceKeeper, type NamespaceRequest } from "./namespace-keeper.ts";
 
@@ -49,6 +51,7 @@ before(async () => {
   await symlink(`${folder}/project`, `${folder}/linked`);
   keeper = new NamespaceKeeper({ logger: SILENT_LOGGER });
   request = {
+    image: sha256(Buffer.from("an image")),
     rootfs: `${folder}/rootfs`,
     project: b(`${folder}/project`),
     extraRoots: [{ name: ascii("extra"), host: b(`${folder}/extra`) }],
@@ -103,6 +106,31 @@ test("local: the image's toolchain in the host's tree, through links too", async
   assert.equal(enter(local, "echo x > /usr/bin/new").status, 2);
 });
 
+test("listing: some folders of the image replaced, in both namespaces, made once and again where it ended", async () => {
+  await mkdir(`${folder}/shown/etc`, { recursive: true });
+  await writeFile(`${folder}/shown/etc/who`, "shown\n");
+  const { listing, strict } = await keeper.get(request);
+  const shown = { root: `${folder}/shown`, folders: [ascii("/etc")], stamp: "one" };
+  for (const base of ["strict", "local"] as const) {
+    const held = await listing(base, shown);
+    assert.equal(enter(held, "cat /etc/who /hpcc/project/a.c").out, "shown\nint a;\n");
+    assert.equal(enter(held, "echo x > /etc/who").status, 2);
+    assert.equal((await listing(base, shown)).pid, held.pid);
+    assert.notEqual((await listing(base, { ...shown, stamp: "two" })).pid, held.pid);
+    process.kill(held.pid, "SIGKILL");
+    let next = held;
+    for (let looks = 0; looks < 1000 && next.pid === held.pid; looks += 1) {
+      await delay(5);
+      next = await listing(base, shown);
+    }
+    assert.equal(enter(next, "cat /etc/who").out, "shown\n");
+  }
+  assert.equal(enter(strict, "cat /etc/who").out, "image\n");
+  await assert.rejects(listing("strict", { ...shown, folders: [ascii("/nowhere")], stamp: "three" }), {
+    code: "namespace.unavailable",
+  });
+});
+
 test("run: the launcher in a compiler's place, the compiler aside, and known to be in use", async () => {
   const launcher = `${folder}/launcher`;
   await writeFile(launcher, "#!/bin/sh\necho launcher\n");
@@ -118,7 +146,7 @@ test("run: the launcher in a compiler's place, the compiler aside, and known to 
   assert.equal(enter(held, "cat /etc/who; cat a.c", `${folder}/project`).out, "image\nint a;\n");
   assert.equal(enter(held, "cat /etc/passwd").out, await readFile("/etc/passwd", "utf8"));
   assert.equal(enter(kept.local, "id -u").out, `${process.getuid?.()}\n`);
-  assert.equal(await keeper.isInUse(), false);
+  assert.deepEqual(keeper.runsInUse(), []);
   const user = held.userNamespaceInode === null ? [] : ["--user", "--preserve-credentials"];
   const shell = spawn("nsenter", [
     ...user,
@@ -131,11 +159,41 @@ test("run: the launcher in a compiler's place, the compiler aside, and known to 
     "echo here; read line",
   ]);
   await once(shell.stdout, "data");
-  assert.equal(await keeper.isInUse(), true);
+  assert.deepEqual(keeper.runsInUse(), [{ ...request, run }]);
   shell.stdin.end();
   await once(shell, "exit");
-  assert.equal(await keeper.isInUse(), false);
+  assert.deepEqual(keeper.runsInUse(), []);
+  assert.deepEqual(keeper.runRequest(BigInt(held.mountNamespaceInode)), { ...request, run });
 });
+
+test("run: known by a number that no later namespace gets, until the last one in it has left", async () => {
+  const launcher = `${folder}/launcher-2`;
+  await writeFile(launcher, "");
+  const run = { launcher: b(launcher), compilers: [], folders: [] };
+  const { run: held } = await keeper.get({ ...request, run });
+  const number = BigInt(held!.mountNamespaceInode);
+  process.kill(held!.pid, "SIGKILL");
+  while (namespaceIsThere(held!.pid)) await new Promise((resolve) => setTimeout(resolve, 5));
+  // The kernel gives the lowest number that is free. Each is alone for a moment.
+  const loop = "i=0; while [ $i -lt 50 ]; do unshare --mount readlink /proc/self/ns/mnt; i=$((i + 1)); done";
+  const user = isRoot ? [] : ["unshare", "--user", "--map-root-user"];
+  const [program, ...words] = [...user, "sh", "-c", loop];
+  const later = spawnSync(program, words, { encoding: "utf8" }).stdout;
+  const numbers = [...later.matchAll(/\[([0-9]+)\]/g)].map(([, text]) => BigInt(text!));
+  assert.equal(numbers.length, 50);
+  for (const one of numbers) assert.equal(keeper.runRequest(one), null);
+  assert.notEqual(keeper.runRequest(number), null);
+  keeper.runsInUse();
+  assert.equal(keeper.runRequest(number), null);
+});
+
+function namespaceIsThere(pid: number): boolean {
+  try {
+    return namespaceInode(pid, "mnt") > 0;
+  } catch {
+    return false;
+  }
+}
 
 test("local works without a holder, in the caller's folder", async () => {
   const { localCommand } = await keeper.get(request);
@@ -280,6 +338,6 @@ test("all of this as a plain user", { skip: isRoot ? false : "only root can beco
   let out = "";
   for await (const chunk of child.stdout) out += String(chunk);
   assert.equal(child.exitCode ?? (await once(child, "exit"))[0], 0, out);
-  assert.match(out, /^# pass 11$/m, out);
+  assert.match(out, /^# pass 13$/m, out);
   assert.match(out, /^# skipped 3$/m);
 });

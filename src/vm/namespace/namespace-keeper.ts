@@ -1,25 +1,29 @@
 // The driver `namespace`: makes and keeps the client's two namespaces for each image and project root. It claims no
 // boundary; it gives a compile the image's toolchain and one view of files. Knows nothing of compilers or calls.
-import { readdirSync, readFileSync, readlinkSync, statSync } from "node:fs";
+import { closeSync, fstatSync, openSync, readdirSync, readFileSync, readlinkSync, statSync } from "node:fs";
 import type { ByteString } from "../../base/byte-string.ts";
 import { ascii, byteStringOfText, bytesOf } from "../../base/byte-string.ts";
 import { HpccError } from "../../base/errors.ts";
 import type { Logger } from "../../base/log.ts";
 import { findProgram } from "../../base/system/find-program.ts";
+import type { Digest } from "../../core/digest/digest.ts";
 import { listFolder } from "./folder-listing.ts";
 import { type HeldNamespace, type Holder, startHolder } from "./holder.ts";
 import {
   type FolderEntry,
   type MountRoots,
   type MountSources,
+  planListing,
   planLocal,
   planRun,
   planStrict,
   type RunMounts,
+  type ShownFolders,
 } from "./mount-plan.ts";
 
 export interface NamespaceRequest extends MountRoots {
-  /** Host path of the unpacked image. */
+  /** The image, and the host path at which it is unpacked. */
+  readonly image: Digest;
   readonly rootfs: string;
   /** For a namespace of `hpcc run` beside the others; null for none. */
   readonly run?: RunMounts | null;
@@ -32,6 +36,8 @@ export interface KeptNamespaces {
   readonly local: HeldNamespace;
   /** For `hpcc run`: whoever is in it can enter the others. */
   readonly run: HeldNamespace | null;
+  /** `strict` or `local` with some folders of the image replaced, made at the first question and kept with the others. */
+  readonly listing: (base: "strict" | "local", shown: ShownFolders) => Promise<HeldNamespace>;
   /** Makes `local` without a holder: append "--", the program and its arguments. bubblewrap keeps the caller's cwd. */
   readonly localCommand: readonly ByteString[];
 }
@@ -43,7 +49,11 @@ export interface NamespaceKeeperOptions {
 }
 
 interface Entry {
-  readonly made: Promise<{ readonly kept: KeptNamespaces; readonly holders: readonly Holder[] }>;
+  readonly made: Promise<{
+    readonly kept: KeptNamespaces;
+    readonly holders: readonly Holder[];
+    readonly listings: Listings;
+  }>;
   hostTop: HostTop;
   /** What its mounts were made of. */
   readonly places: string;
@@ -56,15 +66,26 @@ interface HostTop {
   readonly changedNs: bigint;
 }
 
+/** A namespace that `hpcc run` enters. While it is open here, the kernel gives its number to no other one. */
+interface KnownRun {
+  readonly fd: number;
+  readonly holderPid: number;
+  readonly request: NamespaceRequest;
+}
+
 /** Distinct (image, roots) that are kept at a time; the oldest go first. */
 const KEPT_MAX = 64;
 /** How long a namespace that was replaced can still be entered by calls that were told of it. */
 const RETIRED_MS = 60_000;
+/** Namespaces of `hpcc run` that are known at a time; the oldest are forgotten first. */
+const RUNS_MAX = 256;
 
 export class NamespaceKeeper {
   readonly #options: NamespaceKeeperOptions;
   readonly #entries = new Map<string, Entry>();
   readonly #retired = new Map<Entry, NodeJS.Timeout>();
+  /** By their numbers, from their making to the end of the last process in them, which a command may be. */
+  readonly #runs = new Map<bigint, KnownRun>();
   #closed = false;
 
   constructor(options: NamespaceKeeperOptions) {
@@ -109,17 +130,39 @@ export class NamespaceKeeper {
     }
   }
 
-  /** Whether a command of `hpcc run` is in a kept namespace. */
-  async isInUse(): Promise<boolean> {
-    const own = new Set<number>();
-    const inodes = new Set<string>();
-    for (const { made } of [...this.#entries.values(), ...this.#retired.keys()]) {
-      const run = (await made.catch(() => null))?.kept.run;
-      if (run == null) continue;
-      own.add(run.pid);
-      inodes.add(`mnt:[${run.mountNamespaceInode}]`);
+  /** What the namespace of `hpcc run` with this number was made for; null for any other. */
+  runRequest(mountNamespace: bigint): NamespaceRequest | null {
+    return this.#runs.get(mountNamespace)?.request ?? null;
+  }
+
+  /** Those of them that a command is in; those that nobody is in any more are forgotten. */
+  runsInUse(): NamespaceRequest[] {
+    const inside = processesByMountNamespace();
+    const inUse: NamespaceRequest[] = [];
+    for (const [number, { holderPid, request }] of this.#runs) {
+      const pids = inside.get(`mnt:[${number}]`) ?? [];
+      if (pids.length === 0) this.#forgetRun(number);
+      else if (pids.some((pid) => pid !== holderPid)) inUse.push(request);
     }
-    return inodes.size > 0 && otherProcesses(own).some((pid) => inodes.has(mountNamespaceOf(pid)));
+    return inUse;
+  }
+
+  #knowRun({ pid, mountNamespaceInode }: Holder, request: NamespaceRequest): void {
+    this.runsInUse();
+    for (const oldest of this.#runs.keys()) {
+      if (this.#runs.size < RUNS_MAX) break;
+      this.#forgetRun(oldest);
+    }
+    const fd = openSync(`/proc/${pid}/ns/mnt`, "r");
+    const number = fstatSync(fd, { bigint: true }).ino;
+    if (number === BigInt(mountNamespaceInode)) this.#runs.set(number, { fd, holderPid: pid, request });
+    else closeSync(fd);
+  }
+
+  #forgetRun(number: bigint): void {
+    const known = this.#runs.get(number);
+    this.#runs.delete(number);
+    if (known !== undefined) closeSync(known.fd);
   }
 
   /** Ends all kept namespaces. */
@@ -129,6 +172,7 @@ export class NamespaceKeeper {
     for (const timer of this.#retired.values()) clearTimeout(timer);
     this.#entries.clear();
     this.#retired.clear();
+    for (const number of this.#runs.keys()) this.#forgetRun(number);
     await Promise.all(entries.map(closeEntry));
   }
 
@@ -158,9 +202,14 @@ export class NamespaceKeeper {
       };
       const strict = run === null ? first.holder : await keep(plans.strict);
       const local = await keep(plans.local);
+      if (run !== null) this.#knowRun(run, request);
       const localCommand = [byteStringOfText(bwrap), ascii("--die-with-parent"), ...user, ...plans.local];
       const namespaces = { strict: identity(strict), local: identity(local), run: run && identity(run) };
-      return { kept: { ...namespaces, localCommand }, holders };
+      const listings = new Listings((base, shown) =>
+        startHolder(command, [...user, ...planListing(plans[base], shown)]),
+      );
+      const listing: KeptNamespaces["listing"] = (base, shown) => listings.get(base, shown);
+      return { kept: { ...namespaces, listing, localCommand }, holders, listings };
     } catch (error) {
       await Promise.all(holders.map((holder) => holder.close()));
       throw error;
@@ -244,18 +293,17 @@ function placesOf({ rootfs, project, extraRoots, callFiles, run }: NamespaceRequ
   return [...folders, ...mounts.filter((line) => !line.includes(" shared:"))].join("\n");
 }
 
-function otherProcesses(except: ReadonlySet<number>): number[] {
-  const pids = readdirSync("/proc").map(Number);
-  return pids.filter((pid) => Number.isInteger(pid) && !except.has(pid));
-}
-
-/** As its link in /proc says; empty for a process that is gone or somebody else's. */
-function mountNamespaceOf(pid: number): string {
-  try {
-    return readlinkSync(`/proc/${pid}/ns/mnt`);
-  } catch {
-    return "";
-  }
+/** Processes that can be seen, by the mount namespace that their links in /proc name. */
+function processesByMountNamespace(): Map<string, number[]> {
+  const found = new Map<string, number[]>();
+  for (const pid of readdirSync("/proc").map(Number).filter(Number.isInteger))
+    try {
+      const namespace = readlinkSync(`/proc/${pid}/ns/mnt`);
+      found.set(namespace, [...(found.get(namespace) ?? []), pid]);
+    } catch {
+      // It is gone, or somebody else's.
+    }
+  return found;
 }
 
 function identity({ pid, mountNamespaceInode, userNamespaceInode }: Holder): HeldNamespace {
@@ -264,5 +312,33 @@ function identity({ pid, mountNamespaceInode, userNamespaceInode }: Holder): Hel
 
 async function closeEntry(entry: Entry): Promise<void> {
   const made = await entry.made.catch(() => null);
-  if (made !== null) await Promise.all(made.holders.map((holder) => holder.close()));
+  if (made !== null) await Promise.all([...made.holders.map((holder) => holder.close()), made.listings.close()]);
+}
+
+/** The namespaces in which files are listed, of one image and its roots. One that ended is made anew. */
+class Listings {
+  readonly #make: (base: "strict" | "local", shown: ShownFolders) => Promise<Holder>;
+  readonly #made = new Map<string, Promise<Holder>>();
+  #closed = false;
+
+  constructor(make: (base: "strict" | "local", shown: ShownFolders) => Promise<Holder>) {
+    this.#make = make;
+  }
+
+  async get(base: "strict" | "local", shown: ShownFolders): Promise<HeldNamespace> {
+    if (this.#closed) throw new HpccError("namespace.unavailable", "the namespaces are closed");
+    const key = `${base} ${shown.root} ${shown.stamp}`;
+    const known = this.#made.get(key);
+    if (known !== undefined) return identity(await known);
+    const made = this.#make(base, shown);
+    this.#made.set(key, made);
+    const forget = () => void (this.#made.get(key) === made && this.#made.delete(key));
+    made.then((holder) => holder.ended.then(forget), forget);
+    return identity(await made);
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    await Promise.all([...this.#made.values()].map(async (made) => (await made.catch(() => null))?.close()));
+  }
 }
