@@ -1,6 +1,7 @@
 // The audit log against the bars of docs/performance.md: durable rows a second, verification, a hash among many rows, the event loop of a
 // worker that is asked, memory, and what the log adds to a hit. HPCC_BENCH_ROWS are written and verified; HPCC_BENCH_INDEX_ROWS are in the
-// index, of which all but these were never written: entries of random hashes in runs as merging leaves them.
+// index, of which all but these were never written: entries of random hashes in runs as merging leaves them. With HPCC_BENCH_WRITTEN_ROWS
+// a log of so many rows is really written, indexed, asked, proven and verified instead; ten million take some 15 GB and half an hour or more.
 import { execFileSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { mkdirSync, mkdtempSync, readdirSync, rmSync, statSync } from "node:fs";
@@ -13,6 +14,7 @@ import { ENTRY_BYTES, tenantTag, writeEntry } from "../src/audit/index/entry.ts"
 import { readIndexState, writeIndexState } from "../src/audit/index/index-state.ts";
 import { type RunName, RunWriter } from "../src/audit/index/run.ts";
 import { LOG_DISK, type LogDisk } from "../src/audit/log-disk.ts";
+import { proveRow } from "../src/audit/prove-row.ts";
 import { verifyLog } from "../src/audit/verify/verify-log.ts";
 import { evidenceOfFolder } from "../src/audit/verify-folder.ts";
 import { SILENT_LOGGER } from "../src/base/log.ts";
@@ -25,6 +27,7 @@ import { stateFolders } from "../src/worker/state-folders.ts";
 import { TestWorker } from "../test/support/test-worker.ts";
 
 const ROWS = Number(process.env["HPCC_BENCH_ROWS"] ?? 50_000);
+const WRITTEN_ROWS = Number(process.env["HPCC_BENCH_WRITTEN_ROWS"] ?? 0);
 const INDEX_ROWS = Number(process.env["HPCC_BENCH_INDEX_ROWS"] ?? 1_000_000);
 /** Rows that wait at a time, as of a worker with many clients. */
 const AT_ONCE = 256;
@@ -80,7 +83,10 @@ function rowOf(at: number): Parameters<AuditLog["append"]> {
   } as const;
   if (job === at) return [columns, { kind: "compile", ...base, versions: { agent: "0.1.0", kernel: "6.1.0" } }];
   const compiledRow = digestOf(`row ${job}`);
-  return [columns, { kind: "hit", ...base, outcome: "hit", from: null, compiledRow, confirmedBy: null }];
+  return [
+    columns,
+    { kind: "hit", ...base, outcome: "hit", keyTier: null, from: null, compiledRow, confirmedBy: null, madeFor: null },
+  ];
 }
 
 const state = mkdtempSync(join(tmpdir(), "hpcc-bench-audit-"));
@@ -215,8 +221,8 @@ function forgetPages(): void {
       ]);
 }
 
-function randomHash(): Digest {
-  const job = Math.floor((Math.random() * ROWS) / 4) * 4;
+function randomHash(rows = ROWS): Digest {
+  const job = Math.floor((Math.random() * rows) / 4) * 4;
   return digestOf(`${["key", "source", "result"][job % 3]!} ${job}`);
 }
 
@@ -293,6 +299,45 @@ async function benchEventLoop(): Promise<void> {
   await inspector.close();
 }
 
+const seconds = (startMs: number) => `${((performance.now() - startMs) / 1000).toFixed(1)} s`;
+
+/** All of it is there: written row by row, indexed as a worker does, and read from the disk. */
+async function benchWritten(): Promise<void> {
+  let startMs = performance.now();
+  const log = await openLog();
+  const { rate } = await write(log, 0, WRITTEN_ROWS);
+  await log.close();
+  const bytes = readdirSync(folders.audit)
+    .filter((name) => name.endsWith(".log"))
+    .reduce((sum, name) => sum + statSync(join(folders.audit, name)).size, 0);
+  report(
+    `log of ${WRITTEN_ROWS} rows`,
+    `${(bytes / MIB).toFixed(0)} MiB, written in ${seconds(startMs)}; ${rate} a second`,
+  );
+  startMs = performance.now();
+  const options = { folder: folders.audit, readManifest: async () => null, warn: console.error };
+  const kept = await AuditIndex.open({ ...options, keep: true });
+  await kept.catchUp();
+  await kept.close();
+  report("its index", `made in ${seconds(startMs)}`);
+  forgetPages();
+  startMs = performance.now();
+  await (await openLog()).close();
+  report("a worker's start with it", seconds(startMs));
+  startMs = performance.now();
+  const index = await AuditIndex.open({ ...options, keep: false });
+  report("opening the index", seconds(startMs));
+  const ask = async (hash: string) => index.find(hash, ACME).catch((error: Error) => error);
+  forgetPages();
+  await asked("a hash of four rows, from the disk", 100, async () => ask(randomHash(WRITTEN_ROWS)));
+  await asked("a hash of four rows", QUESTIONS, async () => ask(randomHash(WRITTEN_ROWS)));
+  await asked("a hash of nothing", QUESTIONS, async () => ask(randomBytes(32).toString("hex")));
+  await index.close();
+  const number = () => String(1 + Math.floor(Math.random() * WRITTEN_ROWS));
+  report("proving a row by its number", summary(await timed(50, async () => proveRow(folders.audit, number()))));
+  await benchVerify();
+}
+
 /** A disk that keeps nothing: what is left of the log is making, hashing and signing rows. */
 const NO_DISK: LogDisk = { ...LOG_DISK, write: async () => undefined, sync: async () => undefined };
 
@@ -324,13 +369,16 @@ async function benchHits(): Promise<void> {
   for (const end of ends) await end();
 }
 
-console.log(`${ROWS} rows, load ${loadavg()[0]!.toFixed(1)}, Node ${process.versions.node}`);
+console.log(`${WRITTEN_ROWS || ROWS} rows, load ${loadavg()[0]!.toFixed(1)}, Node ${process.versions.node}`);
 try {
-  await benchWriting();
-  await benchVerify();
-  await benchLookUps();
-  await benchEventLoop();
-  await benchHits();
+  if (WRITTEN_ROWS > 0) await benchWritten();
+  else {
+    await benchWriting();
+    await benchVerify();
+    await benchLookUps();
+    await benchEventLoop();
+    await benchHits();
+  }
 } finally {
   rmSync(state, { recursive: true });
 }

@@ -87,7 +87,10 @@ export class AuditLog {
     const log = new AuditLog(options, end);
     try {
       const { signer } = options;
-      const before = signer === undefined ? null : await log.#openTree(signer, end.key);
+      const before =
+        signer === undefined
+          ? null
+          : await named("the audit log's tiles cannot be made again", () => log.#openTree(signer, end.key));
       await log.#recordStart(end.torn, before);
       if (signer !== undefined) await named("the audit log's key cannot be written", () => log.#keepKey(signer));
       await log.#tree?.publish();
@@ -129,6 +132,11 @@ export class AuditLog {
       this.#running = null;
     });
     return promise;
+  }
+
+  /** Makes tiles again that are lost or damaged. Throws `audit.corrupt` where the rows are not those that were signed. */
+  async mendTiles(): Promise<void> {
+    await this.#tree?.mend();
   }
 
   /** The rows that are appended from now on go to a new segment: those before it may be removed then. */

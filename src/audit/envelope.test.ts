@@ -29,6 +29,15 @@ for (const [name, body] of Object.entries(BODIES))
     );
   });
 
+test("a time that no date can be made of is refused with a name, and the last one is not", () => {
+  const last = 8.64e15;
+  const written = (endMs: number) =>
+    encodeEnvelope({ kind: "log", event: "torn", startMs: 0, endMs, bytes: 1, file: "x", ...PLACE });
+  assert.equal(decodeEnvelope(written(last)).endMs, last);
+  for (const ms of [last + 1, -last - 1, Number.MAX_SAFE_INTEGER, Number.NaN, Number.POSITIVE_INFINITY, 0.5])
+    assert.throws(() => written(ms), { code: "argument.invalid", message: /is no time that a row can hold/ });
+});
+
 test("a record's kind is read from its place in the chain alone, and from no other one", () => {
   const row = encodeRow(emptyRow("w1"));
   fc.assert(

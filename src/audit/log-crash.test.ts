@@ -202,4 +202,11 @@ test("an answer leaves the process after its row is written and synced, and a ne
     ({ name, text }) => name.startsWith("rename") && text.includes("/tile/0/001.p/7.new"),
   );
   assert.ok(tile >= 0 && tile < calls.findLastIndex(({ text }) => text.includes("/checkpoint.new>")));
+  const [bytes, full] = [at(/^fsync$/, /\/tile\/0\/000\.new>/), at(/^rename/, /\/tile\/0\/000\.new"/)];
+  const sure = at(/^fsync$/, /\/tile\/0>/, full);
+  const covering = at(/^rename/, /\/audit\/checkpoint\.new"/, full);
+  assert.ok(
+    bytes >= 0 && bytes < full && full < sure && sure < covering,
+    `a full tile: ${bytes} ${full} ${sure} ${covering}`,
+  );
 });

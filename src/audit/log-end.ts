@@ -87,8 +87,8 @@ async function closingOnFailure(handle: FileHandle, run: () => Promise<void>): P
   }
 }
 
-/** The log's folder, whose name is durable too. */
-async function makeFolder(folder: string): Promise<void> {
+/** Makes a folder whose name is durable too. */
+export async function makeFolder(folder: string): Promise<void> {
   const first = await mkdir(folder, { recursive: true, mode: 0o700 });
   if (first === undefined) return;
   for (let made = folder; ; made = dirname(made)) {

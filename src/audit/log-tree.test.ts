@@ -2,18 +2,21 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, test } from "node:test";
+import { crc32 } from "node:zlib";
 import { ManualClock } from "../base/clock.ts";
 import { type Logger, SILENT_LOGGER } from "../base/log.ts";
+import { exportTiles } from "../cli/audit-check.ts";
 import { digestHex } from "../core/digest/digest.ts";
 import { equal } from "../core/merkle/proof.ts";
 import { checkProof, decodeProof, openCheckpoint } from "../core/note/checkpoint.ts";
 import { type NoteSigner, noteSigner } from "../core/note/signed-note.ts";
 import { type AppendedRow, AuditLog, type AuditLogOptions } from "./audit-log.ts";
 import { TREE_DISK } from "./log-tree.ts";
+import { proveRow } from "./prove-row.ts";
 import { readLog } from "./read-log.ts";
 import { emptyRow } from "./row.ts";
 import type { EnvelopeBody } from "./rows/bodies.ts";
@@ -95,6 +98,7 @@ describe("a signed log", () => {
       const order: string[] = [];
       let done = Promise.withResolvers<void>();
       const treeDisk: typeof TREE_DISK = {
+        ...TREE_DISK,
         async replace(path, bytes, durable) {
           await TREE_DISK.replace(path, bytes, durable);
           order.push(path.slice(folder.length + 1));
@@ -120,6 +124,9 @@ describe("a signed log", () => {
       await append(log, 700);
       await log.close();
       const before = await checkpointOf(folder);
+      const names = ["0/000", "0/001", "0/002.p/189", "1/000.p/2"];
+      const tiles = new Map<string, Buffer>();
+      for (const name of names) tiles.set(name, await readFile(join(folder, "tile", name)));
       const edge = join(folder, "tile/0/002.p/189");
       const damages: [string, () => Promise<void>][] = [
         ["audit.tiles.lost", async () => rm(join(folder, "tile"), { recursive: true })],
@@ -127,6 +134,8 @@ describe("a signed log", () => {
         ["audit.tiles.lost", async () => writeFile(edge, "")],
         ["audit.tiles.lost", async () => rm(join(folder, "tile/0/001"))],
         ["audit.tiles.lost", async () => writeFile(join(folder, "tile/0/000"), "")],
+        ["audit.tiles.lost", async () => writeFile(join(folder, "tile/0/001"), Buffer.alloc(256 * 32))],
+        ["audit.tiles.lost", async () => writeFile(join(folder, "tile/1/000.p/2"), Buffer.alloc(2 * 32))],
         ["audit.checkpoint.not_ours", async () => writeFile(join(folder, "checkpoint"), "")],
         ["", async () => rm(join(folder, "checkpoint"))],
       ];
@@ -137,10 +146,57 @@ describe("a signed log", () => {
         assert.deepEqual(events, event === "" ? [] : [event]);
         const after = await checkpointOf(folder);
         assert.ok(equal(after.root, before.root) && after.size === before.size);
-        assert.equal((await readFile(edge)).length, 189 * 32);
-        for (const full of ["000", "001"])
-          assert.equal((await readFile(join(folder, "tile/0", full))).length, 256 * 32);
+        for (const [name, bytes] of tiles) assert.ok(bytes.equals(await readFile(join(folder, "tile", name))), name);
       }
+    }));
+
+  test("proves rows and exports tiles also while tiles are lost or damaged, and touches none of them then", async (t) =>
+    withFolder(async (folder) => {
+      const own = join(folder, "temporary");
+      await mkdir(own);
+      const before = process.env["TMPDIR"];
+      process.env["TMPDIR"] = own;
+      t.after(() => (before === undefined ? delete process.env["TMPDIR"] : (process.env["TMPDIR"] = before)));
+      const log = await openLog(folder);
+      await append(log, 700);
+      await log.close();
+      const all = await records(folder);
+      const zeros = Buffer.alloc(256 * 32);
+      const right = await readFile(join(folder, "tile/0/001"));
+      for (const damage of [
+        async () => writeFile(join(folder, "tile/0/001"), zeros),
+        async () => rm(join(folder, "tile"), { recursive: true }),
+      ]) {
+        await damage();
+        for (const row of [1, 300, 701]) {
+          const { proof } = await proveRow(folder, String(row));
+          checkProof(leafOf(all[row - 1]!), decodeProof(proof), [SIGNER.verifier]);
+        }
+        const out = await mkdtemp(join(tmpdir(), "hpcc-tiles-"));
+        await exportTiles(folder, out);
+        assert.ok(right.equals(await readFile(join(out, "tile/0/001"))));
+        await rm(out, { recursive: true });
+      }
+      assert.deepEqual(await readdir(join(folder, "tile")).catch(() => []), []);
+      assert.deepEqual(await readdir(own), [], "nothing is left behind");
+    }));
+
+  test("keeps tiles that were signed when the rows are others: they tell which row it is", async () =>
+    withFolder(async (folder) => {
+      const log = await openLog(folder);
+      await append(log, 300);
+      await log.close();
+      const segment = (await readdir(folder)).find((name) => name.endsWith(".log"))!;
+      const tile = await readFile(join(folder, "tile/0/000"));
+      await writeFile(join(folder, "tile/1/000.p/1"), Buffer.alloc(32));
+      const text = await readFile(join(folder, segment), "latin1");
+      const first = text.indexOf("%hpcc", 1);
+      const altered = Buffer.from(text.slice(0, first).replace("w1", "w2"), "latin1");
+      const payload = altered.subarray(41);
+      altered.write(crc32(payload).toString(16).padStart(8, "0"), 15, "latin1");
+      await writeFile(join(folder, segment), Buffer.concat([altered, Buffer.from(text.slice(first), "latin1")]));
+      await assert.rejects(openLog(folder), { code: "audit.corrupt" });
+      assert.ok(tile.equals(await readFile(join(folder, "tile/0/000"))));
     }));
 
   test("does not open when rows that were signed are gone or are others", async () =>
@@ -198,6 +254,7 @@ describe("a signed log", () => {
     withFolder(async (folder) => {
       let full = true;
       const treeDisk: typeof TREE_DISK = {
+        ...TREE_DISK,
         async replace(path, bytes, durable) {
           if (full) throw Object.assign(new Error("no space left on device"), { code: "ENOSPC" });
           await TREE_DISK.replace(path, bytes, durable);

@@ -1,19 +1,18 @@
 // The Merkle tree over a log's records: its checkpoint and tiles on disk, which are made from the log and can be made again, and the
 // receipts of new rows. What was signed once is never signed otherwise: a log that does not hold it does not open.
-import { statSync } from "node:fs";
-import { mkdir, open, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { open, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import type { Clock } from "../base/clock.ts";
 import { HpccError } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
 import { type Digest, digestHex } from "../core/digest/digest.ts";
-import { HASH_BYTES } from "../core/merkle/hashes.ts";
-import { equal } from "../core/merkle/proof.ts";
-import { edgeTiles, TILE_WIDTH, type Tile, type TileBytes, TileTree, tilePath } from "../core/merkle/tile-tree.ts";
+import { type Tile, type TileBytes, TileTree, tilePath } from "../core/merkle/tile-tree.ts";
 import { encodeProof, openCheckpoint, type SignedCheckpoint, signCheckpoint } from "../core/note/checkpoint.ts";
 import { type NoteSigner, type NoteVerifier, parseVerifier } from "../core/note/signed-note.ts";
+import { makeFolder, syncFolder } from "./log-end.ts";
 import { CHAIN_START, readItems } from "./read-log.ts";
 import type { ChainState } from "./segment.ts";
+import { CheckedTiles, remakeTiles, TileLost } from "./tiles.ts";
 
 export interface LogTreeOptions {
   readonly folder: string;
@@ -29,18 +28,20 @@ export interface LogTreeOptions {
 
 /** What touches the disk; a test's place for faults. */
 export interface TreeDisk {
-  /** Puts a file in place as a whole, durable when asked. */
+  /** Puts a file in place as a whole; its bytes are durable when asked, its name is once the folder is synced. */
   replace(path: string, bytes: Uint8Array | string, durable: boolean): Promise<void>;
+  syncFolder(path: string): Promise<void>;
 }
 
 export const TREE_DISK: TreeDisk = {
   async replace(path, bytes, durable) {
-    await mkdir(dirname(path), { recursive: true, mode: 0o700 });
+    await makeFolder(dirname(path));
     const temporary = `${path}.new`;
     await writeFile(temporary, bytes, { mode: 0o600 });
     if (durable) await syncFile(temporary);
     await rename(temporary, path);
   },
+  syncFolder,
 };
 
 export const CHECKPOINT_FILE = "checkpoint";
@@ -50,8 +51,8 @@ export const WITNESSED_FOLDER = "witnessed";
 const PUBLISH_DELAY_MS = 1000;
 /** The log's key, for whoever has the folder alone; who trusts it has it from elsewhere. */
 const KEY_FILE = "key";
-/** Rows after which the tiles of a tree that is made again are written. */
-const REBUILD_ROWS = 65_536;
+/** Rows after which the tiles of a tree without a checkpoint are written. */
+const WRITE_ROWS = 65_536;
 
 export class LogTree {
   readonly #options: LogTreeOptions;
@@ -64,9 +65,9 @@ export class LogTree {
   #timer: { cancel(): void } | null = null;
   #publishing: Promise<void> = Promise.resolve();
 
-  private constructor(options: LogTreeOptions, tree: TileTree) {
+  private constructor(options: LogTreeOptions, disk: TreeDisk, tree: TileTree) {
     this.#options = options;
-    this.#disk = options.disk ?? TREE_DISK;
+    this.#disk = disk;
     this.#tree = tree;
   }
 
@@ -78,14 +79,14 @@ export class LogTree {
         "audit.corrupt",
         `the audit log ends at row ${end.sequence}, and its checkpoint was signed for ${checkpoint.size} rows`,
       );
-    const kept = checkpoint === null ? null : await restore(options, checkpoint);
+    const disk = options.disk ?? TREE_DISK;
+    const kept = checkpoint === null ? null : await restore(options, checkpoint, disk);
     if (kept !== null && kept.end.sequence === end.sequence && kept.end.leaf !== end.leaf)
       throw new HpccError("audit.corrupt", `row ${end.sequence} of the audit log is not the one that was signed`);
-    const log = new LogTree(options, kept?.tree ?? new TileTree());
+    const log = new LogTree(options, disk, kept?.tree ?? new TileTree());
     for await (const leaf of leavesAfter(options.folder, kept?.end ?? CHAIN_START)) {
       log.#tree.append(leaf);
-      if (kept === null && log.#tree.size === checkpoint?.size) log.#mustBe(checkpoint);
-      if (log.#tree.size % REBUILD_ROWS === 0) await log.#writeFull();
+      if (log.#tree.size % WRITE_ROWS === 0) await log.#writeFull();
       if (log.#tree.size === end.sequence) break;
     }
     if (log.#tree.size !== end.sequence)
@@ -119,6 +120,16 @@ export class LogTree {
     await this.#publishing;
   }
 
+  /** Makes the tiles of the checkpoint again that are lost or damaged. Throws what stands in the way. */
+  async mend(): Promise<void> {
+    const mended = this.#publishing.then(async () => {
+      const checkpoint = await readOwnCheckpoint(this.#options);
+      if (checkpoint !== null) await remake(this.#options, checkpoint, this.#disk);
+    });
+    this.#publishing = mended.catch(() => undefined);
+    await mended;
+  }
+
   async close(): Promise<void> {
     this.#timer?.cancel();
     await this.publish();
@@ -131,11 +142,6 @@ export class LogTree {
 
   #checkpoint(): string {
     return signCheckpoint({ size: this.#tree.size, root: this.#tree.root() }, this.#options.signer);
-  }
-
-  #mustBe({ size, root }: SignedCheckpoint): void {
-    if (!equal(this.#tree.root(), root))
-      throw new HpccError("audit.corrupt", `the first ${size} rows of the audit log are not those that were signed`);
   }
 
   async #write(): Promise<void> {
@@ -157,10 +163,12 @@ export class LogTree {
 
   async #writeFull(): Promise<void> {
     this.#unwritten.push(...this.#tree.takeFull());
-    for (let tile = this.#unwritten[0]; tile !== undefined; tile = this.#unwritten[0]) {
-      await this.#disk.replace(join(this.#options.folder, tilePath(tile)), tile.bytes, false);
-      this.#unwritten.shift();
-    }
+    if (this.#unwritten.length === 0) return;
+    // They are written once and a checkpoint covers them for good: after a loss of power they must be there with all their bytes.
+    const paths = this.#unwritten.map((tile) => join(this.#options.folder, tilePath(tile)));
+    for (const [at, tile] of this.#unwritten.entries()) await this.#disk.replace(paths[at]!, tile.bytes, true);
+    for (const folder of new Set(paths.map((path) => dirname(path)))) await this.#disk.syncFolder(folder);
+    this.#unwritten.length = 0;
   }
 }
 
@@ -207,39 +215,37 @@ interface Restored {
   readonly end: ChainState;
 }
 
-/** The tree that a checkpoint says, from its tiles; null where they are lost or damaged, and the log must be read. */
-async function restore({ folder, logger }: LogTreeOptions, checkpoint: SignedCheckpoint): Promise<Restored | null> {
-  const { size, root } = checkpoint;
+/** The tree that a checkpoint says, from its tiles; where these are lost or damaged the rows give them again. */
+async function restore(options: LogTreeOptions, checkpoint: SignedCheckpoint, disk: TreeDisk): Promise<Restored> {
   try {
-    const tiles = new Map<string, Buffer>();
-    for (const tile of edgeTiles(size)) tiles.set(tilePath(tile), await readFile(join(folder, tilePath(tile))));
-    const tree = TileTree.restore(size, (tile) => tiles.get(tilePath(tile))!);
-    if (!equal(tree.root(), root)) throw new HpccError("audit.corrupt", "the tiles give another root");
-    checkFullTiles(folder, size);
-    return { tree, end: { sequence: size, leaf: await lastLeaf(folder, size) } };
+    return restored(options.folder, checkpoint);
   } catch (error) {
-    logger.warn("audit.tiles.lost", { size, error: String(error) });
-    return null;
+    if (!(error instanceof TileLost)) throw error;
+    await remake(options, checkpoint, disk);
+    return restored(options.folder, checkpoint);
   }
 }
 
-/** Throws unless all full tiles are there: they are written once and not synced, and nothing but proofs reads them. */
-function checkFullTiles(folder: string, size: number): void {
-  for (let level = 0, count = size; count >= TILE_WIDTH; level++, count = Math.floor(count / TILE_WIDTH))
-    for (let index = 0; index < Math.floor(count / TILE_WIDTH); index++) {
-      const path = tilePath({ level, index, width: TILE_WIDTH });
-      if (statSync(join(folder, path)).size !== TILE_WIDTH * HASH_BYTES)
-        throw new HpccError("audit.corrupt", `${path} is not whole`);
-    }
+function restored(folder: string, checkpoint: SignedCheckpoint): Restored {
+  const tiles = new CheckedTiles(folder, checkpoint);
+  const tree = tiles.tree();
+  tiles.checkNewest();
+  const { size } = checkpoint;
+  const leaf = size === 0 ? CHAIN_START.leaf : (`sha256:${Buffer.from(tiles.lastLeaf()).toString("hex")}` as Digest);
+  return { tree, end: { sequence: size, leaf } };
 }
 
-async function lastLeaf(folder: string, size: number): Promise<Digest> {
-  if (size === 0) return CHAIN_START.leaf;
-  const at = (size - 1) % TILE_WIDTH;
-  const tile = { level: 0, index: Math.floor((size - 1) / TILE_WIDTH), width: at + 1 };
-  const bytes = await readFile(join(folder, tilePath(tile)));
-  const hash = bytes.subarray(at * HASH_BYTES, (at + 1) * HASH_BYTES);
-  return `sha256:${hash.toString("hex")}` as Digest;
+async function remake({ folder, logger }: LogTreeOptions, checkpoint: SignedCheckpoint, disk: TreeDisk): Promise<void> {
+  const folders = new Set<string>();
+  const tiles = await remakeTiles(folder, checkpoint, {
+    folder,
+    async write(path, bytes) {
+      await disk.replace(path, bytes, true);
+      folders.add(dirname(path));
+    },
+  });
+  for (const one of folders) await disk.syncFolder(one);
+  if (tiles > 0) logger.error("audit.tiles.lost", { size: checkpoint.size, tiles });
 }
 
 async function syncFile(path: string): Promise<void> {

@@ -10,9 +10,12 @@ import {
   type AuditRecord,
   type ChainState,
   decodeFrame,
+  decodeRecord,
   FRAME_BYTES_MAX,
   type Frame,
   follow,
+  type RawFrame,
+  readFrame,
   segmentSequence,
 } from "./segment.ts";
 
@@ -55,14 +58,23 @@ export type LogItem =
 
 /**
  * All that stands after `from`, oldest first. Throws `audit.corrupt` at a record that is damaged or does not follow the one
- * before; a torn end of the last segment, as a running or killed worker leaves it, just ends the reading.
+ * before; a torn end of the last segment, as a running or killed worker leaves it, just ends the reading. Segments to skip are not read, and
+ * what comes after them follows anything.
  */
-export async function* readItems(folder: string, from: ChainState = CHAIN_START): AsyncGenerator<LogItem> {
+export async function* readItems(
+  folder: string,
+  from: ChainState = CHAIN_START,
+  skip: ReadonlySet<string> = new Set(),
+): AsyncGenerator<LogItem> {
   const segments = await listSegments(folder);
-  let state = from;
+  let state: ChainState | null = from;
   for (const [at, segment] of segments.entries()) {
     const next = segments[at + 1];
     if (next !== undefined && (segmentSequence(next) ?? 0) <= from.sequence + 1) continue;
+    if (skip.has(segment)) {
+      state = null;
+      continue;
+    }
     const bytes = await readSegment(folder, segment);
     for (let offset = 0; offset < bytes.length; ) {
       const part = decodePart(bytes, offset);
@@ -88,6 +100,46 @@ export async function* readLog(folder: string, from: ChainState = CHAIN_START): 
 /** What stands at an offset of a segment, a row or a run of removed ones; null when none is whole and right there. UNTRUSTED: a log. */
 export function decodePart(segment: Buffer, offset: number): Frame | PrunedFrame | null {
   return decodeFrame(segment, offset) ?? decodePruned(segment, offset);
+}
+
+export interface PlacedPart {
+  /** Number of its first row, and how many it has. */
+  readonly first: number;
+  readonly rows: number;
+  readonly part: RawFrame | PrunedFrame;
+}
+
+export interface PartsOptions {
+  /** The last row that is wanted. */
+  readonly last?: number;
+  /** Its end may be torn, as of a segment that is written to. */
+  readonly torn?: boolean;
+}
+
+/**
+ * What stands in a segment, of which no record is decoded and no place in the chain looked at; it begins with the row that it is named by.
+ * Throws `audit.corrupt` where it is damaged. UNTRUSTED: a log.
+ */
+export function* partsOf(bytes: Buffer, segment: string, options: PartsOptions = {}): Generator<PlacedPart> {
+  const { last = Number.POSITIVE_INFINITY, torn = false } = options;
+  let first = segmentSequence(segment)!;
+  for (let offset = 0; offset < bytes.length && first <= last; ) {
+    const part = readFrame(bytes, offset) ?? decodePruned(bytes, offset);
+    if (part === null && torn) return;
+    if (part === null) throw new HpccError("audit.corrupt", `${segment} is damaged at byte ${offset}`);
+    const rows = "leaves" in part ? part.leaves.length : 1;
+    yield { first, rows, part };
+    first += rows;
+    offset = part.end;
+  }
+}
+
+/** The records of a log whose two lines hold a text, in order; no other one is decoded. Throws `audit.corrupt` where a segment is damaged. */
+export async function* recordsWith(folder: string, text: string): AsyncGenerator<AuditRecord> {
+  const segments = await listSegments(folder);
+  for (const segment of segments)
+    for (const { part } of partsOf(await readSegment(folder, segment), segment, { torn: segment === segments.at(-1) }))
+      if ("payload" in part && part.payload.includes(text)) yield decodeRecord(part.payload);
 }
 
 /** Where a log stands after it; null begins at whatever it says. Throws `audit.corrupt` unless it follows the state. */
@@ -139,11 +191,19 @@ export class RecordReader implements Disposable {
     const fd = this.#open(segment);
     if (fd === null) return null;
     for (const length of [FRAME_BYTES, FRAME_BYTES_MAX]) {
-      const read = readSync(fd, frameBytes, 0, length, offset);
+      const read = this.#read(fd, segment, { length, offset });
       const frame = decodeFrame(frameBytes.subarray(0, read), 0);
       if (frame !== null || read < length) return frame?.record ?? null;
     }
     return null;
+  }
+
+  #read(fd: number, segment: string, { length, offset }: { readonly length: number; readonly offset: number }): number {
+    try {
+      return readSync(fd, frameBytes, 0, length, offset);
+    } catch (error) {
+      throw new HpccError("audit.io", `cannot read the audit segment ${segment}`, { cause: error });
+    }
   }
 
   [Symbol.dispose](): void {

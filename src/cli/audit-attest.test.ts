@@ -89,7 +89,14 @@ function compileOf(objects: readonly string[], principal = ANN): BodyOfKind<"com
 
 function hitOf(objects: readonly string[]): BodyOfKind<"hit"> {
   const { versions: _, ...body } = compileOf(objects);
-  const hit = { outcome: "hit", from: "w2", compiledRow: digestOf("its row"), confirmedBy: "vm-9" } as const;
+  const hit = {
+    outcome: "hit",
+    keyTier: "release",
+    from: "w2",
+    compiledRow: digestOf("its row"),
+    confirmedBy: "vm-9",
+    madeFor: null,
+  } as const;
   return { ...body, kind: "hit", ...hit };
 }
 
@@ -211,6 +218,48 @@ describe("rows are found", () => {
     await writeFile(file, "one");
     const words = [file, digestOf("one").slice(7, 20), digestOf("source of one"), digestOf("key of one,one.dwo"), "2"];
     for (const { row, kind } of await attestRows(words, options)) assert.deepEqual([row, kind], [2, "compile"]);
+  });
+
+  test("but for those whose result was revoked, which are named", async (t) => {
+    const own = await mkdtemp(join(tmpdir(), "hpcc-attest-revoked-"));
+    t.after(() => rm(own, { recursive: true }));
+    const parts = { worker: "w1", clock: new ManualClock(), logger: SILENT_LOGGER };
+    const log = await AuditLog.open({
+      folder: join(own, "audit"),
+      ...parts,
+      signer: await readOrMakeLogSigner(own, ORIGIN),
+    });
+    const byAnn = { cause: "operator", askedBy: "ann", entries: 1, served: null, servedRows: [] } as const;
+    const revoke = (what: "vm" | "principal", value: string, upToMs: number | null) =>
+      log.append(emptyRow("w1"), { kind: "revoke", startMs: 0, endMs: 0, what, value, upToMs, ...byAnn });
+    const inVm = (object: string, vm: string) => ({ ...rowOf(object), vm });
+    const build = "revoked" as BuildId;
+    await log.append(inVm("one", "vm-1"), { ...compileOf(["one"]), build });
+    await log.append(inVm("two", "vm-2"), { ...compileOf(["two"]), build });
+    // Eve's, which another worker compiled.
+    await log.append(inVm("three", "vm-3"), { ...hitOf(["three"]), madeFor: EVE });
+    await log.append(inVm("three", "vm-3"), { ...hitOf(["three"]), build, madeFor: EVE });
+    await revoke("vm", "vm-1", null);
+    await revoke("principal", EVE, Date.UTC(2027, 0, 3));
+    await log.append(inVm("three", "vm-4"), { ...compileOf(["three"]), build });
+    await log.close();
+    const at = { ...options, logs: [own] };
+    const refused = (message: RegExp) => ({ code: "argument.invalid", message });
+    const ofVm = refused(/^row 2 is about a result that was revoked: row 6 of w1, .* of vm vm-1 \(operator\)$/);
+    await assert.rejects(attestRows(["2"], at), ofVm);
+    await assert.rejects(attestRows([digestOf("one")], at), ofVm);
+    await assert.rejects(attestRows(["5"], at), refused(/^row 5 .* was revoked: row 7 of w1/));
+    const attested = await attestRows(["3", digestOf("three")], at);
+    assert.deepEqual(
+      attested.map(({ row }) => row),
+      [3, 8],
+      "what was compiled again is found",
+    );
+    notes.length = 0;
+    const rows: number[] = [];
+    await attestBuild({ build, principal: null }, at, ({ row }) => void rows.push(row));
+    assert.deepEqual(rows, [3, 8]);
+    assert.equal(notes.filter((note) => note.includes("was revoked")).length, 2);
   });
 
   test("or it is said that there is none", async () => {

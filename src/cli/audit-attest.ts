@@ -5,8 +5,10 @@ import { createReadStream } from "node:fs";
 import { stat } from "node:fs/promises";
 import { type DsseEnvelope, type DsseSigner, STATEMENT_TYPE, signEnvelope } from "../audit/attest/dsse.ts";
 import { encodeStatement, type Statement, statementOf, unattestable } from "../audit/attest/statement.ts";
+import { findRow, parseRowName, type RowName } from "../audit/find-row.ts";
 import { openProver, type Prover } from "../audit/prove-row.ts";
 import { readLog } from "../audit/read-log.ts";
+import { Revocations } from "../audit/revoked-rows.ts";
 import type { AuditRecord } from "../audit/segment.ts";
 import { logFolder } from "../audit/verify-folder.ts";
 import { HpccError } from "../base/errors.ts";
@@ -37,6 +39,8 @@ export interface Attestation {
 }
 
 const MANIFEST_BYTES_MAX = 1024 * 1024;
+/** Of a row by its own name. */
+const RANK_MAX = 3;
 const FILE_BYTES_MAX = 16 * 1024 * 1024 * 1024;
 const PRINCIPALS_SHOWN = 5;
 
@@ -47,7 +51,9 @@ interface OpenLog {
   readonly blobs: KeptBlobs | null;
 }
 
-async function withLogs<T>(options: AttestOptions, run: (logs: readonly OpenLog[]) => Promise<T>): Promise<T> {
+type WithLogs<T> = (logs: readonly OpenLog[], revocations: Revocations) => Promise<T>;
+
+async function withLogs<T>(options: AttestOptions, run: WithLogs<T>): Promise<T> {
   const logs: OpenLog[] = [];
   try {
     for (const named of options.logs) {
@@ -55,9 +61,12 @@ async function withLogs<T>(options: AttestOptions, run: (logs: readonly OpenLog[
       const blobs = folder === named ? null : await options.openBlobs(named);
       logs.push({ folder, prover: await openProver(folder), blobs });
     }
-    return await run(logs);
+    return await run(logs, await Revocations.of(logs.map(({ folder }) => folder)));
   } finally {
-    for (const { blobs } of logs) blobs?.close();
+    for (const { blobs, prover } of logs) {
+      blobs?.close();
+      await prover[Symbol.asyncDispose]();
+    }
   }
 }
 
@@ -73,7 +82,7 @@ async function attest(log: OpenLog, record: AuditRecord, signer: DsseSigner): Pr
   const { envelope, row } = record;
   const kept =
     "resultDigest" in envelope ? await log.blobs?.blob(row.tenant, envelope.resultDigest, MANIFEST_BYTES_MAX) : null;
-  const statement = statementOf({ record, proof: log.prover.proofOf(record), manifest: kept ?? null });
+  const statement = statementOf({ record, proof: await log.prover.proofOf(record), manifest: kept ?? null });
   return {
     log: log.folder,
     row: envelope.sequence,
@@ -84,11 +93,8 @@ async function attest(log: OpenLog, record: AuditRecord, signer: DsseSigner): Pr
 }
 
 /** What a word may name: a row by its number, or anything by a digest or the start of it. */
-interface Wanted {
+interface Wanted extends RowName {
   readonly word: string;
-  readonly sequence: number | null;
-  /** Hex digits; null for a number. */
-  readonly prefix: string | null;
 }
 
 interface Match {
@@ -100,29 +106,45 @@ interface Match {
 export async function attestRows(words: readonly string[], options: AttestOptions): Promise<Attestation[]> {
   const wanted: Wanted[] = [];
   for (const word of words) wanted.push(await parseWord(word));
-  if (options.logs.length > 1 && wanted.some(({ sequence }) => sequence !== null))
+  if (options.logs.length > 1 && wanted.some(({ prefix }) => prefix === null))
     throw new HpccError("argument.invalid", "a row's number says nothing in several logs; name it by its digest");
-  return withLogs(options, async (logs) => {
+  return withLogs(options, async (logs, revocations) => {
     const best = new Map<Wanted, Match & { readonly rank: number }>();
-    for (const log of logs)
+    const refused = new Map<Wanted, HpccError>();
+    const take = (one: Wanted, match: Match, rank: number) => {
+      if (rank === 0 || rank < (best.get(one)?.rank ?? 0)) return;
+      const problem = revocations.reasonOf(match.record);
+      if (problem === null) best.set(one, { ...match, rank });
+      else refused.set(one, revokedRow(match.record, problem));
+    };
+    const sought: Wanted[] = [];
+    for (const one of wanted) {
+      const numbered = await rowOfNumber(one, logs);
+      if (numbered === null) sought.push(one);
+      else take(one, numbered, RANK_MAX);
+    }
+    for (const log of sought.length === 0 ? [] : logs)
       for await (const record of signedRows(log))
-        for (const one of wanted) {
-          const rank = rankOf(one, record);
-          if (rank > 0 && rank >= (best.get(one)?.rank ?? 0)) best.set(one, { log, record, rank });
-        }
+        for (const one of sought) take(one, { log, record }, rankOf(one, record));
     const done: Attestation[] = [];
     for (const one of wanted) {
       const found = best.get(one);
       if (found === undefined)
-        throw new HpccError("hash.unknown", `no signed row with a result is about ${printable(one.word)}`);
+        throw (
+          refused.get(one) ??
+          new HpccError("hash.unknown", `no signed row with a result is about ${printable(one.word)}`)
+        );
       done.push(await attest(found.log, found.record, options.signer));
     }
     return done;
   });
 }
 
-const NUMBER = /^[1-9][0-9]{0,6}$/;
-const PREFIX = /^(?:sha256:)?([0-9a-f]{8,64})$/;
+function revokedRow({ envelope }: AuditRecord, problem: string): HpccError {
+  return new HpccError("argument.invalid", `row ${envelope.sequence} ${problem}`, {
+    hint: "No statement vouches for it. Compile it again, and attest the row of that.",
+  });
+}
 
 /** UNTRUSTED: the caller. */
 async function parseWord(word: string): Promise<Wanted> {
@@ -131,14 +153,13 @@ async function parseWord(word: string): Promise<Wanted> {
     if (found.size > FILE_BYTES_MAX) throw new HpccError("limit.exceeded", `${printable(word)} is too large`);
     return { word, sequence: null, prefix: digestHex(await digestOfFile(word)) };
   }
-  if (NUMBER.test(word)) return { word, sequence: Number(word), prefix: null };
-  const prefix = PREFIX.exec(word)?.[1];
-  if (prefix === undefined)
+  const name = parseRowName(word);
+  if (name === null)
     throw new HpccError(
       "argument.invalid",
       `${printable(word)} is no file, no row's number, and no 8 or more hex digits of a hash`,
     );
-  return { word, sequence: null, prefix };
+  return { word, ...name };
 }
 
 export async function digestOfFile(path: string): Promise<Digest> {
@@ -147,12 +168,18 @@ export async function digestOfFile(path: string): Promise<Digest> {
   return `sha256:${hash.digest("hex")}` as Digest;
 }
 
+/** The row whose number it is, where there is one log and that has so many rows. */
+async function rowOfNumber({ word, sequence }: Wanted, logs: readonly OpenLog[]): Promise<Match | null> {
+  const [log] = logs;
+  if (log === undefined || logs.length > 1 || sequence === null || sequence > log.prover.size) return null;
+  return { log, record: await findRow(log.folder, word, log.prover.size) };
+}
+
 /** How well a row fits; 0 for not at all. A row by its own name, then the compile of an object, then a hit. */
-function rankOf({ sequence, prefix }: Wanted, record: AuditRecord): number {
+function rankOf({ prefix }: Wanted, record: AuditRecord): number {
   const { row, envelope, digest } = record;
-  if (sequence !== null) return envelope.sequence === sequence ? 3 : 0;
   const is = (value: Digest | null) => value !== null && prefix !== null && digestHex(value).startsWith(prefix);
-  if (is(digest)) return 3;
+  if (is(digest)) return RANK_MAX;
   if (envelope.kind !== "compile" && envelope.kind !== "hit") return 0;
   const { actionKey, resultDigest } = envelope;
   if (unattestable(record) !== null || ![row.outputDigest, row.sourceDigest, actionKey, resultDigest].some(is))
@@ -166,7 +193,8 @@ export async function attestBuild(
   options: AttestOptions,
   take: (attestation: Attestation) => Promise<void> | void,
 ): Promise<number> {
-  return withLogs(options, async (logs) => {
+  return withLogs(options, async (logs, revocations) => {
+    const reasonOf = (record: AuditRecord) => withoutStatement(record) ?? revocations.reasonOf(record);
     const principals = new Set<string>();
     const without = new Map<string, number>();
     for (const log of logs)
@@ -204,7 +232,7 @@ function jobOf({ envelope }: AuditRecord, { build, principal }: BuildOf) {
   return envelope.build === build && (principal ?? envelope.principal) === envelope.principal ? envelope : null;
 }
 
-function reasonOf(record: AuditRecord): string | null {
+function withoutStatement(record: AuditRecord): string | null {
   return unattestable(record) ?? (record.row.outputDigest === null ? "is about a compile that left no object" : null);
 }
 

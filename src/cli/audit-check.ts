@@ -1,7 +1,7 @@
 // `hpcc audit verify`, `check-receipts`, `prove` and `tiles`: what a log's folder says, held against its signature and what was kept.
 import { cp, readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { type ProvenRow, proveRow, type WrittenBundles, writeEntryBundles } from "../audit/prove-row.ts";
+import { type ProvenRow, proveRow, type WrittenBundles, writeTiles } from "../audit/prove-row.ts";
 import { listPrunes } from "../audit/prune/stub-files.ts";
 import type { PrunedSummary } from "../audit/verify/pruned-rows.ts";
 import { type Problem, type Verdict, verifyLog } from "../audit/verify/verify-log.ts";
@@ -136,7 +136,7 @@ export async function prove(folder: string, row: string): Promise<ProvenRow> {
 /** Writes a folder that serves as a log of tlog-tiles; tells of how many rows. */
 export async function exportTiles(folder: string, out: string): Promise<WrittenBundles> {
   const from = await logFolder(folder);
-  for (const name of ["checkpoint", "key", "tile"])
-    await cp(join(from, name), join(out, name), { recursive: true, errorOnExist: true, force: false });
-  return writeEntryBundles(from, out);
+  for (const name of ["checkpoint", "key"])
+    await cp(join(from, name), join(out, name), { errorOnExist: true, force: false });
+  return writeTiles(from, out);
 }

@@ -51,6 +51,7 @@ export function addDatabase(audit: Command, output: Output): void {
     .option("--auditor", "it sees all rows")
     .option("--sink", "it adds rows and reads none")
     .option("--log <name>", "with --sink: of this log alone")
+    .option("--prune", "with --sink: it also removes the rows that retention has removed from the log")
     .action(async (role: string, flags: DatabaseFlags & GrantFlags) => {
       const { grantRole, parseGrant } = await import("./audit-database.ts");
       await grantRole(databaseNames(flags), role, parseGrant(flags));
@@ -87,9 +88,10 @@ function addSink(audit: Command, output: Output): void {
     });
 }
 
-function printSunk({ log, added, removed, rows }: Sunk): string {
+function printSunk({ log, added, removed, pruned, rows }: Sunk): string {
   const gone = removed === 0 ? "" : `; ${removed} rows had been removed from the log`;
-  return `${added} rows added; ${log} is there up to row ${rows}${gone}\n`;
+  const here = pruned === 0 ? "" : `; ${pruned} rows were removed from the database as well`;
+  return `${added} rows added; ${log} is there up to row ${rows}${gone}${here}\n`;
 }
 
 function collect(value: string, values: string[] = []): string[] {

@@ -70,17 +70,18 @@ export interface GrantFlags {
   readonly auditor?: true;
   readonly sink?: true;
   readonly log?: string;
+  readonly prune?: true;
 }
 
-export function parseGrant({ tenant, auditor, sink: isSink, log }: GrantFlags): Grant {
+export function parseGrant({ tenant, auditor, sink: isSink, log, prune }: GrantFlags): Grant {
   const named = [tenant, auditor, isSink].filter((value) => value !== undefined).length;
-  if (named !== 1 || (log !== undefined && isSink !== true))
+  if (named !== 1 || ((log !== undefined || prune === true) && isSink !== true))
     throw new HpccError(
       "argument.invalid",
-      "say one of --tenant NAME, --auditor and --sink, the last perhaps with --log",
+      "say one of --tenant NAME, --auditor and --sink, the last perhaps with --log and --prune",
     );
   if (tenant !== undefined) return { to: "tenant", tenant };
-  return auditor === true ? { to: "auditor" } : { to: "sink", log: log ?? null };
+  return auditor === true ? { to: "auditor" } : { to: "sink", log: log ?? null, prunes: prune === true };
 }
 
 export interface DatabaseSearch {

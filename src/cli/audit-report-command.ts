@@ -9,6 +9,9 @@ interface ReportFlags {
   readonly log: string[];
   readonly key?: string[];
   readonly checkpoint?: string[];
+  readonly witness?: string[];
+  readonly witnessQuorum?: number;
+  readonly witnessSince?: string;
   readonly reproduced?: string;
   readonly tenant?: string;
   readonly since?: string;
@@ -30,6 +33,9 @@ export function addReport(audit: Command, output: Output, setExitCode: (code: nu
     .requiredOption("--log <dir>", "the log's folder, or the worker's state folder; any number", collect)
     .option("--key <key>", "a key of the logs that you know, as `hpcc ca log-key` prints it; any number", collect)
     .option("--checkpoint <file>", "a checkpoint of the log that you have kept; any number", collect)
+    .option("--witness <key>", "a key of a witness, as `hpcc ca witness-key` prints it; any number", collect)
+    .option("--witness-quorum <n>", "how many of them must have cosigned each log (default: all)", parseQuorum)
+    .option("--witness-since <time>", "and not before then")
     .option("--since <time>", "rows that ended from then on")
     .option("--until <time>", "rows that ended before then")
     .option("--tenant <name>", "of this tenant, and of none")
@@ -46,6 +52,11 @@ export function addReport(audit: Command, output: Output, setExitCode: (code: nu
         logs: flags.log,
         keys: flags.key ?? [],
         checkpoints: flags.checkpoint ?? [],
+        witnesses: {
+          keys: flags.witness ?? [],
+          quorum: flags.witnessQuorum ?? null,
+          sinceMs: timeOf(flags.witnessSince),
+        },
         reproduced: flags.reproduced ?? null,
         filter: { tenant: flags.tenant ?? null, sinceMs: timeOf(flags.since), untilMs: timeOf(flags.until) },
         linesMax: flags.lines,
@@ -60,6 +71,11 @@ export function addReport(audit: Command, output: Output, setExitCode: (code: nu
         });
       setExitCode(report.logs.some(({ problems }) => problems.items.length > 0) ? 1 : 0);
     });
+}
+
+function parseQuorum(text: string): number {
+  if (!/^[0-9]{1,4}$/.test(text)) throw new InvalidArgumentError("it must be a whole number.");
+  return Number(text);
 }
 
 function parseLines(text: string): number {

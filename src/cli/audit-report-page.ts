@@ -159,7 +159,30 @@ function logSection(logs: readonly LogState[]): Html {
   const columns = [wide("log"), { name: "state" }, { name: "verified" }, wide("checkpoint"), wide("key")];
   return html`<p>Each row is a leaf of a signed tree. A row that was altered, dropped, moved or put in is found without the worker.</p>
 ${table("Logs, and how far each was verified", columns, { items: rows, more: 0 }, "")}
-${logs.filter(({ problems }) => problems.items.length > 0).map(problemsOf)}`;
+${logs.filter(({ problems }) => problems.items.length > 0).map(problemsOf)}
+${witnessTable(logs)}`;
+}
+
+/** Which witness has cosigned which checkpoint, the newest one of each. */
+function witnessTable(logs: readonly LogState[]): Html {
+  const items = logs.flatMap(({ origin, folder, rows, witnessed, witnessedRows }) =>
+    witnessed.map(({ witness, rows: seen, when }) => [
+      origin ?? folder,
+      html`<code>${witness}</code>`,
+      html`${number(seen)} of ${number(rows)} rows`,
+      when,
+      witnessedRows === 0 ? "fewer than were demanded" : `rows 1 to ${number(witnessedRows)}`,
+    ]),
+  );
+  const columns = [
+    wide("log"),
+    wide("witness"),
+    { name: "newest checkpoint that it cosigned" },
+    at("when"),
+    { name: "cosigned by as many as were demanded" },
+  ];
+  const none = "No cosignature was looked for or found: witnesses are named with --witness.";
+  return table("Witnesses, and the checkpoints that they cosigned", columns, { items, more: 0 }, none);
 }
 
 function problemsOf({ origin, folder, problems }: LogState): Html {

@@ -1,6 +1,6 @@
 // The report of a site: its numbers are those of the rows, and its page is inert whatever rows say, which a browser shows.
 import assert from "node:assert/strict";
-import { cp, mkdtemp, readFile, rm, stat, writeFile } from "node:fs/promises";
+import { cp, mkdir, mkdtemp, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
@@ -14,6 +14,8 @@ import { ReportBuilder } from "../audit/report/report.ts";
 import { emptyRow, encodeRow, rowDigest } from "../audit/row.ts";
 import type { AuditRecord } from "../audit/segment.ts";
 import { type Digest, sha256 } from "../core/digest/digest.ts";
+import { cosign } from "../core/note/cosignature.ts";
+import { noteSigner } from "../core/note/signed-note.ts";
 import { makeReport, type ReportOptions, type SiteReport } from "./audit-report.ts";
 import { reportPage } from "./audit-report-page.ts";
 import { html, page } from "./html.ts";
@@ -102,6 +104,28 @@ describe("a report", () => {
     const text = reportPage(report);
     assert.match(text, /class="verdict bad".*1 of 2 logs are not what was signed/s);
     assert.ok(text.includes("What is wrong with build.example.com/worker/build-1"));
+  });
+
+  test("says which witness has cosigned which checkpoint, and that too few have", async () => {
+    const cosigned = join(folder, "cosigned");
+    await cp(logs[0]!, cosigned, { recursive: true });
+    const signers = ["w1", "w2"].map((name, at) =>
+      noteSigner(`witness.example.com/${name}`, Buffer.alloc(32, 40 + at), "cosignature"),
+    );
+    const [first, second] = signers.map(({ verifier }) => verifier.text) as [string, string];
+    const note = await readFile(join(cosigned, "audit/checkpoint"), "utf8");
+    const when = Date.UTC(2027, 2, 9);
+    await mkdir(join(cosigned, "audit/witnessed"), { recursive: true });
+    await writeFile(join(cosigned, "audit/witnessed/0123abcd"), note + cosign(note, signers[0]!, when));
+    const one = await reportOf({ logs: [cosigned], witnesses: { keys: [first], quorum: null, sinceMs: null } });
+    const { rows: all } = one.logs[0]!;
+    const word = { witness: "witness.example.com/w1", rows: all, when: "2027-03-09T00:00:00.000Z" };
+    assert.deepEqual([one.logs[0]!.witnessed, one.logs[0]!.witnessedRows], [[word], all]);
+    assert.match(reportPage(one), /witness\.example\.com\/w1.*2027-03-09T00:00:00\.000Z.*rows 1 to/s);
+    const both = await reportOf({ logs: [cosigned], witnesses: { keys: [first, second], quorum: 2, sinceMs: null } });
+    assert.match(both.logs[0]!.problems.items[0]!.problem, /cosigned by 1 witnesses, and 2 are demanded/);
+    assert.match(reportPage(both), /fewer than were demanded/);
+    assert.match(reportPage(await reportOf()), /witnesses are named with --witness/);
   });
 
   test("shows rows that were compiled again, those that differ first, and takes no other file for that", async () => {

@@ -6,11 +6,12 @@ import { readLog } from "../audit/read-log.ts";
 import { isReported, ReportBuilder, type ReportData, type ReportFilter } from "../audit/report/report.ts";
 import type { Some } from "../audit/report/tally.ts";
 import type { Problem } from "../audit/verify/verify-log.ts";
+import type { Witnessed } from "../audit/verify/witnesses.ts";
 import { logFolder } from "../audit/verify-folder.ts";
 import { HpccError } from "../base/errors.ts";
 import { VERSION } from "../base/version.ts";
 import { readCheckpoint } from "../core/note/checkpoint.ts";
-import { checkLog, type LogCheck } from "./audit-check.ts";
+import { checkLog, type LogCheck, type WitnessOptions } from "./audit-check.ts";
 import type { ReproducedRow, ReproductionReport } from "./reproduce-report.ts";
 
 export interface LogState {
@@ -28,6 +29,9 @@ export interface LogState {
   /** Rows that retention removed; their hashes are among those that were verified. */
   readonly prunedRows: number;
   readonly problems: Some<Problem>;
+  /** The newest word of each witness that was named, and up to which row as many as were demanded have seen the log. */
+  readonly witnessed: readonly Witnessed[];
+  readonly witnessedRows: number;
 }
 
 export interface Reproduced extends Omit<ReproductionReport, "rows"> {
@@ -48,6 +52,8 @@ export interface ReportOptions {
   readonly keys: readonly string[];
   /** Files with checkpoints that were kept. */
   readonly checkpoints: readonly string[];
+  /** Witnesses that must have cosigned each log; left out for none. */
+  readonly witnesses?: WitnessOptions;
   /** A report of `hpcc reproduce --json`. */
   readonly reproduced: string | null;
   readonly filter: ReportFilter;
@@ -58,14 +64,15 @@ export interface ReportOptions {
 }
 
 export async function makeReport(options: ReportOptions): Promise<SiteReport> {
-  const { filter, linesMax, keys, checkpoints } = options;
+  const { filter, linesMax, keys, checkpoints, witnesses } = options;
   const reproduced = options.reproduced === null ? null : await readReproduced(options.reproduced, linesMax);
   const builder = new ReportBuilder(linesMax);
   const logs: LogState[] = [];
   const folders = new Set<string>();
   for (const named of options.logs) {
     options.onLog?.(named);
-    const check = await checkLog(named, { keys, checkpoints: await ownOf(named, checkpoints), receipts: [] });
+    const asked = { keys, checkpoints: await ownOf(named, checkpoints), receipts: [] };
+    const check = await checkLog(named, { ...asked, ...(witnesses && { witnesses }) });
     if (folders.has(check.folder))
       throw new HpccError("argument.invalid", `${check.folder} was named twice; its rows would be counted twice`);
     folders.add(check.folder);
@@ -99,7 +106,7 @@ async function readText(path: string): Promise<string | null> {
 }
 
 async function stateOf({ folder, keyGiven, ...verdict }: LogCheck, linesMax: number): Promise<LogState> {
-  const { rows, signedRows, key, tornBytes, problems, pruned } = verdict;
+  const { rows, signedRows, key, tornBytes, problems, pruned, witnessed, witnessedRows } = verdict;
   const checkpoint = checkpointOf(await readText(join(folder, CHECKPOINT_FILE)));
   const bad = problems.map(({ row }) => row ?? 1);
   return {
@@ -114,6 +121,8 @@ async function stateOf({ folder, keyGiven, ...verdict }: LogCheck, linesMax: num
     tornBytes,
     prunedRows: pruned.reduce((sum, stub) => sum + stub.rows, 0),
     problems: { items: problems.slice(0, linesMax), more: Math.max(0, problems.length - linesMax) },
+    witnessed,
+    witnessedRows,
   };
 }
 

@@ -1,9 +1,10 @@
-// `hpcc audit search`, `tail` and `export`: rows of a log that are wanted, as TSV, JSON lines or CSV. Each is read and checked in the
-// order of the log, and printed as it comes; nothing is held.
+// `hpcc audit search`, `tail` and `export`: rows of a log that are wanted, as TSV, JSON lines or CSV. Each is printed as it comes, in the
+// order of the log; nothing is held.
 import { encodeEnvelope } from "../audit/envelope.ts";
-import { CHAIN_START, readItems } from "../audit/read-log.ts";
+import { CHAIN_START } from "../audit/read-log.ts";
 import { noteOf } from "../audit/rows/bodies.ts";
 import type { AuditRecord, ChainState } from "../audit/segment.ts";
+import { rowsAfter, selectRows } from "../audit/select-rows.ts";
 import { logFolder } from "../audit/verify-folder.ts";
 import { HpccError } from "../base/errors.ts";
 
@@ -132,7 +133,7 @@ export interface SearchOptions {
 
 const EVERY_ROWS = 8192;
 
-/** Prints the rows that are wanted; gives how many there were. */
+/** Prints the rows that are wanted; gives how many there were. Where the index of the log answers, no other rows are read. */
 export async function searchLog(folder: string, options: SearchOptions): Promise<number> {
   const { filter, format, last, more, out, everyRows = EVERY_ROWS } = options;
   const found = await logFolder(folder);
@@ -141,13 +142,11 @@ export async function searchLog(folder: string, options: SearchOptions): Promise
   let count = 0;
   let removed = 0;
   let kept: string[] = [];
+  const gone = (rows: number) => void (removed += rows);
   for (let following = false; ; following = true) {
-    for await (const item of readItems(found, state)) {
-      if (item.t === "pruned") {
-        removed += item.frame.leaves.length;
-        continue;
-      }
-      const { record } = item.placed;
+    // What follows a row that was read comes after it, whatever fits.
+    const rows = more === null ? selectRows(found, filter, gone) : rowsAfter(found, state, gone);
+    for await (const record of rows) {
       state = { sequence: record.envelope.sequence, leaf: record.leaf };
       if (state.sequence % everyRows === 0) options.onRows?.(state.sequence);
       if (!matches(record, filter)) continue;

@@ -7,7 +7,7 @@ import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
-import { setImmediate } from "node:timers/promises";
+import { setTimeout as delay } from "node:timers/promises";
 import type { AuditLog } from "../audit/audit-log.ts";
 import { emptyRow } from "../audit/row.ts";
 import { type Verdict, verifyLog } from "../audit/verify/verify-log.ts";
@@ -126,7 +126,7 @@ describe("a log with two witnesses", () => {
     for (let turn = 0; witnessing!.counters.cosigned < cosigned + 2; turn++) {
       assert.ok(turn < 10_000, "both are asked");
       clock.advance(100);
-      await setImmediate();
+      await delay(1);
     }
     await opened.close();
     assert.equal((await verdictOf(folder)).witnessedRows, 310);
@@ -143,6 +143,49 @@ describe("a log with two witnesses", () => {
     assert.deepEqual(problemsOf(await verdictOf(gone, { quorum: 1 })), []);
     const other = noteSigner("witness.example/9", Buffer.alloc(32, 9), "cosignature").verifier;
     assert.equal((await verdictOf(folder, { keys: [other], quorum: 1 })).problems.length, 1);
+  });
+
+  test("is cosigned further when its tiles are lost or damaged while it runs: they are made again, and the log says so", async () => {
+    const lost = await mkdtemp(join(root, "lost-"));
+    const signer = noteSigner("x.example/worker/w1", Buffer.alloc(32, 1));
+    const { address, folder: of } = await startWitness(5);
+    const events: string[] = [];
+    const logger = { ...SILENT_LOGGER, error: (event: string) => void events.push(event) };
+    const options = { folder: lost, worker: "w1", clock, logger, signer };
+    const opened = await openWitnessedLog(options, { witnesses: [address], ca: [] });
+    const { log, witnessing } = opened;
+    const until = async (what: string, isDone: () => boolean) => {
+      for (let turn = 0; !isDone(); turn++) {
+        assert.ok(turn < 100_000, what);
+        clock.advance(10);
+        await delay(1);
+      }
+    };
+    const growing = async () => {
+      await append(log, 1, 1);
+      const { cosigned } = witnessing!.counters;
+      await until("it is cosigned", () => witnessing!.counters.cosigned > cosigned);
+    };
+    await append(log, 100, 1);
+    await growing();
+    const [name] = await readdir(join(of, "logs"));
+    const early = await readFile(join(of, "logs", name!));
+    await append(log, 200, 1);
+    await growing();
+    const right = await readFile(join(lost, "tile/0/000"));
+    for (const damage of [
+      async () => writeFile(join(lost, "tile/0/000"), Buffer.alloc(right.length)),
+      async () => rm(join(lost, "tile/0/000")),
+    ]) {
+      await damage();
+      // A witness that has not seen the newest rows is shown the older ones.
+      await writeFile(join(of, "logs", name!), early);
+      events.length = 0;
+      await growing();
+      assert.deepEqual(events, ["audit.tiles.lost"]);
+      assert.ok(right.equals(await readFile(join(lost, "tile/0/000"))));
+    }
+    await opened.close();
   });
 
   test("that was put back: its witness refuses it, and whoever has the witness's word or asks for a newer one finds it", async () => {
@@ -201,7 +244,7 @@ describe("a witness", () => {
     for (let turn = 0; !state.ended; turn++) {
       assert.ok(turn < 100_000);
       clock.advance(10);
-      await setImmediate();
+      await delay(1);
     }
     assert.ok(witnessing!.counters.failed > 0 && witnessing!.counters.cosigned === 0);
     await close();

@@ -21,7 +21,7 @@ export async function openWitnessedLog(
   const log = await AuditLog.open({ ...options, published: () => witnessing?.published() });
   const { folder, clock, logger } = options;
   if (settings !== undefined && settings.witnesses.length > 0)
-    witnessing = Witnessing.start({ folder, clock, logger, ...settings });
+    witnessing = Witnessing.start({ folder, clock, logger, mendTiles: async () => log.mendTiles(), ...settings });
   const close = async () => {
     await log.close();
     await witnessing?.close();

@@ -48,6 +48,8 @@ export const BODIES: Readonly<Record<string, fc.Arbitrary<EnvelopeBody>>> = {
     compiledRow: orNull(digest),
     confirmedBy: orNull(text),
     ...action,
+    keyTier: orNull(text),
+    madeFor: orNull(text),
   }),
   denied: record({ kind: is("denied"), ...ended }),
   failed: record({ kind: is("failed"), ...ended }),

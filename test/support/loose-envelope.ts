@@ -12,6 +12,8 @@ const NONE = {
   tier: null as string | null,
   build: null as string | null,
   scope: null as "tenant" | "principal" | null,
+  keyTier: null as string | null,
+  madeFor: null as string | null,
   from: null as string | null,
   confirmedBy: null as string | null,
   compiledRow: null as Digest | null,

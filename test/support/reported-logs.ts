@@ -79,7 +79,15 @@ export function compile(job: Job): Row {
 }
 
 function hit(job: Job): Row {
-  const own = { kind: "hit", outcome: "hit", from: null, compiledRow: null, confirmedBy: null } as const;
+  const own = {
+    kind: "hit",
+    outcome: "hit",
+    keyTier: null,
+    from: null,
+    compiledRow: null,
+    confirmedBy: null,
+    madeFor: null,
+  } as const;
   return [
     { ...columnsOf(job), ...done },
     { ...jobBody(job), ...resultOf(job), ...own },

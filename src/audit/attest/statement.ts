@@ -126,6 +126,7 @@ function internalParameters({ row }: AuditRecord, body: AttestableBody) {
   const { isolation, life, policy, tier, scope, actionKey } = body;
   const hit = body.kind === "hit" && {
     outcome: body.outcome,
+    ...(body.keyTier !== null && { keyTier: body.keyTier }),
     ...(body.compiledRow !== null && { compiledRow: body.compiledRow }),
     ...(body.confirmedBy !== null && { confirmedBy: body.confirmedBy }),
   };

@@ -114,7 +114,20 @@ function rowOf(spec: RowSpec, number: number): Parameters<AuditLog["append"]> {
     case "compile":
       return [columns, { kind, ...all, versions: {}, scope: null }];
     case "hit":
-      return [columns, { kind, ...all, outcome: "hit", scope: null, from: null, compiledRow: null, confirmedBy: null }];
+      return [
+        columns,
+        {
+          kind,
+          ...all,
+          outcome: "hit",
+          scope: null,
+          keyTier: null,
+          from: null,
+          compiledRow: null,
+          confirmedBy: null,
+          madeFor: null,
+        },
+      ];
     case "confirm":
       return [
         columns,
@@ -401,7 +414,7 @@ describe("an index", () => {
       assert.match(events.join(), /another log/);
       const state = join(folder, HOME, "state");
       const [body = ""] = (await readFile(state, "latin1")).split("\n");
-      const foreign = body.replace('"form":1', '"form":2');
+      const foreign = body.replace('"form":2', '"form":3');
       assert.notEqual(foreign, body);
       await writeFile(state, `${foreign}\n${digestHex(sha256(Buffer.from(foreign)))}\n`);
       const again = await openIndex(folder);

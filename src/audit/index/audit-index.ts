@@ -4,10 +4,10 @@ import { join } from "node:path";
 import { HpccError } from "../../base/errors.ts";
 import type { PlacedRecord } from "../read-log.ts";
 import type { AuditRecord } from "../segment.ts";
-import { rangeOf, startOfGroup, tenantTag } from "./entry.ts";
-import type { LogPosition } from "./index-state.ts";
+import { type Entry, type EntryKind, rangeOf, startOfGroup, tenantTag } from "./entry.ts";
+import type { BuiltPosition, LogPosition, SegmentSpan } from "./index-state.ts";
 import { LogFollower } from "./log-follower.ts";
-import { type Finding, lookUp, parseHashPrefix } from "./look-up.ts";
+import { entriesOf, type Finding, lookUp, parseHashPrefix } from "./look-up.ts";
 import { type Manifest, manifestsOf, namesOf, type ReadManifest, readBlobs } from "./record-hashes.ts";
 import { IndexDamaged } from "./run-format.ts";
 import { RunSet } from "./run-set.ts";
@@ -34,6 +34,8 @@ export class AuditIndex {
   #follower: LogFollower;
   /** After the last record that was taken. */
   #position: LogPosition;
+  /** Of all records that were taken, by segment. */
+  #spans = new Map<string, SegmentSpan>();
   /** Manifests of rows in memory, whose blobs are there too. */
   #indexed = new Set<string>();
   /** Made again because the log did not go on where the index ended; a second time says that the log itself is bad. */
@@ -46,6 +48,7 @@ export class AuditIndex {
     this.#set = set;
     this.#follower = follower;
     this.#position = set.built;
+    this.#spans = spansOf(set);
   }
 
   /** The index of a log as it was left, or an empty one. */
@@ -66,6 +69,21 @@ export class AuditIndex {
   /** Number of the last record that is in it. */
   get sequence(): number {
     return this.#position.sequence;
+  }
+
+  /** Where it ends. */
+  get position(): LogPosition {
+    return this.#position;
+  }
+
+  /** When the records of each segment ended, but for those that come after `position`. */
+  get spans(): ReadonlyMap<string, SegmentSpan> {
+    return this.#spans;
+  }
+
+  /** All records that name a hash with these first digits as one of a kind, in order; null where there are more than `countMax` of them. */
+  entries(prefix: string, kind: EntryKind, tenant: string | null, countMax: number): Entry[] | null {
+    return entriesOf(this.#set, { prefix, kind, tenant }, countMax);
   }
 
   /** Takes the log's records that are new, up to the one of this number. */
@@ -111,9 +129,7 @@ export class AuditIndex {
   async close(): Promise<void> {
     await this.#alone(async () => {
       if (this.#options.keep)
-        await this.#set
-          .flush(this.#position)
-          .catch((error: unknown) => this.#options.warn("audit.index.failed", error));
+        await this.#set.flush(this.#built()).catch((error: unknown) => this.#options.warn("audit.index.failed", error));
       await this.#follower.close();
       await this.#set.close();
     });
@@ -155,6 +171,7 @@ export class AuditIndex {
     await this.#set.close();
     this.#set = RunSet.create(setOptions(this.#options));
     this.#position = this.#set.built;
+    this.#spans = spansOf(this.#set);
     this.#indexed.clear();
     this.#follower = await LogFollower.open(this.#options.folder, this.#position);
   }
@@ -174,12 +191,18 @@ export class AuditIndex {
   }
 
   async #flush(): Promise<void> {
-    await this.#set.flush(this.#position);
+    await this.#set.flush(this.#built());
     this.#indexed.clear();
   }
 
-  async #add({ record, offset }: PlacedRecord): Promise<void> {
-    const { sequence } = record.envelope;
+  #built(): BuiltPosition {
+    return { ...this.#position, spans: [...this.#spans.values()] };
+  }
+
+  async #add({ record, segment, offset }: PlacedRecord): Promise<void> {
+    const { sequence, endMs } = record.envelope;
+    const { fromMs, toMs } = this.#spans.get(segment) ?? { fromMs: endMs, toMs: endMs };
+    this.#spans.set(segment, { segment, fromMs: Math.min(fromMs, endMs), toMs: Math.max(toMs, endMs) });
     const tag = this.#tagOf(record.row.tenant);
     for (const { kind, digest } of namesOf(record)) this.#set.add(tag, digest, { kind, sequence, offset });
     for (const manifest of manifestsOf(record)) {
@@ -202,6 +225,10 @@ export class AuditIndex {
   #isOnDisk({ envelope }: AuditRecord, tag: Buffer, { kind, digest }: Manifest): boolean {
     return envelope.kind === "hit" && this.#set.has(rangeOf(startOfGroup(tag, digest, kind)));
   }
+}
+
+function spansOf({ built }: RunSet): Map<string, SegmentSpan> {
+  return new Map(built.spans.map((span) => [span.segment, span]));
 }
 
 function setOptions({ folder, keep, warn, tableEntries }: AuditIndexOptions) {

@@ -14,16 +14,28 @@ export interface LogPosition extends ChainState {
   readonly at: RecordPlace | null;
 }
 
+/** When the rows of a segment that were taken ended, first and last, in milliseconds since 1970. */
+export interface SegmentSpan {
+  readonly segment: string;
+  readonly fromMs: number;
+  readonly toMs: number;
+}
+
+/** How far the index goes, and the spans of all rows up to there. */
+export interface BuiltPosition extends LogPosition {
+  readonly spans: readonly SegmentSpan[];
+}
+
 export interface IndexState {
-  readonly built: LogPosition;
+  readonly built: BuiltPosition;
   /** Newest first. */
   readonly runs: readonly RunName[];
 }
 
 export const STATE_FILE = "state";
 /** Changes with anything in the index's form. */
-const FORM = 1;
-const STATE_BYTES_MAX = 1024 * 1024;
+const FORM = 2;
+const STATE_BYTES_MAX = 16 * 1024 * 1024;
 const RUN_NAME = /^[0-9a-f]{16}\.run$/;
 
 /** Null where there is no index. Throws `IndexDamaged` for a state that this version did not write. UNTRUSTED: a disk. */
@@ -66,9 +78,20 @@ export function writeIndexState(home: string, { built, runs }: IndexState): void
 
 function parseState({ form, built, runs }: Record<string, unknown>): IndexState | null {
   const position = parsePosition(built);
-  if (form !== FORM || position === null || !Array.isArray(runs)) return null;
+  const { spans } = (built ?? {}) as Record<string, unknown>;
+  if (form !== FORM || position === null || !Array.isArray(runs) || !Array.isArray(spans)) return null;
   const parsed = runs.map(parseRun);
-  return parsed.includes(null) ? null : { built: position, runs: parsed as RunName[] };
+  const parsedSpans = spans.map(parseSpan);
+  if (parsed.includes(null) || parsedSpans.includes(null)) return null;
+  return { built: { ...position, spans: parsedSpans as SegmentSpan[] }, runs: parsed as RunName[] };
+}
+
+function parseSpan(value: unknown): SegmentSpan | null {
+  const { segment, fromMs, toMs } = (value ?? {}) as Record<string, unknown>;
+  if (typeof segment !== "string" || segmentSequence(segment) === null) return null;
+  return Number.isSafeInteger(fromMs) && Number.isSafeInteger(toMs)
+    ? { segment, fromMs: fromMs as number, toMs: toMs as number }
+    : null;
 }
 
 function parsePosition(value: unknown): LogPosition | null {

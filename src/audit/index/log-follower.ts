@@ -117,6 +117,14 @@ export class LogFollower {
 }
 
 async function readAt(handle: FileHandle, offset: number, lengthMax: number): Promise<Buffer> {
+  try {
+    return await readParts(handle, offset, lengthMax);
+  } catch (error) {
+    throw new HpccError("audit.io", "a segment of the audit log cannot be read", { cause: error });
+  }
+}
+
+async function readParts(handle: FileHandle, offset: number, lengthMax: number): Promise<Buffer> {
   const length = Math.max(0, Math.min(lengthMax, (await handle.stat()).size - offset));
   const bytes = Buffer.allocUnsafe(length);
   let done = 0;

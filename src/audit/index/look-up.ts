@@ -4,7 +4,17 @@ import { HpccError } from "../../base/errors.ts";
 import { type Digest, digestHex } from "../../core/digest/digest.ts";
 import { listSegments, RecordReader } from "../read-log.ts";
 import { type AuditRecord, segmentSequence } from "../segment.ts";
-import { type Entry, hashOf, kindOf, rangeOf, rangeOfPrefix, readEntry, startOfGroup, tenantTag } from "./entry.ts";
+import {
+  type Entry,
+  type EntryKind,
+  hashOf,
+  kindOf,
+  rangeOf,
+  rangeOfPrefix,
+  readEntry,
+  startOfGroup,
+  tenantTag,
+} from "./entry.ts";
 import { type Manifest, manifestsOf, type Named, namesOf, type ReadManifest, readBlobs } from "./record-hashes.ts";
 import { IndexDamaged } from "./run-format.ts";
 import type { RunSet } from "./run-set.ts";
@@ -51,6 +61,29 @@ export async function lookUp(place: LookUpPlace, prefix: string, tenant: string 
   });
   const asked = { ...place, prefix, tenant };
   return (await findNamed(asked, groups)) ?? (await findMembers(asked, groups));
+}
+
+interface AskedEntries {
+  readonly prefix: string;
+  readonly kind: EntryKind;
+  readonly tenant: string | null;
+}
+
+/** All entries of a kind whose hash begins with the digits, in the order of the log, one for each record; null for more than `countMax`. */
+export function entriesOf(set: RunSet, { prefix, kind, tenant }: AskedEntries, countMax: number): Entry[] | null {
+  const found = new Map<number, Entry>();
+  let seen = 0;
+  for (const tag of tenant === null ? set.tags : [tenantTag(tenant)]) {
+    const range = rangeOfPrefix(tag, prefix);
+    for (const list of set.lists(range))
+      for (let index = list.seek(range.from); index < list.count; index++) {
+        const bytes = list.at(index);
+        if (bytes.compare(range.to) > 0) break;
+        if (++seen > countMax) return null;
+        if (kindOf(bytes) === kind) found.set(readEntry(bytes).sequence, readEntry(bytes));
+      }
+  }
+  return [...found.values()].sort((a, b) => a.sequence - b.sequence);
 }
 
 interface Asked extends LookUpPlace {

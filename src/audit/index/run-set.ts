@@ -9,7 +9,7 @@ import { HpccError } from "../../base/errors.ts";
 import type { Digest } from "../../core/digest/digest.ts";
 import { type Entry, type Range, rangeOf, type SortedEntries, tagOf, writeEntry } from "./entry.ts";
 import { EntryTable } from "./entry-table.ts";
-import { type LogPosition, readIndexState, STATE_FILE, writeIndexState } from "./index-state.ts";
+import { type BuiltPosition, readIndexState, STATE_FILE, writeIndexState } from "./index-state.ts";
 import { LOG_START } from "./log-follower.ts";
 import { Run, RunWriter } from "./run.ts";
 import { IndexDamaged } from "./run-format.ts";
@@ -24,6 +24,8 @@ const PART_ENTRIES = 8192;
 const OPEN_TRIES = 3;
 /** Above so many runs the log waits for the merging. */
 const RUNS_MAX = 64;
+
+const NOTHING_BUILT: BuiltPosition = { ...LOG_START, spans: [] };
 
 export interface RunSetOptions {
   /** The index's folder. */
@@ -42,12 +44,12 @@ export class RunSet {
   readonly #table = new EntryTable();
   readonly #tags = new Map<string, Buffer>();
   #runs: Run[];
-  #built: LogPosition;
+  #built: BuiltPosition;
   #merging: Promise<void> | null = null;
   #closed = false;
   #damage: IndexDamaged | null = null;
 
-  private constructor(options: RunSetOptions, folder: string, found: { built: LogPosition; runs: Run[] }) {
+  private constructor(options: RunSetOptions, folder: string, found: { built: BuiltPosition; runs: Run[] }) {
     this.#options = options;
     this.#folder = folder;
     this.#runs = found.runs;
@@ -64,7 +66,7 @@ export class RunSet {
   static open(options: RunSetOptions): RunSet {
     return RunSet.#openWith(options, () => {
       const state = readIndexState(options.home);
-      if (state === null) return { built: LOG_START, runs: [] };
+      if (state === null) return { built: NOTHING_BUILT, runs: [] };
       const runs: Run[] = [];
       try {
         for (const shape of state.runs) runs.push(new Run(options.home, shape));
@@ -79,12 +81,12 @@ export class RunSet {
   /** An empty one, in place of whatever is there. */
   static create(options: RunSetOptions): RunSet {
     return RunSet.#openWith(options, () => {
-      if (options.keep) rmSync(join(options.home, STATE_FILE), { force: true });
-      return { built: LOG_START, runs: [] };
+      if (options.keep) remove(options.home, STATE_FILE);
+      return { built: NOTHING_BUILT, runs: [] };
     });
   }
 
-  static #openWith(options: RunSetOptions, find: () => { built: LogPosition; runs: Run[] }): RunSet {
+  static #openWith(options: RunSetOptions, find: () => { built: BuiltPosition; runs: Run[] }): RunSet {
     if (!options.keep) {
       const found = again(find);
       return new RunSet(options, mkdtempSync(join(tmpdir(), "hpcc-index-")), found);
@@ -93,12 +95,12 @@ export class RunSet {
     chmodSync(options.home, 0o700);
     const found = find();
     const own = new Set([STATE_FILE, ...found.runs.map(({ shape }) => shape.name)]);
-    for (const name of readdirSync(options.home)) if (!own.has(name)) rmSync(join(options.home, name), { force: true });
+    for (const name of readdirSync(options.home)) if (!own.has(name)) remove(options.home, name);
     return new RunSet(options, options.home, found);
   }
 
   /** Up to where in the log the runs go; what comes after it is in memory alone. */
-  get built(): LogPosition {
+  get built(): BuiltPosition {
     return this.#built;
   }
 
@@ -133,7 +135,7 @@ export class RunSet {
   }
 
   /** Makes a run of what is in memory, which goes up to a position. */
-  async flush(position: LogPosition): Promise<void> {
+  async flush(position: BuiltPosition): Promise<void> {
     if (this.#table.count === 0) return;
     if (this.#runs.length >= RUNS_MAX) await this.#merging;
     const all = this.#table.sorted();
@@ -226,6 +228,11 @@ export class RunSet {
       writer.close();
     }
   }
+}
+
+/** Whatever it is: also a folder, which this program has not made. */
+function remove(home: string, name: string): void {
+  rmSync(join(home, name), { recursive: true, force: true });
 }
 
 /** A worker may take runs away while they are being opened; its state says by then which ones are in their place. */

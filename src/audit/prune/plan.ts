@@ -59,7 +59,7 @@ export async function planPrune(options: PlanOptions): Promise<PrunePlan> {
   const { folder, size } = options;
   const judge = await RowJudge.of(options);
   await scanLog(folder, options, (item) => {
-    if (item.t === "row") judge.takeJob(item.placed.record);
+    if (item.t === "row") judge.take(item.placed.record);
   });
   const tree = new TileTree();
   const tenants = new Map<string, Leaving>();
@@ -137,13 +137,14 @@ async function oldestThatFit(options: PlanOptions, weigh: Weigh): Promise<Map<st
   return oldest;
 }
 
-/** Knows the holds, and what is too much; and after all jobs were taken, which VMs are still spoken of. */
+/** Knows the holds, and what is too much; and after all rows were taken, which VMs run or are still spoken of. */
 class RowJudge {
   readonly #options: PlanOptions;
   readonly #holds: Holds;
   /** The oldest row that a tenant with a limit of bytes keeps. */
   readonly #oldest: ReadonlyMap<string, number>;
-  readonly #vms = new Set<string>();
+  readonly #spokenOf = new Set<string>();
+  readonly #running = new Set<string>();
 
   private constructor(options: PlanOptions, holds: Holds, oldest: ReadonlyMap<string, number>) {
     this.#options = options;
@@ -157,12 +158,26 @@ class RowJudge {
     return new RowJudge(options, holds, weigh === null ? new Map() : await oldestThatFit(options, weigh));
   }
 
-  takeJob(record: AuditRecord): void {
-    if (record.envelope.kind === "vm" || record.row.vm === null) return;
-    if (this.of(record) !== "goes") this.#vms.add(record.row.vm);
+  take(record: AuditRecord): void {
+    const { row, envelope } = record;
+    // No VM outlives its worker.
+    if (envelope.kind === "host") this.#running.clear();
+    if (envelope.kind === "vm" && row.vm !== null) {
+      if (envelope.event === "destroyed") this.#running.delete(row.vm);
+      else this.#running.add(row.vm);
+    }
+    if (this.#byItself(record) !== "goes") for (const vm of vmsOf(record)) this.#spokenOf.add(vm);
   }
 
   of(record: AuditRecord): "stays" | "held" | "goes" {
+    const { vm } = record.row;
+    // What a row that stays says of its VM is in the VM's own rows; so is what one will say that is still to come.
+    if (record.envelope.kind === "vm" && vm !== null && (this.#spokenOf.has(vm) || this.#running.has(vm)))
+      return "stays";
+    return this.#byItself(record);
+  }
+
+  #byItself(record: AuditRecord): "stays" | "held" | "goes" {
     const { row, envelope } = record;
     if (row.tenant === "-" || !PRUNED_KINDS.has(envelope.kind)) return "stays";
     const rule = this.#options.ruleOf(row.tenant);
@@ -170,8 +185,15 @@ class RowJudge {
     const old = rule.ageMs !== null && envelope.endMs < this.#options.nowMs - rule.ageMs;
     const tooMuch = rule.bytes !== null && envelope.sequence < (this.#oldest.get(row.tenant) ?? 0);
     if (!old && !tooMuch) return "stays";
-    // What a row that stays says of its VM is in the VM's own rows.
-    if (envelope.kind === "vm" && row.vm !== null && this.#vms.has(row.vm)) return "stays";
     return this.#holds.hold(record) ? "held" : "goes";
   }
+}
+
+/** The VMs that a row names. */
+function vmsOf({ row, envelope }: AuditRecord): string[] {
+  const named = [row.vm];
+  if (envelope.kind === "confirm") named.push(envelope.firstVm);
+  if (envelope.kind === "hit") named.push(envelope.confirmedBy);
+  if (envelope.kind === "revoke" && envelope.what === "vm") named.push(envelope.value);
+  return named.filter((vm) => vm !== null);
 }

@@ -31,6 +31,7 @@ const KEY = noteSigner("x.example/worker/w1", Buffer.alloc(32, 1));
 const STRANGER = noteSigner("x.example/worker/w1", Buffer.alloc(32, 2));
 const ROWS = 60;
 const DAY = 86_400_000;
+const SOME = `sha256:${"5".repeat(64)}` as Digest;
 /** Rows are a day apart. */
 const NOW = ROWS * DAY;
 const TENANTS = ["acme", "beta", "gamma"];
@@ -267,6 +268,48 @@ test("a removal that is told to stop leaves the rest to the next start", async (
   await log.close();
   const { problems, pruned } = await verdictOf(folder);
   assert.deepEqual([problems, pruned.map(({ finished }) => finished)], [[], [true, true, true]]);
+});
+
+test("the rows of a VM stay while it runs, and while a row that stays names it in any way", async () => {
+  const folder = await mkdtemp(join(root, "vms-"));
+  const times = (day: number) => ({ startMs: day * DAY, endMs: day * DAY });
+  const log = await openLog(folder);
+  const ofVm = (vm: string, day: number) =>
+    [
+      { ...emptyRow("w1"), tenant: "acme", vm, imageDigest: SOME },
+      { kind: "vm", ...times(day), life: "clean", user: null, isolation: "qemu-tcg", versions: {} },
+    ] as const;
+  const boots = async (vm: string, day: number) => {
+    const [row, body] = ofVm(vm, day);
+    await log.append(row, { ...body, event: "booted", origin: "kernel" });
+  };
+  const ends = async (vm: string, day: number) => {
+    const [row, body] = ofVm(vm, day);
+    await log.append(row, { ...body, event: "destroyed", reason: "idle", executions: 1 });
+  };
+  const start = (day: number) =>
+    log.append(emptyRow("w1"), { kind: "host", ...times(day), isolation: "qemu-tcg", parts: {}, findings: [] });
+  await start(0);
+  await boots("vm-lost-with-its-worker", 1);
+  await start(2);
+  for (const vm of ["vm-over", "vm-of-a-confirmation", "vm-that-runs", "vm-revoked"]) await boots(vm, 3);
+  for (const vm of ["vm-over", "vm-of-a-confirmation", "vm-revoked"]) await ends(vm, 4);
+  const of = { principal: "spiffe://x.example/tenant/acme/user/u", policy: null, tier: null, build: null };
+  const result = { isolation: "qemu-tcg", life: "clean", actionKey: SOME, resultDigest: SOME, compileUs: 1 } as const;
+  const action = { outputs: [], terminalColumns: null, determinism: "default", versions: {} } as const;
+  const source = { imageDigest: SOME, sourceDigest: SOME, flags: `["gcc"]` };
+  const first = { firstVm: "vm-of-a-confirmation", firstResultDigest: SOME, firstRow: null };
+  await log.append(
+    { ...emptyRow("w1"), ...source, tenant: "acme", vm: "vm-of-later", exit: 0, outputDigest: SOME },
+    { kind: "confirm", ...times(ROWS - 1), ...of, ...result, ...action, outcome: "equal", ...first },
+  );
+  const taken = { upToMs: null, cause: "operator", askedBy: "ann", entries: 0, served: null, servedRows: [] } as const;
+  await log.append(emptyRow("w1"), { kind: "revoke", ...times(4), what: "vm", value: "vm-revoked", ...taken });
+  await log.close();
+  await prune(folder, byAge);
+  const left = (await records(folder)).filter(({ envelope }) => envelope.kind === "vm").map(({ row }) => row.vm);
+  assert.deepEqual(left, ["vm-of-a-confirmation", "vm-that-runs", "vm-revoked", "vm-of-a-confirmation", "vm-revoked"]);
+  assert.deepEqual((await verdictOf(folder, [])).problems, []);
 });
 
 describe("legal holds", () => {

@@ -71,6 +71,10 @@ export const SHAPES = {
     confirmedBy: optional(text),
     ...ACTION,
     ...BUILD,
+    /** The trust tier that the key is of: the principal's own or one above it; left out for none. */
+    keyTier: optional(text),
+    /** SPIFFE id of whoever had it compiled; left out where that is the principal. */
+    madeFor: optional(text),
   },
   /** Refused before anything ran. */
   denied: { ...TIMES, ...JOB, ...ENDED, ...BUILD },

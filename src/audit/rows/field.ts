@@ -1,4 +1,5 @@
 // Fields of envelopes: for each kind of value one text, so that an envelope has one encoding. Pure.
+import { isTime } from "../../base/clock.ts";
 import { HpccError } from "../../base/errors.ts";
 import { type Digest, isDigest } from "../../core/digest/digest.ts";
 import { type BuildId, isBuildId } from "../../core/identity/build-id.ts";
@@ -45,7 +46,10 @@ export const buildId: Field<BuildId> = same((json) => (typeof json === "string" 
 
 /** Milliseconds since 1970 in the program, ISO 8601 in UTC in the log. */
 export const time: Field<number> = {
-  write: (ms) => new Date(ms).toISOString(),
+  write(ms) {
+    if (!isTime(ms)) throw new HpccError("argument.invalid", `${ms} ms since 1970 is no time that a row can hold`);
+    return new Date(ms).toISOString();
+  },
   read: (json) => {
     const ms = typeof json === "string" ? Date.parse(json) : Number.NaN;
     return Number.isFinite(ms) ? ms : undefined;

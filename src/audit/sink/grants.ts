@@ -4,13 +4,14 @@ import { createHash } from "node:crypto";
 import { escapeIdentifier, escapeLiteral, type QueryResultRow } from "pg";
 import { HpccError } from "../../base/errors.ts";
 import { parseTenantId } from "../../core/identity/spiffe.ts";
+import { PRUNED_KINDS } from "../prune/plan.ts";
 import type { Database } from "./database.ts";
 import { checkSchema } from "./schema.ts";
 
 /** What a role is for. */
 export type Grant =
-  /** Adds rows and reads none, of one log or of any. */
-  | { readonly to: "sink"; readonly log: string | null }
+  /** Adds rows and reads none, of one log or of any; may also remove those that retention has removed from the log. */
+  | { readonly to: "sink"; readonly log: string | null; readonly prunes: boolean }
   /** Reads all rows. */
   | { readonly to: "auditor" }
   /** Reads the rows of one tenant. */
@@ -18,6 +19,7 @@ export type Grant =
 
 const ALL = "hpcc_audit.record";
 const LOGS = "hpcc_audit.log";
+const REMOVALS = "hpcc_audit.removal";
 
 /** Gives a role that is there what it may do; run by the owner of the tables. */
 export async function grant(database: Database, role: string, wanted: Grant): Promise<void> {
@@ -35,23 +37,33 @@ export async function grant(database: Database, role: string, wanted: Grant): Pr
 
 interface Policy {
   readonly table: string;
-  readonly command: "SELECT" | "INSERT" | "UPDATE";
+  readonly command: "SELECT" | "INSERT" | "UPDATE" | "DELETE";
   /** Which rows; "true" for all. */
   readonly rows: string;
   readonly kind: Grant["to"];
 }
 
-function rightsOf({ to }: Grant): string[] {
-  switch (to) {
+function rightsOf(wanted: Grant): string[] {
+  switch (wanted.to) {
     case "sink":
-      // It holds the hash of a row that is there against its own.
-      return [`INSERT, SELECT (log, sequence, leaf) ON ${ALL}`, `SELECT, INSERT, UPDATE ON ${LOGS}`];
+      return [
+        // It holds the hash of a row that is there against its own.
+        `INSERT, SELECT (log, sequence, leaf) ON ${ALL}`,
+        `SELECT, INSERT, UPDATE ON ${LOGS}`,
+        `SELECT, INSERT, UPDATE (note) ON ${REMOVALS}`,
+        ...(wanted.prunes ? [`DELETE ON ${ALL}`] : []),
+      ];
     case "auditor":
-      return [`SELECT ON ${ALL}`, `SELECT ON ${LOGS}`];
+      return [ALL, LOGS, REMOVALS].map((table) => `SELECT ON ${table}`);
     case "tenant":
-      return [`SELECT ON ${ALL}`];
+      return [ALL, REMOVALS].map((table) => `SELECT ON ${table}`);
   }
 }
+
+/** A row goes where a removal that stays covers it, and if it is of a kind that retention removes: whoever removes leaves a trace. */
+const COVERED = `kind IN (${[...PRUNED_KINDS].map((kind) => escapeLiteral(kind)).join(", ")}) AND EXISTS (
+  SELECT FROM ${REMOVALS} r WHERE r.log = record.log AND r.tenant = record.tenant
+    AND record.sequence BETWEEN r.first AND r.last)`;
 
 function policiesOf(wanted: Grant): Policy[] {
   const kind = wanted.to;
@@ -67,12 +79,21 @@ function policiesOf(wanted: Grant): Policy[] {
       return [
         ...(["INSERT", "SELECT"] as const).map(on(ALL, "log")),
         ...(["INSERT", "SELECT", "UPDATE"] as const).map(on(LOGS, "name")),
+        ...(["INSERT", "SELECT", "UPDATE"] as const).map(on(REMOVALS, "log")),
+        ...(wanted.prunes
+          ? [{ table: ALL, command: "DELETE", rows: `${of("log")} AND ${COVERED}`, kind } as const]
+          : []),
       ];
     }
     case "auditor":
-      return [ALL, LOGS].map((table) => ({ table, command: "SELECT", rows: "true", kind }));
+      return [ALL, LOGS, REMOVALS].map((table) => ({ table, command: "SELECT", rows: "true", kind }));
     case "tenant":
-      return [{ table: ALL, command: "SELECT", rows: `tenant = ${escapeLiteral(wanted.tenant)}`, kind }];
+      return [ALL, REMOVALS].map((table) => ({
+        table,
+        command: "SELECT",
+        rows: `tenant = ${escapeLiteral(wanted.tenant)}`,
+        kind,
+      }));
   }
 }
 
@@ -104,7 +125,7 @@ SELECT r.rolsuper OR r.rolbypassrls OR r.rolcreaterole OR EXISTS (
   ) AS owner,
   ARRAY(
     SELECT DISTINCT split_part(p.polname, ' ', 1) FROM pg_policy p, unnest(p.polroles) AS o
-    WHERE p.polrelid IN ('hpcc_audit.record'::regclass, 'hpcc_audit.log'::regclass)
+    WHERE p.polrelid IN ('hpcc_audit.record'::regclass, 'hpcc_audit.log'::regclass, 'hpcc_audit.removal'::regclass)
       AND (o = 0 OR pg_has_role(r.oid, o, 'MEMBER'))
   ) AS kinds
 FROM pg_roles r WHERE r.rolname = $1`;

@@ -70,10 +70,34 @@ ALTER TABLE hpcc_audit.record
   ALTER COLUMN image SET STATISTICS 0, ALTER COLUMN source SET STATISTICS 0, ALTER COLUMN output SET STATISTICS 0,
   ALTER COLUMN line SET STATISTICS 0, ALTER COLUMN envelope SET STATISTICS 0`;
 
+/**
+ * Removals of rows: what the log's row of kind `prune` says, and the signed stub once the rows are gone from here as well. A row is removed by
+ * nobody but where such a removal covers it, and only one of a kind that retention removes.
+ */
+const REMOVALS = `
+CREATE TABLE hpcc_audit.removal (
+  log text COLLATE "C" NOT NULL,
+  -- Number of the row that says it.
+  sequence bigint NOT NULL CHECK (sequence > 0),
+  tenant text COLLATE "C" NOT NULL,
+  -- Rows that the log had when it was decided; with the tenant, the name of the stub.
+  size bigint NOT NULL,
+  first bigint NOT NULL,
+  last bigint NOT NULL,
+  rows bigint NOT NULL,
+  -- Root over the numbers and hashes of the removed rows, and the stub's digest.
+  removed bytea NOT NULL CHECK (octet_length(removed) = 32),
+  stub bytea NOT NULL CHECK (octet_length(stub) = 32),
+  note text,
+  PRIMARY KEY (log, sequence)
+);
+ALTER TABLE hpcc_audit.removal ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY`;
+
 export const MIGRATIONS: readonly Migration[] = [
   { number: 1, name: "tables", sql: TABLES },
   { number: 2, name: "row security", sql: ROW_SECURITY },
   { number: 3, name: "indexes", sql: INDEXES },
+  { number: 4, name: "removals", sql: REMOVALS },
 ];
 
 const BEGINNING = `

@@ -12,6 +12,7 @@ import { NOTE_BYTES_MAX, type NoteVerifier, parseVerifier } from "../../core/not
 import { FIRST_PREVIOUS } from "../envelope.ts";
 import { CHECKPOINT_FILE } from "../log-tree.ts";
 import { type AuditRecord, decodeRecord, follow } from "../segment.ts";
+import { type Removal, removalOf } from "./removals.ts";
 import { type LogPart, SegmentReader } from "./segment-reader.ts";
 
 /** How far a log was read, and what is needed to read and check on from there. */
@@ -31,6 +32,8 @@ export interface Batch {
   readonly records: readonly AuditRecord[];
   /** How many rows between them retention has removed. */
   readonly removed: number;
+  /** What those of them say that are about such removals. */
+  readonly removals: readonly Removal[];
   /** After them. */
   readonly position: LogPosition;
 }
@@ -48,6 +51,8 @@ class Pass {
   readonly #tree: CompactRange;
   #leaf: Digest;
   #key: string | null;
+  /** Hashes of removed rows that the reader has given, and that come next. */
+  #removed: readonly Buffer[] = [];
 
   constructor(reader: SegmentReader, from: LogPosition, keys: readonly NoteVerifier[]) {
     this.#keys = keys;
@@ -66,12 +71,14 @@ class Pass {
   }
 
   copy(): Pass {
-    return new Pass(this.#reader.copy(), this.position, this.#keys);
+    const copy = new Pass(this.#reader.copy(), this.position, this.#keys);
+    copy.#removed = this.#removed;
+    return copy;
   }
 
-  /** The next row; null where retention has removed it, and perhaps those after it. */
-  async take(): Promise<AuditRecord | null> {
-    const part = await this.#next();
+  /** The next row; null where retention has removed it, and perhaps those after it, up to this many rows. */
+  async take(rows: number): Promise<AuditRecord | null> {
+    const part = await this.#next(rows);
     if (part.t === "pruned") return null;
     const record = decodeRecord(part.payload);
     follow({ sequence: this.rows, leaf: this.#leaf }, record);
@@ -83,15 +90,12 @@ class Pass {
   /** Goes on to this many rows, and looks at their hashes and keys alone. */
   async skipTo(rows: number): Promise<void> {
     while (this.rows < rows) {
-      const part = await this.#next();
+      const part = await this.#next(rows);
       if (part.t === "pruned") continue;
       const mayBeKey = part.payload.includes(KEY_ROW);
       this.#append(leafHash(part.payload));
       if (mayBeKey) this.#takeKey(decodeRecord(part.payload));
     }
-    // What retention removed is in runs, of which a checkpoint may end none.
-    if (this.rows !== rows)
-      throw new HpccError("audit.corrupt", `removed rows go on behind the ${rows} that are signed`);
   }
 
   /** Throws `audit.corrupt` unless the checkpoint is of these rows, by the key that they name. */
@@ -102,13 +106,16 @@ class Pass {
       throw new HpccError("audit.corrupt", `the first ${this.rows} rows of the log are not those that were signed`);
   }
 
-  /** Takes removed rows for signed ones: it is their hashes that were. */
-  async #next(): Promise<LogPart> {
-    const part = await this.#reader.next();
+  /** Takes removed rows for signed ones: it is their hashes that were. Of a run of them, which may go on behind any checkpoint, those up to `rows`. */
+  async #next(rows: number): Promise<LogPart> {
+    const part = this.#removed.length > 0 ? { t: "pruned" as const, leaves: this.#removed } : await this.#reader.next();
     if (part === null)
       throw new HpccError("audit.corrupt", `row ${this.rows + 1} of the log was signed, and is not there`);
-    if (part.t === "pruned") for (const leaf of part.leaves) this.#append(leaf);
-    return part;
+    if (part.t === "record") return part;
+    const leaves = part.leaves.slice(0, rows - this.rows);
+    this.#removed = part.leaves.slice(leaves.length);
+    for (const leaf of leaves) this.#append(leaf);
+    return { t: "pruned", leaves };
   }
 
   #append(leaf: Buffer): void {
@@ -152,13 +159,14 @@ export class SignedRows {
     const before = pass.rows;
     const records: AuditRecord[] = [];
     for (let bytes = 0; pass.rows < this.#signedRows && records.length < BATCH_ROWS_MAX && bytes < BATCH_BYTES_MAX; ) {
-      const record = await pass.take();
+      const record = await pass.take(this.#signedRows);
       if (record === null) continue;
       records.push(record);
       bytes += record.line.length;
     }
     if (pass.rows === before) return null;
-    return { records, removed: pass.rows - before - records.length, position: pass.position };
+    const removals = records.map(removalOf).filter((removal) => removal !== null);
+    return { records, removed: pass.rows - before - records.length, removals, position: pass.position };
   }
 
   /** Reads to the newest checkpoint, so that no row is given before it is known to be signed. */

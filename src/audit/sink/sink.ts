@@ -7,6 +7,7 @@ import type { Logger } from "../../base/log.ts";
 import type { NoteVerifier } from "../../core/note/signed-note.ts";
 import { Database } from "./database.ts";
 import type { DatabaseTarget } from "./database-target.ts";
+import { carryOut, mayRemove, openRemovals, type Removal } from "./removals.ts";
 import { checkSchema } from "./schema.ts";
 import { LOG_START, SignedRows } from "./signed-rows.ts";
 import { readPosition, writeBatch } from "./write-rows.ts";
@@ -34,6 +35,8 @@ export interface SinkCount {
   readonly added: number;
   /** Rows that retention had removed from the log, and that could not be put down or compared. */
   readonly removed: number;
+  /** Rows that were removed from the database, as retention had removed them from the log. */
+  readonly pruned: number;
   /** Up to which row of the log that was. */
   readonly rows: number;
 }
@@ -70,12 +73,59 @@ function isOf(error: unknown, code: ErrorCode): error is HpccError {
   return error instanceof HpccError && error.code === code;
 }
 
+/** The removals that are still to be carried out, once all rows are there that are signed. */
+class Removing {
+  readonly #database: Database;
+  readonly #options: SinkOptions;
+  readonly #may: boolean;
+  #open: readonly Removal[];
+
+  private constructor(database: Database, options: SinkOptions, open: readonly Removal[], may: boolean) {
+    this.#database = database;
+    this.#options = options;
+    this.#open = open;
+    this.#may = may;
+    this.#warn();
+  }
+
+  static async open(database: Database, options: SinkOptions): Promise<Removing> {
+    return new Removing(database, options, await openRemovals(database, options.log), await mayRemove(database));
+  }
+
+  add(removals: readonly Removal[]): void {
+    this.#open = [...this.#open, ...removals];
+    if (removals.length > 0) this.#warn();
+  }
+
+  /** Gives how many rows went. What the log itself has not removed yet stays. */
+  async carryOut(): Promise<number> {
+    if (!this.#may) return 0;
+    const left: Removal[] = [];
+    let count = 0;
+    for (const removal of this.#open) {
+      const rows = await carryOut(this.#database, this.#options, removal);
+      if (rows === null) left.push(removal);
+      else this.#options.logger.info("audit.sink.pruned", { tenant: removal.tenant, row: removal.sequence, rows });
+      count += rows ?? 0;
+    }
+    this.#open = left;
+    return count;
+  }
+
+  #warn(): void {
+    if (this.#may || this.#open.length === 0) return;
+    const rows = this.#open.reduce((sum, removal) => sum + removal.rows, 0);
+    this.#options.logger.warn("audit.sink.prune_not_granted", { removals: this.#open.length, rows });
+  }
+}
+
 class Sink {
   readonly #options: SinkOptions;
   /** Failures since something last went well. */
   failures = 0;
   #added = 0;
   #removed = 0;
+  #pruned = 0;
   #rows = 0;
   readonly #again: boolean;
 
@@ -85,7 +135,7 @@ class Sink {
   }
 
   get count(): SinkCount {
-    return { added: this.#added, removed: this.#removed, rows: this.#rows };
+    return { added: this.#added, removed: this.#removed, pruned: this.#pruned, rows: this.#rows };
   }
 
   /** Fills the database through one connection, until that fails or there is no more to do. */
@@ -96,14 +146,17 @@ class Sink {
     const position = await readPosition(database, log);
     const rows = new SignedRows(folder, this.#again ? LOG_START : position, keys);
     this.#rows = position.rows;
+    const removals = await Removing.open(database, this.#options);
     while (!signal.aborted) {
       const batch = await rows.next();
+      if (batch === null) this.#pruned += await removals.carryOut();
       if (batch === null && once) return;
       if (batch === null) {
         await pause(clock, FOLLOW_MS, signal);
         continue;
       }
       const added = await writeBatch(database, log, batch);
+      removals.add(batch.removals);
       if (this.failures > 0) logger.info("audit.sink.going_on", { failures: this.failures, rows: batch.position.rows });
       this.failures = 0;
       this.#added += added;

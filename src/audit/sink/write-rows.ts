@@ -4,6 +4,7 @@ import { type Digest, digestHex } from "../../core/digest/digest.ts";
 import { encodeEnvelope } from "../envelope.ts";
 import type { AuditRecord } from "../segment.ts";
 import type { Database } from "./database.ts";
+import { noteRemovals } from "./removals.ts";
 import { type Batch, LOG_START, type LogPosition } from "./signed-rows.ts";
 import { storedText } from "./stored-text.ts";
 
@@ -48,6 +49,7 @@ export async function writeBatch(database: Database, log: string, batch: Batch):
   return database.transaction(async () => {
     const added = records.length === 0 ? 0 : await database.run(INSERT, [log, ...columnsOf(records)]);
     if (added < records.length) await checkThere(database, log, records);
+    await noteRemovals(database, log, batch.removals);
     const leaf = Buffer.from(digestHex(position.leaf), "hex");
     await database.run(POSITION, [log, position.rows, leaf, position.nodes, position.key]);
     return added;

@@ -9,7 +9,7 @@ import type { Logger } from "../../base/log.ts";
 import { readCheckpoint } from "../../core/note/checkpoint.ts";
 import type { WitnessAddress } from "../../core/note/witness-address.ts";
 import { CHECKPOINT_FILE, WITNESSED_FOLDER } from "../log-tree.ts";
-import { tileHashes } from "../prove-row.ts";
+import { CheckedTiles, TileLost } from "../tiles.ts";
 import { type Published, WitnessClient } from "./witness-client.ts";
 
 export interface WitnessingOptions {
@@ -18,6 +18,8 @@ export interface WitnessingOptions {
   readonly witnesses: readonly WitnessAddress[];
   /** Certificates of authorities for witnesses on HTTPS. */
   readonly ca: readonly string[];
+  /** Makes tiles again that are lost or damaged; without them nothing can be cosigned. */
+  readonly mendTiles: () => Promise<void>;
   readonly clock: Clock;
   readonly logger: Logger;
 }
@@ -109,15 +111,27 @@ export class Witnessing {
     const { folder, logger } = this.#options;
     const { key } = client.address;
     try {
-      const { line } = await client.cosign(newest, tileHashes(folder, newest.size), this.#ended.signal);
+      const tiles = new CheckedTiles(folder, readCheckpoint(newest.checkpoint));
+      const { line } = await client.cosign(newest, tiles.hashAt, this.#ended.signal);
       await keep(join(folder, WITNESSED_FOLDER), key.id.toString("hex"), `${newest.checkpoint}${line}\n`);
       this.counters.cosigned++;
       logger.debug("audit.witness.cosigned", { witness: key.name, size: newest.size });
       return true;
     } catch (error) {
-      // A newer checkpoint has taken the place of this one's tiles; it is the next to be cosigned.
-      if (!(error instanceof HpccError && error.code === "audit.io")) this.#failed(key.name, error);
+      if (error instanceof TileLost) await this.#mend(newest, error);
+      else this.#failed(key.name, error);
       return false;
+    }
+  }
+
+  async #mend({ checkpoint }: Published, lost: TileLost): Promise<void> {
+    // A newer checkpoint has taken the place of this one's tiles; it is the next to be cosigned.
+    if ((await this.#newest())?.checkpoint !== checkpoint) return;
+    this.counters.failed++;
+    try {
+      await this.#options.mendTiles();
+    } catch (error) {
+      this.#options.logger.error("audit.tiles.failed", { lost: lost.message, error: String(error) });
     }
   }
 

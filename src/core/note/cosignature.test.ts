@@ -29,6 +29,11 @@ test("a checkpoint that the Go module of transparency.dev has signed and cosigne
 });
 
 describe("a cosignature", () => {
+  test("of a time that no date can be made of is refused", () => {
+    assert.equal(cosignaturesOf(NOTE + cosign(NOTE, WITNESS, 8.64e15), [KEY])[0]?.timeMs, 8.64e15);
+    refused(() => cosignaturesOf(NOTE + cosign(NOTE, WITNESS, 8.64e15 + 1000), [KEY]));
+  });
+
   test("says who and when, in whole seconds, beside the log's own signature", () => {
     const [first, ...more] = cosignaturesOf(both, [OTHER.verifier, KEY]);
     assert.deepEqual([first?.by.text, first?.timeMs, more.length], [KEY.text, WHEN, 0]);

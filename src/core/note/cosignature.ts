@@ -1,6 +1,7 @@
 // Cosignatures of checkpoints (C2SP tlog-cosignature, cosignature/v1 with Ed25519): a witness's word that a log had this root at this time, and
 // that all it had seen of the log before is in it. Pure.
 import { sign, verify } from "node:crypto";
+import { isTime } from "../../base/clock.ts";
 import { HpccError } from "../../base/errors.ts";
 import { type NoteSigner, type NoteVerifier, readNote } from "./signed-note.ts";
 
@@ -36,6 +37,8 @@ export function cosignaturesOf(note: string, verifiers: readonly NoteVerifier[])
     const seconds = bytes.length === COSIGNATURE_BYTES ? bytes.readBigUInt64BE(4) : null;
     if (seconds === null || !verify(null, messageOf(text, seconds), by.key, bytes.subarray(12)))
       throw new HpccError("audit.corrupt", `a checkpoint has a wrong cosignature of ${by.name}`);
+    if (!isTime(Number(seconds) * 1000))
+      throw new HpccError("audit.corrupt", `a cosignature of ${by.name} is of a time that does not exist`);
     return [{ by, timeMs: Number(seconds) * 1000, line: lineOf(name, bytes).trimEnd() }];
   });
 }
