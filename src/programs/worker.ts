@@ -26,11 +26,12 @@ import { openWorkerRuntime } from "./worker-runtime.ts";
 
 type WorkerIdentity = Identity & { readonly kind: "worker" };
 
-/** Is a worker until a signal ends it; SIGHUP reads its certificate again. */
+/** Is a worker until a signal ends it; SIGHUP reads its certificate again. `openRuntime` opens what makes its machines. */
 export async function runWorker(
   env: Environment,
   file: string,
   flags: Readonly<Record<string, string>>,
+  openRuntime: typeof openWorkerRuntime = openWorkerRuntime,
 ): Promise<void> {
   const { config } = loadWorkerConfig(env, file, flags);
   const logger = programLogger("worker", config.logLevel);
@@ -43,7 +44,7 @@ export async function runWorker(
   await using parts = new AsyncDisposableStack();
   const offered = parts.adopt(await openWorkerImages(env, config, logger), (one) => one.close());
   const { images } = offered;
-  const opened = parts.adopt(await openWorkerRuntime(env, config, logger, starting), (one) => one.close());
+  const opened = parts.adopt(await openRuntime(env, config, logger, starting), (one) => one.close());
   const { runtime } = opened;
   const host = await reportWorkerHost(config, logger);
   starting.throwIfAborted();

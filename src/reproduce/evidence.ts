@@ -106,9 +106,8 @@ function checkKey(action: Action, { row, envelope }: JobEvidence, sourceDigest: 
   if (principal.kind !== "user" || principal.tenant !== row.tenant)
     throw corrupt("names a principal of another tenant");
   const tenant = parseTenantId(row.tenant);
-  const { tier } = envelope;
-  // A hit may have been under the key of a tier above the principal's, and a row does not say which.
-  if (envelope.kind === "hit" && envelope.scope === "tenant" && tier !== null) return;
+  // A hit may have been under the key of a tier above the principal's.
+  const tier = envelope.kind === "hit" && envelope.scope !== null ? envelope.keyTier : envelope.tier;
   const scopes = [
     { tenant, tier, principal: envelope.principal },
     { tenant, tier, principal: null },

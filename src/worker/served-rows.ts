@@ -1,5 +1,6 @@
 // Who had been answered with results that are revoked: read from the audit log, in one pass and in bounded memory.
 import { readLog } from "../audit/read-log.ts";
+import { reachOf } from "../audit/revoked-rows.ts";
 import type { AuditRecord } from "../audit/segment.ts";
 import type { Digest } from "../core/digest/digest.ts";
 import type { Revocation } from "../core/revocation.ts";
@@ -25,8 +26,6 @@ export interface Served {
 }
 
 export const SERVED_LISTED_MAX = 1000;
-/** VMs of a principal that are remembered while the log is read. */
-const VMS_MAX = 200_000;
 
 /** Rows of jobs of one tenant, or of all for null, that a revocation reaches. UNTRUSTED: nothing; the log is this worker's. */
 export async function servedRows(
@@ -42,7 +41,7 @@ export async function servedRows(
     signal.throwIfAborted();
     if (tenant !== null && record.row.tenant !== tenant) continue;
     const served = servedRow(record);
-    if (served === null || !reaches(served, record)) continue;
+    if (served === null || !reaches(record)) continue;
     total++;
     rows.push(served);
     if (rows.length > 2 * SERVED_LISTED_MAX) rows.splice(0, SERVED_LISTED_MAX);
@@ -55,35 +54,4 @@ function servedRow({ row, digest, envelope }: AuditRecord): ServedRow | null {
   const { kind, sequence, principal, startMs, actionKey } = envelope;
   const { tenant, vm, outputDigest } = row;
   return { row: digest, sequence, kind, principal, tenant, startMs, vm, actionKey, outputDigest };
-}
-
-type Reaches = (served: ServedRow, record: AuditRecord) => boolean;
-
-function reachOf({ kind, value, atMs }: Revocation): Reaches {
-  switch (kind) {
-    case "vm":
-      return ({ vm }, { envelope }) => vm === value || (envelope.kind === "hit" && envelope.confirmedBy === value);
-    case "image":
-      return ({ startMs }, { row }) => startMs <= atMs && row.imageDigest === value;
-    case "key":
-      return ({ startMs, actionKey }) => startMs <= atMs && actionKey === value;
-    case "principal":
-      return reachOfPrincipal(value, atMs);
-  }
-}
-
-/** What others were given of it names the VM that compiled it for the principal, in a row after that of the compile. */
-function reachOfPrincipal(principal: string, atMs: number): Reaches {
-  const vms = new Set<string>();
-  return (served) => {
-    if (served.startMs > atMs) return false;
-    if (served.kind === "hit") return served.principal === principal || vms.has(served.vm);
-    if (served.principal !== principal) return false;
-    vms.add(served.vm);
-    for (const oldest of vms) {
-      if (vms.size <= VMS_MAX) break;
-      vms.delete(oldest);
-    }
-    return true;
-  };
 }

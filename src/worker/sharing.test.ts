@@ -1,9 +1,12 @@
 // Whom a worker's results serve: clients with certificates of their own over mutual TLS, each asking for the same compile.
 import assert from "node:assert/strict";
+import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { TestWorker } from "../../test/support/test-worker.ts";
 import { printInspection } from "../cli/inspect.ts";
 import { fixedPolicies, type JobPolicy, type PolicySource } from "../core/tenant-policy.ts";
+import { collectJob, type Evidence, jobEvidence } from "../reproduce/evidence.ts";
+import { openState } from "./inspect/inspection.ts";
 
 const NEVER = { signal: new AbortController().signal };
 const HELLO = { path: "/hpcc/project/hello.c", content: "int answer(void) { return 42; }\n" };
@@ -62,22 +65,55 @@ test("inspect says whose result it was", async (t) => {
   assert.match(printed, /^principal +spiffe:\S+\/user\/bob$/m);
 });
 
-test("a tier's results serve those below it, never one above", async (t) => {
-  const TIERS = ["release", "protected", "laptop"];
+const TIERS = ["release", "protected", "laptop"];
+
+/** Each user is called as his tier. */
+function tiered(): PolicySource {
   const fixed = acme(CLEAN);
-  const policies: PolicySource = {
+  return {
     ...fixed,
-    // Each user is called as his tier.
     of: (principal) => {
       const tier = principal.user;
       return { ...fixed.of(principal)!, tier, readableTiers: TIERS.slice(0, TIERS.indexOf(tier) + 1).toReversed() };
     },
   };
+}
+
+test("a tier's results serve those below it, never one above", async (t) => {
+  const policies = tiered();
   const upwards = await start(t, policies);
   assert.deepEqual(await ask(upwards, ["laptop", "protected", "release"]), Array(3).fill("compiled tenant"));
   const downwards = await start(t, policies);
   assert.deepEqual(await ask(downwards, TIERS), ["compiled tenant", "hit tenant", "hit tenant"]);
   assert.deepEqual(await ask(upwards, TIERS), Array(3).fill("hit tenant"), "each finds its own again");
+});
+
+test("rows name the tier of who asked, and those of hits also the tier of the key, from which the key is made again", async (t) => {
+  const at = await start(t, tiered());
+  await ask(at, ["protected", "laptop", "protected"]);
+  const rows = await at.jobRows();
+  assert.deepEqual(
+    rows.map(({ envelope: { kind, tier, keyTier } }) => [kind, tier, keyTier]),
+    [
+      ["compile", "protected", null],
+      ["hit", "laptop", "protected"],
+      ["hit", "protected", "protected"],
+    ],
+  );
+  const { line, digest } = rows[1]!;
+  const state = await openState(join(at.folder, "state"));
+  t.after(() => state.close());
+  const blob: Evidence["blob"] = ({ row }, wanted, sizeMax) => state.blob(row.tenant, wanted, sizeMax);
+  const { envelopes } = await state.inspector.find(digest, null);
+  const collect = async (said: string) => {
+    const envelope = envelopes[0]!.replace('"key_tier":"protected"', said);
+    return collectJob(
+      { find: async () => ({ rows: [line], envelopes: [envelope] }), blob },
+      jobEvidence(line, envelope)!,
+    );
+  };
+  assert.equal((await collect('"key_tier":"protected"')).evidence.digest, digest);
+  await assert.rejects(collect('"key_tier":"laptop"'), { code: "audit.corrupt", message: /key/ });
 });
 
 test("a job under a policy that wants more isolation than a kept result has is no hit", async (t) => {

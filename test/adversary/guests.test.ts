@@ -123,17 +123,24 @@ describe("a guest that gives a trojan for a clean source", () => {
       assert.equal(new Set(rows.map(({ row }) => row.vm)).size, rows.length, "no two compiles name one VM");
     });
 
-  test("control: with one key for all users of the tenant it comes to bob", async (t) => {
-    const deps = () => ({ interceptors: { admitted: [sharingAll] } });
-    const { got } = await bobsObjects(t, { attack: lies, life: "session", sharing: "confirm", deps });
-    assert.ok(got.includes(String(TROJAN)), got.join());
-  });
+  for (const sharing of ["confirm", "private"] as const)
+    test(`control: in a session, shared as ${sharing}, with one key for all users of the tenant it comes to bob`, async (t) => {
+      const deps = () => ({ interceptors: { admitted: [sharingAll] } });
+      const { got } = await bobsObjects(t, { attack: lies, life: "session", sharing, deps });
+      assert.ok(got.includes(String(TROJAN)), got.join());
+    });
 
-  test("control: a pool that calls a VM clean which has run the exploit brings it to bob", async (t) => {
-    const deps = (createPool: WorkerDeps["createPool"]) => ({ createPool: callingAllClean(createPool) });
-    const { got } = await bobsObjects(t, { attack: lies, life: "clean", sharing: "clean", deps });
-    assert.ok(got.includes(String(TROJAN)), got.join());
-  });
+  for (const sharing of SHARINGS)
+    test(`control: a pool that calls a VM clean which has run the exploit brings it to bob, shared as ${sharing}`, async (t) => {
+      // With private the key of its principal stands in the way, too.
+      const admitted = sharing === "private" ? [sharingAll] : [];
+      const deps = (createPool: WorkerDeps["createPool"]) => ({
+        createPool: callingAllClean(createPool),
+        interceptors: { admitted },
+      });
+      const { got } = await bobsObjects(t, { attack: lies, life: "clean", sharing, deps });
+      assert.ok(got.includes(String(TROJAN)), got.join());
+    });
 });
 
 const BREACHES: Readonly<Record<string, Attack>> = {
@@ -168,10 +175,11 @@ describe("a guest that breaks its contract after it has made results", () => {
       assert.ok(rows.some(({ row, envelope }) => row.vm === first && envelope.kind === "revoke"));
     });
 
-  test("control: a store that takes nothing back goes on giving what it had made", async (t) => {
-    const deps = () => ({ interceptors: { admitted: [takingNothingBack()] } });
-    assert.equal((await afterBreach(t, replays, deps)).outcome, "hit");
-  });
+  for (const [what, attack] of Object.entries(BREACHES))
+    test(`control: ${what}, and a store that takes nothing back goes on giving what it had made`, async (t) => {
+      const deps = () => ({ interceptors: { admitted: [takingNothingBack()] } });
+      assert.equal((await afterBreach(t, attack, deps)).outcome, "hit");
+    });
 });
 
 test("a guest has no message in which it could name a tenant, a life, a key or a digest", () => {

@@ -5,6 +5,8 @@ import { readFile } from "node:fs/promises";
 import { describe, type TestContext, test } from "node:test";
 import { fixedPolicies, type PolicySource } from "../../src/core/tenant-policy.ts";
 import type { WorkerClient } from "../../src/daemon/remote/worker-client.ts";
+import { DiskActionCache } from "../../src/store/disk/disk-action-cache.ts";
+import type { Interceptor } from "../../src/worker/layers/layer.ts";
 import type { WorkerDeps } from "../../src/worker/worker.ts";
 import { exited } from "../support/fake-agent.ts";
 import { TestWorker } from "../support/test-worker.ts";
@@ -20,7 +22,7 @@ import {
   objectOf,
   TROJAN,
 } from "./taken-over-guest.ts";
-import { sharingAll } from "./weak-layers.ts";
+import { findingNothingFor, sharingAll } from "./weak-layers.ts";
 
 const NEVER = { signal: new AbortController().signal };
 const SOURCE = "int source;\n";
@@ -90,10 +92,12 @@ interface ConfirmOptions {
   /** A source whose second compile waits. */
   readonly held?: { readonly source: string; readonly until: Promise<void>; readonly reached: () => void };
   readonly pool?: (createPool: WorkerDeps["createPool"]) => WorkerDeps["createPool"];
+  /** Defences that are switched off. */
+  readonly weak?: readonly Interceptor[];
 }
 
 /** A worker that confirms what warm VMs make. */
-async function confirming(t: TestContext, { attack = lies, held, pool = (same) => same }: ConfirmOptions) {
+async function confirming(t: TestContext, { attack = lies, held, pool = (same) => same, weak = [] }: ConfirmOptions) {
   let seen = 0;
   const beforeAnswer = async ({ object }: GuestJob) => {
     if (held === undefined || !object.equals(objectOf(held.source)) || ++seen !== 2) return;
@@ -102,7 +106,8 @@ async function confirming(t: TestContext, { attack = lies, held, pool = (same) =
   };
   const { createPool } = guestPool({ attack, beforeAnswer });
   const policies = fixedPolicies(new Map([["acme", { life: "session", sharing: "confirm" }]]));
-  const at = await TestWorker.start(t, { confirmationsMax: 1 }, { policies, createPool: pool(createPool) });
+  const deps = { policies, createPool: pool(createPool), interceptors: { admitted: weak } };
+  const at = await TestWorker.start(t, { confirmationsMax: 1 }, deps);
   const [ann, bob] = [await at.client(), await at.client("tenant/acme/user/bob")];
   const exploit = async () => compile(at, ann, "int exploit;\n", EXPLOIT);
   return { at, ann, bob, exploit };
@@ -150,26 +155,52 @@ describe("a taken-over guest whose trojan a clean VM is to confirm", () => {
     assert.deepEqual(await compile(at, bob, SOURCE), { outcome: "hit", object: String(TROJAN) });
   });
 
-  for (const breaks of [true, false])
-    test(`${breaks ? "" : "control: only "}what a VM made that breaks its contract meanwhile is not shared`, async (t) => {
-      const { held, reached, open } = gate(SOURCE);
-      const attack: Attack = (job) => asyncOf([exited(job.id + 1n, { outputs: [1] })]);
-      const { at, ann, bob, exploit } = await confirming(t, { held, attack });
-      await compile(at, ann, SOURCE);
-      await reached;
-      await exploit();
-      if (breaks) await assert.rejects(compile(at, ann, "int breach;\n"), { code: "vm.breach" });
-      open();
-      await confirmed(at, breaks ? 1 : 2);
-      assert.deepEqual(await compile(at, bob, SOURCE), { outcome: breaks ? "compiled" : "hit", object: honest });
-    });
+  /** What bob gets of a VM that breaks its contract, or does not, while its honest result is being confirmed. */
+  async function afterBreach(t: TestContext, breaks: boolean) {
+    const { held, reached, open } = gate(SOURCE);
+    const attack: Attack = (job) => asyncOf([exited(job.id + 1n, { outputs: [1] })]);
+    const { at, ann, bob, exploit } = await confirming(t, { held, attack });
+    await compile(at, ann, SOURCE);
+    await reached;
+    await exploit();
+    if (breaks) await assert.rejects(compile(at, ann, "int breach;\n"), { code: "vm.breach" });
+    open();
+    // Of a VM that broke its contract, what the exploit's own job gave is not confirmed either.
+    await confirmed(at, 1);
+    return compile(at, bob, SOURCE);
+  }
+
+  test("what a VM made that breaks its contract meanwhile is not shared", async (t) => {
+    assert.deepEqual(await afterBreach(t, true), { outcome: "compiled", object: honest });
+  });
+
+  test("control: without the breach it is shared", async (t) => {
+    assert.deepEqual(await afterBreach(t, false), { outcome: "hit", object: honest });
+  });
+
+  test("control: a store that revokes nothing shares what the VM made that broke its contract", async (t) => {
+    t.mock.method(DiskActionCache.prototype, "revoke", async () => undefined);
+    t.mock.method(DiskActionCache.prototype, "revoked", async () => false);
+    assert.deepEqual(await afterBreach(t, true), { outcome: "hit", object: honest });
+  });
+
+  /** What is confirmed, and asked for again by its owner, whose guest lies by now, and by bob. */
+  async function askedAgain(t: TestContext, weak: readonly Interceptor[] = []) {
+    const { at, ann, bob, exploit } = await confirming(t, { weak });
+    await compile(at, ann, SOURCE);
+    if (weak.length === 0) await confirmed(at, 1);
+    await exploit();
+    return [await compile(at, ann, SOURCE), await compile(at, bob, SOURCE)];
+  }
 
   test("what was confirmed once stays what it was, whatever the guest says later", async (t) => {
-    const { at, ann, bob, exploit } = await confirming(t, {});
-    await compile(at, ann, SOURCE);
-    await confirmed(at, 1);
-    await exploit();
-    assert.deepEqual(await compile(at, ann, SOURCE), { outcome: "hit", object: honest });
-    assert.deepEqual(await compile(at, bob, SOURCE), { outcome: "hit", object: honest });
+    const hit = { outcome: "hit", object: honest };
+    assert.deepEqual(await askedAgain(t), [hit, hit]);
+  });
+
+  test("control: where the guest is asked again, and its word replaces what was found, bob gets the trojan", async (t) => {
+    const [anns, bobs] = await askedAgain(t, [sharingAll, findingNothingFor("ann")]);
+    assert.deepEqual(anns, { outcome: "compiled", object: String(TROJAN) });
+    assert.deepEqual(bobs, { outcome: "hit", object: String(TROJAN) });
   });
 });

@@ -51,3 +51,27 @@ export function takingNothingBack(): Interceptor {
     },
   });
 }
+
+/** A user's look-ups find nothing, so that what his guests say next takes the place of what is there. */
+export function findingNothingFor(user: string): Interceptor {
+  return (next) => ({
+    run: async (job) => {
+      if (job.principal.user !== user) return next.run(job);
+      const { actions } = job.store;
+      const get = async (): Promise<ActionLookup> => ({ kind: "miss" });
+      const blind = {
+        get,
+        put: actions.put.bind(actions),
+        stamp: actions.stamp.bind(actions),
+        revoke: actions.revoke.bind(actions),
+        revoked: actions.revoked.bind(actions),
+      };
+      return next.run({ ...job, store: { ...job.store, actions: blind } });
+    },
+  });
+}
+
+/** What is compiled again is looked up and kept as any other job is. */
+export const keepingAgain: Interceptor = (next) => ({
+  run: async (job) => next.run({ ...job, again: false }),
+});

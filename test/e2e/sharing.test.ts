@@ -77,10 +77,15 @@ async function endsByUser(farm: QuickFarm): Promise<Map<string, Set<string>>> {
   return ends;
 }
 
+/** Users two to `last`. */
+function othersUpTo(last: number): string[] {
+  return Array.from({ length: last - 1 }, (_, at) => `user${"x".repeat(at % 3)}${at + 2}`);
+}
+
 /** Users two and following are given all that the first one's build made, and nothing runs in a VM for them. */
 async function assertAllAreGiven(farm: QuickFarm, first: readonly Buffer[]): Promise<void> {
   const executed = farm.pool?.executed.length;
-  const others = Array.from({ length: USERS - 1 }, (_, at) => `user${"x".repeat(at % 3)}${at + 2}`);
+  const others = othersUpTo(USERS);
   for (const user of others) {
     const objects = await build(checkout(farm, user, await farm.addUser(user)));
     for (const [at, object] of objects.entries()) assert.ok(object.equals(first[at]!), `${user}: ${OBJECTS[at]}`);
@@ -115,10 +120,13 @@ test("two users who build at the same time have each file compiled once", async 
   assert.equal(farm.pool?.executed.length, FILES.length);
 });
 
-for (const sharing of ["private", "confirm"] as const)
-  test(`with ${sharing === "confirm" ? "confirm and no second compile" : sharing}, nobody is given anything of another's`, async (t) => {
+for (const [how, sharing, last] of [
+  ["private", "private", USERS],
+  ["confirm and no second compile", "confirm", 4],
+] as const)
+  test(`with ${how}, none of ${last} users is given anything of another's`, async (t) => {
     const farm = await start(t, sharing);
-    const users = ["ann", "bob", "carol", "dan"];
+    const users = ["ann", ...othersUpTo(last)];
     for (const [at, user] of users.entries()) {
       const env = at === 0 ? farm.env : await farm.addUser(user);
       await build(checkout(farm, user, env));

@@ -1,7 +1,8 @@
 // A worker's audit rows as the tests read them: through `hpcc audit rows`, with the command decoded.
+import { decodeEnvelope } from "../../src/audit/envelope.ts";
 import { type Command, decodeFlags } from "../../src/audit/flags.ts";
 import { type AuditRow, decodeRow } from "../../src/audit/row.ts";
-import { JOB_KINDS } from "../../src/audit/rows/bodies.ts";
+import { type BodyOfKind, JOB_KINDS } from "../../src/audit/rows/bodies.ts";
 import { sha256 } from "../../src/core/digest/digest.ts";
 import { HPCC, type RunningWorker, runCommand } from "./farm.ts";
 import { readLoose } from "./loose-envelope.ts";
@@ -51,8 +52,16 @@ export async function hostRows(worker: Pick<RunningWorker, "state">): Promise<Pi
 }
 
 /** The rows of second compiles: how each ended. */
-export async function confirmRows(worker: Pick<RunningWorker, "state">): Promise<Pick<Line, "note" | "envelope">[]> {
+export async function confirmRows(
+  worker: Pick<RunningWorker, "state">,
+): Promise<Pick<Line, "kind" | "note" | "envelope">[]> {
   return (await auditLines(worker)).filter(({ kind }) => kind === "confirm");
+}
+
+/** The rows of what was taken back. */
+export async function revokeRows(worker: Pick<RunningWorker, "state">): Promise<BodyOfKind<"revoke">[]> {
+  const lines = (await auditLines(worker)).filter(({ kind }) => kind === "revoke");
+  return lines.map(({ envelope }) => decodeEnvelope(envelope) as BodyOfKind<"revoke">);
 }
 
 /** What happened to VMs, oldest first. */

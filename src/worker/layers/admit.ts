@@ -126,13 +126,13 @@ export class AdmitLayer implements Layer<RecordedArrival> {
   }
 
   /** Waits for an image that has to be fetched as long as the client said, which knows whether a local compile will do meanwhile. */
-  async #bringImage({ action, policy, signal }: Job, header: RecordedArrival["header"]): Promise<void> {
+  async #bringImage({ action, policy, principal, signal }: Job, header: RecordedArrival["header"]): Promise<void> {
     const { images, clock } = this.#options;
     const digest = action.imageDigest;
     if (images.has(digest)) return;
     if (images.fetch === undefined) throw new HpccError("image.missing", `this worker has no image ${digest}`);
     const isListed = policy.images?.has(digest) ?? false;
-    const coming = images.fetch({ digest, repository: header.imageRepository, isListed });
+    const coming = images.fetch({ tenant: principal.tenant, digest, repository: header.imageRepository, isListed });
     const waitMs = Math.max(AT_ONCE_MS, Math.min(header.imageWaitMs, header.deadlineMs));
     const over = new AbortController();
     try {

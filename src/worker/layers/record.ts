@@ -110,5 +110,5 @@ function endOf({ outcome, key, provenance, result }: Answer, worker: string): Jo
   const common = { scope: key?.scope ?? null, result: result.recorded };
   if (outcome === "compiled") return { kind: "compile", ...common };
   const from = provenance.from === worker ? null : provenance.from;
-  return { kind: "hit", outcome, ...common, ...provenance, from };
+  return { kind: "hit", outcome, ...common, keyTier: key?.tier ?? null, ...provenance, from };
 }

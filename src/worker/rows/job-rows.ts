@@ -59,6 +59,8 @@ export type JobEnd =
       readonly outcome: "hit" | "joined";
       readonly result: RecordedResult;
       readonly scope: Scope;
+      /** The trust tier of the key that it was found under. */
+      readonly keyTier: string | null;
       /** The worker whose statement it was. */
       readonly from: string | null;
       /** Digest of the row of the compile, where it is known. */
@@ -87,8 +89,10 @@ export function jobRow(job: JobFacts, end: JobEnd): JobRow {
       ];
     }
     case "hit": {
-      const { kind, outcome, scope, from, compiledRow, confirmedBy } = end;
-      const own = { kind, outcome, scope, from, compiledRow, confirmedBy };
+      const { kind, outcome, scope, keyTier, from, compiledRow, confirmedBy } = end;
+      const { principal } = end.result.origin;
+      const madeFor = principal === job.principal ? null : principal;
+      const own = { kind, outcome, scope, keyTier, from, compiledRow, confirmedBy, madeFor };
       return [rowOf(job, end.result), { ...resultBody(job, end.result), ...own, ...actionBody(job) }];
     }
     case "denied":
