@@ -68,6 +68,7 @@ export function answeredCall(parts: AnsweredCallParts): AnsweredCall {
     callDigest: `sha256:${createHash("sha256").update(message.argv.join("\0")).digest("hex")}` as Digest,
     inputs: [parts.source, ...(parts.headers ?? [])].map((path) => callInput(absolute(path))),
     absent: parts.absent ?? [],
+    searched: [],
     configuration: [],
     result: {
       stdout: Buffer.from(parts.stdout ?? "", "latin1"),

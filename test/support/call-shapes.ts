@@ -61,6 +61,7 @@ export function answeredCall(shape: CallShape = {}, more: Partial<AnsweredCall> 
       folder: ascii(path.slice(0, path.lastIndexOf("/")) || "/"),
       name: path.slice(path.lastIndexOf("/") + 1) as ByteString,
     })),
+    searched: [],
     configuration: [],
     result: shape.kept === false ? null : { stdout: new Uint8Array(), stderr: new Uint8Array(), outputs: [] },
     startedMs: 1_700_000_000_000,

@@ -14,6 +14,7 @@ import type { PreparedJob } from "../../src/daemon/call/remote-job.ts";
 import type { LauncherCall } from "../../src/daemon/control/launcher-connection.ts";
 import { KeptListings } from "../../src/daemon/files-form/kept-listings.ts";
 import { prepareFiles } from "../../src/daemon/files-form/prepare-files.ts";
+import { StrippedUse } from "../../src/daemon/files-form/stripped-use.ts";
 import { FileCache } from "../../src/daemon/inputs/file-cache.ts";
 import { FolderNamesCache } from "../../src/daemon/inputs/folder-names.ts";
 import { HeaderHints } from "../../src/daemon/inputs/header-hints.ts";
@@ -100,6 +101,7 @@ export class PreparedRace implements Disposable {
         folders: this.#folders,
         // Each call lists its files: what happens meanwhile is the matter here.
         listings: new KeptListings(0),
+        strippedUse: new StrippedUse(),
         headers: new HeaderHints({ logger: SILENT_LOGGER }),
         clock: SYSTEM_CLOCK,
       },
@@ -164,6 +166,7 @@ export class PreparedRace implements Disposable {
       view: { roots: [{ host: root, guest: root }] },
       callFiles: (folder) => folder,
       namespace: async () => ({ holderPid: 1, userNamespaceIno: null, mountNamespaceIno: 1n }),
+      listingNamespace: async () => null,
     };
     const compiler: ImageCompiler = { path: ascii(`/usr/bin/${name}`), family: name === "clang" ? "clang" : "gcc" };
     const project: Project = {

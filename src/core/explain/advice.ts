@@ -22,7 +22,7 @@ const ADVICE: Readonly<Partial<Record<BypassReason, string>>> = {
   debug_file_checksums: 'Add -gdwarf-4, or use source_form = "files".',
   diagnostics_format: "Leave the format of diagnostics out, or let it go to stderr.",
   native_architecture: "Name the processor, as in -march=x86-64-v3.",
-  recorded_switches: "Leave -frecord-gcc-switches out.",
+  recorded_switches: "Leave the option out that records them, such as -frecord-gcc-switches.",
   side_outputs: "Leave the option out that writes further files, or name them the compiler's own way.",
   unsupported_compiler_option:
     'Run with daemon.log_level = "debug" to see the option; leave it out if it does nothing for you.',

@@ -6,6 +6,7 @@ import type { Digest } from "../../core/digest/digest.ts";
 import type { CallMessage, OutputManner } from "../../wire/launcher/messages.ts";
 import type { CallOutcome } from "../control/call-counts.ts";
 import type { ReplayUse } from "../replay/hit-log.ts";
+import type { FolderState } from "./folder-state.ts";
 
 /** What tells a file from one that was changed or replaced, without reading it; as stat gives it, links followed. */
 export interface FileStamp {
@@ -33,6 +34,14 @@ export interface AbsentName {
   /** On the host, absolute; need not exist itself. */
   readonly folder: ByteString;
   readonly name: ByteString;
+}
+
+/** A folder that the compiler looks for headers in. */
+export interface SearchedState {
+  /** On the host, absolute. */
+  readonly path: ByteString;
+  /** When the call was looked up. */
+  readonly state: FolderState;
 }
 
 /** An output that lies in the local store. */
@@ -84,6 +93,8 @@ export interface AnsweredCall {
   /** Source first, then in the order of reading; empty when unknown. Files of an image are left out. */
   readonly inputs: readonly CallInput[];
   readonly absent: readonly AbsentName[];
+  /** Compilers say when one is missing or none. Folders of an image are left out. */
+  readonly searched: readonly SearchedState[];
   /** Configuration files that the call depends on, those that are absent with a null stamp. */
   readonly configuration: readonly { readonly path: ByteString; readonly stamp: FileStamp | null }[];
   /** Null unless the call ended well and may be answered so again. */

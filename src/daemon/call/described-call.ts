@@ -23,6 +23,7 @@ export function describedCall(
     callDigest: null,
     inputs: [],
     absent: [],
+    searched: [],
     configuration: [],
     result: null,
     ...known,

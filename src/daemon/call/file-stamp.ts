@@ -42,10 +42,10 @@ function statusMs(ctimeNs: bigint): number {
   return Number(ctimeNs) / 1e6 + (ctimeNs % 1_000_000_000n === 0n ? COARSE_MS : 0);
 }
 
-/** The latest time at which what stands at a path, a link not followed, can have come there or changed; null when there is nothing to see. */
-export function movedMs(path: ByteString): number | null {
+/** The latest time at which what stands at a path, links not followed unless `read` does, can have come there or changed; null for nothing. */
+export function movedMs(path: ByteString, read: typeof lstatSync = lstatSync): number | null {
   try {
-    const stat = lstatSync(bytesOf(path), { bigint: true, throwIfNoEntry: false });
+    const stat = read(bytesOf(path), { bigint: true, throwIfNoEntry: false });
     return stat === undefined ? null : statusMs(stat.ctimeNs);
   } catch {
     return null;

@@ -2,7 +2,7 @@
 import type { ByteString } from "../../base/byte-string.ts";
 import type { Action, OutputKind } from "../../core/action/action.ts";
 import type { OutputManner } from "../../wire/launcher/messages.ts";
-import type { AbsentName, CallInput } from "./answered-call.ts";
+import type { AnsweredCall } from "./answered-call.ts";
 import type { SourceFiles } from "./source-files.ts";
 
 /** What becomes of an output, by its index in `Action.outputs`. */
@@ -23,6 +23,6 @@ export interface PreparedJob {
   readonly dependencyText: ByteString | null;
   /** Whether no compiler was asked which files the call reads, as that was known from an earlier call. */
   readonly keptList: boolean;
-  /** Files and absent names of the host that the job depends on; null where the source form does not tell. */
-  readonly evidence: (() => { readonly inputs: readonly CallInput[]; readonly absent: readonly AbsentName[] }) | null;
+  /** What of the host the job depends on; null where the source form does not tell. */
+  readonly evidence: (() => Pick<AnsweredCall, "inputs" | "absent" | "searched">) | null;
 }

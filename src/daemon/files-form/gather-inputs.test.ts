@@ -27,7 +27,11 @@ async function gather(family: CompilerFamily, asked: Case): Promise<Stage<Gather
   asked.prepare?.(made.root);
   const prepared = made.prepare(made.call([family, ...(asked.argv ?? "-c a.c").split(" ")]));
   if (prepared.kind === "bypass") return { ...prepared, root: made.root };
-  const listed = await listFiles(prepared.value, 0, new HeaderHints({ logger: SILENT_LOGGER }));
+  const listed = await listFiles(
+    prepared.value,
+    { attempt: 0, stripped: null },
+    new HeaderHints({ logger: SILENT_LOGGER }),
+  );
   if (listed.kind === "bypass") return { ...listed, root: made.root };
   const startedMs = Date.now() + (asked.startedInMs ?? 60_000);
   const before = { startedMs, steady: new SteadyPlaces(made.caches.folders, made.caches.names) };
@@ -78,6 +82,11 @@ rows("what the compiler lists and more", {
     files: { "src/a.c": HAS + X, "src/near.h": "", "inc/opt.h": "", "inc/other.h": "", "near.h": "" },
     argv: "-c src/a.c -Iinc",
     is: ["inc/opt.h", "src/a.c", "src/near.h"],
+  },
+  "what a header asks for beside the link by which it is included": {
+    files: { "a.c": `#include "links/k.h"\n${X}`, "real/k.h": HAS, "links/near.h": "", "real/opt.h": "" },
+    prepare: (root) => symlinkSync("../real/k.h", join(root, "links/k.h")),
+    is: ["a.c", "links/k.h -> ../real/k.h", "links/near.h", "real/k.h"],
   },
   "what a file that is only asked for would ask for": {
     files: { "a.c": `#if __has_include("b.h")\n#endif\n${X}`, "b.h": '#if __has_include("c.h")\n#endif\n', "c.h": "" },

@@ -2,6 +2,7 @@
 // texts come names that are only asked for, files that an assembler reads, and files that branches read which only the compile itself
 // takes. UNTRUSTED: texts and names are a checkout's.
 import { lstatSync } from "node:fs";
+import { posix } from "node:path";
 import { ascii, type ByteString, bytesOf } from "../../base/byte-string.ts";
 import { grammarOf } from "../../core/compile/grammar/gnu-grammar.ts";
 import type { Habits } from "../../core/compile/grammar/grammar.ts";
@@ -11,10 +12,12 @@ import { type SourceScan, scanSource } from "../../core/compile/view/source-scan
 import { testsBy } from "../../core/compile/view/test-macros.ts";
 import { toHostPath } from "../../core/compile/view/view.ts";
 import type { Digest } from "../../core/digest/digest.ts";
-import type { AbsentName } from "../call/answered-call.ts";
+import type { AbsentName, SearchedState } from "../call/answered-call.ts";
+import { folderState } from "../call/folder-state.ts";
 import type { PreparedCall } from "../call/prepared-call.ts";
 import { includeSearch } from "../call/read-call.ts";
 import { bypass, next, type Stage } from "../call/stage.ts";
+import { definedMacros, showsDate } from "../inputs/dates.ts";
 import type { FileCache, ReadFile } from "../inputs/file-cache.ts";
 import { type FolderNamesCache, FolderNamesOnce } from "../inputs/folder-names.ts";
 import type { ImageHeaders } from "../inputs/image-headers.ts";
@@ -29,7 +32,8 @@ import {
 import { type Followed, SourceTree } from "../inputs/source-tree.ts";
 import { CLOCK_TICK_MS, type FolderIdentities, type SteadyPlaces } from "../inputs/steady-places.ts";
 import type { KeptListings } from "./kept-listings.ts";
-import { listingBasis } from "./listing-basis.ts";
+import { codeDecides, listingBasis } from "./listing-basis.ts";
+import type { StrippedUse } from "./stripped-use.ts";
 
 export interface InputCaches {
   readonly files: FileCache;
@@ -38,6 +42,7 @@ export interface InputCaches {
   readonly imageHeaders: ImageHeaders;
   readonly folders: FolderIdentities;
   readonly listings: KeptListings;
+  readonly strippedUse: StrippedUse;
 }
 
 /** When the list was asked for, and what was known of folders before: what changed since is another one than was listed. */
@@ -53,10 +58,14 @@ export interface Gathered {
   readonly aliases: readonly { readonly path: ByteString; readonly target: ByteString }[];
   /** What the list rests on; null when it must not be kept. `listedMs`: when it was made, null where it was kept. */
   readonly basis: (listedMs: number | null) => Digest | null;
+  /** Whether code of some text may change what directives do, however the lines are counted: then no code may be left out of a list. */
+  readonly codeDecides: () => boolean;
   /** Files of the host by the paths by which they are opened, links on the way not resolved. */
   readonly opened: ReadonlyMap<ByteString, ReadFile>;
   /** Names that are sought in folders of the host and are not there. */
   absent(): AbsentName[];
+  /** Folders of the host that are searched, as they are in the tree. */
+  readonly searched: readonly SearchedState[];
   /** Whether a precompiled header is among the files. */
   readonly precompiled: boolean;
 }
@@ -85,6 +94,11 @@ class Gathering {
   readonly #opened = new Map<ByteString, ByteString>();
   readonly #texts: ReadText[] = [];
   readonly #imagePaths = new Set<ByteString>();
+  readonly #found: ByteString[] = [];
+  readonly #searchedStates: SearchedState[] = [];
+  readonly #scans = new Map<ByteString, SourceScan>();
+  /** Folders in which quoted names of a file are sought: its own, and those of links by which it is included. */
+  readonly #beside = new Map<ByteString, Set<ByteString>>();
   /** Names that texts ask for and that are not there, by folder of the host. */
   readonly #absent: (readonly [folder: ByteString, name: ByteString])[] = [];
   /** Names that were asked for on the include path: headers of an image ask for the same ones again and again. */
@@ -110,7 +124,7 @@ class Gathering {
     });
     const search = includeSearch(request);
     const names = new FolderNamesOnce(caches.names);
-    this.#places = { view: place.view, tree: this.#tree, names, cwd: request.cwd, ...search };
+    this.#places = { view: place.view, tree: this.#tree, names, cwd: request.cwd, ...search, found: this.#found };
   }
 
   run(names: readonly ByteString[]): Stage<Gathered> {
@@ -126,6 +140,14 @@ class Gathering {
       const found = this.#tree.add(folder);
       const here = toHostPath(this.#prepared.place.view, folder);
       if (found.kind === "outside" && here !== null) return bypass("outside_view", here);
+      if (here !== null) {
+        const state = folderState(here);
+        const isFolder = state !== "nothing" && state !== "no folder";
+        // It came or went between the two looks. What a link leads to in the image is the image's.
+        if (found.kind !== "image" && isFolder !== (found.kind === "folder"))
+          return bypass("modified_input_file", here);
+        this.#searchedStates.push({ path: here, state });
+      }
       const refused = found.kind === "file" ? this.#take(found, false) : null;
       if (refused !== null) return refused;
     }
@@ -169,13 +191,35 @@ class Gathering {
             images: this.#caches.images,
             listedMs,
           });
+    const decides = () =>
+      codeDecides(
+        {
+          prepared: this.#prepared,
+          texts: this.#texts,
+          read: this.#read,
+          imagePaths: this.#imagePaths,
+          images: this.#caches.images,
+        },
+        "countsUses",
+      );
     const absent = () => absentNames(this.#texts, this.#places);
-    return { tree: this.#tree, files, aliases, opened, absent, basis, precompiled: this.#precompiled };
+    return {
+      tree: this.#tree,
+      files,
+      aliases,
+      opened,
+      absent,
+      searched: this.#searchedStates,
+      basis,
+      codeDecides: decides,
+      precompiled: this.#precompiled,
+    };
   }
 
   /** Takes what the compiler listed, and inputs that options name. */
   #listed(names: readonly ByteString[]): Stage<never> | null {
     const listed = new Set(names);
+    this.#found.push(...listed);
     const profile = this.#profiles();
     if (profile !== null) return profile;
     for (const name of [...names, ...optionInputs(this.#prepared)]) {
@@ -185,8 +229,20 @@ class Gathering {
       if (found.kind === "outside" || found.kind === "folder") return bypass("outside_view", name);
       const refused = this.#take(found);
       if (refused !== null) return refused;
+      if (found.kind === "file") this.#noteLinked(name, found.guest);
     }
     return null;
+  }
+
+  /** A file that is included by a link: its quoted names are sought beside the link. */
+  #noteLinked(name: ByteString, guest: ByteString): void {
+    const folder = parentOf(name.startsWith("/") ? name : (`${this.#places.cwd}/${name}` as ByteString));
+    const scan = this.#scans.get(guest);
+    const beside = this.#beside.get(guest);
+    if (scan === undefined || beside === undefined || posix.normalize(folder) === parentOf(guest)) return;
+    if (beside.has(folder)) return;
+    beside.add(folder);
+    this.#texts.push({ folder, scan });
   }
 
   /** Takes the profiles that a call may use; one that is not there is a matter of the compiler's words. */
@@ -228,8 +284,12 @@ class Gathering {
       const refused = this.#quoted(read.bytes);
       if (refused !== null) return refused;
     }
-    if (isText)
-      this.#texts.push({ folder: parentOf(found.guest), scan: scanSource(read.bytes, this.#kindOf(found.guest)) });
+    if (isText) {
+      const [folder, scan] = [parentOf(found.guest), scanSource(read.bytes, this.#kindOf(found.guest))];
+      this.#scans.set(found.guest, scan);
+      this.#beside.set(found.guest, new Set([folder]));
+      this.#texts.push({ folder, scan });
+    }
     return null;
   }
 
@@ -303,7 +363,9 @@ class Gathering {
         this.#macrosRead.add(key);
         const tests = testsBy(macro, bytes);
         if (tests === null) return computed;
-        if (tests.length > 0) this.#texts.push({ folder: parentOf(guest), scan: { ...NOTHING, tests } });
+        if (tests.length > 0)
+          for (const folder of this.#beside.get(guest) ?? [parentOf(guest)])
+            this.#texts.push({ folder, scan: { ...NOTHING, tests } });
       }
     }
     return null;
@@ -412,11 +474,7 @@ class Gathering {
 
   #forbidden(): Stage<never> | null {
     const { mapped } = this.#prepared.request;
-    const macros = mapped.arguments.flatMap(({ option, words }) =>
-      /^-(?:D|Wp,|Xpreprocessor)$/.test(option) ? words : [],
-    );
-    const defined = scanSource(bytesOf(`#define ${macros.join("\n#define ")}` as ByteString), "c");
-    if (defined.timestamp || (!this.#habits.datesByEnvironment && defined.dates)) return bypass("date_time_macro");
+    if (showsDate(definedMacros(mapped), mapped)) return bypass("date_time_macro");
     for (const { folder, scan } of this.#texts) {
       const refused = refusalOf(scan, folder !== null, this.#prepared);
       if (refused !== null) return refused;
@@ -449,11 +507,10 @@ class Gathering {
 }
 
 /** Why a text that is read forbids a guest; null when it does not. `own`: the project's, not the image's. */
-function refusalOf(scan: SourceScan, own: boolean, { compiler, request }: PreparedCall): Stage<never> | null {
+function refusalOf(scan: SourceScan, own: boolean, { request }: PreparedCall): Stage<never> | null {
   if (scan.computedTest) return bypass("unsupported_code_directive", ascii("__has_include(NAME)"));
   // Clang says nothing of dates in system headers or under `-w`; GCC is given a date that it refuses.
-  const dates = scan.timestamp || (!grammarOf(compiler).habits.datesByEnvironment && scan.dates);
-  if (dates) return bypass("date_time_macro");
+  if (showsDate(scan, request.mapped)) return bypass("date_time_macro");
   if (!own) return null;
   if (scan.computedEmbed) return bypass("unsupported_code_directive", ascii("#embed NAME"));
   // A name that an assembler's macro makes is no danger: in a guest there is no other file for it, and the assembler says so.

@@ -6,6 +6,7 @@ import { stepEnvironment } from "../../core/compile/grammar/environment.ts";
 import { grammarOf } from "../../core/compile/grammar/gnu-grammar.ts";
 import type { DependencyRequest } from "../../core/compile/grammar/invocation.ts";
 import { failureOf } from "../../core/compile/view/failure.ts";
+import type { NamespaceRef } from "../../wire/launcher/messages.ts";
 import { joinEnvironment } from "../call/environment-words.ts";
 import type { PreparedCall } from "../call/prepared-call.ts";
 import { bypass, next, type Stage } from "../call/stage.ts";
@@ -28,20 +29,29 @@ const UNASKED: DependencyRequest = {
   phony: false,
 };
 
-/** Lists the files of a call of C or C++, or of assembler that is preprocessed. `attempt` counts a call's lists in one place. */
+/** How a list is made. */
+export interface ListingManner {
+  /** Counts a call's lists in one place. */
+  readonly attempt: number;
+  /** Where the image's headers are stripped; null to list by the headers as they are. */
+  readonly stripped: NamespaceRef | null;
+}
+
+/** Lists the files of a call of C or C++, or of assembler that is preprocessed. */
 export async function listFiles(
   prepared: PreparedCall,
-  attempt: number,
+  { attempt, stripped }: ListingManner,
   headers: HeaderHints,
 ): Promise<Stage<Listing>> {
-  const list = (wanted: Omit<Wanted, "file">, name: string) =>
-    runListing(prepared, { ...wanted, file: `${name}-${prepared.place.paths}-${attempt}` }, headers);
+  const by = stripped === null ? "" : "-stripped";
+  const list = (wanted: Omit<Wanted, "file" | "stripped">, name: string) =>
+    runListing(prepared, { ...wanted, stripped, file: `${name}${by}-${prepared.place.paths}-${attempt}` }, headers);
   const { mapped } = prepared.request;
   const own = mapped.dependencies?.kind === "MMD";
   const twice = own && !grammarOf(mapped).listing.listsBoth(mapped);
   const first = await list({ headers: own ? "own" : "all", tree: own && !twice }, "listing");
   if (first.kind === "bypass")
-    return first.reason === "preprocessor_error" ? listFailing(prepared, attempt, first) : first;
+    return first.reason === "preprocessor_error" && stripped === null ? listFailing(prepared, attempt, first) : first;
   const names = new Set([...first.value.names, ...first.value.entered]);
   if (twice) {
     const all = await list({ headers: "all", tree: false }, "listing-all");
@@ -65,13 +75,15 @@ interface Wanted {
   readonly file: string;
   readonly headers: "all" | "own";
   readonly tree: boolean;
+  readonly stripped: NamespaceRef | null;
 }
 
 async function runListing(prepared: PreparedCall, wanted: Wanted, headers: HeaderHints): Promise<Stage<Ran>> {
   const { mapped } = prepared.request;
   const files = { list: onHost(prepared, wanted.file), said: onHost(prepared, `${wanted.file}.stderr`) };
   if ((await runCompiler(prepared, wanted)) !== 0)
-    return bypass("preprocessor_error", null, await headers.look(files.said));
+    // What fails by stripped headers is listed again, and told of then.
+    return bypass("preprocessor_error", null, wanted.stripped === null ? await headers.look(files.said) : null);
   const text = await readBounded(files.list);
   const said = wanted.tree ? await readBounded(files.said) : ascii("");
   if (text === null || said === null) return bypass("source_too_large");
@@ -88,7 +100,7 @@ async function listFailing(prepared: PreparedCall, attempt: number, otherwise: S
   const { mapped } = prepared.request;
   if (mapped.dependencies !== null || grammarOf(mapped).listing.hasForcedIncludes(mapped)) return otherwise;
   const file = `listing-failing-${prepared.place.paths}-${attempt}`;
-  const code = await runCompiler(prepared, { file, headers: "all", tree: true });
+  const code = await runCompiler(prepared, { file, headers: "all", tree: true, stripped: null });
   const said = await readBounded(onHost(prepared, `${file}.stderr`));
   // Where there is no space, a compiler says nothing.
   const spoke = said?.includes("error: ") === true;
@@ -119,7 +131,7 @@ async function runCompiler(prepared: PreparedCall, wanted: Wanted): Promise<numb
       [ascii("PWD"), request.pwd],
     ]),
     cwd: request.cwd,
-    namespace: await place.namespace(),
+    namespace: wanted.stripped ?? (await place.namespace()),
     stdin: "null",
     stdout: { kind: "discard" },
     stderr: { kind: "file", path: onHost(prepared, `${wanted.file}.stderr`) },

@@ -48,24 +48,35 @@ export function listingBasis(parts: BasisParts): Digest | null {
   return `sha256:${hash.digest("hex")}` as Digest;
 }
 
-function filesOf({ prepared, texts, read, imagePaths, images }: BasisParts): string[] {
-  const lineComments = hasLineComments(prepared);
-  const known = [...read].map(([guest, { bytes }]) => ({ guest, bytes, ...factsOf(bytes, lineComments) }));
-  const movers: Movers[] = known.map((file) => file.movers);
-  for (const path of imagePaths) movers.push(images.movers(prepared.project, path));
-  const assembler = prepared.request.mapped.language.startsWith("assembler");
-  const some = (test: (one: Movers) => boolean) => movers.some(test);
-  // Then a line of code may change what a directive does.
-  const whole =
-    assembler ||
-    some((one) => one.countsLines || one.leavesOpen) ||
-    (some((one) => one.pragmaOperator) && some((one) => one.pragmaMoves)) ||
-    texts.some(({ scan }) => isMoving(scan));
-  return known
-    .map(({ guest, bytes, directives }) =>
-      whole || directives === null ? `${guest}\0=${digestOf(bytes)}` : `${guest}\0#${directives}`,
-    )
+function filesOf(parts: BasisParts): string[] {
+  const lineComments = hasLineComments(parts.prepared);
+  const assembler = parts.prepared.request.mapped.language.startsWith("assembler");
+  const whole = assembler || codeDecides(parts, "countsLines") || codeDecides(parts, "countsUses");
+  return [...parts.read]
+    .map(([guest, { bytes }]) => {
+      const { directives } = factsOf(bytes, lineComments);
+      return whole || directives === null ? `${guest}\0=${digestOf(bytes)}` : `${guest}\0#${directives}`;
+    })
     .sort();
+}
+
+/** What of a call tells whether its code decides what directives do. */
+export type DecidingParts = Pick<BasisParts, "prepared" | "texts" | "read" | "imagePaths" | "images">;
+
+/** Whether a line of code may change what a directive does: by a pragma, a raw string that is left open, or a count that a directive depends on. */
+export function codeDecides(
+  { prepared, texts, read, imagePaths, images }: DecidingParts,
+  count: "countsLines" | "countsUses",
+): boolean {
+  const lineComments = hasLineComments(prepared);
+  const movers: Movers[] = [...read.values()].map(({ bytes }) => factsOf(bytes, lineComments).movers);
+  for (const path of imagePaths) movers.push(images.movers(prepared.project, path));
+  const some = (test: (one: Movers) => boolean) => movers.some(test);
+  return (
+    some((one) => one[count] || one.leavesOpen) ||
+    (some((one) => one.pragmaOperator) && some((one) => one.pragmaMoves)) ||
+    texts.some(({ scan }) => isMoving(scan))
+  );
 }
 
 function isMoving(scan: SourceScan): boolean {
@@ -95,7 +106,7 @@ function factsOf(bytes: Buffer, lineComments: boolean): Facts {
   const lines = directiveLines(bytes, { lineComments });
   const newline = Buffer.from("\n");
   const directives = lines === null ? null : sha256(Buffer.concat(lines.flatMap((line) => [line, newline])));
-  const made = { directives, movers: moversOf(bytes, lines) };
+  const made = { directives, movers: moversOf(bytes, () => lines) };
   known.set(bytes, made);
   return made;
 }

@@ -2,12 +2,14 @@
 import { statSync } from "node:fs";
 import { ascii, type ByteString, byteStringOf, bytesOf } from "../../base/byte-string.ts";
 import type { Clock } from "../../base/clock.ts";
+import { HpccError } from "../../base/errors.ts";
 import type { Action, OutputFile, OutputKind } from "../../core/action/action.ts";
 import { stepEnvironment } from "../../core/compile/grammar/environment.ts";
 import { grammarOf } from "../../core/compile/grammar/gnu-grammar.ts";
 import { isPseudoFile, parseLinemarker } from "../../core/compile/text/linemarkers.ts";
 import { OUTPUT_FOLDER, toHostPath } from "../../core/compile/view/view.ts";
 import type { Digest } from "../../core/digest/digest.ts";
+import type { NamespaceRef } from "../../wire/launcher/messages.ts";
 import { joinEnvironment } from "../call/environment-words.ts";
 import type { PreparedCall } from "../call/prepared-call.ts";
 import { includeSearch } from "../call/read-call.ts";
@@ -20,7 +22,7 @@ import { SteadyPlaces } from "../inputs/steady-places.ts";
 import { PINNED_EPOCH } from "../tiers/local-answer.ts";
 import { type Gathered, gatherInputs, type InputCaches } from "./gather-inputs.ts";
 import { listingKey } from "./kept-listings.ts";
-import { type Listing, listFiles } from "./list-files.ts";
+import { type Listing, type ListingManner, listFiles } from "./list-files.ts";
 
 export interface FilesFormOptions extends InputCaches {
   readonly headers: HeaderHints;
@@ -35,7 +37,7 @@ const OBJECT_PATH = `${OUTPUT_FOLDER}/object` as ByteString;
  * A date that GCC refuses, and only where a source asks for one: with it a date is an error in whatever way a text spells it, and
  * whatever warnings are switched off.
  */
-const NO_DATE = ascii("dates-are-not-reproducible");
+export const NO_DATE = ascii("dates-are-not-reproducible");
 /** Times that a call starts again because a file changed while it was listed. */
 const RESTARTS_MAX = 2;
 const RESTART_AFTER_MS = 15;
@@ -62,20 +64,57 @@ interface Attempt {
   readonly steady: SteadyPlaces;
 }
 
-/** A job of a list that is made now. */
+/** A job of a list that is made now: by the image's stripped headers where that gives the same list, else by the headers as they are. */
 async function fromNew(
   prepared: PreparedCall,
-  { key, restarts, steady }: Attempt,
+  attempt: Attempt,
   options: FilesFormOptions,
 ): Promise<Stage<PreparedJob>> {
+  const { strippedUse } = options;
+  const stripped = strippedUse.pays(prepared.project.root) ? await strippedNamespace(prepared) : null;
+  if (stripped !== null) {
+    const made = await fromListing(prepared, { ...attempt, stripped }, options);
+    if (made !== null) return made;
+  }
+  return (await fromListing(prepared, { ...attempt, stripped: null }, options))!;
+}
+
+/** Null where a list by stripped headers may not be the list. */
+async function fromListing(
+  prepared: PreparedCall,
+  { key, restarts, steady, stripped }: Attempt & Pick<ListingManner, "stripped">,
+  options: FilesFormOptions,
+): Promise<Stage<PreparedJob> | null> {
   const startedMs = options.clock.wallMs();
-  const listing = await listed(prepared, restarts, options);
-  if (listing.kind === "bypass") return listing;
+  const listing = await listed(prepared, { attempt: restarts, stripped }, options);
+  if (listing.kind === "bypass") return stripped === null ? listing : null;
   const gathered = gatherInputs(prepared, listing.value.names, { startedMs, steady }, options);
   if (gathered.kind === "bypass") return gathered;
+  if (stripped !== null) {
+    const decided = gathered.value.codeDecides();
+    options.strippedUse.note(prepared.project.root, !decided);
+    if (decided) return null;
+  }
   const basis = key !== null && listing.value.steady ? gathered.value.basis(startedMs) : null;
   if (key !== null && basis !== null) options.listings.set(key, { ...listing.value, basis }, prepared.project.root);
   return jobOf(prepared, { ...listing.value, keptList: false }, gathered.value);
+}
+
+/** Words of a command line by which code or other spellings may decide what directives do. */
+const DECIDING_WORDS =
+  /traditional|charset|trigraphs|modules|preprocessed|directives-only|_Pragma|__pragma|__COUNTER__/;
+
+/** The namespace with the image's stripped headers, for a call that may be listed by them. */
+async function strippedNamespace({ request: { mapped }, place }: PreparedCall): Promise<NamespaceRef | null> {
+  if (mapped.language !== "c" && mapped.language !== "c++") return null;
+  if (mapped.arguments.some(({ words }) => words.some((word) => DECIDING_WORDS.test(word)))) return null;
+  try {
+    return await place.listingNamespace();
+  } catch (error) {
+    // Where one more namespace cannot be made, the usual one is there.
+    if (error instanceof HpccError) return null;
+    throw error;
+  }
 }
 
 /** A job of the list of an earlier call, while that would be the same; null to make one. */
@@ -129,11 +168,11 @@ function knownFolders({ request, place }: PreparedCall): ByteString[] {
 /** A source that is not preprocessed reads itself, and whatever its line markers name is quoted. */
 async function listed(
   prepared: PreparedCall,
-  attempt: number,
+  manner: ListingManner,
   { headers, files }: FilesFormOptions,
 ): Promise<Stage<Listing>> {
   const { language, source } = prepared.request.mapped;
-  if (readsOthers(prepared)) return listFiles(prepared, attempt, headers);
+  if (readsOthers(prepared)) return listFiles(prepared, manner, headers);
   const quoted = language.endsWith("cpp-output") ? markedFiles(prepared, files) : [];
   return next({ names: [source, ...quoted], dependencyText: null, steady: false });
 }
@@ -213,6 +252,7 @@ function jobOf(
   const evidence = () => ({
     inputs: [...opened].map(([path, { bytes, stamp }]) => ({ path, digest: digestOf(bytes), stamp })),
     absent: gathered.absent(),
+    searched: gathered.searched,
   });
   const dependencyText = told ? null : listed;
   return next({

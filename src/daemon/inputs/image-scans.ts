@@ -1,7 +1,7 @@
 // Scans of an image's headers, and kinds of its entries, kept by image and path: an image never changes. UNTRUSTED: the image's headers.
 import { readFileSync } from "node:fs";
 import { type ByteString, bytesOf } from "../../base/byte-string.ts";
-import { countsLines, directiveLines, leavesOpen, pragmaParts } from "../../core/compile/view/directive-lines.ts";
+import { dependsOn, directiveLines, leavesOpen, pragmaParts } from "../../core/compile/view/directive-lines.ts";
 import { type SourceScan, scanSource } from "../../core/compile/view/source-scan.ts";
 import type { Digest } from "../../core/digest/digest.ts";
 import type { Project } from "../project.ts";
@@ -34,7 +34,7 @@ export class ImageScans {
   movers(project: Image, path: ByteString): Movers {
     return remembered(this.#known(project).movers, path, () => {
       const text = textOf(project, path) ?? Buffer.alloc(0);
-      return moversOf(text, directiveLines(text, { lineComments: true }));
+      return moversOf(text, () => directiveLines(text, { lineComments: true }));
     });
   }
 
@@ -73,6 +73,8 @@ function remembered<K, V>(entries: Map<K, V>, key: K, find: () => V): V {
 /** What in a text makes the text between directives matter to what is read. */
 export interface Movers {
   readonly countsLines: boolean;
+  /** How often `__COUNTER__` was used. */
+  readonly countsUses: boolean;
   readonly leavesOpen: boolean;
   readonly pragmaOperator: boolean;
   readonly pragmaMoves: boolean;
@@ -118,11 +120,12 @@ function namesOptionPragma(text: Buffer): boolean {
   return false;
 }
 
-/** `lines`: the text's directives, null where they are in doubt. */
-export function moversOf(text: Buffer, lines: readonly Buffer[] | null): Movers {
+/** `lines` gives the text's directives, null where they are in doubt. */
+export function moversOf(text: Buffer, lines: () => readonly Buffer[] | null): Movers {
   const { operator, moves } = pragmaParts(text);
   return {
-    countsLines: countsLines(text, lines),
+    countsLines: dependsOn("__LINE__", text, lines),
+    countsUses: dependsOn("__COUNTER__", text, lines),
     leavesOpen: leavesOpen(text),
     pragmaOperator: operator,
     pragmaMoves: moves,

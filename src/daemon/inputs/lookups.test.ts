@@ -8,7 +8,7 @@ import { SYSTEM_CLOCK } from "../../base/system/clock.ts";
 import { scanSource } from "../../core/compile/view/source-scan.ts";
 import { PROJECT_ROOT, type View } from "../../core/compile/view/view.ts";
 import { FolderNamesCache } from "./folder-names.ts";
-import { escapingLookup, type LookupPlaces, precompiledHeaders, type ReadText } from "./lookups.ts";
+import { absentNames, escapingLookup, type LookupPlaces, precompiledHeaders, type ReadText } from "./lookups.ts";
 import { SourceTree } from "./source-tree.ts";
 
 let base = "";
@@ -40,9 +40,10 @@ interface Asked {
   readonly forced?: readonly string[];
   readonly macros?: readonly string[];
   readonly folders?: readonly string[];
+  readonly found?: readonly string[];
 }
 
-function placesOf({ forced = [], macros = [], folders = ["inc"] }: Asked): LookupPlaces {
+function placesOf({ forced = [], macros = [], folders = ["inc"], found = [] }: Asked): LookupPlaces {
   const tree = new SourceTree({ view, cwd: PROJECT_ROOT, imageRoot: bytes(""), imageEntries: new Set(["usr"]) });
   return {
     view,
@@ -53,6 +54,7 @@ function placesOf({ forced = [], macros = [], folders = ["inc"] }: Asked): Looku
     forced: forced.filter((name) => !name.startsWith("/")).map(bytes),
     forcedPaths: forced.filter((name) => name.startsWith("/")).map(bytes),
     macros: macros.map(bytes),
+    found: found.map(bytes),
   };
 }
 
@@ -104,6 +106,23 @@ test("names that macros make are sought among definitions", () => {
   assert.equal(escaping({ text: "#include X\n", macros: ['X="link.h"'] }), join(project, "inc/link.h"));
   assert.equal(escaping({ text: "#include X\n", macros: ["X=<inside.h>"] }), null);
   assert.equal(escaping({ text: "#define X <link.h>\n" }), null);
+  const define = (value: string) => escaping({ text: `#define Y "${value}"\n#include X\n` });
+  for (const folder of [base, `${base}/`, `${base}/none/`]) assert.equal(define(folder), null, "a folder is no header");
+  assert.equal(define(`${base}/outside.h`), `${base}/outside.h`);
+});
+
+test("names that macros make of parts are the ends of what was found", () => {
+  const text = "#define JOIN(a, b) <a.b>\n#include JOIN(link,h)\n";
+  const link = join(project, "inc/link.h");
+  for (const found of ["link.h", "later/link.h", "/hpcc/project/later/link.h", "/usr/include/link.h"])
+    assert.equal(escaping({ text, found: [found] }), link, found);
+  assert.equal(escaping({ text, found: ["/usr/include/near/deep.h", "inside.h"] }), null);
+  assert.equal(escaping({ text, found: ["x/absolute/deep.h"] }), join(project, "inc/absolute/deep.h"));
+  assert.equal(escaping({ text: "#include <inside.h>\n", found: ["later/link.h"] }), null, "nothing makes names");
+  const places = placesOf({ folders: ["inc", "inc/real"], found: ["/hpcc/project/inc/real/deep.h"] });
+  const absent = absentNames([{ folder: PROJECT_ROOT, scan: scanSource(Buffer.from(text), "c") }], places);
+  const early = { folder: bytes(join(project, "inc")), name: bytes("deep.h") };
+  assert.ok(absent.some(({ folder, name }) => folder === early.folder && name === early.name));
 });
 
 test("a header of the image that seeks a name leads out of the view as well", () => {

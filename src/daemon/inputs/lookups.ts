@@ -29,6 +29,8 @@ export interface LookupPlaces {
   readonly macros: readonly ByteString[];
   /** Absolute names that the command line includes, in the view. */
   readonly forcedPaths: readonly ByteString[];
+  /** Files that the compile reads, as its compiler names them: a folder, and behind it the name that was sought. */
+  readonly found: readonly ByteString[];
 }
 
 /** The first name that the host finds and the view does not, as a path of the host; null when there is none. */
@@ -59,10 +61,20 @@ function namesOf(texts: readonly ReadText[], places: LookupPlaces): Set<ByteStri
   return names;
 }
 
-/** Names that macros may make, where one makes the name of an include: those in definitions. */
-function computedNames(texts: readonly ReadText[], { macros }: LookupPlaces): ByteString[] {
+/**
+ * Names that macros may make, where one makes the name of an include: those in definitions, and for one that is made of parts, whatever
+ * may have been the name of a file that was found.
+ */
+function computedNames(texts: readonly ReadText[], { macros, found }: LookupPlaces): ByteString[] {
   if (!texts.some(({ scan }) => scan.computedInclude)) return [];
-  return [...texts.flatMap(({ scan }) => scan.definitions), ...macros.flatMap(delimited)];
+  return [...texts.flatMap(({ scan }) => scan.definitions), ...macros.flatMap(delimited), ...found.flatMap(endsOf)];
+}
+
+/** `c.h` and `b/c.h` of `/a/b/c.h`, and so on. */
+function endsOf(path: ByteString): ByteString[] {
+  const ends: ByteString[] = path.startsWith("/") ? [] : [path];
+  for (let at = path.indexOf("/"); at >= 0; at = path.indexOf("/", at + 1)) ends.push(path.slice(at + 1) as ByteString);
+  return ends;
 }
 
 /** Texts between quotes and angle brackets. */
@@ -123,7 +135,8 @@ function escapingIn(folder: ByteString, names: Iterable<ByteString>, places: Loo
     const found = places.tree.look(absolute ? name : (`${folder}/${name}` as ByteString));
     if (found.kind !== "outside" && found.kind !== "absent") continue;
     const onHost = absolute ? name : host === null ? null : (`${host}/${name}` as ByteString);
-    if (onHost !== null && existsOnHost(onHost)) return onHost;
+    // A folder is no header to any compiler; texts define many, as where a program is installed.
+    if (onHost !== null && existsOnHost(onHost) && !(absolute && isFolderOnHost(onHost))) return onHost;
   }
   return null;
 }
@@ -144,6 +157,14 @@ function existsOnHost(path: ByteString): boolean {
   } catch {
     // A link that leads in circles, a folder that is closed: a compiler stops there and says so.
     return true;
+  }
+}
+
+function isFolderOnHost(path: ByteString): boolean {
+  try {
+    return statSync(bytesOf(path)).isDirectory();
+  } catch {
+    return false;
   }
 }
 

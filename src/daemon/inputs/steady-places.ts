@@ -3,8 +3,9 @@
 import { type BigIntStats, lstatSync, statSync } from "node:fs";
 import { type ByteString, bytesOf } from "../../base/byte-string.ts";
 import type { Clock } from "../../base/clock.ts";
+import { realPath } from "../call/real-path.ts";
 import { Remembered } from "../call/remembered.ts";
-import type { FolderNamesCache } from "./folder-names.ts";
+import { type FolderNamesCache, type NameKind, PRECOMPILED } from "./folder-names.ts";
 
 /** What a call's files depend on beside their bytes; paths of the host. */
 export interface Way {
@@ -48,7 +49,8 @@ export class FolderIdentities {
 export class SteadyPlaces {
   readonly #identities: FolderIdentities;
   readonly #names: FolderNamesCache;
-  readonly #namesBefore = new Map<ByteString, ReadonlyMap<string, unknown>>();
+  /** By the folders' real paths: a call may spell one in several ways. */
+  readonly #namesBefore = new Map<ByteString, ReadonlyMap<string, NameKind>>();
   /** What an earlier list of the call found absent. */
   readonly #absent = new Set<string>();
 
@@ -65,7 +67,7 @@ export class SteadyPlaces {
     }
     for (const folder of folders) {
       const names = this.#names.read(folder);
-      if (names !== null) this.#namesBefore.set(folder, names.kinds);
+      if (names !== null) this.#namesBefore.set(realPath(folder), names.kinds);
     }
   }
 
@@ -95,25 +97,29 @@ export class SteadyPlaces {
       if (stat === undefined) stats.set(folder, (stat = statOf(folder, statSync)));
       return stat === null ? null : recent(stat.mtimeNs);
     };
+    const real = new Map<ByteString, ByteString>();
+    const wasAbsent = (folder: ByteString, name: string) => {
+      let path = real.get(folder);
+      if (path === undefined) real.set(folder, (path = realPath(folder)));
+      const before = this.#namesBefore.get(path);
+      if (before === undefined) return false;
+      const kind = before.get(name.split("/", 1)[0]!);
+      // Compilers pass over a folder of the name; one for precompiled headers they look into.
+      return kind === undefined || (kind === "folder" && !name.includes("/") && !PRECOMPILED.test(name));
+    };
     let found: ByteString | null = null;
     for (const [folder, name] of absent) {
       const path = `${folder}/${name}` as ByteString;
       const known = this.#absent.has(path);
       this.#absent.add(path);
-      if (known || this.#wasAbsent(folder, name)) continue;
+      if (known || wasAbsent(folder, name)) continue;
       let place = path;
       do place = place.slice(0, Math.max(0, place.lastIndexOf("/"))) as ByteString;
       while (place !== "" && changed(place) === null);
-      if (place === "" || this.#wasAbsent(place, path.slice(place.length + 1))) continue;
+      if (place === "" || wasAbsent(place, path.slice(place.length + 1))) continue;
       if (changed(place) === true) found = path;
     }
     return found;
-  }
-
-  /** Whether a folder was listed before, and had nothing on the way to a name below it. */
-  #wasAbsent(folder: ByteString, name: string): boolean {
-    const before = this.#namesBefore.get(folder);
-    return before !== undefined && !before.has(name.split("/", 1)[0]!);
   }
 }
 

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { setImmediate } from "node:timers/promises";
 import { HostProject } from "../../../test/support/host-project.ts";
-import type { ByteString } from "../../base/byte-string.ts";
+import { ascii, type ByteString } from "../../base/byte-string.ts";
 import { SILENT_LOGGER } from "../../base/log.ts";
 import { Semaphore } from "../../base/semaphore.ts";
 import { SYSTEM_CLOCK } from "../../base/system/clock.ts";
@@ -42,6 +42,27 @@ test("calls wait for each other's preprocessed text, until their launchers are d
   assert.equal(await isFull(textBytes), true);
   await second.finish();
   assert.equal(await isFull(textBytes), false);
+});
+
+test("GCC is given a date that is an error, whatever warnings are switched off, but under the policy that pins it", async () => {
+  for (const [determinism, date] of [
+    ["default", "dates-are-not-reproducible"],
+    ["pin", "0"],
+  ] as const) {
+    using made = new HostProject({ config: { sourceForm: "text", determinism } });
+    made.write({ "a.c": "int a;\n" });
+    const options = {
+      ...made.caches,
+      headers: new HeaderHints({ logger: SILENT_LOGGER }),
+      clock: { ...SYSTEM_CLOCK, wallMs: () => Date.now() + 60_000 },
+      textBytes: new Semaphore(1000),
+    };
+    const prepared = made.prepare(made.call(["gcc", "-w", "-c", "a.c"]));
+    assert.ok(prepared.kind === "next");
+    const job = await prepareText(prepared.value, options);
+    assert.ok(job.kind === "next");
+    assert.ok(job.value.action.environment.includes(ascii(`SOURCE_DATE_EPOCH=${date}`)));
+  }
 });
 
 test("what the text form cannot keep is refused before anything runs", async () => {

@@ -20,6 +20,8 @@ import type { PreparedJob } from "../call/remote-job.ts";
 import { collectSourceFiles } from "../call/source-files.ts";
 import { bypass, next, type Stage } from "../call/stage.ts";
 import type { InputCaches } from "../files-form/gather-inputs.ts";
+import { NO_DATE } from "../files-form/prepare-files.ts";
+import { definedMacros, showsDate } from "../inputs/dates.ts";
 import type { HeaderHints } from "../inputs/header-hints.ts";
 import { escapingLookup, type LookupPlaces, precompiledHeaders, type ReadText } from "../inputs/lookups.ts";
 import { SourceTree } from "../inputs/source-tree.ts";
@@ -128,17 +130,21 @@ function checkReads(
       return bypass("modified_input_file", path);
     texts.push({ folder: name.slice(0, name.lastIndexOf("/")) as ByteString, scan: scanSource(bytes, "c") });
   }
-  for (const name of markedFiles(byteStringOf(text), request.cwd)) {
+  const marked = markedFiles(byteStringOf(text), request.cwd);
+  for (const name of marked) {
     const scan = toHostPath(place.view, name) === null ? images.scan(project, name) : null;
     if (scan === null) continue;
     if (scan.macroPragma) return bypass("unfaithful_preprocessing", name);
     texts.push({ folder: null, scan });
   }
+  const scans = [...texts.map(({ scan }) => scan), definedMacros(request.mapped)];
+  if (scans.some((scan) => showsDate(scan, request.mapped))) return bypass("date_time_macro");
   const computed = texts.find(({ scan }) => scan.computedTest || scan.testMacros.length > 0);
   if (computed !== undefined) return bypass("outside_view", ascii("__has_include(NAME)"));
   const { imageRoot, imageEntries } = project;
   const tree = new SourceTree({ view: place.view, cwd: request.cwd, imageRoot, imageEntries });
-  const places: LookupPlaces = { view: place.view, tree, names, cwd: request.cwd, ...includeSearch(request) };
+  const search = { ...includeSearch(request), found: marked };
+  const places: LookupPlaces = { view: place.view, tree, names, cwd: request.cwd, ...search };
   const [precompiled] = precompiledHeaders(texts, places);
   if (precompiled !== undefined) return bypass("could_not_use_precompiled_header", toHostPath(place.view, precompiled));
   const escaping = escapingLookup(texts, places);
@@ -157,7 +163,13 @@ async function jobOf({ project, compiler, request, folder }: PreparedCall, unit:
       randomSeed: source.randomSeed,
       injected: grammarOf(compiler).text.injected(pinsDates({ project, compiler })),
     }),
-    environment: joinEnvironment(stepEnvironment(request.plan, epoch({ project, request }))),
+    // Under `-w` no date is an error of the text; one that GCC is given as none always is.
+    environment: joinEnvironment(
+      stepEnvironment(request.plan, {
+        ...(grammarOf(compiler).habits.datesByEnvironment && { pinnedEpoch: NO_DATE }),
+        ...epoch({ project, request }),
+      }),
+    ),
     cwd: request.cwd,
     outputs: [{ path: OBJECT_PATH, required: true, kind: "object" }],
     terminalColumns: request.terminalColumns,

@@ -148,7 +148,8 @@ test("an output goes where the caller names it, large ones as files", async () =
 
 test("an ordinary failure is the answer, with the caller's names and without outputs", async () => {
   const words = "/hpcc/project/a.s:1:1: error: no\n";
-  const ended = await end({ exitCode: 1, object: null, stderr: words });
+  // Whatever the worker gives along with it.
+  const ended = await end({ exitCode: 1, object: Buffer.from("object"), stderr: words });
   assert.ok(ended.kind === "answer" && ended.answer.type === "outputs");
   const { exitCode, stderr, files } = ended.answer;
   assert.deepEqual([exitCode, files.length], [1, 0]);
@@ -168,7 +169,10 @@ test("of other failures the local compiler has the last word", async () => {
     await reason({ exitCode: 1, stderr: "a.c:1: fatal error: x.h: No such file or directory\n" }),
     "compile_failed",
   );
-  assert.equal(await reason({ exitCode: 1, stderr: "SOURCE_DATE_EPOCH must expand to a number\n" }), "date_time_macro");
+  for (const sourceForm of ["files", "text"] as const) {
+    const dated = { exitCode: 1, stderr: "SOURCE_DATE_EPOCH must expand to a number\n" };
+    assert.equal(await reason(dated, { config: { sourceForm, fallback: "none" } }), "date_time_macro");
+  }
   // Without a place in a source it is not known how far the compiler came.
   const old = { files: { "a.o": "old", "x.s": "old" } };
   assert.equal(await reason({ exitCode: 1 }, { ...old, family: "clang" }), "compile_failed");

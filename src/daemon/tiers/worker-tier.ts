@@ -92,20 +92,14 @@ function imageSource({ config, imageContents: contents }: Project): NonNullable<
 /** Why a result is not shown, so that the local compiler has the last word; null when it is. */
 function refusalOf(result: RemoteResult, { project, request }: TierCall["prepared"]): Bypass | null {
   const stderr = byteStringOf(result.stderr);
+  const failure = result.exitCode === 0 ? null : failureOf(result.exitCode, stderr);
+  if (failure === "date") return bypass("date_time_macro");
   if (project.config.sourceForm === "text") {
     if (result.exitCode !== 0 && project.config.fallback !== "none") return bypass("compile_failed");
     const unfaithful = grammarOf(request.mapped).text.diagnosticsRefusal(request.mapped, stderr);
     return unfaithful === null ? null : bypass(unfaithful);
   }
-  if (result.exitCode === 0) return null;
-  switch (failureOf(result.exitCode, stderr)) {
-    case "date":
-      return bypass("date_time_macro");
-    case "fault":
-      return bypass("compile_failed");
-    case "ordinary":
-      return null;
-  }
+  return failure === "fault" ? bypass("compile_failed") : null;
 }
 
 /** Whether a compile is loaded with its precompiled header depends on where memory is free. */
@@ -169,16 +163,18 @@ async function contentOf(file: string, size: number): Promise<OutputFile["conten
 
 /** Whether one of the outputs holds a path of the view. */
 async function namesView({ outputs }: RemoteResult): Promise<boolean> {
-  for (const { file } of outputs) if (await holdsViewPath(file)) return true;
+  for (const { file, size } of outputs) if (await holdsViewPath(file, size)) return true;
   return false;
 }
 
-async function holdsViewPath(file: string): Promise<boolean> {
+async function holdsViewPath(file: string, size: number): Promise<boolean> {
   await using handle = await open(file, "r");
-  const buffer = Buffer.alloc(CHUNK_BYTES + VIEW_PATH.length);
+  // No larger than the file: V8 collects all garbage each time that some 32 MiB of buffers were made.
+  const chunkBytes = Math.max(1, Math.min(CHUNK_BYTES, size));
+  const buffer = Buffer.allocUnsafe(chunkBytes + VIEW_PATH.length);
   // The end of each part is searched again with the next one, lest a path lie across both.
   for (let kept = 0; ; ) {
-    const { bytesRead } = await handle.read(buffer, kept, CHUNK_BYTES);
+    const { bytesRead } = await handle.read(buffer, kept, chunkBytes);
     if (bytesRead === 0) return false;
     const end = kept + bytesRead;
     if (buffer.subarray(0, end).includes(VIEW_PATH)) return true;

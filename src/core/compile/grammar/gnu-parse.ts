@@ -382,7 +382,8 @@ function parseWords(program: ByteString, words: readonly ByteString[], family: C
   }
   // Some drivers refuse it, and text is compiled with one.
   if (scan.outputs > 1) scan.refuseText("bad_compiler_arguments", ascii("-o"));
-  if (produce === "assembler" && scan.args.some((arg) => arg.option === "-fverbose-asm")) bypass("recorded_switches");
+  if (produce === "assembler" && scan.args.some((arg) => arg.option === "-fverbose-asm"))
+    bypass("recorded_switches", ascii("-fverbose-asm"));
   mergePassThrough(scan);
   const output = scan.output ?? defaultOutput(scan.family, source.path, produce);
   checkOutputName(output);

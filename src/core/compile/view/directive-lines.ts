@@ -21,11 +21,25 @@ export interface LineOptions {
   readonly lineComments: boolean;
 }
 
+/** A directive, from its `#` to the end of its line, continued lines joined. */
+export interface NumberedDirective {
+  readonly line: Buffer;
+  /** How many lines stand before its own, a line that is continued counted once. */
+  readonly before: number;
+}
+
+const ASCII_END = 0x80;
+
 /** What the rest of a line leaves the next one in. */
 type State = "code" | "comment" | "doubt";
 
 /** The directives of a text, each from its `#` to the end of its line, continued lines joined; null when that is in doubt. */
 export function directiveLines(bytes: Uint8Array, options: LineOptions): readonly Buffer[] | null {
+  return numberedDirectives(bytes, options)?.map(({ line }) => line) ?? null;
+}
+
+/** The same with the places of the lines. */
+export function numberedDirectives(bytes: Uint8Array, options: LineOptions): readonly NumberedDirective[] | null {
   const [text, ...others] = readingsOf(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength));
   // A raw string may hold lines that look like directives.
   if (text === undefined || others.length > 0 || text.includes('R"')) return null;
@@ -35,14 +49,15 @@ export function directiveLines(bytes: Uint8Array, options: LineOptions): readonl
 class LineReader {
   readonly #text: Buffer;
   readonly #lineComments: boolean;
-  readonly #lines: Buffer[] = [];
+  readonly #lines: NumberedDirective[] = [];
+  #before = 0;
 
   constructor(text: Buffer, { lineComments }: LineOptions) {
     this.#text = text;
     this.#lineComments = lineComments;
   }
 
-  read(): readonly Buffer[] | null {
+  read(): readonly NumberedDirective[] | null {
     const text = this.#text;
     let state: State = "code";
     for (let start = 0; start < text.length; ) {
@@ -51,6 +66,7 @@ class LineReader {
       state = state === "comment" ? this.#inComment(start, end) : this.#inCode(start, end);
       if (state === "doubt") return null;
       start = end + 1;
+      this.#before += 1;
     }
     return state === "code" ? this.#lines : null;
   }
@@ -69,7 +85,7 @@ class LineReader {
     if (at < 0) return "comment";
     if (!this.#isHash(at, end)) return this.#rest(at, end);
     if (this.#mayOpen(at, end)) return "doubt";
-    this.#lines.push(this.#text.subarray(at, end));
+    this.#lines.push({ line: this.#text.subarray(at, end), before: this.#before });
     return "code";
   }
 
@@ -91,6 +107,13 @@ class LineReader {
     return at < end && (text[at] === HASH || (text[at] === PERCENT && at + 1 < end && text[at + 1] === COLON));
   }
 
+  /** Whether the line may be a directive behind a white space of Unicode's, which it is for Clang. */
+  #isSpaceToSome(from: number, end: number): boolean {
+    if (this.#text[from]! < ASCII_END) return false;
+    const line = this.#text.subarray(from, end);
+    return line.includes(HASH) || line.includes("%:");
+  }
+
   /** Whether a comment may begin on the line that does not end on it, however its literals are read. */
   #mayOpen(from: number, end: number): boolean {
     const line = this.#text.subarray(from, end);
@@ -100,6 +123,7 @@ class LineReader {
 
   /** Walks the code on the rest of a line. */
   #rest(from: number, end: number): State {
+    if (from < end && this.#isSpaceToSome(from, end)) return "doubt";
     if (!this.#mayOpen(from, end)) return "code";
     const text = this.#text;
     for (let at = from; at < end; ) {
@@ -137,26 +161,31 @@ class LineReader {
   }
 }
 
-const COUNTS = ["__LINE__", "__COUNTER__"];
+/** Macros whose value is another one at each use. */
+export type Count = "__LINE__" | "__COUNTER__";
 /** Their values are strings, which no condition may hold: a macro with one beside the number of a line decides nothing. */
 const STRINGS = ["__FILE__", "__BASE_FILE__"];
 const DEFINE = /^(?:#|%:)[ \t]*define[ \t]/;
 
-/** Whether a directive of the text may depend on where lines stand, or on how often a text counted: then all of every text matters. */
-export function countsLines(bytes: Buffer, lines: readonly Buffer[] | null): boolean {
-  if (!COUNTS.some((word) => bytes.includes(word))) return false;
-  if (lines === null) return true;
-  return lines.some((line) => {
-    if (!COUNTS.some((word) => line.includes(word))) return false;
-    return !DEFINE.test(line.toString("latin1")) || !STRINGS.some((word) => line.includes(word));
-  });
+/**
+ * Whether a directive of the text may depend on a count: on where lines stand, or on how often a text counted. Then all of every text
+ * matters. `lines` gives the text's directives, null where they are in doubt; few texts need them.
+ */
+export function dependsOn(count: Count, bytes: Buffer, lines: () => readonly Buffer[] | null): boolean {
+  if (!bytes.includes(count)) return false;
+  return (
+    lines()?.some((line) => {
+      if (!line.includes(count)) return false;
+      return !DEFINE.test(line.toString("latin1")) || !STRINGS.some((word) => line.includes(word));
+    }) ?? true
+  );
 }
 
 /** Whether the text has an operator that stands for a pragma amid code, and whether it names a pragma by which macros or files change. */
 export function pragmaParts(bytes: Buffer): { readonly operator: boolean; readonly moves: boolean } {
   return {
     operator: ["_Pragma", "__pragma"].some((word) => bytes.includes(word)),
-    moves: ["push_macro", "pop_macro", "include_alias", 'once"'].some((word) => bytes.includes(word)),
+    moves: ["push_macro", "pop_macro", "include_alias", 'once"', 'system_header"'].some((word) => bytes.includes(word)),
   };
 }
 

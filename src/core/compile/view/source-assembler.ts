@@ -1,6 +1,7 @@
 // Finds what an assembler may read by `.incbin` and `.include`, and where macros may make such a directive. Pure.
-// UNTRUSTED: the text is a checkout's. One pass; looks ahead are bounded. Comments count: their signs differ by target.
-import { BACKSLASH, DOT, HASH, isBlank, isWord, NEWLINE, OPEN, QUOTE } from "./source-bytes.ts";
+// UNTRUSTED: the text is a checkout's. One pass; looks ahead are bounded. Comments count, as their signs differ by
+// target, but for a word in one that each target takes for a comment.
+import { BACKSLASH, DOT, HASH, isBlank, isWord, NEWLINE, OPEN, QUESTION, QUOTE, SLASH, STAR } from "./source-bytes.ts";
 import type { Findings } from "./source-findings.ts";
 import { GAP, MACRO_GAP } from "./source-literals.ts";
 import { Seeker, skipSpace } from "./source-seek.ts";
@@ -19,7 +20,9 @@ const NO_ARGUMENT = Buffer.from("n?/,;: *%+-=!<>~^|#[]{}");
 /** What may stand before a directive in a string. */
 const STATEMENT_START = Buffer.from([0, GAP, MACRO_GAP, 0x09, NEWLINE, 0x0d, 0x20, 0x3a, 0x3b]);
 const STOPS = new Uint8Array(256);
-for (const code of [LETTER_C, LETTER_C & ~LOWER, DOT, BACKSLASH, GAP, MACRO_GAP]) STOPS[code] = 1;
+for (const code of [LETTER_C, LETTER_C & ~LOWER, DOT, BACKSLASH, GAP, MACRO_GAP, QUOTE, STAR]) STOPS[code] = 1;
+/** Blanks that are looked over between a line's start or end and what stands next to it. */
+const BLANKS_MAX = 16;
 
 export class AssemblerSearch {
   readonly #text: Buffer;
@@ -35,6 +38,8 @@ export class AssemblerSearch {
   #dot = false;
   #glued = false;
   #bare = false;
+  /** Whether all of the text since the start of a line is a comment, to the preprocessor and to the assembler. */
+  #commented = false;
 
   constructor(text: Buffer, kind: AssemblerText, findings: Findings) {
     this.#text = text;
@@ -55,6 +60,8 @@ export class AssemblerSearch {
       } else if (code === DOT) {
         if ((text[at + 1]! | LOWER) === LETTER_I || text[at + 1] === BACKSLASH) this.#part(at);
         else if (this.#kind === "literals" && isGap(text[at + 1])) this.#loneDot(at);
+      } else if (code === STAR || code === QUOTE) {
+        if (this.#kind === "assembler") this.#comment(at);
       } else if (code === BACKSLASH) {
         if (this.#kind === "assembler") this.#argument(at);
       } else if (this.#kind === "literals") this.#literalStart(at + 1);
@@ -82,7 +89,7 @@ export class AssemblerSearch {
     if (text[at - 1] !== DOT) {
       if (isWord(text[at - 1])) return;
       if (word === "incbin" && !isWord(text[after])) this.#computed();
-      else if (this.#kind === "assembler" && !isDirective(text, at)) this.#bare = true;
+      else if (this.#kind === "assembler" && !this.#commented && !isDirective(text, at)) this.#bare = true;
       return;
     }
     if (isWord(text[after])) return;
@@ -92,6 +99,18 @@ export class AssemblerSearch {
     const quoted = escaped || (operand >= 0 && text[operand] === QUOTE);
     if (quoted) this.#operand(word, operand + (escaped ? 2 : 1), escaped);
     else if (this.#kind !== "source" || word === "incbin") this.#computed();
+  }
+
+  /**
+   * Looks at a star or a quote. A comment that begins in a line is not counted as one, since a string or another comment may hold its sign;
+   * nor is what follows a quote in a comment, since a string over several lines may hold that, or a star that a joined line may end it with.
+   */
+  #comment(at: number): void {
+    const text = this.#text;
+    const [before, after] = [text[at - 1], text[at + 1]];
+    if (this.#commented)
+      this.#commented = text[at] === STAR && after !== SLASH && after !== BACKSLASH && after !== QUESTION;
+    else this.#commented = text[at] === STAR && before === SLASH && after !== SLASH && beginsLine(text, at - 1);
   }
 
   /** Looks at a part of a directive's name without its dot. */
@@ -191,6 +210,23 @@ function isDirective(text: Buffer, at: number): boolean {
   let before = at - 1;
   while (before >= at - 16 && isBlank(text[before] ?? NEWLINE)) before -= 1;
   return text[before] === HASH;
+}
+
+/** Whether only blanks stand before in a line that is not joined to the one above. */
+function beginsLine(text: Buffer, at: number): boolean {
+  const start = beforeBlanks(text, at);
+  if (start < 0) return true;
+  if (text[start] !== NEWLINE) return false;
+  const above = beforeBlanks(text, start);
+  const joined = text[above] === BACKSLASH || (text[above] === SLASH && text[above - 1] === QUESTION);
+  return !joined && !isBlank(text[above] ?? NEWLINE);
+}
+
+/** Where the last byte stands that is no blank, -1 if there is none. Where there are too many blanks, one of them. */
+function beforeBlanks(text: Buffer, from: number): number {
+  let at = from - 1;
+  while (at >= 0 && at > from - BLANKS_MAX && isBlank(text[at]!)) at -= 1;
+  return at;
 }
 
 function isPasted(text: Buffer, from: number): boolean {

@@ -193,6 +193,19 @@ test("what the assembler reads is found in literals, in arguments of macros and 
     'm .inc, bin, "x"',
     '.macro m a\n.\\a "x"\n.endm\nm include',
     '".incbin" "x"',
+    // Comments that may be none, or end where no plain reader sees it.
+    '.\\a "x"\n m /* */ include',
+    '.\\a "x"\n m "\n/* ", include /* */',
+    '.\\a "x"\n// b \\ \n/* a\n m include */',
+    ".\\a 'x\\\n/* ' include */",
+    '.\\a "x"\n// b ??/\n/* a\n m include */',
+    `.\\a "x"\n// b \\${" ".repeat(40)}\n/* a\n m include */`,
+    '.\\a "x"\n/* a *\\\n/ m include */',
+    '.\\a "x"\n/* a *??/\n/ m include */',
+    '.\\a "x" /* a\n/*/ m include',
+    '.\\a "x" /* a\n/* b */ m include',
+    '.\\a "x"\n/* a */ m include /* b */',
+    '.\\a "x"\n#define A "\n m include',
     " .mri 1\n INCLUDE x",
   ])
     assert.ok(found(text, "assembler").flags.includes("computedAssemblerRead"), text);
@@ -200,6 +213,12 @@ test("what the assembler reads is found in literals, in arguments of macros and 
     '# include the file\n#include "a.h"\n.macro m r\n add \\r, \\r\n .\\@:\n.endm\nmov .in(%rip), %eax # including\n';
   assert.deepEqual(found('#include "a.h"\n.macro m r\n add \\r, 1\n.L\\@:\n.endm\n', "assembler").flags, []);
   assert.deepEqual(found(plain, "assembler").includes, ['"a.h"']);
+  for (const text of [
+    '/* Does not include -fx. */\n#define A "nop\\n\\t"\n',
+    '#define A "nop\\n\\t"\n#endif /* b */ \n \t/*\n * These **include**\n * /* all.\n */\n',
+    '#define A "nop\\n\\t"\n/* include */\n/** include **/\n',
+  ])
+    assert.deepEqual(found(text, "assembler").flags, [], text);
 });
 
 test("a result is kept as long as its bytes", () => {

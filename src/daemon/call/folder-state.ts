@@ -1,0 +1,16 @@
+// What stands at a path that is meant as a folder.
+import { statSync } from "node:fs";
+import { type ByteString, bytesOf } from "../../base/byte-string.ts";
+
+/** Nothing, no folder, or a folder, by its device and inode; links followed. */
+export type FolderState = "nothing" | "no folder" | `${bigint}:${bigint}`;
+
+export function folderState(path: ByteString): FolderState {
+  try {
+    const stat = statSync(bytesOf(path), { bigint: true, throwIfNoEntry: false });
+    if (stat === undefined) return "nothing";
+    return stat.isDirectory() ? `${stat.dev}:${stat.ino}` : "no folder";
+  } catch {
+    return "nothing";
+  }
+}
