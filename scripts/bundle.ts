@@ -14,7 +14,11 @@ const OLD_CHUNK_MS = 24 * 3_600_000;
 const sources = sourcesDigest(root, "bundle");
 const result = await build({
   absWorkingDir: root,
-  entryPoints: { hpcc: "src/programs/main.ts", "inspect-thread": "src/worker/inspect/inspect-thread.ts" },
+  entryPoints: {
+    hpcc: "src/programs/main.ts",
+    "inspect-thread": "src/worker/inspect/inspect-thread.ts",
+    "signature-formats": "src/core/image/signatures/formats.ts",
+  },
   outdir,
   outExtension: { ".js": ".mjs" },
   chunkNames: `${CHUNKS}/[name]-[hash]`,

@@ -20,6 +20,9 @@ export type ControlRequest =
   | { readonly command: "flush" }
   | { readonly command: "stats"; readonly zero: boolean };
 
+/** How a daemon's allocator is set up, so that it gives memory back after a build; the launcher's start.rs has the same. */
+const ALLOCATOR = { MALLOC_ARENA_MAX: "2", MALLOC_TRIM_THRESHOLD_: "65536", MALLOC_MMAP_THRESHOLD_: "32768" };
+
 const REPLY_WAIT_MS = 5_000;
 const POLL_MS_MAX = 10_000;
 const POLL_INTERVAL_MS = 20;
@@ -100,7 +103,7 @@ export async function startDaemonProcess(directories: Directories, program: Daem
     cwd: "/",
     detached: true,
     stdio: ["ignore", log, log],
-    env: { ...process.env, HPCC_RUNTIME_DIR: directories.runtime, HPCC_STATE_DIR: directories.state },
+    env: { ...process.env, ...ALLOCATOR, HPCC_RUNTIME_DIR: directories.runtime, HPCC_STATE_DIR: directories.state },
   });
   const failed = Promise.withResolvers<HpccError>();
   child.on("error", (error) => failed.resolve(new HpccError("tool.missing", `cannot run flock: ${error.message}`)));

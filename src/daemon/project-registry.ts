@@ -17,6 +17,7 @@ import type { ImageName } from "../core/image/image-name.ts";
 import { resolveInImage } from "../image/image-path.ts";
 import type { ImageStore } from "../image/image-store.ts";
 import { ImageLocaleFiles } from "../image/locales.ts";
+import type { StrippedHeaders } from "../image/stripped-headers.ts";
 import { ImageToolchain } from "../image/toolchain.ts";
 import { listFolder } from "../vm/namespace/folder-listing.ts";
 import type { HeldNamespace } from "../vm/namespace/holder.ts";
@@ -76,8 +77,6 @@ interface Known {
 }
 
 const PROJECTS_MAX = 256;
-/** Namespaces of `hpcc run` that calls are known from. */
-const RUNS_MAX = 256;
 /** A word that is an absolute path, or an include folder's. */
 const ABSOLUTE_PATH = /^(?:-I|-iquote|-isystem)?(\/.*)$/s;
 /** How often a project's image is looked at. */
@@ -91,13 +90,12 @@ export class ProjectRegistry {
   readonly #options: ProjectRegistryOptions;
   readonly #known = new Map<string, Known>();
   readonly #looked = new Map<Digest, number>();
+  readonly #headers = new Map<Digest, StrippedHeaders | null>();
   readonly #plans = new Map<ByteString, string>();
   /** Projects of build trees in extra roots, as calls there have named them. */
   readonly #buildTrees = new Map<ByteString, ByteString>();
   /** Projects in which commands were run, by their roots, with the launcher that ran them. */
   readonly #launchers = new Map<ByteString, ByteString>();
-  /** By the numbers of their mount namespaces. */
-  readonly #runs = new Map<bigint, RunNamespace>();
 
   constructor(options: ProjectRegistryOptions) {
     this.#options = options;
@@ -105,7 +103,8 @@ export class ProjectRegistry {
 
   /** The namespace of `hpcc run` with this number; null for any other. */
   runNamespace(mountNamespace: bigint): RunNamespace | null {
-    return this.#runs.get(mountNamespace) ?? null;
+    const request = this.#options.namespaces.runRequest(mountNamespace);
+    return request === null ? null : { root: request.project, imageDigest: request.image };
   }
 
   /** The project of a call: of one from a namespace of `hpcc run`, the namespace's. */
@@ -145,7 +144,9 @@ export class ProjectRegistry {
     if (isFirst) return;
     try {
       await images.contents(digest);
+      if (this.#headers.has(digest)) this.#stripHeaders(digest);
     } catch (error) {
+      this.#headers.delete(digest);
       logger.warn("daemon.image.altered", { image: digest, message: String(error) });
       // The next call of each project says so.
       this.#known.clear();
@@ -325,13 +326,13 @@ export class ProjectRegistry {
     let plan: Plan;
     const namespaces = async () => {
       const kept = await this.#options.namespaces.get({
+        image: digest,
         rootfs,
         project: root,
         extraRoots,
         callFiles: callFolder,
         run: this.#runMounts(root, launcherPlaces(toolchain)),
       });
-      if (kept.run !== null) this.#noteRun(kept.run, { root, imageDigest: digest });
       plan = {
         kind: "image",
         projectRoot: root,
@@ -348,6 +349,12 @@ export class ProjectRegistry {
       return kept;
     };
     const first = await namespaces();
+    // Without a digest nobody has checked what they would be made of.
+    if (contents !== null && !this.#headers.has(digest)) this.#stripHeaders(digest);
+    const listing = async (base: "strict" | "local") => {
+      const shown = this.#headers.get(digest) ?? null;
+      return shown === null ? null : namespaceRef(await (await namespaces()).listing(base, shown));
+    };
     const imageEntries = new Set<string>(
       imageOwnedNames({ listImage: (path) => listFolder((imageRoot + path) as ByteString) }),
     );
@@ -364,8 +371,12 @@ export class ProjectRegistry {
           view,
           callFiles: (folder) => `${CALL_FILES}${folder.slice(folder.lastIndexOf("/"))}` as ByteString,
           namespace: async () => namespaceRef((await namespaces()).strict),
+          listingNamespace: () => listing("strict"),
         },
-        own: ownPlace(view, imageEntries, async () => namespaceRef((await namespaces()).local)),
+        own: ownPlace(view, imageEntries, {
+          namespace: async () => namespaceRef((await namespaces()).local),
+          listingNamespace: () => listing("local"),
+        }),
       },
       callFolder,
       locales: new ImageLocaleFiles(imageRoot),
@@ -396,6 +407,18 @@ export class ProjectRegistry {
     return { kind: "bound", project, plan: () => plan };
   }
 
+  /** Looks for an image's headers for lists, and has them made; calls are listed by the headers as they are until then. */
+  #stripHeaders(digest: Digest): void {
+    this.#headers.set(digest, this.#headers.get(digest) ?? null);
+    this.#options.images.strippedHeaders(digest).then(
+      (headers) => void this.#headers.set(digest, headers),
+      (error: unknown) => {
+        this.#headers.delete(digest);
+        this.#options.logger.warn("image.headers_not_stripped", { image: digest, message: String(error) });
+      },
+    );
+  }
+
   #runMounts(root: ByteString, compilers: readonly ByteString[]): RunMounts | null {
     const launcher = this.#launchers.get(root);
     if (launcher === undefined) return null;
@@ -422,14 +445,6 @@ export class ProjectRegistry {
     }
   }
 
-  #noteRun({ mountNamespaceInode }: HeldNamespace, run: RunNamespace): void {
-    this.#runs.set(BigInt(mountNamespaceInode), run);
-    for (const oldest of this.#runs.keys()) {
-      if (this.#runs.size <= RUNS_MAX) break;
-      this.#runs.delete(oldest);
-    }
-  }
-
   /** Replaces the plan file when it says something else than before. */
   async #writePlan(plan: Plan): Promise<void> {
     const bytes = encodePlan(plan);
@@ -449,12 +464,12 @@ export class ProjectRegistry {
 function ownPlace(
   shared: View,
   imageEntries: ReadonlySet<string>,
-  namespace: () => Promise<NamespaceRef>,
+  namespaces: Pick<ProjectPlace, "namespace" | "listingNamespace">,
 ): ProjectPlace | null {
   const roots = shared.roots.map(({ host }) => ({ host, guest: host }));
   const isFree = ({ host }: ViewRoot) =>
     isJobPath(`${host}/x` as ByteString) && !imageEntries.has(host.split("/", 2)[1] ?? "");
-  return roots.every(isFree) ? { paths: "own", view: { roots }, callFiles: (folder) => folder, namespace } : null;
+  return roots.every(isFree) ? { paths: "own", view: { roots }, callFiles: (folder) => folder, ...namespaces } : null;
 }
 
 function exists(path: ByteString): boolean {

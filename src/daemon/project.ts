@@ -23,6 +23,8 @@ export interface ProjectPlace {
   callFiles(folder: ByteString): ByteString;
   /** The kept namespace that shows the view, made when there is none. */
   namespace(): Promise<NamespaceRef>;
+  /** The same with the image's headers stripped, for lists of files alone; null while there are none. */
+  listingNamespace(): Promise<NamespaceRef | null>;
 }
 
 /** A project bound to an image that is here. */

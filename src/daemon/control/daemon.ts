@@ -7,16 +7,15 @@ import { type Clock, pause } from "../../base/clock.ts";
 import { HpccError } from "../../base/errors.ts";
 import type { Logger } from "../../base/log.ts";
 import { Semaphore } from "../../base/semaphore.ts";
+import { releaseMemory } from "../../base/system/release-memory.ts";
 import type { ClientConfig } from "../../config/client.ts";
 import { type Directories, type Environment, replayFolder } from "../../config/directories.ts";
-import { repositoryOfImage } from "../../config/project-image.ts";
 import type { BypassReason } from "../../core/compile/bypass-reasons.ts";
 import { grammarOf } from "../../core/compile/grammar/gnu-grammar.ts";
 import type { CompilerFamily, GnuInvocation } from "../../core/compile/grammar/invocation.ts";
 import { ImageStore } from "../../image/image-store.ts";
 import { DiskLocalStore } from "../../store/local/disk-local-store.ts";
 import { NamespaceKeeper } from "../../vm/namespace/namespace-keeper.ts";
-import { readTlsFiles } from "../../wire/grpc/tls-files.ts";
 import type { CallMessage } from "../../wire/launcher/messages.ts";
 import type { CallObserver } from "../call/answered-call.ts";
 import { Builds } from "../call/builds.ts";
@@ -26,6 +25,7 @@ import { takesPrefixMapsUnentered } from "../call/prefix-map-support.ts";
 import { Remembered } from "../call/remembered.ts";
 import type { Bypass } from "../call/stage.ts";
 import { KeptListings } from "../files-form/kept-listings.ts";
+import { StrippedUse } from "../files-form/stripped-use.ts";
 import { ImagePulls } from "../image-pulls.ts";
 import { FileCache } from "../inputs/file-cache.ts";
 import { FolderNamesCache } from "../inputs/folder-names.ts";
@@ -36,11 +36,9 @@ import { FolderIdentities } from "../inputs/steady-places.ts";
 import { LocalUse } from "../local-use/local-use.ts";
 import type { Project } from "../project.ts";
 import { ProjectRegistry, type ProjectState, type RunNamespace } from "../project-registry.ts";
-import { isChosenWorker } from "../remote/chosen-worker.ts";
 import { ReceiptKeeper } from "../remote/receipt-keeper.ts";
-import { RemoteCompiler } from "../remote/remote-compiler.ts";
-import { WorkerClient } from "../remote/worker-client.ts";
-import { WorkerConnections } from "../remote/worker-connections.ts";
+import type { RemoteCompiler } from "../remote/remote-compiler.ts";
+import type { Remotes } from "../remote/remotes.ts";
 import { Replays } from "../replay/replays.ts";
 import { insideCall } from "../run/inside-call.ts";
 import { commandAnswer } from "../run/run-command.ts";
@@ -86,6 +84,10 @@ const REMEMBERED_MAX = 10_000;
 const TEXT_BYTES_AT_ONCE_MAX = 512 * 1024 * 1024;
 /** What replay records may take beside the local store, of its limit. */
 const REPLAY_SHARE = 0.2;
+/** How often the images of commands are held anew. */
+const HOLD_AGAIN_MS = 60 * 60_000;
+/** After so long without a call memory is given back; a build's calls come closer together. */
+const REST_MS = 10_000;
 const FALLBACK_LOG_BYTES_MAX = 1024 * 1024;
 
 /** Starts the daemon. Throws `argument.invalid` when one runs already, `config.invalid` for an unsafe runtime folder. */
@@ -143,6 +145,7 @@ class Daemon {
   readonly longWork: LongWork;
   readonly #options: DaemonOptions;
   readonly #namespaces: NamespaceKeeper;
+  readonly #store: ImageStore;
   readonly #pulls: ImagePulls;
   readonly #projects: ProjectRegistry;
   readonly #files: FileCache;
@@ -158,9 +161,8 @@ class Daemon {
   readonly #builds: Builds;
   readonly #headers: HeaderHints;
   readonly #listings: KeptListings;
-  readonly #remotes = new Map<string, RemoteCompiler>();
-  /** The streams to workers, by the identity that they are made with. */
-  readonly #workers = new Map<string, WorkerConnections>();
+  readonly #strippedUse = new StrippedUse();
+  #remotes: Promise<Remotes> | null = null;
   readonly #receipts: ReceiptKeeper;
   readonly #slots: Semaphore;
   readonly #observers: readonly CallObserver[];
@@ -176,7 +178,9 @@ class Daemon {
   #countedSinceMs: number;
   readonly #ended = Promise.withResolvers<"stopped" | "idle">();
   #busy = 0;
+  #restTimer: { cancel(): void } | null = null;
   #idleTimer: { cancel(): void } | null = null;
+  #holdTimer: { cancel(): void } | null = null;
 
   constructor(options: DaemonOptions) {
     const { directories, logger } = options;
@@ -192,7 +196,8 @@ class Daemon {
     this.#countedSinceMs = this.#startedMs;
     this.#namespaces = new NamespaceKeeper({ logger });
     this.longWork = new LongWork(options.clock);
-    const images = new ImageStore(directories.images);
+    this.#store = new ImageStore(directories.images);
+    const images = this.#store;
     this.#pulls = new ImagePulls({ images, env: options.env ?? {}, clock: options.clock, logger });
     this.#projects = new ProjectRegistry({
       directories,
@@ -210,6 +215,7 @@ class Daemon {
     // Made now, so that a runtime folder that fills up later costs a local compile and not the project's binding.
     mkdirSync(join(directories.runtime, "calls"), { recursive: true, mode: 0o700 });
     this.#rest();
+    this.#holdRuns();
   }
 
   get ended(): Promise<"stopped" | "idle"> {
@@ -266,7 +272,7 @@ class Daemon {
       const paths = compiles.some(({ ownPaths }) => ownPaths) || !maps ? "own" : project.config.paths;
       return sandboxAnswer(message, { project, compiler, paths });
     }
-    return answerCompileCall(call, project, compiler, this.#parts(project));
+    return answerCompileCall(call, project, compiler, this.#parts(await this.#remote(project)));
   }
 
   /** The call's project; waits for an image that is on its way, unless the host's compiler may stand in for it. */
@@ -377,10 +383,10 @@ class Daemon {
     return known !== null && hasWholeRoot(message) ? known : null;
   }
 
-  #parts(project: Project): PipelineParts {
+  #parts(worker: RemoteCompiler | null): PipelineParts {
     const { clock, logger } = this.#options;
     return {
-      worker: this.#remote(project),
+      worker,
       files: this.#files,
       names: this.#names,
       images: this.#images,
@@ -396,6 +402,7 @@ class Daemon {
       counts: this.#counts,
       headers: this.#headers,
       listings: this.#listings,
+      strippedUse: this.#strippedUse,
       slots: this.#slots,
       clock,
       logger,
@@ -405,51 +412,15 @@ class Daemon {
     };
   }
 
-  /** The way to workers for a project's image; null when none is configured. */
-  #remote({ config, imageDigest }: Project): RemoteCompiler | null {
-    const { remote, identity, schedulers, isolationMin } = config;
+  /** The way to workers for a project's image; null when none is configured. Whoever has no workers does without its code. */
+  async #remote(project: Project): Promise<RemoteCompiler | null> {
+    const { remote, identity, schedulers } = project.config;
     if (!remote || identity === null || schedulers.length === 0) return null;
-    const repository = repositoryOfImage(config.image);
-    const key = JSON.stringify([identity, schedulers, imageDigest, isolationMin, repository]);
-    const known = this.#remotes.get(key);
-    if (known !== undefined) return known;
-    const { clock, logger } = this.#options;
-    const compiler = new RemoteCompiler({
-      schedulers,
-      credentials: () => readTlsFiles(identity, clock.wallMs()),
-      query: { image: imageDigest, isolationMin, ...(repository !== null && { repository }) },
-      workers: this.#workersOf(identity),
-      clock,
-      logger,
-      random: Math.random,
-    });
-    this.#remotes.set(key, compiler);
-    return compiler;
-  }
-
-  #workersOf(identity: NonNullable<ClientConfig["identity"]>): WorkerConnections {
-    const key = JSON.stringify(identity);
-    const known = this.#workers.get(key);
-    if (known !== undefined) return known;
     const { clock, logger, version } = this.#options;
-    const workers = new WorkerConnections({
-      onResult: (result) => this.#receipts.keep(result),
-      credentials: () => readTlsFiles(identity, clock.wallMs()),
-      connect: (worker, credentials, signal) =>
-        WorkerClient.connect({
-          address: worker.address,
-          tls: credentials.tls,
-          accept: isChosenWorker(worker, credentials.identity),
-          version,
-          clock,
-          signal,
-        }),
-      clock,
-      logger,
-      random: Math.random,
-    });
-    this.#workers.set(key, workers);
-    return workers;
+    this.#remotes ??= import("../remote/remotes.ts").then(
+      ({ Remotes }) => new Remotes({ receipts: this.#receipts, clock, logger, version }),
+    );
+    return (await this.#remotes).of(project, identity);
   }
 
   /** What a launcher made of its answer: a fall-back of its own is in its log, and here for the operator's. */
@@ -528,30 +499,40 @@ class Daemon {
     this.#busy += 1;
     this.#idleTimer?.cancel();
     this.#idleTimer = null;
+    this.#restTimer?.cancel();
+    this.#restTimer = null;
   }
 
   #rest(): void {
     this.#busy = Math.max(0, this.#busy - 1);
     const { daemonIdleMs } = this.#options.config;
-    if (this.#busy > 0 || daemonIdleMs === 0) return;
-    this.#idleTimer = this.#options.clock.after(daemonIdleMs, () => void this.#endUnlessInUse());
+    if (this.#busy > 0) return;
+    this.#restTimer = this.#options.clock.after(REST_MS, releaseMemory);
+    if (daemonIdleMs === 0) return;
+    this.#idleTimer = this.#options.clock.after(daemonIdleMs, () => this.#endUnlessInUse());
   }
 
   /** A shell of `hpcc run` could not start another one. */
-  async #endUnlessInUse(): Promise<void> {
+  #endUnlessInUse(): void {
     this.#idleTimer = null;
-    const isInUse = await this.#namespaces.isInUse().catch(() => false);
-    if (this.#busy > 0 || this.#idleTimer !== null) return;
-    if (isInUse) this.#rest();
+    if (this.#namespaces.runsInUse().length > 0) this.#rest();
     else this.#ended.resolve("idle");
+  }
+
+  /** An image that a command is in stays, however long that does nothing. */
+  #holdRuns(): void {
+    for (const { image } of this.#namespaces.runsInUse()) void this.#store.renew(image);
+    this.#holdTimer = this.#options.clock.after(HOLD_AGAIN_MS, () => this.#holdRuns());
   }
 
   async close(): Promise<void> {
     this.#idleTimer?.cancel();
+    this.#restTimer?.cancel();
+    this.#holdTimer?.cancel();
     await this.#pulls.close();
     await this.#local?.replays?.close();
     await this.#local?.store.close();
-    await Promise.all([...this.#remotes.values(), ...this.#workers.values()].map((remote) => remote.close()));
+    await (await this.#remotes)?.close();
     await this.#receipts.settled();
     await this.#namespaces.close();
     rmSync(join(this.#options.directories.runtime, "calls"), { recursive: true, force: true });

@@ -236,6 +236,8 @@ describe("a lie is refused", () => {
     return [{ ...object!, ...change }, ...rest];
   };
   const other = zstdCompressSync(Buffer.from("another on"));
+  const silent = { digest: EMPTY, size: 0 };
+  const nothing = resultDigest(encodeResultManifest({ exitCode: 0, outputs: [], stdout: silent, stderr: silent }));
   const lies: Record<string, (id: bigint) => readonly Reply[]> = {
     "other content": (id) => [resultOf(id), chunkOf(id, other)],
     "no frame": (id) => [resultOf(id), chunkOf(id, Buffer.from("rubbish"))],
@@ -285,6 +287,9 @@ describe("a lie is refused", () => {
     "an output of another digest": (id) => [resultOf(id, { blobs: blobs({ digest: EMPTY }) })],
     "an output without its frame": (id) => [resultOf(id, { blobs: blobs({ frameSize: 0n }) })],
     "no object": (id) => [resultOf(id, { blobs: blobs({}).slice(1) })],
+    "no object, and a row and digest of that": (id) => [
+      resultOf(id, { ...rowWith(3, "-"), resultDigest: nothing, blobs: blobs({}).slice(1) }),
+    ],
     "no stderr": (id) => [resultOf(id, { blobs: blobs({}).slice(0, 2) })],
     "blobs that it does not lack": (id) => [{ case: "need", value: { jobId: id, digests: [EMPTY] } }],
     "a blob twice": (id) => [{ case: "need", value: { jobId: id, digests: [sha256(SOURCE), sha256(SOURCE)] } }],
