@@ -1,6 +1,6 @@
 // What the doctor asks of a worker's machine, by the driver that is meant to run there.
 import assert from "node:assert/strict";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, describe, test } from "node:test";
@@ -51,6 +51,38 @@ test("the doctor says which policy a worker has, and what is wrong with it", asy
     const said = (await examine('policy = "policy.toml"')).get("policy");
     assert.equal(said?.status, status);
     assert.match(said?.detail ?? "", detail);
+  }
+});
+
+test("the doctor says where launchers trust no socket", async () => {
+  const uid = process.getuid!();
+  const client = new HpccError("config.invalid", "there is none");
+  const runtime = join(folder, "runtime");
+  const check = async (user = uid, path = runtime) => {
+    const more = doctorChecks({ HOME: folder, HPCC_RUNTIME_DIR: path }, user, null);
+    const results = await doctor({ client, worker: null, nowMs: 0, more });
+    return results.find(({ name }) => name === "runtime folder");
+  };
+  assert.equal((await check())?.status, "ok", "it is made when it is needed");
+  mkdirSync(runtime, { mode: 0o700 });
+  assert.equal((await check())?.status, "ok");
+  chmodSync(runtime, 0o755);
+  assert.deepEqual(await check(), {
+    name: "runtime folder",
+    status: "missing",
+    detail: `${runtime} has the mode 755, so no call is cached`,
+    fix: `chmod 700 '${runtime}'`,
+  });
+  assert.match((await check(uid + 1))?.detail ?? "", /is no folder of yours/);
+  const link = join(folder, "link");
+  symlinkSync(runtime, link);
+  assert.match((await check(uid, link))?.detail ?? "", /is a link/);
+  writeFileSync(join(folder, "file"), "");
+  for (const path of ["file/below", "loop/below"]) {
+    if (path.startsWith("loop")) symlinkSync("loop", join(folder, "loop"));
+    const found = await check(uid, join(folder, path));
+    assert.equal(found?.status, "missing", path);
+    assert.match(found?.detail ?? "", /cannot be used: E(?:NOTDIR|LOOP)/);
   }
 });
 

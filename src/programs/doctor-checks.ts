@@ -1,7 +1,8 @@
 // The checks of `hpcc doctor` that need more than the command line's layers: images, guest, vsock device, a probe of KVM.
+import { accessSync, constants, existsSync, lstatSync, type Stats } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { HpccError } from "../base/errors.ts";
 import { type Logger, SILENT_LOGGER } from "../base/log.ts";
 import { SYSTEM_CLOCK } from "../base/system/clock.ts";
@@ -31,7 +32,11 @@ const PROBE_DEADLINE_MS = 60_000;
 
 /** The checks; with a worker's file also those of a worker. */
 export function doctorChecks(env: Environment, uid: number, workerFile: string | null): readonly DoctorCheck[] {
-  const client: DoctorCheck[] = [async () => imageIsHere(env, uid), async () => missingHeaders(env, uid)];
+  const client: DoctorCheck[] = [
+    async () => runtimeFolder(env, uid),
+    async () => imageIsHere(env, uid),
+    async () => missingHeaders(env, uid),
+  ];
   if (workerFile === null) return client;
   const { config } = loadWorkerConfig(env, workerFile);
   return [
@@ -58,6 +63,42 @@ function policyCheck({ policy }: WorkerConfig): CheckResult {
     if (!(error instanceof HpccError)) throw error;
     return { name, status: "missing", detail: error.message, fix: error.hint };
   }
+}
+
+/** Launchers start no daemon, and ask none, where others may have put its socket. */
+function runtimeFolder(env: Environment, uid: number): CheckResult {
+  const name = "runtime folder";
+  const { runtime } = resolveDirectories(env, uid);
+  const without = "so no call is cached";
+  const missing = (detail: string, fix: string): CheckResult => ({
+    name,
+    status: "missing",
+    detail: `${runtime} ${detail}, ${without}`,
+    fix,
+  });
+  let stat: Stats | undefined;
+  try {
+    stat = lstatSync(runtime, { throwIfNoEntry: false });
+    if (stat === undefined) accessSync(nearestFolder(runtime), constants.W_OK | constants.X_OK);
+  } catch (error) {
+    return missing(`cannot be used: ${(error as Error).message}`, "set HPCC_RUNTIME_DIR to a folder of yours");
+  }
+  if (stat === undefined) return { name, status: "ok", detail: `${runtime}, made by the first call`, fix: null };
+  if (!stat.isDirectory() || stat.uid !== uid)
+    return missing(
+      stat.isSymbolicLink() ? "is a link" : "is no folder of yours",
+      "set HPCC_RUNTIME_DIR to a folder of yours",
+    );
+  const mode = stat.mode & 0o777;
+  if ((mode & 0o077) === 0) return { name, status: "ok", detail: runtime, fix: null };
+  return missing(`has the mode ${mode.toString(8)}`, `chmod 700 '${runtime}'`);
+}
+
+/** The deepest folder on the way to a path that is there. */
+function nearestFolder(path: string): string {
+  let folder = dirname(path);
+  while (folder !== "/" && !existsSync(folder)) folder = dirname(folder);
+  return folder;
 }
 
 /** Room for the log and the store: without it a worker refuses every job. */

@@ -32,6 +32,8 @@ const LEFT_SHARE_MAX = 0.4;
 describe("pitfalls in an image, without a worker", () => {
   let farm: QuickFarm;
   let differential: Differential;
+  /** The same project as a checkout at another place. */
+  let elsewhere: Differential;
   const outcomes: string[] = [];
 
   before(async () => {
@@ -44,6 +46,7 @@ describe("pitfalls in an image, without a worker", () => {
     farm = await QuickFarm.start({ imageFolder: IMAGE_FOLDER, images: [image], remote: false, local: true });
     // At its own path, so that the plain side has no flag of hpcc's.
     differential = new Differential(farm, image, "project", "own");
+    elsewhere = new Differential(farm, image, "elsewhere/moved", "own");
   });
   after(async () => {
     await farm?.close();
@@ -69,6 +72,7 @@ describe("pitfalls in an image, without a worker", () => {
           outcomes.push(first);
           if (first === "local_compiled") assert.equal(second, "local_hit");
           else assert.match(first, /^local: [a-z_]+$/);
+          assert.deepEqual((await elsewhere.compareMoved(scenario, compared)).what, []);
           if (more.mutate === undefined) return;
           assert.deepEqual((await differential.compareAfter(scenario, more.mutate)).what, []);
         });

@@ -2,13 +2,17 @@
 // store, the records, the daemon or the compiler met with trouble. HPCC_TEST_STEPS sets how many, HPCC_TEST_SEED the first seed.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { LocalSteps, TROUBLES, type Trouble } from "../support/local-steps.ts";
+import { canMount, LocalSteps, TROUBLES, type Trouble } from "../support/local-steps.ts";
 import { Dice, FIRST_SETTINGS, RandomProject, type Settings } from "../support/random-project.ts";
 
 const STEPS = Number(process.env["HPCC_TEST_STEPS"] ?? "300");
 const SEED = Number(process.env["HPCC_TEST_SEED"] ?? "20261128");
 const STEPS_PER_PROJECT = 40;
 const TROUBLE_PERCENT = 15;
+/** Scripts that run during a call. The delays end about when a compile does. */
+const DURING_PERCENT = 15;
+const DURING_DELAY_MS_MAX = 80;
+const MOUNTS = canMount();
 /** A run of so many says how far it is. */
 const STEPS_TO_REPORT = 2_000;
 /** Differences after which it is pointless to go on. */
@@ -24,7 +28,7 @@ interface Made {
 /** One project's steps, until one shows a difference. */
 function runProject(seed: number, count: number): Made {
   const dice = new Dice(seed);
-  const project = new RandomProject(dice);
+  const project = new RandomProject(dice, { mounts: MOUNTS });
   using steps = new LocalSteps();
   steps.script(project.first());
   let settings: Settings = FIRST_SETTINGS;
@@ -50,6 +54,11 @@ function runProject(seed: number, count: number): Made {
       log.push(`# trouble: ${trouble}`);
     }
     const step = project.step(settings);
+    if (dice.chance(DURING_PERCENT)) {
+      const [script, delayMs] = [project.atOnce(), dice.below(DURING_DELAY_MS_MAX)];
+      steps.during(settings, script, delayMs);
+      log.push(`# during a call, after ${delayMs} ms:`, script);
+    }
     if (step.kind === "script") {
       steps.script(step.script);
       log.push(step.script);
@@ -78,6 +87,7 @@ test(`${STEPS} random steps without an image leave what the compiler leaves`, (t
     for (const [name, value] of Object.entries(end.reasons)) reasons.set(name, (reasons.get(name) ?? 0) + value);
   }
   t.diagnostic(JSON.stringify(Object.fromEntries(outcomes)));
+  if (!MOUNTS) t.diagnostic("nothing was mounted over anything: that takes root");
   t.diagnostic(JSON.stringify(Object.fromEntries(reasons)));
   assert.deepEqual(failures, []);
   assert.ok((outcomes.get("local_hit") ?? 0) > STEPS / 10, "calls are answered out of the store");

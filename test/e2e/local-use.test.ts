@@ -385,6 +385,12 @@ describe("local use without an image", () => {
           { "d.c": "int d;\n" },
           "echo 'int e;' > d.c",
         ],
+        [
+          "a file like one that was imported",
+          ["gcc", "-w", "-c", "i.c"],
+          { "i.c": '#import "q.h"\n#include "r.h"\n', "q.h": "int q;\n", "r.h": "int q;\n" },
+          "echo 'int r;' > r.h",
+        ],
         ["a profile", ["gcc", "-O2", "-c", "p.c", "-o", "p.o", "-fprofile-use=p-p.gcda"], profiled, "./p 1 2 3", run],
       ];
     for (const [name, argv, files, change, prepare = "true"] of cases) {

@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import {
   chmodSync,
+  chownSync,
   copyFileSync,
   existsSync,
   linkSync,
@@ -31,7 +32,7 @@ import { ReplayWriter, type ReplayWriterOptions } from "../../src/daemon/replay/
 import type { CallMessage } from "../../src/wire/launcher/messages.ts";
 import { decodeReplayRecord, encodeReplayRecord } from "../../src/wire/launcher/replay-record.ts";
 import { type AnsweredCallParts, answeredCall, storeAt } from "../support/answered-call.ts";
-import { type Ended, HOST_EXEC, LauncherFolder, type RunOptions } from "./launcher-folder.ts";
+import { type Ended, HOST_EXEC, IS_ROOT, LauncherFolder, PLAIN_UID, type RunOptions } from "./launcher-folder.ts";
 
 const COMPILE = 'exec "$HPCC" gcc -c -O1 -Wall -MD -Iinc1 -Iinc2 -Imissing/deep -o out/a.o src/a.c';
 /** The files of this test are older than calls that are said to begin so much later. */
@@ -286,6 +287,35 @@ for (const [what, change] of Object.entries(CHANGES))
     assert.equal(plain.status, 0);
     assert.equal(object, recorded.read("out/a.o"));
   });
+
+test("who asks for results anew is given none that is recorded, his own neither", async () => {
+  await using recorded = new Recorded();
+  const environment = { HPCC_RECACHE: "1" };
+  await recorded.record(COMPILE, { environment });
+  assert.equal((await recorded.launcher.run(COMPILE, { environment })).code, 0);
+  assert.deepEqual([recorded.hits().length, recorded.launcher.fallbacks().length], [0, 1]);
+});
+
+test("a record of another user is none", { skip: IS_ROOT ? false : "needs root to be two users" }, async () => {
+  await using recorded = new Recorded();
+  await recorded.record();
+  chownSync(recorded.recordFile(), PLAIN_UID, PLAIN_UID);
+  assert.equal((await recorded.launcher.run(COMPILE)).code, 0);
+  assert.deepEqual([recorded.hits().length, recorded.launcher.fallbacks().length], [0, 1]);
+});
+
+test("a version-control folder may change within, and must be the one that it was", async () => {
+  await using recorded = new Recorded();
+  mkdirSync(recorded.path(".git"));
+  await recorded.record();
+  recorded.write(".git/index", "");
+  assert.equal((await recorded.launcher.run(COMPILE)).code, 0);
+  assert.equal(recorded.hits().length, 1);
+  renameSync(recorded.path(".git"), recorded.path("old"));
+  mkdirSync(recorded.path(".git"));
+  assert.equal((await recorded.launcher.run(COMPILE)).code, 0);
+  assert.deepEqual([recorded.hits().length, recorded.launcher.fallbacks().length], [1, 1]);
+});
 
 test("a compiler that is a link is another one when the link is moved, even to the same file", async () => {
   await using recorded = new Recorded();

@@ -18,14 +18,16 @@ import { ascii, type ByteString, byteStringOf, byteStringOfText, bytesOf } from 
 import { SYSTEM_CLOCK } from "../../src/base/system/clock.ts";
 import { type ClientConfig, loadClientConfig } from "../../src/config/client.ts";
 import type { CompilerFamily } from "../../src/core/compile/grammar/invocation.ts";
+import { strippedHeader } from "../../src/core/compile/view/stripped-header.ts";
 import { CALL_FILES, EXTRA_ROOTS, PROJECT_ROOT, type View } from "../../src/core/compile/view/view.ts";
-import { sha256 } from "../../src/core/digest/digest.ts";
+import { digestHex, sha256 } from "../../src/core/digest/digest.ts";
 import type { PreparedCall } from "../../src/daemon/call/prepared-call.ts";
 import { parseCall, readCall } from "../../src/daemon/call/read-call.ts";
 import type { Stage } from "../../src/daemon/call/stage.ts";
 import type { LauncherCall } from "../../src/daemon/control/launcher-connection.ts";
 import type { InputCaches } from "../../src/daemon/files-form/gather-inputs.ts";
 import { KeptListings } from "../../src/daemon/files-form/kept-listings.ts";
+import { StrippedUse } from "../../src/daemon/files-form/stripped-use.ts";
 import { FileCache } from "../../src/daemon/inputs/file-cache.ts";
 import { FolderNamesCache } from "../../src/daemon/inputs/folder-names.ts";
 import { ImageHeaders } from "../../src/daemon/inputs/image-headers.ts";
@@ -36,6 +38,8 @@ import { PROTOCOL_VERSION } from "../../src/wire/launcher/limits.ts";
 import type { NamespaceRef, RunMessage } from "../../src/wire/launcher/messages.ts";
 
 const NAMESPACE: NamespaceRef = { holderPid: 1, userNamespaceIno: null, mountNamespaceIno: 1n };
+/** In which the image's headers are stripped. */
+const STRIPPED: NamespaceRef = { ...NAMESPACE, holderPid: 2 };
 const IMAGE_ENTRIES = new Set(["bin", "etc", "lib", "lib64", "usr"]);
 const CACHE_BYTES = 1024 * 1024;
 
@@ -46,6 +50,8 @@ export interface HostProjectOptions {
   readonly script?: string;
   /** Names of folders beside the project that compiles may see. */
   readonly extraRoots?: readonly string[];
+  /** Headers that the image has in `imageFolder`; lists may then be made by stripped ones. */
+  readonly imageHeaders?: Readonly<Record<string, string>>;
 }
 
 /** A call in hand, with what was run for it. */
@@ -70,10 +76,22 @@ export class HostProject implements Disposable {
     imageHeaders: new ImageHeaders(),
     folders: new FolderIdentities(SYSTEM_CLOCK),
     listings: new KeptListings(CACHE_BYTES),
+    strippedUse: new StrippedUse(),
   };
 
-  constructor({ config = {}, family = "gcc", script, extraRoots = [] }: HostProjectOptions = {}) {
+  /** Beside the project. */
+  readonly imageFolder = join(this.base, "image");
+
+  constructor({ config = {}, family = "gcc", script, extraRoots = [], imageHeaders }: HostProjectOptions = {}) {
     mkdirSync(this.root);
+    if (imageHeaders !== undefined) {
+      for (const [name, text] of Object.entries(imageHeaders)) {
+        const bytes = Buffer.from(text);
+        writeBelow(this.imageFolder, { [name]: text });
+        const stripped = strippedHeader(bytes, digestHex(sha256(bytes)));
+        writeBelow(join(this.base, "stripped"), { [name]: stripped ?? bytes });
+      }
+    }
     mkdirSync(join(this.base, "calls"));
     for (const name of extraRoots) mkdirSync(join(this.base, name));
     if (script !== undefined) writeFileSync(join(this.base, family), script, { mode: 0o755 });
@@ -87,16 +105,12 @@ export class HostProject implements Disposable {
         })),
       ],
     };
-    this.project = this.#project(shared, { ...this.#configuration(), ...config });
+    this.project = this.#project(shared, { ...this.#configuration(), ...config }, imageHeaders !== undefined);
   }
 
   /** Writes files, names relative to the project. */
   write(files: Readonly<Record<string, string>>): void {
-    for (const [name, text] of Object.entries(files)) {
-      const path = join(this.root, name);
-      mkdirSync(dirname(path), { recursive: true });
-      writeFileSync(path, text);
-    }
+    writeBelow(this.root, files);
   }
 
   /** A call from the project's folder, or one below it; what it has run runs on this machine. */
@@ -122,7 +136,7 @@ export class HostProject implements Disposable {
       signal: new AbortController().signal,
       run: async (request) => {
         ran.push(request.argv);
-        return runHere(request);
+        return runHere({ ...request, argv: [...this.#shown(request.namespace), ...request.argv] });
       },
       whenDone: (release) => void releases.push(release),
       finish: async () => {
@@ -150,6 +164,13 @@ export class HostProject implements Disposable {
 
   #calls = 0;
 
+  /** What runs a program where the image's headers are seen. */
+  #shown(namespace: NamespaceRef | null): ByteString[] {
+    if (namespace !== STRIPPED) return [];
+    const stripped = join(this.base, "stripped");
+    return ["bwrap", "--dev-bind", "/", "/", "--ro-bind", stripped, this.imageFolder, "--"].map(byteStringOfText);
+  }
+
   #configuration(): ClientConfig {
     const none = join(this.base, "none.toml");
     const directories = {
@@ -163,16 +184,18 @@ export class HostProject implements Disposable {
     return loadClientConfig({ env: {}, projectRoot: null, directories }).config;
   }
 
-  #project(view: View, config: ClientConfig): Project {
+  #project(view: View, config: ClientConfig, hasHeaders: boolean): Project {
     const own: View = { roots: view.roots.map(({ host }) => ({ host, guest: host })) };
     const namespace = async () => NAMESPACE;
+    const listingNamespace = async () => (hasHeaders ? STRIPPED : null);
     return {
       root: byteStringOfText(this.root),
       config,
       imageDigest: sha256(Buffer.from("this machine")),
       imageContents: null,
       imageRoot: ascii(""),
-      imageEntries: IMAGE_ENTRIES,
+      // A path of the project is the project's first.
+      imageEntries: hasHeaders ? new Set([...IMAGE_ENTRIES, this.base.split("/", 2)[1]!]) : IMAGE_ENTRIES,
       locales: { hasLocale: () => false, translates: () => false },
       searchPath: ascii("/usr/bin:/bin"),
       imageFile: (path) =>
@@ -183,8 +206,9 @@ export class HostProject implements Disposable {
           view,
           callFiles: (folder) => `${CALL_FILES}${folder.slice(folder.lastIndexOf("/"))}` as ByteString,
           namespace,
+          listingNamespace,
         },
-        own: { paths: "own", view: own, callFiles: (folder) => folder, namespace },
+        own: { paths: "own", view: own, callFiles: (folder) => folder, namespace, listingNamespace },
       },
       callFolder: byteStringOfText(join(this.base, "calls")),
       compilerAt: () => null,
@@ -195,6 +219,14 @@ export class HostProject implements Disposable {
       planWithoutMaps: async ({ path }) => void this.withoutMaps.push(path),
       sandboxArgv: [],
     };
+  }
+}
+
+function writeBelow(folder: string, files: Readonly<Record<string, string | Buffer>>): void {
+  for (const [name, text] of Object.entries(files)) {
+    const path = join(folder, name);
+    mkdirSync(dirname(path), { recursive: true });
+    writeFileSync(path, text);
   }
 }
 

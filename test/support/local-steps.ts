@@ -22,7 +22,22 @@ import { withoutDrawnNames } from "./differential.ts";
 import { HPCC } from "./farm.ts";
 import type { Dice, Settings } from "./random-project.ts";
 
-const TIMEOUT_MS = 60_000;
+/** After which hpcc gives up on its daemon: long runs are made beside other work. */
+const DAEMON_TIMEOUT_MS = 60_000;
+const TIMEOUT_MS = 5 * DAEMON_TIMEOUT_MS;
+const GONE_POLLS_MAX = 1_000;
+const STATS_TRIES_MAX = 3;
+
+/** Whether a process that was killed still has its sockets. */
+function listens(pid: number): boolean {
+  try {
+    return !/^State:\t[ZX]/m.test(readFileSync(`/proc/${pid}/status`, "utf8"));
+  } catch {
+    return false;
+  }
+}
+/** So small that results have to go. */
+const STORE_SIZE_MAX = "1MiB";
 const STDERR_BYTES_MAX = 16 * 1024 * 1024;
 
 interface End {
@@ -39,6 +54,7 @@ export const TROUBLES = [
   "remove",
   "kill",
   "clean",
+  "evict",
   "compiler",
   "move",
   "umask",
@@ -63,6 +79,7 @@ export class LocalSteps implements Disposable {
 
   [Symbol.dispose](): void {
     this.hpcc(["daemon", "stop"]);
+    for (const place of mountsBelow(this.folder)) spawnSync("umount", ["-l", place]);
     rmSync(this.folder, { recursive: true, force: true });
   }
 
@@ -74,8 +91,8 @@ export class LocalSteps implements Disposable {
       HPCC_RUNTIME_DIR: join(this.#home, "run"),
       HPCC_STATE_DIR: join(this.#home, "state"),
       HPCC_CACHE_DIR: join(this.#home, "cache"),
-      // Long runs are made beside other work.
-      HPCC_DAEMON_TIMEOUT_MS: String(TIMEOUT_MS),
+      HPCC_LOCAL_SIZE_MAX: STORE_SIZE_MAX,
+      HPCC_DAEMON_TIMEOUT_MS: String(DAEMON_TIMEOUT_MS),
     };
   }
 
@@ -89,11 +106,13 @@ export class LocalSteps implements Disposable {
 
   /** Counts of `hpcc stats`. */
   stats(): { readonly outcomes: Readonly<Record<string, number>>; readonly reasons: Readonly<Record<string, number>> } {
-    // Calls that were replayed have not started a daemon.
-    this.hpcc(["gcc", "--version"]);
-    const { stdout, stderr } = this.#hpcc(["stats", "--json"]);
-    if (stdout === "") throw new Error(`no stats: ${stderr}`);
-    return JSON.parse(stdout);
+    // Calls that were replayed have not started a daemon. One whose map of the history a trouble truncated ends when it next looks there.
+    for (let tries = 1; ; tries += 1) {
+      this.hpcc(["gcc", "--version"]);
+      const { stdout, stderr } = this.#hpcc(["stats", "--json"]);
+      if (stdout !== "") return JSON.parse(stdout);
+      if (tries === STATS_TRIES_MAX) throw new Error(`no stats: ${stderr}`);
+    }
   }
 
   /** Runs a script in the project. What it says, and whether it fails, is nothing to a step. */
@@ -104,6 +123,15 @@ export class LocalSteps implements Disposable {
       timeout: TIMEOUT_MS,
     });
     if (ran.error !== undefined) throw ran.error;
+  }
+
+  /** A call through hpcc while a script runs. What it leaves is of before, of after or a mixture, as the compiler's own would be. */
+  during(settings: Settings, script: string, delayMs: number): void {
+    const turn = `sleep ${delayMs / 1000}; cd ${this.root} && { ${this.#placed(script)}\n}`;
+    this.#call(
+      ["/bin/sh", "-c", `{ ${turn}; } > /dev/null 2>&1 & "$@"; code=$?; wait; exit $code`, "sh", HPCC],
+      settings,
+    );
   }
 
   /** Differences of a call through hpcc, made `times` times, to the compiler's own. */
@@ -126,6 +154,9 @@ export class LocalSteps implements Disposable {
         return this.#kill();
       case "clean":
         this.hpcc(["clean"]);
+        return;
+      case "evict":
+        this.hpcc(["clean", "--project", this.root]);
         return;
       case "compiler":
         return this.#otherCompiler(dice);
@@ -166,7 +197,10 @@ export class LocalSteps implements Disposable {
     const status = this.hpcc(["daemon", "status", "--json"]);
     try {
       const { pid } = JSON.parse(status) as { pid?: number };
-      if (typeof pid === "number" && pid > 1) process.kill(pid, "SIGKILL");
+      if (typeof pid !== "number" || pid <= 1) return;
+      process.kill(pid, "SIGKILL");
+      // Until it is gone its socket takes calls, which then run the compiler alone and start no other daemon.
+      for (let polls = 0; polls < GONE_POLLS_MAX && listens(pid); polls += 1) spawnSync("sleep", ["0.01"]);
     } catch {
       // There was none.
     }
@@ -212,6 +246,24 @@ export class LocalSteps implements Disposable {
   #placed(text: string): string {
     return text.replaceAll("@ROOT@", this.root).replaceAll("@OUTSIDE@", this.#outside);
   }
+}
+
+/** Whether a folder can be mounted over another: root can, but not everywhere. */
+export function canMount(): boolean {
+  const folder = mkdtempSync(join(tmpdir(), "hpcc-mount-"));
+  const mounted = spawnSync("mount", ["--bind", folder, folder]).status === 0;
+  if (mounted) spawnSync("umount", [folder]);
+  rmSync(folder, { recursive: true, force: true });
+  return mounted;
+}
+
+/** The newest first. */
+function mountsBelow(folder: string): string[] {
+  const places = readFileSync("/proc/self/mountinfo", "utf8").split("\n");
+  return places
+    .map((line) => line.split(" ")[4] ?? "")
+    .filter((place) => place.startsWith(`${folder}/`))
+    .toReversed();
 }
 
 function filesBelow(folder: string): string[] {

@@ -51,6 +51,8 @@ const FOLDERS = ["src", "src/u", "inc1", "inc2", "inc3", "sys", "gen", "inc1/p",
 const SEARCHED = ["inc1", "inc2", "inc3", "sys", "gen", "lib", "away", "none", "inc1/p", "src", "."];
 const HEADERS = ["k.h", "k.h", "l.h", "l.h", "m.h", "once.h", "p/k.h", "opt.h", "gen.h", "dir.h"];
 const SOURCES = ["src/a.c", "src/b.cc", "src/u/c.c", "src/s.S"];
+/** Steps that mount, where that can be done. */
+const MOUNT_PERCENT = 12;
 const SYSTEM = ["stddef.h", "stdint.h", "limits.h", "string.h"];
 
 export const FIRST_SETTINGS: Settings = {
@@ -64,10 +66,13 @@ export const FIRST_SETTINGS: Settings = {
 
 export class RandomProject {
   readonly #dice: Dice;
+  readonly #mounts: boolean;
   #numbers = 0;
 
-  constructor(dice: Dice) {
+  /** `mounts`: folders and files may be mounted over others, which takes root. */
+  constructor(dice: Dice, { mounts = false }: { readonly mounts?: boolean } = {}) {
     this.#dice = dice;
+    this.#mounts = mounts;
   }
 
   /** The script that makes the project; run in its root, which is empty. */
@@ -101,6 +106,7 @@ export class RandomProject {
   atOnce(): string {
     const dice = this.#dice;
     const path = this.#header();
+    if (this.#mounts && dice.chance(MOUNT_PERCENT)) return this.#mount();
     switch (dice.below(4)) {
       case 0:
       case 1:
@@ -110,6 +116,12 @@ export class RandomProject {
       default:
         return `rm -f ${path}`;
     }
+  }
+
+  /** Now and then of a size at which a small store has to forget something. */
+  #blob(): string {
+    const number = this.#number();
+    return this.#dice.chance(50) ? `printf ${number}` : `seq ${number} 90000 | gzip -nc`;
   }
 
   #header(): string {
@@ -123,6 +135,7 @@ export class RandomProject {
     const other = this.#header();
     const [first, second] = [dice.of(["inc1", "inc2", "inc3", "gen", "sys"]), dice.of(["inc1", "inc2", "inc3"])];
     const source = dice.of(SOURCES);
+    if (this.#mounts && dice.chance(MOUNT_PERCENT)) return this.#mount();
     switch (dice.below(20)) {
       case 0:
       case 1:
@@ -152,7 +165,7 @@ export class RandomProject {
       case 14:
         return `ln -sfn ${dice.of(["inc1", "inc3", "gen", "@OUTSIDE@", "nowhere"])} lib`;
       case 15:
-        return `echo '#define OUT ${this.#number()}' > @OUTSIDE@/out.h; printf ${this.#number()} > data/blob.bin`;
+        return `echo '#define OUT ${this.#number()}' > @OUTSIDE@/out.h; ${this.#blob()} > data/blob.bin`;
       case 16:
         return `touch -r ${path} stamp; sed -i 's/[0-9]$/7/' ${path}; touch -r stamp ${path}; rm -f stamp`;
       case 17:
@@ -162,6 +175,16 @@ export class RandomProject {
       default:
         return `${write(`${first}/opt.h`, this.#text("opt.h"))}; ${dice.chance(50) ? `rm -f ${first}/opt.h` : ":"}`;
     }
+  }
+
+  /** Something comes to lie over a folder or a file, or goes from there. */
+  #mount(): string {
+    const dice = this.#dice;
+    const [over, by] = [dice.of(["inc1", "inc2", "src", "gen", "inc1/p"]), dice.of(["inc2", "inc3", "sys", "twin"])];
+    const twin = "mkdir -p twin; cp -p src/*.* twin/; sed -i 's/[0-9]$/3/' twin/*";
+    if (dice.chance(40)) return `umount -l ${over} || { ${twin}; mount --bind ${by} ${over}; }`;
+    const path = this.#header();
+    return dice.chance(50) ? `umount -l ${path} || mount --bind ${this.#header()} ${path}` : `umount -l ${over}`;
   }
 
   #change(settings: Settings): Partial<Settings> {

@@ -92,6 +92,72 @@ test("names are absent wherever they are sought, before and behind the place tha
   assert.ok(!absent.includes("b/h.h") && !absent.includes("./k.h"));
 });
 
+test("a header that includes itself by a longer path each time is followed once", () => {
+  const { inputs, reason } = found({
+    files: {
+      "x.c": '#include "a/k.h"\n#include "link/k.h"\n',
+      "a/k.h": '#pragma once\n#include "../a/k.h"\n#include "self/k.h"\n#include "n.h"\n',
+      "a/n.h": "",
+    },
+    listed: ["x.c", "a/k.h", "a/n.h"],
+    prepare: (root) => {
+      symlinkSync(".", join(root, "a/self"));
+      symlinkSync("a", join(root, "link"));
+    },
+  });
+  assert.equal(reason, null);
+  assert.deepEqual(inputs.slice(0, 3), ["x.c", "a/k.h", "a/n.h"]);
+  assert.ok(inputs.length <= 20, inputs.join());
+});
+
+test("the kernel's files are never younger than a compile that did not read them", () => {
+  const given = {
+    files: { "x.c": '#define MOUNTED "m.h"\n#define OTHER "h.h"\n#include OTHER\n', "a/h.h": "" },
+    listed: ["x.c", "a/h.h"],
+    prepare: (root: string) => symlinkSync("/proc/self/mounts", join(root, "b/m.h")),
+    meanwhile: () => undefined,
+  };
+  assert.equal(found(given).reason, null);
+  assert.equal(found({ ...given, listed: [...given.listed, "b/m.h"] }).reason, "modified_input_file");
+});
+
+test("a header that is read by two spellings is held beside both", () => {
+  const { inputs, absent } = found({
+    files: {
+      "x.c": '#include "a/k.h"\n#include "link/k.h"\n',
+      "a/k.h": '#if __has_include("opt.h")\n#include "opt.h"\n#endif\n#include "n.h"\n',
+      "a/n.h": "#pragma once\n",
+    },
+    listed: ["x.c", "a/k.h", "a/n.h", "link/k.h"],
+    prepare: (root) => symlinkSync("a", join(root, "link")),
+  });
+  assert.ok(inputs.includes("link/n.h") && absent.includes("link/opt.h"), JSON.stringify({ inputs, absent }));
+});
+
+test("a file that is a header and what an assembler reads is looked at as both", () => {
+  const { reason } = found({
+    files: {
+      "x.c": '#include "d.h"\n__asm__(".include \\"d.inc\\"");\n',
+      "d.h": '#if 0\n.macro m a\n.\\a "e.q"\n.endm\nm include\n#endif\n',
+    },
+    listed: ["x.c", "d.h"],
+    prepare: (root) => symlinkSync("d.h", join(root, "d.inc")),
+  });
+  assert.equal(reason, "unsupported_code_directive");
+});
+
+test("what cannot be a file's name is sought nowhere", () => {
+  const odd = ["/", ".", "a/..", "b/", "n".repeat(256)].map((name, at) => `#define A${at} "${name}"\n`);
+  const files = { "x.c": `${odd.join("")}#define D "h.h"\n#include D\n`, "a/h.h": "" };
+  const { inputs, absent } = found({ files, listed: ["x.c", "a/h.h"] });
+  assert.deepEqual(inputs, ["x.c", "a/h.h"]);
+  assert.ok(absent.includes("./h.h"));
+  assert.deepEqual(
+    absent.filter((name) => /(?:^|\/)(?:\.{0,2}|n{256})$/.test(name)),
+    [],
+  );
+});
+
 test("what __has_include asks for is an input where it is, and absent where it is not", () => {
   const files = { "x.c": "#if __has_include(<q.h>) || __has_include(<r.h>)\n#endif\n", "b/q.h": "" };
   const { inputs, absent } = found({ files });
@@ -125,6 +191,9 @@ test("a file that a compiler takes for one that it has read is an input, too", (
   const listed = ["x.c", "a/one.h"];
   const prepare = (root: string) => linkSync(join(root, "a/one.h"), join(root, "b/three.h"));
   assert.deepEqual(found({ files, listed, prepare }).inputs, ["x.c", "a/one.h", "b/two.h", "b/three.h"]);
+  // GCC reads no file twice that is imported.
+  const imported = { "x.c": "#import <one.h>\n#include <two.h>\n", "a/one.h": "int i;", "b/two.h": "int i;" };
+  assert.deepEqual(found({ files: imported, listed }).inputs, ["x.c", "a/one.h", "b/two.h"]);
 });
 
 test("what an assembler reads is followed", () => {
@@ -188,6 +257,46 @@ test("a header that may have come after the compiler had looked for it is not pa
     at((root) => renameSync(join(root, "new"), join(root, "a/sys"))),
     "modified_input_file",
   );
+});
+
+test("a folder that changes matters to a header in it only where a branch that was taken may name it", () => {
+  const text = "#ifdef NO\n#include <sub/n.h>\n#endif\n#include <q.h>\n";
+  const files = { "x.c": text, "a/sub/n.h": "n", "b/q.h": "#define Q" };
+  const made = (root: string) => writeFileSync(join(root, "a/sub/made.o"), "");
+  const reason = (given: Partial<Given>) =>
+    found({ files, listed: ["x.c", "b/q.h"], meanwhile: made, ...given }).reason;
+  assert.equal(reason({}), null);
+  const link = (root: string) => {
+    mkdirSync(join(root, "b/sub"));
+    linkSync(join(root, "b/q.h"), join(root, "b/sub/n.h"));
+  };
+  const cases: Readonly<Record<string, Partial<Given>>> = {
+    "another of its name was read": { files: { ...files, "b/n.h": "" }, listed: ["x.c", "b/q.h", "b/n.h"] },
+    "another one is a file that was read": { prepare: link },
+    "another one may be a file that is read once": {
+      files: { ...files, "b/q.h": "#pragma once", "b/sub/n.h": "#pragma ONCE" },
+    },
+    "the system has another one": { files: { ...files, "s/sub/n.h": "" } },
+    "the list lacks the system's headers": { listsAll: false },
+    "the file itself is new": { meanwhile: (root) => writeFileSync(join(root, "a/sub/n.h"), "m") },
+  };
+  for (const [name, given] of Object.entries(cases)) assert.equal(reason(given), "modified_input_file", name);
+});
+
+test("a header that a link leads to may have come while the compiler looked for it", () => {
+  const files = { "x.c": "#include <h.h>\n", "b/h.h": "" };
+  const prepare = (root: string) => {
+    mkdirSync(join(root, "gen"));
+    symlinkSync("../gen/h.h", join(root, "a/h.h"));
+  };
+  const made = (root: string) => writeFileSync(join(root, "gen/h.h"), "");
+  const listed = ["x.c", "b/h.h"];
+  assert.equal(found({ files, listed, prepare, meanwhile: made }).reason, "modified_input_file");
+  const before = (root: string) => {
+    prepare(root);
+    made(root);
+  };
+  assert.equal(found({ files, listed, prepare: before, meanwhile: () => {} }).reason, null);
 });
 
 test("a file that is as new as the compile, or gone, is not trusted", () => {

@@ -1,6 +1,7 @@
 // What a compile that has run depends on: the files that it listed, those that no list holds, and the names that it sought in vain. It
 // errs towards more: what is missing here makes a stale object. UNTRUSTED: texts and names are a checkout's.
-import { ascii, type ByteString, bytesOf } from "../../base/byte-string.ts";
+import { statSync } from "node:fs";
+import { ascii, type ByteString } from "../../base/byte-string.ts";
 import { grammarOf } from "../../core/compile/grammar/gnu-grammar.ts";
 import type { GnuInvocation } from "../../core/compile/grammar/invocation.ts";
 import { type LineNames, lineNames } from "../../core/compile/view/line-names.ts";
@@ -8,8 +9,11 @@ import { type SourceKind, type SourceScan, scanSource } from "../../core/compile
 import { testsBy } from "../../core/compile/view/test-macros.ts";
 import type { Digest } from "../../core/digest/digest.ts";
 import { changedMs, movedMs } from "../call/file-stamp.ts";
+import { type FolderState, folderState } from "../call/folder-state.ts";
+import { realPath } from "../call/real-path.ts";
 import { Remembered } from "../call/remembered.ts";
 import { type Bypass, bypass, next, type Stage } from "../call/stage.ts";
+import { definedMacros } from "../inputs/dates.ts";
 import { CLOCK_TICK_MS } from "../inputs/steady-places.ts";
 import type { DigestedFile, FileDigests } from "./file-digests.ts";
 import type { RecordedNames } from "./local-record.ts";
@@ -48,6 +52,8 @@ interface TextFindings {
   readonly system: boolean;
   /** Whether it may ask to be read once. */
   readonly once: boolean;
+  /** Whether it may ask that of others. */
+  readonly imports: boolean;
 }
 
 interface Text {
@@ -57,6 +63,8 @@ interface Text {
   readonly findings: TextFindings;
   /** Whether what it includes may be missing in the list. */
   readonly unlisted: boolean;
+  /** Whether the same file in the same folder is a text by another spelling: what it names beside itself is held, and followed no further. */
+  readonly again: boolean;
 }
 
 const INPUTS_MAX = 16_000;
@@ -79,7 +87,8 @@ export class TextScans {
       scan: scanSource(bytes, kind),
       lines: lineNames(bytes),
       system: text.includes("system_header"),
-      once: text.includes("once") || text.includes("import"),
+      once: text.includes("once"),
+      imports: text.includes("import"),
     };
     this.#known.set(key, findings);
     return findings;
@@ -90,16 +99,32 @@ export function findInputs(question: InputsQuestion, files: FileDigests, scans: 
   return new Finding(question, files, scans).run();
 }
 
+/** No file system has longer names. */
+const NAME_BYTES_MAX = 255;
+
+/** Whether a file can have the name. Texts between quotes that a macro stands for are often folders, or no names at all. */
+function canBeFile(name: ByteString): boolean {
+  const parts = name.split("/");
+  return !/^\.{0,2}$/.test(parts.at(-1)!) && parts.every(({ length }) => length <= NAME_BYTES_MAX);
+}
+
 class Finding {
   readonly #question: InputsQuestion;
   readonly #files: FileDigests;
   readonly #scans: TextScans;
   readonly #inputs = new Map<ByteString, FoundInput>();
   readonly #identities = new Set<string>();
+  readonly #sizes = new Set<bigint>();
   readonly #onceSizes = new Set<bigint>();
+  #hasImports = false;
   readonly #texts: Text[] = [];
+  /** What is a text already: its file, in its folder, however both are spelled. */
+  readonly #textPlaces = new Set<string>();
+  readonly #folderStates = new Map<ByteString, FolderState>();
   readonly #absent = new Map<ByteString, Set<ByteString>>();
   readonly #sought = new Set<string>();
+  /** Last parts of the names that the compiler listed. */
+  readonly #listedNames: ReadonlySet<string>;
   /** Folders that are searched, and those of them that are the system's. */
   readonly #places: readonly ByteString[];
   readonly #systems: ReadonlySet<ByteString>;
@@ -110,6 +135,7 @@ class Finding {
     this.#files = files;
     this.#scans = scans;
     this.#places = question.folders.map(({ path }) => path);
+    this.#listedNames = new Set(question.listed.map(lastPart));
     this.#systems = new Set(question.folders.flatMap(({ path, system }) => (system ? [path] : [])));
   }
 
@@ -173,9 +199,25 @@ class Finding {
       return read?.digest === file.digest ? read.bytes : null;
     });
     if (findings === null) return bypass("modified_input_file", path);
+    this.#sizes.add(file.stamp.size);
     if (findings.once) this.#onceSizes.add(file.stamp.size);
-    this.#texts.push({ folder: folderOf(path), path, findings, unlisted: unlisted || findings.system });
+    this.#hasImports ||= findings.imports;
+    const isUnlisted = unlisted || findings.system;
+    // A header may include itself by a longer path each time, `../inc/a.h`.
+    const identity = `${isUnlisted} ${this.#kindOf(path)} ${file.stamp.dev}:${file.stamp.ino} ${this.#folder(folderOf(host))}`;
+    const again = this.#textPlaces.has(identity);
+    this.#textPlaces.add(identity);
+    this.#texts.push({ folder: folderOf(path), path, findings, unlisted: isUnlisted, again });
     return null;
+  }
+
+  #folder(path: ByteString): FolderState {
+    let state = this.#folderStates.get(path);
+    if (state === undefined) {
+      state = folderState(path);
+      this.#folderStates.set(path, state);
+    }
+    return state;
   }
 
   #kindOf(path: ByteString): SourceKind {
@@ -197,11 +239,12 @@ class Finding {
     return null;
   }
 
-  #followText({ folder, path, findings: { scan, lines }, unlisted }: Text): Bypass | null {
+  #followText({ folder, path, findings: { scan, lines }, unlisted, again }: Text): Bypass | null {
     if (this.#sought.has(`text ${path}`)) return null;
     this.#sought.add(`text ${path}`);
     for (const { name, quoted } of scan.includes) {
-      const refused = this.#include(name, quoted ? folder : null, unlisted);
+      const refused =
+        again && quoted ? this.#hold(name, folder) : this.#include(name, quoted ? folder : null, unlisted);
       if (refused !== null) return refused;
     }
     for (const { name, quoted } of scan.tests) {
@@ -209,7 +252,7 @@ class Finding {
       if (refused !== null) return refused;
     }
     const reads = [
-      ...scan.assemblerReads.map(({ name, directive }) => ({ name, text: directive === "include" })),
+      ...scan.assemblerReads.map(({ name, directive }) => ({ name, text: directive === "include" && !again })),
       ...scan.embeds.map((name) => ({ name, text: false })),
     ];
     for (const { name, text } of reads) {
@@ -243,27 +286,61 @@ class Finding {
       if (lacks) return this.#take(at, { text: true, unlisted: true });
       if (first && this.#isTwin(at)) return this.#take(at, { text: true, unlisted: false });
       // It may have come after the compiler had looked for it.
-      return this.#isNew(at, place) ? bypass("modified_input_file", at) : null;
+      const isNew = this.#isNew(at) || (this.#isWayNew(at, place) && this.#mayBeTaken(name, places));
+      return isNew ? bypass("modified_input_file", at) : null;
     });
+  }
+
+  /** What is beside a text that was followed by another spelling. */
+  #hold(name: ByteString, beside: ByteString): Bypass | null {
+    return this.#all(name, [beside], (at) => this.#take(at, { text: false, unlisted: false }));
   }
 
   /** Whether a compiler may take a file for one that it has read, and skip it unlisted. */
   #isTwin(path: ByteString): boolean {
     const stamp = this.#files.digest(this.#question.seen.readable(path))?.stamp;
     if (stamp === undefined) return false;
-    return this.#identities.has(`${stamp.dev}:${stamp.ino}`) || this.#onceSizes.has(stamp.size);
+    const sizes = this.#hasImports ? this.#sizes : this.#onceSizes;
+    return this.#identities.has(`${stamp.dev}:${stamp.ino}`) || sizes.has(stamp.size);
   }
 
-  /** Whether a file, or what leads to it from a folder, may be newer than the compile. */
-  #isNew(path: ByteString, place: ByteString): boolean {
-    const { seen, startedMs } = this.#question;
+  /**
+   * Whether an `#include` may be in a branch that was taken. A compiler that succeeded has found a file then and listed it, unless it took it
+   * for one that it had read; system headers it may have listed by their real paths.
+   */
+  #mayBeTaken(name: ByteString, places: readonly ByteString[]): boolean {
+    const { listsAll, seen } = this.#question;
+    if (!listsAll || this.#listedNames.has(lastPart(name))) return true;
+    return (name.startsWith("/") ? [ascii("")] : places).some((place) => {
+      const below = (place === "" ? name.replace(/^\/+/, "") : name) as ByteString;
+      if (seen.kind(place, below) === "absent") return false;
+      return this.#systems.has(place) || this.#isTwin(joined(place, below));
+    });
+  }
+
+  /** Whether a file, or a link that stands for it, may be newer than the compile. */
+  #isNew(path: ByteString): boolean {
+    const { seen } = this.#question;
+    if (seen.isForeign(path)) return false;
+    const absolute = seen.absolute(path);
+    const target = movedMs(absolute, statSync);
+    if (this.#isRecent(movedMs(absolute))) return true;
+    // The kernel's own files, as /etc/mtab leads to one, are as new as the look at them.
+    return target !== null && this.#isRecent(target) && !realPath(absolute).startsWith("/proc/");
+  }
+
+  /** Whether a folder or link that leads to a file from another folder may be newer than the compile. */
+  #isWayNew(path: ByteString, place: ByteString): boolean {
+    const { seen } = this.#question;
     if (seen.isForeign(path)) return false;
     const top = seen.absolute(place).length;
-    for (let at = seen.absolute(path) as string; at.length > top; at = at.slice(0, at.lastIndexOf("/"))) {
-      const changed = movedMs(at as ByteString);
-      if (changed === null || changed >= startedMs - CLOCK_TICK_MS) return true;
-    }
+    for (let at = folderOf(seen.absolute(path)); at.length > top; at = folderOf(at))
+      if (this.#isRecent(movedMs(at))) return true;
     return false;
+  }
+
+  #isRecent(changed: number | null): boolean {
+    return changed === null || changed >= this.#question.startedMs - CLOCK_TICK_MS;
   }
 
   /** A name that is only asked for. */
@@ -284,6 +361,7 @@ class Finding {
     const { seen } = this.#question;
     for (const place of name.startsWith("/") ? [ascii("")] : places) {
       const below = (place === "" ? name.replace(/^\/+/, "") : name) as ByteString;
+      if (!canBeFile(below)) continue;
       if (seen.kind(place, below) === "absent") {
         const names = this.#absent.get(place) ?? new Set();
         if (!names.has(below) && (this.#names += 1) > NAMES_MAX) return bypass("source_too_large", name);
@@ -329,8 +407,8 @@ class Finding {
         if (path.startsWith(`${place}/`)) names.add(path.slice(place.length + 1) as ByteString);
       }
     for (const name of names)
-      for (const { folder, unlisted } of makers) {
-        const refused = this.#include(name, folder, unlisted);
+      for (const { folder, unlisted, again } of makers) {
+        const refused = again ? this.#hold(name, folder) : this.#include(name, folder, unlisted);
         if (refused !== null) return refused;
       }
     return null;
@@ -338,10 +416,7 @@ class Finding {
 
   #forbidden(): Bypass | null {
     const { invocation, datesAreKnown } = this.#question;
-    const macros = invocation.arguments.flatMap(({ option, words }) =>
-      /^-(?:D|Wp,|Xpreprocessor)$/.test(option) ? words : [],
-    );
-    const defined = scanSource(bytesOf(`#define ${macros.join("\n#define ")}` as ByteString), "c");
+    const defined = definedMacros(invocation);
     const known = datesAreKnown && grammarOf(invocation).habits.datesByEnvironment;
     for (const scan of [defined, ...this.#texts.map(({ findings }) => findings.scan)]) {
       if (scan.timestamp || (scan.dates && !known)) return bypass("date_time_macro");
@@ -376,6 +451,10 @@ class Finding {
 function folderOf(path: ByteString): ByteString {
   const slash = path.lastIndexOf("/");
   return slash < 0 ? HERE : (path.slice(0, slash) as ByteString);
+}
+
+function lastPart(path: ByteString): string {
+  return path.slice(path.lastIndexOf("/") + 1);
 }
 
 function joined(place: ByteString, name: ByteString): ByteString {

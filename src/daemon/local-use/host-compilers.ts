@@ -2,7 +2,7 @@
 // them up. Asked once for each way to call them, and again when a stamp differs. UNTRUSTED: the caller's PATH and what is on it.
 
 import { createHash, randomUUID } from "node:crypto";
-import { closeSync, openSync, readSync, realpathSync, statSync } from "node:fs";
+import { closeSync, openSync, readSync, statSync } from "node:fs";
 import { open, readFile } from "node:fs/promises";
 import { ascii, type ByteString, byteStringOf, bytesOf } from "../../base/byte-string.ts";
 import { HpccError } from "../../base/errors.ts";
@@ -14,6 +14,7 @@ import { type Digest, sha256 } from "../../core/digest/digest.ts";
 import type { NamespaceRef } from "../../wire/launcher/messages.ts";
 import type { CallInput, FileStamp } from "../call/answered-call.ts";
 import { sameStamp, stampKey, stampOf } from "../call/file-stamp.ts";
+import { realPath } from "../call/real-path.ts";
 import { Remembered } from "../call/remembered.ts";
 import { bypass, next, type Stage } from "../call/stage.ts";
 import type { LauncherCall } from "../control/launcher-connection.ts";
@@ -285,14 +286,6 @@ function onPath(name: ByteString, { call, environment }: CompilerQuestion): Byte
 function sameFile(a: ByteString, b: ByteString): boolean {
   const [one, other] = [stampOf(a), stampOf(b)];
   return one !== null && other !== null && one.ino === other.ino && one.dev === other.dev;
-}
-
-export function realPath(path: ByteString): ByteString {
-  try {
-    return byteStringOf(realpathSync.native(bytesOf(path), { encoding: "buffer" }));
-  } catch {
-    return path;
-  }
 }
 
 function folderOf(path: ByteString): ByteString {

@@ -76,6 +76,7 @@ export async function imageCall(parts: ImageCallParts): Promise<Stage<KeyedCall>
     files: [],
     folders,
   };
+  const searched = foldersSearched({ message, call: read.value, compiler: image }, imageFiles(compile));
   return next(
     placedCall(
       { message, call: read.value, compiler: image, project: project.root, folder },
@@ -83,7 +84,7 @@ export async function imageCall(parts: ImageCallParts): Promise<Stage<KeyedCall>
         ...keysOf(parts, read.value, {
           identity: image.identity,
           argv: run.argv ?? message.argv,
-          searched: foldersSearched({ message, call: read.value, compiler: image }, imageFiles(compile)),
+          searched: searched.kinds,
         }),
         hasEpoch: environment.some((entry) => entry.startsWith("SOURCE_DATE_EPOCH=")),
         command: {
@@ -93,6 +94,7 @@ export async function imageCall(parts: ImageCallParts): Promise<Stage<KeyedCall>
           namespace: run.namespace,
         },
         foreign: imageFiles(compile),
+        states: searched.states,
         compiler: { identity: project.imageDigest, image: project.imageDigest, files: [] },
       },
     ),

@@ -139,8 +139,16 @@ function movedMeanwhile(
     const { folder: place, rest } = existing(seen.absolute(folder));
     return names.map((name) => [place, (rest === "" ? name : `${rest}/${name}`) as ByteString] as const);
   });
-  const moved = steady.moved({ folders, links, absent: missing }, startedMs);
+  // A link may have led to a folder that has the name.
+  const sought = new Set(missing.map(([place, name]) => inFolderOf(`${place}/${name}`)));
+  const allLinks = [...links, ...waysTo([...sought]).links];
+  const moved = steady.moved({ folders, links: allLinks, absent: missing }, startedMs);
   return moved === null ? null : bypass("modified_input_file", moved);
+}
+
+/** The folder of a path, as a path that ends in the folder itself: links on the way to it, its last name's too, are followed. */
+function inFolderOf(path: string): ByteString {
+  return `${path.slice(0, path.lastIndexOf("/"))}/.` as ByteString;
 }
 
 /** Keeps a file that stays as it is meanwhile; null when it does not. */

@@ -1,11 +1,12 @@
 // A call of a known compiler with the keys under which its results may lie: one that checkouts at any place share, where nothing of the
 // place is in the call, and one of its own place.
 import { statSync } from "node:fs";
-import { type ByteString, bytesOf } from "../../base/byte-string.ts";
+import { ascii, type ByteString, bytesOf } from "../../base/byte-string.ts";
 import type { GnuInvocation } from "../../core/compile/grammar/invocation.ts";
 import type { Digest } from "../../core/digest/digest.ts";
 import type { CallMessage } from "../../wire/launcher/messages.ts";
-import type { AbsentName, AnsweredCall, CallCompiler, CallInput } from "../call/answered-call.ts";
+import type { AbsentName, AnsweredCall, CallCompiler, CallInput, SearchedState } from "../call/answered-call.ts";
+import { folderState } from "../call/folder-state.ts";
 import { comparedWords } from "../call/told-call.ts";
 import type { FolderNamesCache } from "../inputs/folder-names.ts";
 import { type FolderIdentities, SteadyPlaces } from "../inputs/steady-places.ts";
@@ -33,7 +34,10 @@ export interface KeyedCall {
   readonly keys: readonly Digest[];
   /** Spellings of the place, which a shared result must not hold. */
   readonly placeNames: readonly ByteString[];
-  readonly known: Pick<AnsweredCall, "compiler" | "source" | "output" | "words" | "environment" | "callDigest">;
+  readonly known: Pick<
+    AnsweredCall,
+    "compiler" | "searched" | "source" | "output" | "words" | "environment" | "callDigest"
+  >;
   /** The names that the call sees, fresh. */
   seen(names: FolderNamesCache): SeenNames;
   /** What is known of the folders that the call names, before it is compiled. */
@@ -58,7 +62,8 @@ export function keyedCall(parts: KeyedCallParts): KeyedCall {
   const { message, call, compiler, project } = parts;
   const pwd = call.environment.get("PWD");
   const names = placeNames(message.cwd, pwd, project);
-  const folders = foldersSearched(parts, null);
+  const searched = foldersSearched(parts, null);
+  const { kinds: folders } = searched;
   const place = [message.cwd, leadsTo(pwd, message.cwd) ? pwd! : ("" as ByteString)] as const;
   const own = callDigest(call, compiler.identity, { place, folders });
   const shared = isMovable(call, names) ? [callDigest(call, compiler.identity, { place: null, folders })] : [];
@@ -73,30 +78,48 @@ export function keyedCall(parts: KeyedCallParts): KeyedCall {
       namespace: null,
     },
     foreign: null,
+    states: searched.states,
     compiler: { identity: compiler.identity, image: null, files: compiler.files },
   });
+}
+
+export interface FoldersSearched {
+  /** Part of the key. */
+  readonly kinds: string;
+  /** Without those that are not this machine's. */
+  readonly states: readonly SearchedState[];
 }
 
 /** What stands at the folders that a call searches. */
 export function foldersSearched(
   { message: { cwd }, call, compiler }: Pick<KeyedCallParts, "message" | "call" | "compiler">,
   foreign: ForeignFiles | null,
-): string {
-  const paths = searchPath(call.invocation, call.environment, compiler.folders).map(({ path }) => {
-    const absolute = path === "." ? cwd : path === "" || path.startsWith("/") ? path : (`${cwd}/${path}` as ByteString);
-    return foreign?.has(absolute) === true ? (foreign.find(absolute) ?? absolute) : absolute;
+): FoldersSearched {
+  const folders = searchPath(call.invocation, call.environment, compiler.folders).map(({ path }) => {
+    const spelled = path === "" ? ascii("/") : path;
+    const absolute = spelled === "." ? cwd : spelled.startsWith("/") ? spelled : (`${cwd}/${spelled}` as ByteString);
+    const isForeign = foreign?.has(absolute) === true;
+    return {
+      path: absolute,
+      state: folderState(isForeign ? (foreign.find(absolute) ?? absolute) : absolute),
+      isForeign,
+    };
   });
-  return folderKinds(paths.map((path) => (path === "" ? ("/" as ByteString) : path)));
+  return {
+    kinds: folderKinds(folders.map(({ state }) => state)),
+    states: folders.flatMap(({ path, state, isForeign }) => (isForeign ? [] : [{ path, state }])),
+  };
 }
 
 type Placing = Pick<KeyedCall, "keys" | "placeNames" | "hasEpoch" | "command"> & {
   readonly foreign: ForeignFiles | null;
+  readonly states: readonly SearchedState[];
   readonly compiler: CallCompiler;
 };
 
 export function placedCall(
   { message, call, compiler, project, folder }: KeyedCallParts,
-  { foreign, compiler: told, ...placing }: Placing,
+  { foreign, states, compiler: told, ...placing }: Placing,
 ): KeyedCall {
   const { invocation, environment } = call;
   const { cwd } = message;
@@ -112,6 +135,7 @@ export function placedCall(
     searched,
     known: {
       compiler: told,
+      searched: states,
       source: absolute(invocation.source),
       output: absolute(invocation.output),
       words: comparedWords(invocation),

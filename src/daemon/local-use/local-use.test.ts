@@ -1,9 +1,9 @@
 import assert from "node:assert/strict";
-import { existsSync, rmSync, writeFileSync } from "node:fs";
+import { appendFileSync, existsSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { HostProject } from "../../../test/support/host-project.ts";
-import { ascii, byteStringOfText } from "../../base/byte-string.ts";
+import { ascii, type ByteString, byteStringOfText, bytesOf } from "../../base/byte-string.ts";
 import { SILENT_LOGGER } from "../../base/log.ts";
 import { SYSTEM_CLOCK } from "../../base/system/clock.ts";
 import { DiskLocalStore } from "../../store/local/disk-local-store.ts";
@@ -22,13 +22,21 @@ class User implements Disposable {
   readonly told: AnsweredCall[] = [];
   readonly use: LocalUse;
 
-  constructor(storeBelow = "store") {
+  /** `kept`: done to each file that the store has just kept. */
+  constructor(storeBelow = "store", kept: (path: ByteString) => void = () => undefined) {
     this.made.write(FILES);
     const { names, folders } = this.made.caches;
     const clock = SYSTEM_CLOCK;
     const root = join(this.made.base, storeBelow);
+    const store = new DiskLocalStore({ root, sizeBytesMax: 1024 ** 3, clock, logger: SILENT_LOGGER });
+    const keepFile = store.keepFile.bind(store);
+    store.keepFile = async (path) => {
+      const file = await keepFile(path);
+      kept(path);
+      return file;
+    };
     this.use = new LocalUse({
-      store: new DiskLocalStore({ root, sizeBytesMax: 1024 ** 3, clock, logger: SILENT_LOGGER }),
+      store,
       names,
       folders,
       headers: new HeaderHints({ logger: SILENT_LOGGER }),
@@ -111,6 +119,53 @@ test("two calls that write one object at a time are both answered, and neither i
   assert.equal((await user.compile("-DONE -c a.c -o same.o"))[1], "local_compiled");
 });
 
+test("an output that is written again while it is kept is not kept", async () => {
+  using user = new User("store", (path) => appendFileSync(bytesOf(path), "more"));
+  for (const turn of [1, 2])
+    assert.deepEqual((await user.compile("-c a.c")).slice(1, 3), ["host", "overlapping_outputs"], `call ${turn}`);
+});
+
+test("a name may be sought in vain beside a source whose folder changes, however the call spells it", async () => {
+  using user = new User("store", () => writeFileSync(join(user.made.root, "sub/made.o"), ""));
+  user.made.write({ "sub/x.c": "#include <sub/x.h>\n", "sub/x.h": '#include "y.h"\n', "inc/y.h": "int y;\n" });
+  assert.deepEqual(await user.compile("-Isub/.. -Iinc -c sub/x.c"), ["outputs", "local_compiled", null, 5]);
+});
+
+test("nothing is kept of a call where a link to a folder was set while a name was sought below it", async () => {
+  const link = (to: string) => {
+    rmSync(join(user.made.root, "d"), { force: true });
+    symlinkSync(to, join(user.made.root, "d"));
+  };
+  using user = new User("store", () => link("without"));
+  user.made.write({ "with/n.h": "", "without/o.h": "", "x.c": '#if __has_include("d/n.h")\nint n;\n#endif\n' });
+  link("with");
+  assert.deepEqual(await user.compile("-c x.c"), ["outputs", "host", "modified_input_file", 5]);
+});
+
+test("nothing is kept of a call that reads by the way of a process, which leads each caller elsewhere", async () => {
+  using user = new User();
+  user.made.write({ "i.c": '#include "i.h"\n', "inc/i.h": "int i;\n" });
+  const way = `-I/proc/${process.pid}/root${user.made.root}/inc`;
+  // What the kernel says of such a way counts as new for the first call alone.
+  for (const turn of [1, 2])
+    assert.deepEqual(
+      (await user.compile(`${way} -c i.c`)).slice(1, 3),
+      ["host", "modified_input_file"],
+      `call ${turn}`,
+    );
+  assert.deepEqual((await user.compile("-Iinc -c i.c")).slice(1, 3), ["local_compiled", null]);
+});
+
+test("observers hear what stood at the folders that a call searches", async () => {
+  using user = new User();
+  user.made.write({ "inc/h.h": "" });
+  await user.compile("-Inone -Iinc -c a.c");
+  const states = new Map(user.told.at(-1)!.searched.map(({ path, state }) => [path as string, state]));
+  assert.equal(states.get(join(user.made.root, "none")), "nothing");
+  const { dev, ino } = statSync(join(user.made.root, "inc"), { bigint: true });
+  assert.equal(states.get(join(user.made.root, "inc")), `${dev}:${ino}`);
+});
+
 test("a store that cannot be used costs no compile", async () => {
   using user = new User("file/store");
   writeFileSync(join(user.made.base, "file"), "no folder");
@@ -123,5 +178,7 @@ test("whatever is not understood runs as it is, and observers hear why", async (
   using user = new User();
   assert.deepEqual(await user.compile("--version"), ["exec", "host", "compiler_query", 0]);
   assert.deepEqual(await user.compile("-c a.c -fplugin=x"), ["exec", "host", "unsupported_compiler_option", 0]);
+  for (const words of ["-S a.c -o a.s -o b.s", "-S a.c --output=a.s -o b.s"])
+    assert.deepEqual(await user.compile(words), ["exec", "host", "bad_compiler_arguments", 0], words);
   assert.deepEqual(await user.compile("-c none.c"), ["outputs", "host", "compile_failed", 5]);
 });

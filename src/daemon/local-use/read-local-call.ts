@@ -7,8 +7,8 @@ import type { CompilerFamily, GnuInvocation } from "../../core/compile/grammar/i
 import { type Digest, sha256 } from "../../core/digest/digest.ts";
 import type { CallMessage } from "../../wire/launcher/messages.ts";
 import { environmentOf, parseCall } from "../call/read-call.ts";
+import { realPath } from "../call/real-path.ts";
 import { bypass, next, type Stage } from "../call/stage.ts";
-import { realPath } from "./host-compilers.ts";
 import { processorDigest } from "./processor.ts";
 
 export interface LocalCall {
@@ -47,7 +47,7 @@ export function readLocalCall(message: CallMessage, family: CompilerFamily): Sta
   const verbose = invocation!.arguments.some(({ words: [word] }) => word === "-fverbose-asm");
   if (verbose && invocation!.sideOutputs.length > 0) return bypass("recorded_switches", ascii("-fverbose-asm"));
   // GCC puts all of them into the name of a list that it is asked for.
-  if (invocation!.arguments.filter(({ option }) => option === "-o").length > 1)
+  if (invocation!.arguments.filter(({ option }) => option === "-o" || option === "--output=").length > 1)
     return bypass("bad_compiler_arguments", ascii("-o"));
   const environment = environmentOf(message.environment);
   const decision = readEnvironment({

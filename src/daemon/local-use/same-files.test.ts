@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { ascii, byteStringOfText } from "../../base/byte-string.ts";
 import { sha256 } from "../../core/digest/digest.ts";
+import { folderState } from "../call/folder-state.ts";
 import { folderKinds, sameFiles } from "./same-files.ts";
 
 const input = (text: string, ino: bigint, seconds: bigint) => ({
@@ -27,7 +28,8 @@ test("folders are told that are not there, no folders, or the same one", () => {
     symlinkSync("a", join(root, "c"));
     symlinkSync("d", join(root, "d"));
     writeFileSync(join(root, "f"), "");
-    const kinds = (names: string) => folderKinds(names.split(" ").map((name) => byteStringOfText(join(root, name))));
+    const kinds = (names: string) =>
+      folderKinds(names.split(" ").map((name) => folderState(byteStringOfText(join(root, name)))));
     assert.equal(kinds("a b c d e f"), "0 1 0 - - f");
     assert.equal(kinds("b a"), "0 1");
   } finally {

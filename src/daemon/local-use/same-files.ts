@@ -1,7 +1,6 @@
 // Which inputs and which folders of a call are one to a compiler: Clang takes files for one by their inode, GCC under `#pragma once` by content
 // and time, and both search a folder once, whatever it is called. Contents alone do not tell.
-import { statSync } from "node:fs";
-import { type ByteString, bytesOf } from "../../base/byte-string.ts";
+import type { FolderState } from "../call/folder-state.ts";
 import type { FoundInput } from "./find-inputs.ts";
 
 const NS_PER_S = 1_000_000_000n;
@@ -19,24 +18,10 @@ export function sameFiles(inputs: readonly FoundInput[]): number[] {
   return pairs;
 }
 
-/** What stands at each folder: nothing, no folder, or which of the folders before it is the same one. */
-export function folderKinds(folders: readonly ByteString[]): string {
-  const first = new Map<string, number>();
-  const kinds = folders.map((folder, index) => {
-    const stat = statOf(folder);
-    if (stat === null) return "-";
-    if (!stat.isDirectory()) return "f";
-    const key = `${stat.dev}:${stat.ino}`;
-    if (!first.has(key)) first.set(key, index);
-    return String(first.get(key));
-  });
+/** Which of the folders are missing, are none, or are the same as which one before them. */
+export function folderKinds(states: readonly FolderState[]): string {
+  const kinds = states.map((state) =>
+    state === "nothing" ? "-" : state === "no folder" ? "f" : String(states.indexOf(state)),
+  );
   return kinds.join(" ");
-}
-
-function statOf(path: ByteString) {
-  try {
-    return statSync(bytesOf(path), { bigint: true, throwIfNoEntry: false }) ?? null;
-  } catch {
-    return null;
-  }
 }

@@ -4,6 +4,7 @@ import { lstatSync } from "node:fs";
 import type { ByteString } from "../../base/byte-string.ts";
 import type { ReplayStamp } from "../../wire/launcher/replay-record.ts";
 import type { AbsentName } from "../call/answered-call.ts";
+import { PRECOMPILED } from "../inputs/folder-names.ts";
 import { type Evidence, look, stampOf } from "./evidence.ts";
 
 /** A folder that did not change for so long is taken for one that stays. */
@@ -13,13 +14,32 @@ const NAMES_FEW = 2;
 /** So many names are too many to ask for one by one, wherever they are. */
 const NAMES_MANY = 64;
 
+/** The same where folders were seen to change: a build's own folders do in each build, and their stamps would hold nothing. */
+const NAMES_MANY_RESTLESS = 1_024;
+
 /** Names that are kept as known to be absent. */
 const KNOWN_NAMES_MAX = 50_000;
+const KNOWN_FOLDERS_MAX = 10_000;
 
 /** Names that were seen to be absent from folders that have not changed since; kept by the writer. */
 export class KnownAbsent {
   readonly #folders = new Map<ByteString, { readonly stamp: string; readonly names: Set<string> }>();
   #count = 0;
+  /** The stamps of folders when they were looked at last, by path, and those that had changed by then. */
+  readonly #seen = new Map<ByteString, string>();
+  readonly #restless = new Set<ByteString>();
+
+  /** Whether a folder was ever seen to change; looks at how it is now. */
+  isRestless(folder: ByteString, stamp: ReplayStamp): boolean {
+    const [before, now] = [this.#seen.get(folder), keyOf(stamp)];
+    if (before !== undefined && before !== now) this.#restless.add(folder);
+    if (this.#seen.size >= KNOWN_FOLDERS_MAX) {
+      this.#seen.clear();
+      this.#restless.clear();
+    }
+    this.#seen.set(folder, now);
+    return this.#restless.has(folder);
+  }
 
   /** The names that are not known to be absent from a folder with this stamp. */
   unknown(folder: ByteString, stamp: ReplayStamp, names: ReadonlySet<string>): string[] {
@@ -57,10 +77,10 @@ export interface AbsentOptions {
 /** Adds what holds the names absent. */
 export function holdAbsent(names: readonly AbsentName[], evidence: Evidence, options: AbsentOptions): void {
   const byFolder = new Map<ByteString, Set<string>>();
-  const existing = new Map<ByteString, boolean>();
+  const folders = new LookedAtFolders();
   for (const { folder, name } of names) {
     if (!folder.startsWith("/") || name === "") return evidence.refuse("odd_name");
-    const { folder: deepest, missing, inTheWay } = placeOf(folder, name, existing);
+    const { folder: deepest, missing, inTheWay } = placeOf(folder, name, folders);
     // What is in the way may come to lead somewhere without its folder's changing.
     if (inTheWay) {
       evidence.nothingAt(`${folder}/${name}` as ByteString);
@@ -76,6 +96,25 @@ export function holdAbsent(names: readonly AbsentName[], evidence: Evidence, opt
   }
 }
 
+function isFolder(path: ByteString): boolean {
+  const found = look(path);
+  return found !== null && found !== "doubt" && found.isDirectory();
+}
+
+/** Looks at each path once. */
+class LookedAtFolders {
+  readonly #known = new Map<ByteString, boolean>();
+
+  has(path: ByteString): boolean {
+    let known = this.#known.get(path);
+    if (known === undefined) {
+      known = isFolder(path);
+      this.#known.set(path, known);
+    }
+    return known;
+  }
+}
+
 interface MissingPlace {
   /** The deepest folder on the way to the name that exists; empty for the root folder. */
   readonly folder: ByteString;
@@ -85,20 +124,13 @@ interface MissingPlace {
   readonly inTheWay: boolean;
 }
 
-function placeOf(folder: ByteString, name: ByteString, existing: Map<ByteString, boolean>): MissingPlace {
-  const isFolder = (path: ByteString) => {
-    let known = existing.get(path);
-    if (known === undefined) {
-      const found = look(path);
-      known = found !== null && found !== "doubt" && found.isDirectory();
-      existing.set(path, known);
-    }
-    return known;
-  };
+/** A call of C++ seeks thousands of names in vain, nearly all of them right in folders that exist: those are not taken apart. */
+function placeOf(folder: ByteString, name: ByteString, folders: LookedAtFolders): MissingPlace {
+  let at = (folder.endsWith("/") ? folder.slice(0, -1) : folder) as ByteString;
+  if (!name.includes("/") && (at === "" || folders.has(at))) return { folder: at, missing: name, inTheWay: false };
   const below = name.split("/").filter((part) => part !== "");
   // The folder itself may be missing: then the first of its parts that is.
-  let at = (folder.endsWith("/") ? folder.slice(0, -1) : folder) as ByteString;
-  while (at !== "" && !isFolder(at)) {
+  while (at !== "" && !folders.has(at)) {
     const slash = at.lastIndexOf("/");
     below.unshift(at.slice(slash + 1));
     at = at.slice(0, slash) as ByteString;
@@ -106,7 +138,7 @@ function placeOf(folder: ByteString, name: ByteString, existing: Map<ByteString,
   for (;;) {
     const next = `${at}/${below[0]!}` as ByteString;
     if (below.length === 1) return { folder: at, missing: below[0]!, inTheWay: false };
-    if (!isFolder(next)) return { folder: at, missing: below[0]!, inTheWay: look(next, lstatSync) !== null };
+    if (!folders.has(next)) return { folder: at, missing: below[0]!, inTheWay: look(next, lstatSync) !== null };
     at = next;
     below.shift();
   }
@@ -114,7 +146,7 @@ function placeOf(folder: ByteString, name: ByteString, existing: Map<ByteString,
 
 function holdInFolder(
   folder: ByteString,
-  missing: ReadonlySet<string>,
+  missing: Set<string>,
   { evidence, nowMs, written, known }: AbsentOptions & { readonly evidence: Evidence },
 ): void {
   const path = (name: string) => `${folder}/${name}` as ByteString;
@@ -122,16 +154,24 @@ function holdInFolder(
   const stat = found === "doubt" ? null : found;
   const isOwn = stat !== null && written.has(`${stat.dev}:${stat.ino}`);
   const stamp = stat === null ? null : stampOf(stat);
+  const unknown = stamp === null ? [...missing] : known.unknown(folder, stamp, missing);
+  for (const name of unknown) {
+    if (look(path(name), lstatSync) === null) continue;
+    if (PRECOMPILED.test(name) || !isFolder(path(name))) return evidence.refuse("present");
+    // A compiler that seeks a header passes over such a folder; the dot is there only while it is one.
+    evidence.place(`${path(name)}/.` as ByteString);
+    missing.delete(name);
+  }
+  const absent = unknown.filter((name) => missing.has(name));
+  if (stamp !== null && evidence.isSettledNow(stamp)) known.add(folder, stamp, absent);
   const isSteady = stamp !== null && evidence.isSettled(stamp, nowMs - STEADY_MS);
+  const many = stamp !== null && known.isRestless(folder, stamp) ? NAMES_MANY_RESTLESS : NAMES_MANY;
   const byStamp =
     stamp !== null &&
     missing.size > NAMES_FEW &&
     !isOwn &&
-    (isSteady || missing.size > NAMES_MANY) &&
+    (isSteady || missing.size > many) &&
     evidence.isSettledAtStart(stamp);
-  const unknown = stamp === null ? [...missing] : known.unknown(folder, stamp, missing);
-  for (const name of unknown) if (look(path(name), lstatSync) !== null) return evidence.refuse("present");
-  if (stamp !== null && evidence.isSettledNow(stamp)) known.add(folder, stamp, unknown);
   if (byStamp) evidence.stamp(folder, stamp);
   else for (const name of missing) evidence.absentIs(path(name));
 }

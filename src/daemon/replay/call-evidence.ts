@@ -9,6 +9,7 @@ import type { CallMessage } from "../../wire/launcher/messages.ts";
 import { countsForReplay } from "../../wire/launcher/replay-environment.ts";
 import type { PwdState } from "../../wire/launcher/replay-record.ts";
 import type { AnsweredCall, CallCompiler } from "../call/answered-call.ts";
+import { type FolderState, folderState } from "../call/folder-state.ts";
 import { holdAbsent, type KnownAbsent } from "./absent-names.ts";
 import { type Evidence, look } from "./evidence.ts";
 
@@ -17,6 +18,7 @@ const VERSION_CONTROL = [".git", ".hg", ".svn"];
 const CHOOSING = /--gcc-(?:toolchain|install-dir)/;
 /** What the processor is shows in no stamp, and a disk may be moved to another. */
 const NATIVE = /-m(?:arch|cpu|tune)=native/;
+const MISSING_FOLDERS = /missing-include-dirs/;
 const NESTED_RESPONSE_FILE = /(?:^|[\s"'\\])@/;
 const RESPONSE_FILE_BYTES_MAX = 1024 * 1024;
 /** The folder with a target's versions of GCC. */
@@ -61,6 +63,7 @@ export function gatherEvidence(call: AnsweredCall, evidence: Evidence, sources: 
   holdInstallations(call, evidence);
   holdConfiguration(call, evidence, sources);
   holdPwd(message, evidence);
+  holdSearched(call, evidence);
   if (evidence.doubt !== null) return;
   const written = new Set<string>();
   for (const folder of outputFolders(call)) {
@@ -92,6 +95,23 @@ function textOf(path: ByteString): string | null {
     return stat.isFile() && stat.size <= RESPONSE_FILE_BYTES_MAX ? readFileSync(bytesOf(path), "latin1") : null;
   } catch {
     return null;
+  }
+}
+
+/**
+ * Compilers say when a folder that they are to search is missing or none, and pass over it in silence when it appears. One that is there needs
+ * to be held only where a warning asks for it, as what was read in it is held and build folders are made anew; and where it is searched under
+ * two names, which GCC takes for one folder while they are.
+ */
+function holdSearched({ searched, words }: AnsweredCall, evidence: Evidence): void {
+  const warns = words.some((word) => MISSING_FOLDERS.test(word));
+  const names = new Map<FolderState, number>();
+  for (const { state } of searched) names.set(state, (names.get(state) ?? 0) + 1);
+  for (const { path, state } of searched) {
+    if (folderState(path) !== state) return evidence.refuse("folder_changed");
+    if (state === "nothing") evidence.nothingAt(path);
+    else if (state === "no folder") evidence.asItIs(path);
+    else if (warns || names.get(state)! > 1) evidence.place(path);
   }
 }
 

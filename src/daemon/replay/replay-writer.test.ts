@@ -11,6 +11,7 @@ import {
   statSync,
   symlinkSync,
   truncateSync,
+  utimesSync,
   writeFileSync,
 } from "node:fs";
 import { tmpdir } from "node:os";
@@ -23,6 +24,7 @@ import { SILENT_LOGGER } from "../../base/log.ts";
 import type { CallMessage } from "../../wire/launcher/messages.ts";
 import { decodeReplayRecord, type ReplayRecord } from "../../wire/launcher/replay-record.ts";
 import type { AnsweredCall } from "../call/answered-call.ts";
+import { folderState } from "../call/folder-state.ts";
 import { ReplayWriter } from "./replay-writer.ts";
 
 /** Files of these tests are older than calls that are said to begin so much later, and folders have stood for long by then. */
@@ -81,10 +83,12 @@ class Place implements Disposable {
     };
   }
 
-  writer(): ReplayWriter {
+  /** `meanwhile`: done when the evidence has been gathered and kept files are looked at. */
+  writer(meanwhile: () => void = () => undefined): ReplayWriter {
+    const { find } = storeAt(join(this.folder, "store"));
     return new ReplayWriter({
       folder: this.records,
-      store: storeAt(join(this.folder, "store")),
+      store: { find: (digest) => (meanwhile(), find(digest)) },
       clock: this.clock,
       logger: SILENT_LOGGER,
       configurationFiles: [join(this.folder, "config.toml")],
@@ -94,8 +98,11 @@ class Place implements Disposable {
   }
 
   /** Why the call was not recorded; its record else. */
-  async record(call: AnsweredCall): Promise<string | ReplayRecord> {
-    const writer = this.writer();
+  async record(
+    call: AnsweredCall,
+    meanwhile?: () => void,
+    writer = this.writer(meanwhile),
+  ): Promise<string | ReplayRecord> {
     writer.answered(call);
     this.clock.advance(1_000);
     await writer.settled();
@@ -124,6 +131,22 @@ test("a record holds the call's facts", async () => {
   assert.deepEqual(kept.stamp, fileStamp(kept.path));
 });
 
+test("a record holds what compilers and their loader would take if it appeared", async () => {
+  using place = new Place();
+  for (const folder of ["libexec/gcc", "llvm/bin"]) mkdirSync(place.path(folder), { recursive: true });
+  const parts = ["libexec/gcc/cc1plus", "libexec/gcc/as", "llvm/bin/clang-14"].map((name) => place.path(name));
+  for (const path of parts) writeFileSync(path, "");
+  const call = place.call();
+  const files = [...call.compiler!.files, ...parts.map((path) => callInput(path))];
+  const record = await place.record({ ...call, compiler: { ...call.compiler!, files } });
+  assert.ok(typeof record !== "string");
+  const stamped = record.stamps.map(({ path }) => path);
+  for (const path of ["libexec/gcc/as", "llvm/bin"]) assert.ok(stamped.includes(place.path(path)), path);
+  for (const path of ["libexec/gcc/specs", "libexec/gcc/objcopy", "lib/gcc/specs"])
+    assert.ok(record.absent.includes(place.path(path)), path);
+  assert.ok([...record.absent, ...stamped].includes(ascii("/etc/ld.so.preload")));
+});
+
 test("a version-control folder is a place, and nearer ones are absent; beside hpcc.toml none counts", async () => {
   using place = new Place();
   mkdirSync(join(place.folder, ".git"));
@@ -140,6 +163,7 @@ test("a version-control folder is a place, and nearer ones are absent; beside hp
   assert.ok(typeof configured !== "string");
   assert.deepEqual(configured.places, []);
   assert.ok(configured.stamps.some(({ path }) => path === join(place.folder, "hpcc.toml")));
+  assert.ok(configured.absent.includes(ascii(join(place.folder, "hpcc.lock"))), "which says what image that is");
   assert.ok(!configured.absent.includes(place.path(".hg")));
 });
 
@@ -193,6 +217,13 @@ const REFUSED: Readonly<Record<string, readonly [why: string, (place: Place) => 
   ],
   file_system: [
     ["of a file of the kernel's", (place) => place.call({ inputs: [callInput("/sys/kernel/uevent_seqnum")] })],
+    [
+      "of a project whose marker is a folder of the kernel's",
+      (place) => {
+        symlinkSync("/proc/self", place.path(".git"));
+        return place.call({ project: ascii(place.work) });
+      },
+    ],
   ],
   no_compiler: [
     [
@@ -235,6 +266,13 @@ const REFUSED: Readonly<Record<string, readonly [why: string, (place: Place) => 
       (place) => {
         symlinkSync("/nonexistent", place.path("inc/link.h"));
         return place.call({ absent: [{ folder: place.path("inc"), name: ascii("link.h") }] });
+      },
+    ],
+    [
+      "beside which a folder of precompiled headers came",
+      (place) => {
+        mkdirSync(place.path("inc/h.h.gch"));
+        return place.call({ absent: [{ folder: place.path("inc"), name: ascii("h.h.gch") }] });
       },
     ],
     [
@@ -328,6 +366,23 @@ for (const [why, cases] of Object.entries(REFUSED))
       using place = new Place();
       assert.equal(await place.record(make(place)), why);
     });
+
+test("no record of a call whose kept file, or working folder, changes while it is recorded", async () => {
+  using place = new Place();
+  const call = place.call();
+  const kept = bytesOf(call.result!.outputs[0]!.path!);
+  assert.equal(await place.record(call, () => utimesSync(kept, 1_000_000_001, 1_000_000_001)), "damaged");
+  const way = join(place.folder, "way");
+  const lead = (target: string) => {
+    rmSync(way, { force: true });
+    symlinkSync(target, way);
+  };
+  lead(place.work);
+  const message = place.message({}, { PWD: way });
+  assert.equal(await place.record(place.call({}, message), () => lead(place.path("src"))), "pwd");
+  lead(place.work);
+  assert.ok(typeof (await place.record(place.call({}, message))) !== "string");
+});
 
 test("no record while a kept file may change unseen", async () => {
   using place = new Place(0);
@@ -428,6 +483,63 @@ test("a folder that changed of late is held by names, unless they are many", asy
     );
     assert.equal(record.absent.includes(place.path("inc/n0.h")), !byStamp);
   }
+});
+
+test("a folder that was seen to change is held by names, unless they are very many", async () => {
+  using place = new Place(10_000);
+  const inc = place.path("inc");
+  const names = (count: number) =>
+    Array.from({ length: count }, (_, index) => ({ folder: inc, name: ascii(`n${index}.h`) }));
+  const writer = place.writer();
+  const record = async (count: number) => {
+    rmSync(place.records, { recursive: true, force: true });
+    return place.record(place.call({ absent: names(count) }), undefined, writer);
+  };
+  const byStamp = ({ stamps }: ReplayRecord) => stamps.some(({ path }) => path === inc);
+  const before = await record(65);
+  assert.ok(typeof before !== "string" && byStamp(before));
+  writeFileSync(place.path("inc/made.h"), "");
+  for (const [count, expected] of [
+    [65, false],
+    [1_024, false],
+    [1_025, true],
+  ] as const) {
+    const after = await record(count);
+    assert.ok(typeof after !== "string");
+    assert.equal(byStamp(after), expected, `${count}`);
+  }
+});
+
+test("searched folders are as they were when the call was looked up, and held where a warning asks for them", async () => {
+  using place = new Place();
+  const [gone, inc, file] = [place.path("gone"), place.path("inc"), place.path("inc/h.h")];
+  const searched = [gone, inc, file].map((path) => ({ path, state: folderState(path) }));
+  assert.deepEqual([searched[0]!.state, searched[2]!.state], ["nothing", "no folder"]);
+  const record = async (more: Partial<AnsweredCall>) => {
+    rmSync(place.records, { recursive: true, force: true });
+    return place.record(place.call({ searched, ...more }));
+  };
+  const places = (found: string | ReplayRecord) => {
+    assert.ok(typeof found !== "string");
+    assert.ok(found.absent.includes(gone) && found.stamps.some(({ path }) => path === file));
+    return found.places.map(({ path }) => path);
+  };
+  assert.ok(!places(await record({})).includes(inc));
+  assert.ok(places(await record({ words: [ascii("-Werror=missing-include-dirs")] })).includes(inc));
+  mkdirSync(gone);
+  assert.equal(await record({}), "folder_changed");
+});
+
+test("a folder of a header's name must stay a folder", async () => {
+  using place = new Place();
+  mkdirSync(place.path("inc/tmp"));
+  symlinkSync("tmp", place.path("inc/link"));
+  const absent = ["tmp", "link", "x.h"].map((name) => ({ folder: place.path("inc"), name: ascii(name) }));
+  const record = await place.record(place.call({ absent }));
+  assert.ok(typeof record !== "string");
+  for (const name of ["tmp", "link"])
+    assert.ok(record.places.some(({ path }) => path === `${place.path("inc")}/${name}/.`));
+  assert.ok(record.absent.includes(place.path("inc/x.h")) && !record.absent.includes(place.path("inc/tmp")));
 });
 
 test("the folder in which Clang chooses a GCC is as it is", async () => {

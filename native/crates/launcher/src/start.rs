@@ -32,6 +32,14 @@ const DAEMON_VARIABLES: [&str; 8] = [
 const DAEMON_VARIABLE_PREFIXES: [&str; 3] = ["XDG_", "HPCC_", "SSL_CERT_"];
 const DAEMON_VARIABLE_SUFFIXES: [&str; 2] = ["_proxy", "_PROXY"];
 
+/// How a daemon's allocator is set up, so that it gives memory back after a build (docs/adr/0171-idle-memory.md). src/cli/daemon-control.ts has the
+/// same.
+const ALLOCATOR: [(&str, &[u8]); 3] = [
+    ("MALLOC_ARENA_MAX", b"2"),
+    ("MALLOC_TRIM_THRESHOLD_", b"65536"),
+    ("MALLOC_MMAP_THRESHOLD_", b"32768"),
+];
+
 /// Limits that a caller sets for one build, and that a daemon which serves others would keep: raised as far as may be.
 const CALLERS_LIMITS: [libc::__rlimit_resource_t; 4] = [
     libc::RLIMIT_FSIZE,
@@ -316,10 +324,16 @@ fn daemon_environment(places: &Places, environment: &Environment) -> Vec<Vec<u8>
             .cloned()
             .collect(),
     };
-    Environment {
-        entries: kept.with("HPCC_RUNTIME_DIR", &places.runtime),
-    }
-    .with("HPCC_STATE_DIR", &places.state)
+    let own = [
+        ("HPCC_RUNTIME_DIR", places.runtime.as_slice()),
+        ("HPCC_STATE_DIR", &places.state),
+    ];
+    own.iter()
+        .chain(&ALLOCATOR)
+        .fold(kept, |environment, (name, value)| Environment {
+            entries: environment.with(name, value),
+        })
+        .entries
 }
 
 /// Starts the daemon as nobody's child: in its own session, with none of the caller's descriptors but the lock.
