@@ -40,10 +40,12 @@ test-kvm: setup ## Run the tests of VMs under KVM, in an emulated machine that h
 	@$(NODE) scripts/test.ts lab "kvm lab" firecracker
 
 # Each seed is one number for all random choices of a run; the one of a failure makes it again: make fuzz HPCC_TEST_SEED=N
-fuzz: setup ## Compare 20,000 random steps without an image, 2,000 with one and ten minutes of chaos with plain compiles; a million inputs of images
+fuzz: setup ## Compare 20,000 random steps without an image, 2,000 with one and ten minutes of chaos with plain compiles; 300 rows of real builds made again; 2,000 damaged log folders; a million inputs of images
 	@seed=$${HPCC_TEST_SEED:-$$(od -An -N4 -tu4 /dev/urandom | tr -d ' ')}; echo "HPCC_TEST_SEED=$$seed"; export HPCC_TEST_SEED=$$seed; failed=0; \
 	HPCC_TEST_STEPS=20000 $(NODE) --test --test-timeout=28800000 test/e2e/local-steps.test.ts || failed=1; \
 	HPCC_TEST_STEPS=2000 $(NODE) --test --test-timeout=28800000 test/e2e/random-steps.test.ts || failed=1; \
+	HPCC_TEST_REPRODUCED_BUILDS=300 $(NODE) --test --test-timeout=28800000 test/e2e/reproduce-builds.test.ts || failed=1; \
+	HPCC_TEST_FOLDERS=2000 $(NODE) --test --test-timeout=28800000 src/audit/hostile-folders.test.ts || failed=1; \
 	HPCC_TEST_INPUTS=1000000 $(NODE) --test --test-timeout=28800000 test/fuzz/images.test.ts || failed=1; \
 	HPCC_TEST_CHAOS_SECONDS=600 $(NODE) --test --test-timeout=1800000 test/e2e/local-chaos.test.ts || failed=1; exit $$failed
 

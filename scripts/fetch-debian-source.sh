@@ -17,7 +17,14 @@ done
 apt=(-qq -o "Dir::Etc::sourcelist=/dev/null" -o "Dir::Etc::sourceparts=$work/sources" -o "Dir::State::lists=$work/lists"
   -o "Dir::Cache=$work" -o "APT::Sandbox::User=root")
 apt-get "${apt[@]}" update
-(cd "$work/download" && apt-get "${apt[@]}" source --download-only "$package" >/dev/null)
+# The newest version first: a mirror may list what it does not hold, as of the security archive.
+fetched=
+for version in $(apt-cache "${apt[@]:1}" showsrc --only-source "$package" | sed -n 's/^Version: //p' | sort -rVu); do
+  (cd "$work/download" && apt-get "${apt[@]}" source --download-only --only-source "$package=$version" >/dev/null) && { fetched=yes; break; }
+  rm -f "$work"/download/*
+  echo "fetch-debian-source: version $version of $package cannot be had, trying an older one" >&2
+done
+[[ -n $fetched ]] || { echo "fetch-debian-source: no version of $package can be had" >&2; exit 1; }
 archive=$(find "$work/download" -name '*.orig.tar.*' ! -name '*.asc' | head -n 1)
 [[ -n $archive ]] || { echo "fetch-debian-source: $package has no original archive" >&2; exit 1; }
 mkdir "$work/unpacked"

@@ -4,7 +4,17 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, type TestContext, test } from "node:test";
-import { addUp, cargoTally, closingLines, gateTally, judged, listedTally, NOTHING, nodeTally } from "./test-tally.ts";
+import {
+  addUp,
+  cargoTally,
+  closingLines,
+  failedTests,
+  gateTally,
+  judged,
+  listedTally,
+  NOTHING,
+  nodeTally,
+} from "./test-tally.ts";
 
 const ROOT = join(import.meta.dirname, "..");
 
@@ -27,7 +37,7 @@ function runNode(t: TestContext, files: Readonly<Record<string, string>>, skipAl
 
 describe("node's test runner", () => {
   test("what passed, failed and did not run, with the reasons", (t) => {
-    const { tally, code } = runNode(t, {
+    const { tally, code, output } = runNode(t, {
       "a.test.mjs": `
         test("passes", () => {});
         test("fails", () => { throw new Error("no"); });
@@ -38,6 +48,9 @@ describe("node's test runner", () => {
     });
     const reasons = { "needs root": 2, "no reason given": 1 };
     assert.deepEqual(tally, { passed: 1, failed: 1, skipped: 3, reasons });
+    const [failed = "", ...others] = failedTests(output);
+    assert.match(failed, /a\.test\.mjs: fails$/);
+    assert.deepEqual(others, []);
     assert.equal(code, 1);
   });
 
@@ -143,6 +156,8 @@ test result: FAILED. 2 passed; 1 failed; 1 ignored; 0 measured; 0 filtered out; 
       "ignored in the source": 1,
     });
   });
+
+  test("tests that failed are named", () => assert.deepEqual(failedTests(OUTPUT), ["broken"]));
 
   test("every test is in exactly one of the figures", () => {
     const { passed, failed, skipped } = cargoTally(OUTPUT);

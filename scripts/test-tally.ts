@@ -102,6 +102,16 @@ export function gateTally(output: string): Tally {
   };
 }
 
+/** Names of the tests that failed, for the end of a log: of node's test runner with its `spec` reporter, and of cargo. */
+export function failedTests(output: string): string[] {
+  const node = [...output.matchAll(/^test at (.*):\d+:\d+\n✖ (.*) \([\d.]+ms\)$/gm)];
+  const cargo = [...output.matchAll(/^failures:\n((?: {4}\S+\n)+)/gm)];
+  return [
+    ...node.map(([, file, name]) => `${file}: ${name}`),
+    ...cargo.flatMap(([, names = ""]) => names.trim().split(/\s+/)),
+  ];
+}
+
 /** Of a run that went as it should have: one that failed without saying so, or ran no test, has failed. */
 export function judged(tally: Tally, exitCode: number | null): Tally {
   return tally.failed > 0 || (exitCode === 0 && tally.passed > 0) ? tally : { ...tally, failed: 1 };

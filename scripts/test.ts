@@ -6,10 +6,12 @@ import { spawn } from "node:child_process";
 import { globSync } from "node:fs";
 import { join } from "node:path";
 import { findFirecracker } from "../test/support/firecracker.ts";
+import { SLOWEST } from "../test/support/slowest-files.ts";
 import {
   addUp,
   cargoTally,
   closingLines,
+  failedTests,
   gateTally,
   judged,
   listedTally,
@@ -83,6 +85,9 @@ function nodeTests(name: string, patterns: readonly string[], options: NodeTestO
     node,
     "--test",
     "--test-reporter=spec",
+    "--test-reporter-destination=stdout",
+    "--test-reporter=./test/support/slowest-files.ts",
+    "--test-reporter-destination=stdout",
     `--test-concurrency=${concurrency}`,
     `--test-timeout=${testMsMax}`,
     "--import=./test/support/property-seed.ts",
@@ -114,10 +119,13 @@ const BUILD_TESTS = [
   "changed-while-listed",
   "corpus",
   "corpus-files",
+  "debuggers",
   "distributions",
   "explain",
   "guides",
   "hostile-checkouts",
+  "image-surroundings",
+  "images-guide",
   "kept-lists",
   "local-image-pitfalls",
   "local-loader",
@@ -125,14 +133,24 @@ const BUILD_TESTS = [
   "local-projects",
   "local-steps",
   "local-use",
-  "replay",
   "other-images",
+  "package-managers",
   "pitfalls",
+  "policy",
   "projects",
   "random-steps",
+  "readme",
   "real-project",
+  "replay",
+  "reproduce",
+  "reproduce-builds",
+  "run",
+  "shared-vms",
+  "sharing",
+  "two-hosts",
   "users",
   "views",
+  "worker-replays",
 ].map((name) => `test/e2e/${name}.test.ts`);
 
 const LAB_SKIP = process.getuid?.() === 0 ? {} : { skip: "the KVM lab needs root" };
@@ -278,6 +296,9 @@ for (const group of groups) {
   if (tally.failed > 0) failures.push(`\n== failed in ${group.name} ==`, ...failureLines(group, output));
   const { passed, failed, skipped } = tally;
   lines.push(`${group.name}: ${passed} passed, ${failed} failed, ${skipped} skipped in ${seconds.toFixed(0)} s`);
+  for (const name of tally.failed > 0 ? failedTests(output) : []) lines.push(`  failed: ${name}`);
+  const slowest = output.split("\n").findLast((line) => line.startsWith(SLOWEST));
+  if (slowest !== undefined) lines.push(`  ${slowest}`);
 }
 const inGroups = new Set(groups.flatMap(({ files = [] }) => files));
 const inNone = globSync("{src,scripts,test,bench,web}/**/*.test.ts", { cwd: root }).filter(

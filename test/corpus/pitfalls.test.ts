@@ -1,10 +1,10 @@
 // Each of the 64 points is held by rows or tests that are there, and each row is there for a point.
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { DEPENDENCIES, MAPS, MUTATIONS, ONE_STEP, OUTPUTS, TEXTS, WORDS } from "./pitfall-rows.ts";
-import { FURTHER_ROWS, PITFALLS } from "./pitfalls.ts";
+import { FURTHER_ROWS, PITFALLS, type Pitfall } from "./pitfalls.ts";
 
 const ROOT = join(import.meta.dirname, "../..");
 const POINTS = 64;
@@ -33,4 +33,32 @@ test("each row is there for a point", () => {
     FURTHER_ROWS.filter((name) => !NAMES.has(name)),
     [],
   );
+});
+
+const PAGE = join(ROOT, "docs/pitfalls.md");
+const MARK = "<!-- test/corpus/pitfalls.ts -->";
+
+function tableRow(number: string, { what, does, rows = [], tests = [], not }: Pitfall): string {
+  const code = (text: string) => `\`${text.replaceAll("|", "\\|")}\``;
+  const files = [...new Set(tests.map(([file]) => file))].map(code);
+  const held = [...(rows.length > 0 ? [`rows ${rows.map(code).join(", ")}`] : []), ...files];
+  return `| ${[number, what.replaceAll(/__\w+__/g, code), does, held.length > 0 ? held.join("; ") : (not ?? "")].join(" | ")} |`;
+}
+
+test("docs/pitfalls.md has the table; HPCC_TEST_WRITE_PAGES=1 writes it", () => {
+  const rows = Object.entries(PITFALLS).map(([number, pitfall]) => tableRow(number, pitfall));
+  const table = ["| | pitfall | what hpcc does | held by |", "|---|---|---|---|", ...rows, ""].join("\n");
+  const page = readFileSync(PAGE, "utf8");
+  const [before, ...rest] = page.split(MARK);
+  assert.equal(rest.length, 1, `one ${MARK}`);
+  const expected = `${before}${MARK}\n${table}`;
+  if (process.env["HPCC_TEST_WRITE_PAGES"] === "1") writeFileSync(PAGE, expected);
+  else assert.equal(page, expected);
+});
+
+test("reasons that the table names are reasons", () => {
+  const reasons = readFileSync(join(ROOT, "docs/bypass-reasons.md"), "utf8");
+  const named = Object.values(PITFALLS).flatMap(({ does }) => [...does.matchAll(/`([a-z]+_[a-z_]+)`/g)]);
+  assert.ok(named.length > 0);
+  for (const [, reason] of named) assert.ok(reasons.includes(`| \`${reason}\` |`), reason);
 });

@@ -18,12 +18,19 @@ import {
   TEXTS,
   WORDS,
 } from "../corpus/pitfall-rows.ts";
-import { Differential } from "../support/differential.ts";
+import { Differential, outcomeOf, quickStats } from "../support/differential.ts";
 import { HPCC, IMAGE_FOLDER, runCommand } from "../support/farm.ts";
 import { QuickFarm } from "../support/quick-farm.ts";
 
+/** Of results that a checkout at another place may share, at least. */
+const MOVED_HITS_SHARE_MIN = 0.8;
+
 let farm: QuickFarm;
 let differential: Differential;
+/** The same project as a checkout at another place. */
+let elsewhere: Differential;
+/** Outcomes there of calls that a worker had compiled. */
+const moves: string[] = [];
 let image: string;
 
 before(async () => {
@@ -35,10 +42,16 @@ before(async () => {
   image = built.stdout.trim();
   farm = await QuickFarm.start({ imageFolder: IMAGE_FOLDER, images: [image] });
   differential = new Differential(farm, image, "project");
+  elsewhere = new Differential(farm, image, "elsewhere/moved");
 });
 
 after(async () => {
   await farm?.close();
+  const hits = moves.filter((outcome) => outcome === "remote_hit");
+  assert.ok(
+    hits.length >= moves.length * MOVED_HITS_SHARE_MIN,
+    `${hits.length} of ${moves.length}: ${moves.join(", ")}`,
+  );
 });
 
 function expectedOutcome({ expect, mutate }: More): RegExp {
@@ -60,6 +73,10 @@ function run(title: string, rows: readonly Row[]): void {
             : differential.compareAfter(scenario, mutate));
           assert.deepEqual(compared.what, []);
           assert.match(compared.outcomes[0], expectedOutcome(more));
+          if (mutate !== undefined) return;
+          const moved = await elsewhere.compareMoved(scenario, compared);
+          assert.deepEqual(moved.what, []);
+          if (compared.outcomes[1] === "remote_hit") moves.push(moved.outcome);
         });
       }
   });
@@ -128,4 +145,26 @@ test("under the policy strict a date fails the compile, wherever it runs", async
     assert.match(strict.stderr, /-W(?:error=|error,-W)date-time/);
     assert.equal((await call("default")).code, 0);
   }
+});
+
+test("in the text form no spelling of a date is compiled in a guest, not even under -w", async () => {
+  const root = join(farm.folder, "dated");
+  mkdirSync(root);
+  writeFileSync(join(root, "hpcc.toml"), `image = "${image}"\n`);
+  const spliced = "const char *t = __TI\\\nME__;\n";
+  const pasted =
+    "#define J(a, b) a##b\n#define K(a, b) J(a, b)\nconst char *t = K(K(_, _TI), K(M, E__));\nint f(void);\n";
+  for (const [text, words] of [
+    [spliced, []],
+    [pasted, []],
+    ["const char *t = K(U, ME__);\n", ["-DJ(a,b)=a##b", "-DK(a,b)=J(a,b)", "-DU=__TI"]],
+  ] as const)
+    for (const compiler of ["gcc", "clang"]) {
+      writeFileSync(join(root, "a.c"), text);
+      await quickStats(farm);
+      const argv = [HPCC, compiler, "-w", ...words, "-c", "a.c"];
+      const ended = await runCommand(argv, { cwd: root, env: { ...farm.env, HPCC_SOURCE_FORM: "text" } });
+      assert.deepEqual([ended.code, ended.stderr], [0, ""]);
+      assert.equal(outcomeOf(await quickStats(farm)), "local: date_time_macro", `${compiler} ${text}`);
+    }
 });

@@ -346,6 +346,13 @@ describe("out of view", () => {
       files: { "a.c": "#define NAME <far.h>\n#include NAME\nint far = FAR;\n", "inc2/far.h": "#define FAR 2\n" },
       flags: ["-Iinc1", "-Iinc2"],
     },
+    "an include made by a macro, of parts": {
+      files: {
+        "a.c": "#define JOIN(a, b) <a.b>\n#define NAME JOIN(far,h)\n#include NAME\nint far_is = FAR;\n",
+        "inc2/far.h": "#define FAR 2\n",
+      },
+      flags: ["-Iinc1", "-Iinc2"],
+    },
     "an include of a forced header": {
       files: { "a.c": "int far = FAR;\n", "inc2/far.h": "#define FAR 2\n" },
       flags: ["-Iinc1", "-Iinc2", "-include", "far.h"],

@@ -59,6 +59,13 @@ export interface Difference {
   readonly what: readonly string[];
   readonly plain: CallEnd;
   readonly miss: CallEnd;
+  /** What the plain call was given of what the guest's had. */
+  readonly injected: InjectedWords;
+}
+
+export interface Moved {
+  readonly outcome: string;
+  readonly what: readonly string[];
 }
 
 /** Before any test ran: no input looks as if it had changed during a compile. */
@@ -75,7 +82,7 @@ export class Differential {
     this.#image = image;
     this.#paths = paths;
     this.root = join(farm.folder, name);
-    mkdirSync(this.root);
+    mkdirSync(this.root, { recursive: true });
   }
 
   /** The first two calls are hpcc's, so that the plain one can have the seed of theirs. */
@@ -83,8 +90,8 @@ export class Differential {
     const before = this.#farm.pool?.executed.length ?? 0;
     const [miss, first] = await this.#through(scenario);
     const [hit, second] = await this.#through(scenario);
-    const executed = this.#farm.pool?.executed.at(before);
-    const plain = await this.plain(scenario, injectedWords(executed?.argv));
+    const injected = injectedWords(this.#farm.pool?.executed.at(before)?.argv);
+    const plain = await this.plain(scenario, injected);
     const what = [
       ...differences("miss", plain, miss),
       ...(/^(?:remote_compiled|local)/.test(first) ? [] : [`first call: ${first}`]),
@@ -94,7 +101,7 @@ export class Differential {
         ? [`second call: ${second}`]
         : []),
     ];
-    return { outcomes: [first, second], what, plain, miss };
+    return { outcomes: [first, second], what, plain, miss, injected };
   }
 
   /** One call through hpcc, as a miss, and the image's compiler: without any flag of hpcc's if the project stands at its own path. */
@@ -103,9 +110,11 @@ export class Differential {
     const own = { "hpcc.toml": `image = "${this.#image}"\npaths = "${paths}"\n` };
     const placed = { ...scenario, files: { ...scenario.files, ...own } };
     const [miss, outcome] = await this.#through(placed);
-    const executed = injectedWords(this.#farm.pool?.executed.at(before)?.argv);
-    const plain = await this.plain(placed, paths === "own" ? { seed: [], ownPaths: true } : executed);
-    return { outcomes: [outcome, outcome], what: differences("miss", plain, miss), plain, miss };
+    // The last one: outputs with a path of the shared place are not given, and the call is executed again at its own path.
+    const executed = injectedWords(this.#farm.pool?.executed.slice(before).at(-1)?.argv);
+    const injected = paths === "own" ? { seed: [], ownPaths: true } : executed;
+    const plain = await this.plain(placed, injected);
+    return { outcomes: [outcome, outcome], what: differences("miss", plain, miss), plain, miss, injected };
   }
 
   /** Compiles through hpcc, runs a script in the project, and compiles again: that must be what a plain compile then makes. */
@@ -116,9 +125,18 @@ export class Differential {
     await this.stats();
     const again = await this.call([HPCC, ...this.#words(scenario)], scenario);
     const outcome = outcomeOf(await this.stats());
-    const executed = this.#farm.pool?.executed.at(before);
-    const plain = await this.plain(scenario, injectedWords(executed?.argv), mutation);
-    return { outcomes: [outcome, outcome], what: differences("again", plain, again), plain, miss: again };
+    const injected = injectedWords(this.#farm.pool?.executed.at(before)?.argv);
+    const plain = await this.plain(scenario, injected, mutation);
+    return { outcomes: [outcome, outcome], what: differences("again", plain, again), plain, miss: again, injected };
+  }
+
+  /** One call of this checkout, which another one has made before: its results may be answers here. */
+  async compareMoved(scenario: Scenario, { injected: before }: Difference): Promise<Moved> {
+    const count = this.#farm.pool?.executed.length ?? 0;
+    const [moved, outcome] = await this.#through(scenario);
+    const executed = this.#farm.pool?.executed.at(count);
+    const plain = await this.plain(scenario, executed === undefined ? before : injectedWords(executed.argv));
+    return { outcome, what: differences("moved", plain, moved) };
   }
 
   async #through(scenario: Scenario): Promise<[CallEnd, string]> {

@@ -167,6 +167,8 @@ export interface UserOptions {
   /** Whose certificate it is; the user's own name when absent. */
   readonly principal?: string;
   readonly fallback?: UserFallback;
+  /** Address of the user's scheduler; the one that was started last when absent. */
+  readonly scheduler?: string;
   /** Digests that the user allows. */
   readonly images: readonly string[];
   /** Lines put before the tables of the user's configuration. */
@@ -236,6 +238,8 @@ export interface WorkerOptions {
   /** What a policy file says of tenants, if it is to have one; others are served too. */
   readonly policy?: string;
   readonly layouts: readonly string[];
+  /** Addresses of its schedulers; the one that was started last when absent. */
+  readonly schedulers?: readonly string[];
   readonly env?: NodeJS.ProcessEnv;
   /** Isolations that it may offer; those of QEMU when absent. */
   readonly isolations?: readonly string[];
@@ -247,6 +251,7 @@ export interface WorkerOptions {
 
 export interface RunningWorker {
   readonly service: Service;
+  readonly config: string;
   readonly state: string;
   readonly address: string;
 }
@@ -315,7 +320,7 @@ export class Farm {
       writeFileSync(
         config,
         `listen = "127.0.0.1:${await freePort()}"
-schedulers = ["${this.schedulerAddress}"]
+schedulers = ${JSON.stringify(options.schedulers ?? [this.schedulerAddress])}
 state_dir = "${state}"
 ${options.policy === undefined ? "" : `policy = "${this.#writePolicy(name, options.policy)}"`}
 ${options.extraConfig ?? ""}
@@ -339,7 +344,7 @@ ${options.tables ?? ""}
     this.#services.push(service);
     await service.logged("worker.started");
     const address = /^listen = "(.*)"$/m.exec(readFileSync(config, "utf8"))?.[1] ?? "";
-    return { service, state, address };
+    return { service, config, state, address };
   }
 
   async addUser(name: string, options: UserOptions): Promise<User> {
@@ -352,7 +357,7 @@ ${options.tables ?? ""}
     const allowed = options.images.map((digest) => JSON.stringify(digest)).join(", ");
     writeFileSync(
       join(folder, "config.toml"),
-      `schedulers = ["${this.schedulerAddress}"]
+      `schedulers = ["${options.scheduler ?? this.schedulerAddress}"]
 fallback = "${options.fallback ?? "image"}"
 isolation_min = "qemu-tcg"
 ${options.extraConfig ?? ""}

@@ -17,8 +17,8 @@ import type { ExecutionRequest } from "../../src/vm/execution.ts";
 import { type CommandResult, HPCC, runCommand } from "./farm.ts";
 
 export const RECORDER = join(import.meta.dirname, "recorded-build.sh");
-/** Files of build tools that hold times. */
-const TIMED = new Set([".ninja_log", ".ninja_deps"]);
+/** Files that hold times: of build tools, and GCC's coverage notes of a program that comes from standard input, which no call of ours compiles. */
+const TIMED = new Set([".ninja_log", ".ninja_deps", "a--.gcno"]);
 const BUILD_MS = 1_200_000;
 /** More than a tick of a file system's clock. */
 const SETTLED_MS = 60;
@@ -33,6 +33,8 @@ export interface ProjectRecipe {
   readonly build: string;
   /** What a build with nothing to do says. */
   readonly nothing: RegExp;
+  /** With which a build that has nothing to do compiles again when the compiler itself writes the files. */
+  readonly restless?: "gcc" | "clang";
   /** Objects that name the checkout's folder though checkouts share results: Clang maps no path in what it assembles with `-g`. */
   readonly withPaths?: Readonly<Partial<Record<"gcc" | "clang", number>>>;
   /** Compile calls, at least. */
@@ -83,8 +85,9 @@ export class ProjectBuild {
     await copyFolder(this.root, this.#pristine);
   }
 
-  /** Builds from the configured state, or in what stands there. */
-  async build(side: "plain" | "hpcc", from: "configured" | "standing" = "configured"): Promise<Built> {
+  /** Builds from a fresh copy of the configured state, in what stands there, or there without the files that builds made. */
+  async build(side: "plain" | "hpcc", from: "configured" | "standing" | "cleaned" = "configured"): Promise<Built> {
+    if (from === "cleaned") removeOthers(this.root, this.#pristine);
     if (from === "configured") {
       rmSync(this.root, { recursive: true, force: true });
       await copyFolder(this.#pristine, this.root);
@@ -142,6 +145,15 @@ export class ProjectBuild {
         BUILD_FLAGS: this.#flags,
       },
     });
+  }
+}
+
+/** Removes the files of a folder that another one lacks. */
+function removeOthers(folder: string, pristine: string): void {
+  for (const entry of readdirSync(folder, { withFileTypes: true })) {
+    const [path, kept] = [join(folder, entry.name), join(pristine, entry.name)];
+    if (entry.isDirectory() && existsSync(kept)) removeOthers(path, kept);
+    else if (lstatSync(kept, { throwIfNoEntry: false }) === undefined) rmSync(path, { recursive: true });
   }
 }
 

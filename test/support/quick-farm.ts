@@ -10,6 +10,7 @@ import { SYSTEM_CLOCK } from "../../src/base/system/clock.ts";
 import { loadClientConfig } from "../../src/config/client.ts";
 import { type Directories } from "../../src/config/directories.ts";
 import { type Digest, parseDigest } from "../../src/core/digest/digest.ts";
+import { formatHostPort } from "../../src/core/identity/host-port.ts";
 import { parseIdentityName } from "../../src/core/identity/spiffe.ts";
 import { fixedPolicies } from "../../src/core/tenant-policy.ts";
 import { startDaemon } from "../../src/daemon/control/daemon.ts";
@@ -17,7 +18,6 @@ import { ImageStore } from "../../src/image/image-store.ts";
 import { rootfsPath } from "../../src/image/rootfs.ts";
 import { startScheduler } from "../../src/scheduler/scheduler.ts";
 import type { VmEventSink, VmPool } from "../../src/vm/pool.ts";
-import type { TlsMaterial } from "../../src/wire/grpc/tls.ts";
 import { inspectTls } from "../../src/wire/grpc/tls-files.ts";
 import { startRegistration } from "../../src/worker/registration.ts";
 import { stateFolders } from "../../src/worker/state-folders.ts";
@@ -45,6 +45,33 @@ export interface QuickFarmOptions {
   readonly confirmationsMax?: number;
   /** In place of sandboxes. */
   readonly createPool?: (events: VmEventSink) => VmPool;
+}
+
+/** Compiles at a time where a farm does not say. */
+const SLOTS = 4;
+const LIMITS = {
+  blobBytesMax: 256 * 1024 * 1024,
+  sourceBytesMax: 512 * 1024 * 1024,
+  execution: {
+    wallMs: 60_000,
+    memoryBytes: 1024 * 1024 * 1024,
+    pids: 64,
+    outputBytes: 256 * 1024 * 1024,
+    stdioBytes: 16 * 1024 * 1024,
+  },
+};
+
+interface WorkerOfFarm {
+  readonly authority: TestAuthority;
+  /** Its state. */
+  readonly folder: string;
+  readonly images: readonly Digest[];
+  readonly createPool: (events: VmEventSink) => VmPool;
+}
+
+export interface AddedWorker {
+  /** `host:port`, as options of commands take it. */
+  readonly address: string;
 }
 
 export class QuickFarm {
@@ -125,6 +152,18 @@ export class QuickFarm {
     return userEnv(home, this.#options.imageFolder);
   }
 
+  /** A further worker, to be named by its address: no scheduler knows it. */
+  async addWorker(name: string, images: readonly string[] = this.#options.images): Promise<AddedWorker> {
+    if (this.#joining === null) throw new Error("bug: the farm has not started");
+    const { worker } = await this.#startWorker(name, {
+      authority: this.#joining.authority,
+      folder: join(this.folder, `worker-${name}`),
+      images: images.map((image) => parseDigest(image, "image")),
+      createPool: (events) => new SandboxPool(events),
+    });
+    return { address: formatHostPort(worker.address) };
+  }
+
   async close(): Promise<void> {
     for (const end of this.#ends.toReversed()) await end();
     rmSync(this.folder, { recursive: true, force: true });
@@ -132,13 +171,12 @@ export class QuickFarm {
 
   async #start(): Promise<void> {
     const { folder } = this;
-    const { imageFolder, logger = SILENT_LOGGER, slots = 4 } = this.#options;
+    const { imageFolder, logger = SILENT_LOGGER, slots = SLOTS } = this.#options;
     const images = this.#options.images.map((image) => parseDigest(image, "image"));
     const store = new ImageStore(imageFolder);
     for (const image of images) await store.rootfs(image);
     const authority = await TestAuthority.create();
     const clock = SYSTEM_CLOCK;
-    const inspect = (tls: TlsMaterial) => inspectTls(tls, Date.now(), NAMES);
     const scheduler = await startScheduler(
       {
         listen: { host: "127.0.0.1", port: 0 },
@@ -148,54 +186,19 @@ export class QuickFarm {
         watchersMax: 128,
         watchersPerUserMax: 8,
       },
-      { credentials: inspect(await authority.issue("scheduler/s1")), logger, clock },
+      { credentials: inspectTls(await authority.issue("scheduler/s1"), Date.now(), NAMES), logger, clock },
     );
     this.#ends.push(() => scheduler.close());
-    const workerTls = await authority.issue("worker/w1");
-    const credentials = inspect(workerTls);
-    const worker = await startWorker(
-      {
-        listen: { host: "127.0.0.1", port: 0 },
-        name: parseIdentityName("w1", "the worker"),
-        trustDomain: TEST_TRUST_DOMAIN,
-        version: "0.1.0",
-        stateFolder: join(folder, "worker"),
-        isolationMin: "qemu-tcg",
-        slots,
-        jobsPerStreamMax: 256,
-        limits: {
-          blobBytesMax: 256 * 1024 * 1024,
-          sourceBytesMax: 512 * 1024 * 1024,
-          execution: {
-            wallMs: 60_000,
-            memoryBytes: 1024 * 1024 * 1024,
-            pids: 64,
-            outputBytes: 256 * 1024 * 1024,
-            stdioBytes: 16 * 1024 * 1024,
-          },
-        },
-        cacheBytesMax: null,
-        confirmationsMax: this.#options.confirmationsMax ?? 0,
+    const { worker, credentials } = await this.#startWorker("w1", {
+      authority,
+      folder: join(folder, "worker"),
+      images,
+      createPool: (events) => {
+        if (this.#options.createPool) return this.#options.createPool(events);
+        this.pool = new SandboxPool(events);
+        return this.pool;
       },
-      {
-        clock,
-        logger,
-        tls: workerTls,
-        images: {
-          digests: images,
-          has: (digest) => images.includes(digest),
-          rootfs: async (digest) => rootfsPath(imageFolder, { digest }),
-        },
-        policies: this.#options.policies ?? fixedPolicies(),
-        isolation: "qemu-tcg",
-        createPool: (events) => {
-          if (this.#options.createPool) return this.#options.createPool(events);
-          this.pool = new SandboxPool(events);
-          return this.pool;
-        },
-      },
-    );
-    this.#ends.push(() => worker.close(100));
+    });
     const { identity } = credentials;
     if (identity.kind !== "worker") throw new Error("bug: no worker's certificate");
     const registration = startRegistration({
@@ -218,6 +221,43 @@ export class QuickFarm {
     this.#worker = worker;
     this.#joining = { authority, schedulerPort: scheduler.address.port };
     await this.#startUser("ann", folder);
+  }
+
+  /** A worker with a state folder of its own; no scheduler knows it. */
+  async #startWorker(name: string, own: WorkerOfFarm) {
+    const { imageFolder, logger = SILENT_LOGGER, slots = SLOTS } = this.#options;
+    const { authority, folder, images, createPool } = own;
+    const tls = await authority.issue(`worker/${name}`);
+    const worker = await startWorker(
+      {
+        listen: { host: "127.0.0.1", port: 0 },
+        name: parseIdentityName(name, "the worker"),
+        trustDomain: TEST_TRUST_DOMAIN,
+        version: "0.1.0",
+        stateFolder: folder,
+        isolationMin: "qemu-tcg",
+        slots,
+        jobsPerStreamMax: 256,
+        limits: LIMITS,
+        cacheBytesMax: null,
+        confirmationsMax: this.#options.confirmationsMax ?? 0,
+      },
+      {
+        clock: SYSTEM_CLOCK,
+        logger,
+        tls,
+        images: {
+          digests: images,
+          has: (digest) => images.includes(digest),
+          rootfs: async (digest) => rootfsPath(imageFolder, { digest }),
+        },
+        policies: this.#options.policies ?? fixedPolicies(),
+        isolation: "qemu-tcg",
+        createPool,
+      },
+    );
+    this.#ends.push(() => worker.close(100));
+    return { worker, credentials: inspectTls(tls, Date.now(), NAMES) };
   }
 
   /** The user's identity, configuration and daemon, all in one folder. */
