@@ -23,7 +23,10 @@ function runNode(t: TestContext, files: Readonly<Record<string, string>>, skipAl
   const folder = mkdtempSync(join(tmpdir(), "hpcc-tally-"));
   t.after(() => rmSync(folder, { recursive: true }));
   const paths = Object.entries(files).map(([name, content]) => {
-    writeFileSync(join(folder, name), `import { after, before, describe, it, test } from "node:test";\n${content}`);
+    writeFileSync(
+      join(folder, name),
+      `import assert from "node:assert/strict";\nimport { after, before, describe, it, test } from "node:test";\n${content}`,
+    );
     return join(folder, name);
   });
   const hook = skipAll === undefined ? [] : [`--import=${join(ROOT, "test/support/skip-all.ts")}`];
@@ -40,7 +43,7 @@ describe("node's test runner", () => {
     const { tally, code, output } = runNode(t, {
       "a.test.mjs": `
         test("passes", () => {});
-        test("fails", () => { throw new Error("no"); });
+        test("fails", () => { assert.deepEqual(["what it says"], []); });
         test("needs more", { skip: "needs root" }, () => {});
         test("finds out", (t) => t.skip("needs root"));
         test.skip("for no reason", () => {});
@@ -49,7 +52,8 @@ describe("node's test runner", () => {
     const reasons = { "needs root": 2, "no reason given": 1 };
     assert.deepEqual(tally, { passed: 1, failed: 1, skipped: 3, reasons });
     const [failed = "", ...others] = failedTests(output);
-    assert.match(failed, /a\.test\.mjs: fails$/);
+    assert.match(failed, /a\.test\.mjs: fails: .*what it says/);
+    assert.doesNotMatch(failed, /\n| at /);
     assert.deepEqual(others, []);
     assert.equal(code, 1);
   });

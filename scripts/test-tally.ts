@@ -102,14 +102,31 @@ export function gateTally(output: string): Tally {
   };
 }
 
-/** Names of the tests that failed, for the end of a log: of node's test runner with its `spec` reporter, and of cargo. */
+/** Of what a test said when it failed, in one line of the end of a log. */
+const SAID_CHARS_MAX = 300;
+
+/**
+ * The tests that failed, with the beginning of what they said, for the end of a log, which may be all that is kept of it: of node's test
+ * runner with its `spec` reporter, and of cargo.
+ */
 export function failedTests(output: string): string[] {
   const node = [...output.matchAll(/^test at (.*):\d+:\d+\n✖ (.*) \([\d.]+ms\)$/gm)];
   const cargo = [...output.matchAll(/^failures:\n((?: {4}\S+\n)+)/gm)];
   return [
-    ...node.map(([, file, name]) => `${file}: ${name}`),
+    ...node.map(({ 0: head, 1: file, 2: name, index }) => {
+      const said = saidFrom(output.slice(index + head.length + 1, index + head.length + 1 + 8 * SAID_CHARS_MAX));
+      return said === "" ? `${file}: ${name}` : `${file}: ${name}: ${said}`;
+    }),
     ...cargo.flatMap(([, names = ""]) => names.trim().split(/\s+/)),
   ];
+}
+
+/** What stands indented below a failed test's name, without places in code. */
+function saidFrom(text: string): string {
+  const lines = text.split("\n");
+  const end = lines.findIndex((line) => /^\S|^\s+at /.test(line));
+  const said = (end < 0 ? lines : lines.slice(0, end)).map((line) => line.trim()).filter((line) => line !== "");
+  return said.join(" ").slice(0, SAID_CHARS_MAX);
 }
 
 /** Of a run that went as it should have: one that failed without saying so, or ran no test, has failed. */
