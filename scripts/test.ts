@@ -37,6 +37,8 @@ interface Group {
   readonly list?: readonly string[];
   /** Takes long: run only when it is named, or with HPCC_TEST_ALL=1. */
   readonly byName?: boolean;
+  /** Keeps one core busy, an emulated machine's: such groups that follow each other run two at a time. */
+  readonly oneCore?: boolean;
   /** Adds up the runner's own closing figures. */
   readonly count: (output: string) => Tally;
   /** The line with which the runner begins to say what failed and why. */
@@ -144,6 +146,7 @@ const BUILD_TESTS = [
   "replay",
   "reproduce",
   "reproduce-builds",
+  "revocation",
   "run",
   "shared-vms",
   "sharing",
@@ -164,6 +167,7 @@ function labTests(name: string, patterns: readonly string[], deadlineMinutes: nu
     env: { HPCC_TEST_PARK_CYCLES: String(LAB_PARK_CYCLES) },
     ...LAB_SKIP,
     byName: true,
+    oneCore: true,
   };
 }
 
@@ -199,20 +203,24 @@ const groups: readonly Group[] = [
     deadlineMinutes: 15,
     testMsMax: EMULATED_TEST_MS_MAX,
   }),
-  nodeTests("vm", ["test/vm/**/*.test.ts"], {
-    concurrency: 1,
-    deadlineMinutes: 20,
-    testMsMax: EMULATED_TEST_MS_MAX,
-    except: FIRECRACKER_TESTS,
-    env: { HPCC_TEST_PARK_CYCLES: String(PARK_CYCLES) },
-  }),
+  // One boot of the lab serves both.
+  labTests("kvm lab", ["test/lab/inside/*.test.ts", ...(FIRECRACKER ? FIRECRACKER_TESTS : [])], FIRECRACKER ? 120 : 10),
+  {
+    ...nodeTests("vm", ["test/vm/**/*.test.ts"], {
+      concurrency: 1,
+      deadlineMinutes: 20,
+      testMsMax: EMULATED_TEST_MS_MAX,
+      except: FIRECRACKER_TESTS,
+      env: { HPCC_TEST_PARK_CYCLES: String(PARK_CYCLES) },
+    }),
+    oneCore: true,
+  },
   {
     ...nodeTests("lab", ["test/lab/*.test.ts"], { concurrency: 1, deadlineMinutes: 5, testMsMax: TEST_MS_MAX }),
     ...LAB_SKIP,
     byName: true,
+    oneCore: true,
   },
-  // One boot of the lab serves both.
-  labTests("kvm lab", ["test/lab/inside/*.test.ts", ...(FIRECRACKER ? FIRECRACKER_TESTS : [])], FIRECRACKER ? 120 : 10),
   ...(FIRECRACKER
     ? []
     : [
@@ -238,8 +246,8 @@ interface Ran {
   readonly output: string;
 }
 
-/** Runs a group, or counts its tests where there is a reason why it does not run. */
-function run(group: Group, notRun: string | null): Promise<Ran> {
+/** Runs a group, or counts its tests where there is a reason why it does not run. What it prints goes out at once, or at its end. */
+function run(group: Group, notRun: string | null, printed: "at once" | "at the end"): Promise<Ran> {
   const started = performance.now();
   const command = notRun === null ? group.command : (group.list ?? ["false"]);
   const skipAll = notRun === null ? {} : { HPCC_TEST_SKIP_ALL: notRun };
@@ -253,7 +261,7 @@ function run(group: Group, notRun: string | null): Promise<Ran> {
     });
     let output = "";
     const take = (stream: NodeJS.WriteStream) => (chunk: Buffer) => {
-      if (notRun === null) stream.write(chunk);
+      if (notRun === null && printed === "at once") stream.write(chunk);
       output += chunk.toString("utf8");
     };
     child.stdout.on("data", take(process.stdout));
@@ -281,17 +289,45 @@ function notRunOf(group: Group): string | null {
     : null;
 }
 
+/** Runs a group and prints it under its name. */
+async function runPrinted(group: Group, printed: "at once" | "at the end"): Promise<Ran> {
+  const notRun = notRunOf(group);
+  const title = `\n== ${group.name}${notRun === null ? "" : ": its tests are counted, they do not run"} ==`;
+  if (printed === "at once") console.log(title);
+  const ran = await run(group, notRun, printed);
+  if (printed === "at the end") console.log(notRun === null ? `${title}\n${ran.output}` : title);
+  return ran;
+}
+
+/** Runs groups in their order: those that keep one core busy in turns of their own, two at a time. */
+async function runAll(list: readonly Group[]): Promise<Map<Group, Ran>> {
+  const ran = new Map<Group, Ran>();
+  const left = [...list];
+  for (let group = left.shift(); group !== undefined; group = left.shift()) {
+    const turn = [group];
+    while (group.oneCore && left[0]?.oneCore) turn.push(left.shift()!);
+    const printed = turn.length > 1 ? "at the end" : "at once";
+    const lane = async () => {
+      for (let next = turn.shift(); next !== undefined; next = turn.shift())
+        ran.set(next, await runPrinted(next, printed));
+    };
+    await Promise.all([lane(), lane()]);
+  }
+  return ran;
+}
+
+const isWanted = ({ name }: Group) => wanted.length === 0 || wanted.includes(name);
+const ran = await runAll(groups.filter(isWanted));
 const tallies: Tally[] = [];
 const lines: string[] = [];
 const failures: string[] = [];
 for (const group of groups) {
-  if (wanted.length > 0 && !wanted.includes(group.name)) {
+  const end = ran.get(group);
+  if (end === undefined) {
     lines.push(`${group.name}: not asked for, and not counted`);
     continue;
   }
-  const notRun = notRunOf(group);
-  console.log(`\n== ${group.name}${notRun === null ? "" : ": its tests are counted, they do not run"} ==`);
-  const { tally, seconds, output } = await run(group, notRun);
+  const { tally, seconds, output } = end;
   tallies.push(tally);
   if (tally.failed > 0) failures.push(`\n== failed in ${group.name} ==`, ...failureLines(group, output));
   const { passed, failed, skipped } = tally;
