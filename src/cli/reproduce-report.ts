@@ -19,7 +19,7 @@ export interface ReproducedRow {
   readonly where: string | null;
   /** Why it cannot be made again; null otherwise. */
   readonly problem: string | null;
-  /** What was not compared. */
+  /** What was not compared, and why. */
   readonly unchecked: readonly string[];
   readonly differences: readonly { readonly what: string; readonly expected: string; readonly found: string }[];
 }
@@ -81,7 +81,7 @@ export function printReport(report: ReproductionReport): string {
     if (row.where !== null) lines.push(["compiled again", row.where]);
     if (row.problem !== null) lines.push(["cannot be made again", row.problem]);
     for (const { what, expected, found } of row.differences) lines.push([what, `${expected} then, ${found} now`]);
-    if (row.unchecked.length > 0) lines.push(["not compared", `${row.unchecked.join(", ")}: it was a terminal`]);
+    if (row.unchecked.length > 0) lines.push(["not compared", row.unchecked.join("; ")]);
     lines.push(["verdict", row.verdict]);
     return table(lines.map(([name, value]) => [name, printable(value)]));
   });

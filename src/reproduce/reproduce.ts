@@ -4,6 +4,7 @@ import { HpccError } from "../base/errors.ts";
 import type { Action } from "../core/action/action.ts";
 import type { ResultManifest } from "../core/action/result-manifest.ts";
 import { type Digest, sha256 } from "../core/digest/digest.ts";
+import { differInDrawnNames } from "./drawn-names.ts";
 import { collectJob, type Evidence, type JobEvidence, kept, type ReproducibleJob } from "./evidence.ts";
 
 /** What an execution left. */
@@ -42,7 +43,8 @@ export interface Difference {
   readonly foundBytes: Uint8Array | null;
 }
 
-export type Reproduction = { readonly row: JobEvidence } & (
+export type Reproduction = { readonly row: JobEvidence } & /** `unchecked` says what was not compared, and why. */
+(
   | { readonly verdict: "equal"; readonly where: string; readonly unchecked: readonly string[] }
   | { readonly verdict: "different"; readonly where: string; readonly differences: readonly Difference[] }
   /** It cannot be made again: what it needs is not kept, or not here. */
@@ -65,13 +67,25 @@ export async function reproduce(
     const { action, encodedSource, source } = job;
     const open = async (digest: Digest, size: number) => kept(evidence, row, digest, size);
     const result = await runner.run({ action, encodedSource, source, open }, row, signal);
-    const differences = await compare(evidence, job, result);
+    const found = await compare(evidence, job, result);
+    const differences = found.filter((difference) => !isDrawn(difference));
     if (differences.length > 0) return { row, verdict: "different", where: result.where, differences };
-    return { row, verdict: "equal", where: result.where, unchecked: result.stderr === null ? ["stderr"] : [] };
+    const unchecked = [
+      ...(result.stderr === null ? ["stderr: it was a terminal"] : []),
+      ...(found.length > 0 ? ["names of temporary files in stderr: the compiler draws them"] : []),
+    ];
+    return { row, verdict: "equal", where: result.where, unchecked };
   } catch (error) {
     if (!(error instanceof HpccError) || !GONE.has(error.code)) throw error;
     return { row, verdict: "gone", problem: error.message };
   }
+}
+
+/** Whether words differ only in what a compiler draws anew in each run. */
+function isDrawn({ what, expectedBytes, foundBytes }: Difference): boolean {
+  return (
+    what === "stderr" && expectedBytes !== null && foundBytes !== null && differInDrawnNames(expectedBytes, foundBytes)
+  );
 }
 
 async function compare(evidence: Evidence, job: ReproducibleJob, found: RunResult): Promise<Difference[]> {

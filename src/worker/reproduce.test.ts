@@ -122,3 +122,27 @@ test("what differs is named, and what is gone says so", async (t) => {
   await assert.rejects(collectJob(evidence, forged), { code: "audit.corrupt", message: /key/ });
   assert.ok(decodeSourceManifest((await collectJob(evidence, row)).encodedSource).entries.length > 0);
 });
+
+test("names that an assembler's input was given in that run alone are no difference, and the report says so", async (t) => {
+  const at = await TestWorker.start(t);
+  const content = 'void f(void) { __asm__("jmp 1f"); }\n';
+  const job = await at.job({ files: [{ ...HELLO, content }] });
+  const { rowDigest, exitCode } = await (await at.client()).compile(job, NEVER);
+  assert.equal(exitCode, 1);
+  const evidence = await evidenceOf(at);
+  t.after(() => evidence.close());
+  const row = await findJob(evidence, rowDigest);
+  const { expected } = await collectJob(evidence, row);
+  const said = Buffer.from((await evidence.blob(row, expected.stderr.digest, expected.stderr.size))!).toString();
+  assert.match(said, /\/tmp\/cc\w{6}\.s: Assembler messages:/);
+  const saying = (stderr: string) =>
+    reproduce(evidence, row, { runner: echoing(evidence, { stderr: Buffer.from(stderr) }), ...NEVER });
+  const other = await saying(said.replaceAll(/\/tmp\/cc\w{6}/g, "/tmp/cc0aB1cD"));
+  assert.equal(other.verdict, "equal");
+  assert.deepEqual(other.verdict === "equal" && other.unchecked, [
+    "names of temporary files in stderr: the compiler draws them",
+  ]);
+  assert.equal((await saying(said.replace("Error", "Warning"))).verdict, "different");
+  const same = await saying(said);
+  assert.deepEqual(same.verdict === "equal" && same.unchecked, []);
+});

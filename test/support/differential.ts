@@ -15,6 +15,7 @@ import { connect } from "node:net";
 import { dirname, join } from "node:path";
 import { type ByteString, bytesOf } from "../../src/base/byte-string.ts";
 import { sha256 } from "../../src/core/digest/digest.ts";
+import { withoutDrawnNames } from "../../src/reproduce/drawn-names.ts";
 import { decodeMessage } from "../../src/wire/launcher/decode.ts";
 import { encodeMessage } from "../../src/wire/launcher/encode.ts";
 import { FrameReader } from "../../src/wire/launcher/frame-reader.ts";
@@ -266,11 +267,6 @@ export function run(script: string, env: NodeJS.ProcessEnv): Promise<Omit<CallEn
     const end = () => ({ stdout: out.stdout, stderr: withoutDrawnNames(out.stderr) });
     child.on("close", (code, signal) => resolve({ code, signal, ...end() }));
   });
-}
-
-/** Words of a compiler, which draws the names of its temporary files. */
-export function withoutDrawnNames(words: string): string {
-  return words.replaceAll(/\/tmp\/cc\w{6}\b/g, "/tmp/ccXXXXXX");
 }
 
 /** Kind, mode, links and content of all that stands in a folder. */

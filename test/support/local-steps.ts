@@ -18,7 +18,7 @@ import {
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { withoutDrawnNames } from "./differential.ts";
+import { withoutDrawnNames } from "../../src/reproduce/drawn-names.ts";
 import { HPCC } from "./farm.ts";
 import type { Dice, Settings } from "./random-project.ts";
 
