@@ -266,6 +266,7 @@ test("a folder that changes matters to a header in it only where a branch that w
   const reason = (given: Partial<Given>) =>
     found({ files, listed: ["x.c", "b/q.h"], meanwhile: made, ...given }).reason;
   assert.equal(reason({}), null);
+  assert.equal(reason({ listsAll: false }), null);
   const link = (root: string) => {
     mkdirSync(join(root, "b/sub"));
     linkSync(join(root, "b/q.h"), join(root, "b/sub/n.h"));
@@ -277,10 +278,25 @@ test("a folder that changes matters to a header in it only where a branch that w
       files: { ...files, "b/q.h": "#pragma once", "b/sub/n.h": "#pragma ONCE" },
     },
     "the system has another one": { files: { ...files, "s/sub/n.h": "" } },
-    "the list lacks the system's headers": { listsAll: false },
+    "the system has another one, which the list lacks": { files: { ...files, "s/sub/n.h": "" }, listsAll: false },
     "the file itself is new": { meanwhile: (root) => writeFileSync(join(root, "a/sub/n.h"), "m") },
   };
   for (const [name, given] of Object.entries(cases)) assert.equal(reason(given), "modified_input_file", name);
+});
+
+test("a new file matters to an absolute name only where a branch that was taken may name it", () => {
+  // Macros that name devices, as paths.h has them, where a header is included by a macro's name.
+  const text = '#define CONSOLE "@/console"\n#define NAME "q.h"\n#include NAME\n';
+  const reason = (listed: readonly string[], listsAll: boolean) => {
+    const prepare = (root: string) => writeFileSync(join(root, "x.c"), text.replace("@", root));
+    const meanwhile = (root: string) => writeFileSync(join(root, "console"), "new");
+    const files = { "x.c": "", "b/q.h": "", "b/console": "" };
+    return found({ files, listed, listsAll, prepare, meanwhile }).reason;
+  };
+  for (const listsAll of [true, false]) {
+    assert.equal(reason(["x.c", "b/q.h"], listsAll), null);
+    assert.equal(reason(["x.c", "b/q.h", "b/console"], listsAll), "modified_input_file");
+  }
 });
 
 test("a header that a link leads to may have come while the compiler looked for it", () => {

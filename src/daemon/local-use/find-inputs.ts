@@ -285,7 +285,8 @@ class Finding {
       const lacks = !listsAll && (unlisted || this.#systems.has(place));
       if (lacks) return this.#take(at, { text: true, unlisted: true });
       if (first && this.#isTwin(at)) return this.#take(at, { text: true, unlisted: false });
-      // It may have come after the compiler had looked for it.
+      // It may have come after the compiler had looked for it. An absolute name is looked for in one place: without it no compile succeeds.
+      if (name.startsWith("/") && !this.#mayBeTaken(name, places)) return null;
       const isNew = this.#isNew(at) || (this.#isWayNew(at, place) && this.#mayBeTaken(name, places));
       return isNew ? bypass("modified_input_file", at) : null;
     });
@@ -306,11 +307,12 @@ class Finding {
 
   /**
    * Whether an `#include` may be in a branch that was taken. A compiler that succeeded has found a file then and listed it, unless it took it
-   * for one that it had read; system headers it may have listed by their real paths.
+   * for one that it had read; system headers it may have listed by their real paths, or not at all. The text that has the `#include` is none
+   * of them where the list lacks those.
    */
   #mayBeTaken(name: ByteString, places: readonly ByteString[]): boolean {
-    const { listsAll, seen } = this.#question;
-    if (!listsAll || this.#listedNames.has(lastPart(name))) return true;
+    const { seen } = this.#question;
+    if (this.#listedNames.has(lastPart(name))) return true;
     return (name.startsWith("/") ? [ascii("")] : places).some((place) => {
       const below = (place === "" ? name.replace(/^\/+/, "") : name) as ByteString;
       if (seen.kind(place, below) === "absent") return false;

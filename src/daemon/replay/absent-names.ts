@@ -14,8 +14,11 @@ const NAMES_FEW = 2;
 /** So many names are too many to ask for one by one, wherever they are. */
 const NAMES_MANY = 64;
 
-/** The same where folders were seen to change: a build's own folders do in each build, and their stamps would hold nothing. */
-const NAMES_MANY_RESTLESS = 1_024;
+/**
+ * The same where folders were seen to change: a build's own folders do in each build, and their stamps would hold nothing. A project that
+ * includes by a macro's name seeks all that its macros say, thousands of names.
+ */
+const NAMES_MANY_RESTLESS = 8_192;
 
 /** Names that are kept as known to be absent. */
 const KNOWN_NAMES_MAX = 50_000;

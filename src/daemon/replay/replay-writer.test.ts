@@ -501,8 +501,8 @@ test("a folder that was seen to change is held by names, unless they are very ma
   writeFileSync(place.path("inc/made.h"), "");
   for (const [count, expected] of [
     [65, false],
-    [1_024, false],
-    [1_025, true],
+    [8_192, false],
+    [8_193, true],
   ] as const) {
     const after = await record(count);
     assert.ok(typeof after !== "string");
