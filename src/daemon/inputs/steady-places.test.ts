@@ -63,6 +63,30 @@ describe("a name that was sought in vain in a folder into which objects are writ
     assert.equal(moved("sha256/a.h", there, swapped), true);
   });
 
+  it("may have been in a folder below, whose names are known from the second call on", () => {
+    const folder = realpathSync(mkdtempSync(join(tmpdir(), "hpcc-steady-")));
+    try {
+      mkdirSync(join(folder, "refs"));
+      const identities = new FolderIdentities(SYSTEM_CLOCK);
+      const place = byteStringOfText(folder);
+      const isMoved = (name: string) => {
+        pause();
+        const steady = new SteadyPlaces(identities, new FolderNamesCache(SYSTEM_CLOCK));
+        steady.note([place]);
+        pause();
+        const startedMs = Date.now();
+        writeFileSync(join(folder, "refs/made.o"), "");
+        rmSync(join(folder, "refs/tags"), { force: true });
+        return steady.moved({ folders: [place], links: [], absent: [[place, ascii(name)]] }, startedMs) !== null;
+      };
+      assert.deepEqual([isMoved("refs/tags"), isMoved("refs/tags"), isMoved("refs/others")], [true, false, false]);
+      writeFileSync(join(folder, "refs/tags"), "");
+      assert.equal(isMoved("refs/tags"), true);
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
+  });
+
   it("may have been a folder of precompiled headers", () => {
     const there = (folder: string) => mkdirSync(join(folder, "a.h.gch"));
     assert.equal(

@@ -24,14 +24,27 @@ interface Seen {
 /** A file system's clock is this coarse: what changed so shortly before the call may have changed after it began. */
 export const CLOCK_TICK_MS = 10;
 const FOLDERS_MAX = 20_000;
+/** Folders below those that are searched which are looked at before each call. */
+const RESTLESS_MAX = 64;
 
 /** What is known of folders from before; kept by the daemon. */
 export class FolderIdentities {
   readonly #seen = new Remembered<Seen>(FOLDERS_MAX);
   readonly #clock: Pick<Clock, "wallMs">;
+  /**
+   * Folders that changed while a call sought a name in them of which nobody had looked at the names before: a build's, into which it writes
+   * while names such as `refs/tags` are sought.
+   */
+  readonly restless = new Set<ByteString>();
 
   constructor(clock: Pick<Clock, "wallMs">) {
     this.#clock = clock;
+  }
+
+  /** Has the names of a folder noted before each call from now on. */
+  noteFromNowOn(folder: ByteString): void {
+    if (this.restless.size >= RESTLESS_MAX) this.restless.clear();
+    this.restless.add(folder);
   }
 
   /** Since when a path has been this folder, as far as is known, in milliseconds since 1970: now, where nothing was. */
@@ -65,7 +78,7 @@ export class SteadyPlaces {
       const stat = statOf(folder, lstatSync);
       if (stat !== null) this.#identities.sinceMs(folder, stat);
     }
-    for (const folder of folders) {
+    for (const folder of new Set([...folders, ...this.#identities.restless])) {
       const names = this.#names.read(folder);
       if (names !== null) this.#namesBefore.set(realPath(folder), names.kinds);
     }
@@ -117,7 +130,9 @@ export class SteadyPlaces {
       do place = place.slice(0, Math.max(0, place.lastIndexOf("/"))) as ByteString;
       while (place !== "" && changed(place) === null);
       if (place === "" || wasAbsent(place, path.slice(place.length + 1))) continue;
-      if (changed(place) === true) found = path;
+      if (changed(place) !== true) continue;
+      this.#identities.noteFromNowOn(realPath(place));
+      found = path;
     }
     return found;
   }

@@ -146,6 +146,19 @@ test("a file that is a header and what an assembler reads is looked at as both",
   assert.equal(reason, "unsupported_code_directive");
 });
 
+test("an absolute name is beside no text, however often that is read", () => {
+  const { reason } = found({
+    files: {
+      "x.c": '#include "a/k.h"\n#include "link/k.h"\n',
+      "a/k.h": '#define NULL_DEVICE "/dev/null"\n#define NAME "n.h"\n#include NAME\n',
+      "a/n.h": "",
+    },
+    listed: ["x.c", "a/k.h", "a/n.h", "link/k.h"],
+    prepare: (root) => symlinkSync("a", join(root, "link")),
+  });
+  assert.equal(reason, null);
+});
+
 test("what cannot be a file's name is sought nowhere", () => {
   const odd = ["/", ".", "a/..", "b/", "n".repeat(256)].map((name, at) => `#define A${at} "${name}"\n`);
   const files = { "x.c": `${odd.join("")}#define D "h.h"\n#include D\n`, "a/h.h": "" };

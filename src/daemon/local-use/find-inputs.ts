@@ -292,8 +292,9 @@ class Finding {
     });
   }
 
-  /** What is beside a text that was followed by another spelling. */
+  /** What is beside a text that was followed by another spelling. An absolute name is beside none. */
   #hold(name: ByteString, beside: ByteString): Bypass | null {
+    if (name.startsWith("/")) return null;
     return this.#all(name, [beside], (at) => this.#take(at, { text: false, unlisted: false }));
   }
 
