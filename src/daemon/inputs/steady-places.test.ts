@@ -68,6 +68,7 @@ describe("a name that was sought in vain in a folder into which objects are writ
     try {
       mkdirSync(join(folder, "refs"));
       const identities = new FolderIdentities(SYSTEM_CLOCK);
+      let made = 0;
       const place = byteStringOfText(folder);
       const isMoved = (name: string) => {
         pause();
@@ -75,7 +76,7 @@ describe("a name that was sought in vain in a folder into which objects are writ
         steady.note([place]);
         pause();
         const startedMs = Date.now();
-        writeFileSync(join(folder, "refs/made.o"), "");
+        writeFileSync(join(folder, `refs/${(made += 1)}.o`), "");
         rmSync(join(folder, "refs/tags"), { force: true });
         return steady.moved({ folders: [place], links: [], absent: [[place, ascii(name)]] }, startedMs) !== null;
       };
