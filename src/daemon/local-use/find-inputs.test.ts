@@ -280,6 +280,10 @@ test("a folder that changes matters to a header in it only where a branch that w
     found({ files, listed: ["x.c", "b/q.h"], meanwhile: made, ...given }).reason;
   assert.equal(reason({}), null);
   assert.equal(reason({ listsAll: false }), null);
+  const beside = { "sub/x.c": '#include "../k.h"\n', "k.h": '#include "sub/q.h"\n', "sub/q.h": "" };
+  const again = { files: beside, argv: "gcc -I. -c sub/x.c", listed: ["sub/x.c", "sub/../k.h", "sub/../sub/q.h"] };
+  const object = (root: string) => writeFileSync(join(root, "sub/made.o"), "");
+  assert.equal(reason({ ...again, meanwhile: object }), null, "by another spelling");
   const link = (root: string) => {
     mkdirSync(join(root, "b/sub"));
     linkSync(join(root, "b/q.h"), join(root, "b/sub/n.h"));
@@ -287,6 +291,12 @@ test("a folder that changes matters to a header in it only where a branch that w
   const cases: Readonly<Record<string, Partial<Given>>> = {
     "another of its name was read": { files: { ...files, "b/n.h": "" }, listed: ["x.c", "b/q.h", "b/n.h"] },
     "another one is a file that was read": { prepare: link },
+    "it was read by another spelling, and a link leads to it": {
+      files: { ...files, "x.c": "#include <sub/n.h>\n" },
+      listed: ["x.c", "c/n.h"],
+      prepare: (root) => symlinkSync("a/sub", join(root, "c")),
+      meanwhile: (root) => symlinkSync("../a/sub", join(root, "b/sub")),
+    },
     "another one may be a file that is read once": {
       files: { ...files, "b/q.h": "#pragma once", "b/sub/n.h": "#pragma ONCE" },
     },

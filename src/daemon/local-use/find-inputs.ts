@@ -287,7 +287,8 @@ class Finding {
       if (first && this.#isTwin(at)) return this.#take(at, { text: true, unlisted: false });
       // It may have come after the compiler had looked for it. An absolute name is looked for in one place: without it no compile succeeds.
       if (name.startsWith("/") && !this.#mayBeTaken(name, places)) return null;
-      const isNew = this.#isNew(at) || (this.#isWayNew(at, place) && this.#mayBeTaken(name, places));
+      const isNew =
+        this.#isNew(at) || (this.#isWayNew(at, place) && this.#mayBeTaken(name, places) && !this.#isHeldElsewhere(at));
       return isNew ? bypass("modified_input_file", at) : null;
     });
   }
@@ -340,6 +341,14 @@ class Finding {
     for (let at = folderOf(seen.absolute(path)); at.length > top; at = folderOf(at))
       if (this.#isRecent(movedMs(at))) return true;
     return false;
+  }
+
+  /** Whether a path without links leads to a file that was read by another spelling: its folders are seen to be those of before. */
+  #isHeldElsewhere(path: ByteString): boolean {
+    const { seen } = this.#question;
+    const absolute = seen.absolute(path);
+    const others = [...this.#inputs.keys()].filter((other) => lastPart(other) === lastPart(path));
+    return others.some((other) => realPath(seen.absolute(other)) === absolute);
   }
 
   #isRecent(changed: number | null): boolean {
