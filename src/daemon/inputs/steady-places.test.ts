@@ -96,3 +96,25 @@ describe("a name that was sought in vain in a folder into which objects are writ
     );
   });
 });
+
+it("a folder in one that is searched is known before anything is written into it", () => {
+  const folder = realpathSync(mkdtempSync(join(tmpdir(), "hpcc-steady-")));
+  try {
+    const below = byteStringOfText(join(folder, "refs"));
+    mkdirSync(join(folder, "refs"));
+    mkdirSync(join(folder, "other"));
+    pause();
+    const steady = new SteadyPlaces(new FolderIdentities(SYSTEM_CLOCK), new FolderNamesCache(SYSTEM_CLOCK));
+    steady.note([byteStringOfText(folder)]);
+    pause();
+    const startedMs = Date.now();
+    writeFileSync(join(folder, "refs/made.o"), "");
+    assert.equal(steady.moved({ folders: [below], links: [], absent: [] }, startedMs), null);
+    renameSync(join(folder, "refs"), join(folder, "old"));
+    renameSync(join(folder, "other"), join(folder, "refs"));
+    writeFileSync(join(folder, "refs/made.o"), "");
+    assert.equal(steady.moved({ folders: [below], links: [], absent: [] }, startedMs), below);
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+});

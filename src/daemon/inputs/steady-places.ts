@@ -36,6 +36,8 @@ export class FolderIdentities {
    * while names such as `refs/tags` are sought.
    */
   readonly restless = new Set<ByteString>();
+  /** Folders of which the folders in them were looked at once. */
+  readonly #opened = new Remembered<true>(FOLDERS_MAX);
 
   constructor(clock: Pick<Clock, "wallMs">) {
     this.#clock = clock;
@@ -45,6 +47,18 @@ export class FolderIdentities {
   noteFromNowOn(folder: ByteString): void {
     if (this.restless.size >= RESTLESS_MAX) this.restless.clear();
     this.restless.add(folder);
+  }
+
+  /** Looks at the folders in a folder for the first time, before builds write into them. */
+  open(folder: ByteString, kinds: ReadonlyMap<string, NameKind>): void {
+    if (this.#opened.get(folder) !== undefined) return;
+    this.#opened.set(folder, true);
+    for (const [name, kind] of kinds) {
+      if (kind !== "folder") continue;
+      const path = `${folder === "/" ? "" : folder}/${name}` as ByteString;
+      const stat = statOf(path, lstatSync);
+      if (stat !== null) this.sinceMs(path, stat);
+    }
   }
 
   /** Since when a path has been this folder, as far as is known, in milliseconds since 1970: now, where nothing was. */
@@ -80,7 +94,10 @@ export class SteadyPlaces {
     }
     for (const folder of new Set([...folders, ...this.#identities.restless])) {
       const names = this.#names.read(folder);
-      if (names !== null) this.#namesBefore.set(realPath(folder), names.kinds);
+      if (names === null) continue;
+      const path = realPath(folder);
+      this.#namesBefore.set(path, names.kinds);
+      this.#identities.open(path, names.kinds);
     }
   }
 
