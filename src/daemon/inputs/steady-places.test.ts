@@ -108,6 +108,7 @@ it("a folder in one that is searched is known before anything is written into it
     steady.note([byteStringOfText(folder)]);
     pause();
     const startedMs = Date.now();
+    pause();
     writeFileSync(join(folder, "refs/made.o"), "");
     assert.equal(steady.moved({ folders: [below], links: [], absent: [] }, startedMs), null);
     renameSync(join(folder, "refs"), join(folder, "old"));
