@@ -22,6 +22,8 @@ const CALL_BYTES = 400;
 const ROWS_AT_ONCE = 1_000;
 /** Numbers of items that are remembered, so that they need not be looked up. */
 const NUMBERS_MAX = 20_000;
+/** The same of names that were sought in vain, of which a call has thousands: most are those of the calls before it. */
+const ABSENT_NUMBERS_MAX = 60_000;
 /** Of a call; more would be a program that writes sources to fill the disk. */
 const NAMES_MAX = 100_000;
 const TEXT_BYTES_MAX = 256 * 1024;
@@ -50,6 +52,8 @@ export class HistoryWriter {
   readonly #database: HistoryDatabase;
   readonly #limits: HistoryLimits;
   readonly #numbers = new Map<string, number>();
+  readonly #absentNumbers = new Map<ByteString, Map<ByteString, number>>();
+  #absentCount = 0;
   #generation = 0;
   #bytes = 0;
 
@@ -65,6 +69,7 @@ export class HistoryWriter {
       this.#database.transaction("IMMEDIATE", () => {
         const room = this.#enterGeneration();
         for (const call of calls) {
+          if (this.#absentCount > ABSENT_NUMBERS_MAX) this.#forgetAbsent();
           this.#writeCall(call);
           written += 1;
           if (enough() || written >= room.calls || this.#bytes >= room.bytes) break;
@@ -75,7 +80,7 @@ export class HistoryWriter {
       });
     } catch (error) {
       // Numbers that were given in a transaction that is undone stand for nothing.
-      this.#numbers.clear();
+      this.#forget();
       throw error;
     }
     return written;
@@ -134,7 +139,7 @@ export class HistoryWriter {
     const isFull = newest === undefined || newest.calls >= calls || newest.bytes >= bytes;
     const generation = isFull ? (newest?.id ?? 0) + 1 : newest.id;
     if (isFull) this.#database.prepare("INSERT INTO generation VALUES (?, 0, 0)").run(generation);
-    if (generation !== this.#generation) this.#numbers.clear();
+    if (generation !== this.#generation) this.#forget();
     this.#generation = generation;
     this.#bytes = 0;
     return isFull ? { calls, bytes } : { calls: calls - newest.calls, bytes: bytes - newest.bytes };
@@ -146,7 +151,7 @@ export class HistoryWriter {
     const own = call.inputs.find(isSource) ?? null;
     const sourceFile = own === null ? null : this.#file(own.path, own.digest);
     const inputs = this.#list(call.inputs.filter((file) => !isSource(file)).map((f) => this.#file(f.path, f.digest)));
-    const absent = this.#list(call.absent.slice(0, NAMES_MAX).map(({ folder, name }) => this.#absent(folder, name)));
+    const absent = this.#list(this.#absent(call.absent));
     const configuration = call.configuration.map(({ path, stamp }) => this.#file(path, stampDigest(stamp)));
     this.#bytes += CALL_BYTES;
     this.#database
@@ -184,8 +189,25 @@ export class HistoryWriter {
     return this.#json({ identity, image, files: this.#list(files.map((file) => this.#file(file.path, file.digest))) });
   }
 
-  #absent(folder: ByteString, name: ByteString): number {
-    return this.#path(`${folder === "/" ? "" : folder}/${name}` as ByteString);
+  #absent(names: AnsweredCall["absent"]): number[] {
+    let folder: ByteString | null = null;
+    let known = new Map<ByteString, number>();
+    // They come folder by folder.
+    return names.slice(0, NAMES_MAX).map((absent) => {
+      if (absent.folder !== folder) {
+        folder = absent.folder;
+        known = this.#absentNumbers.get(folder) ?? new Map();
+        this.#absentNumbers.set(folder, known);
+      }
+      let number = known.get(absent.name);
+      if (number === undefined) {
+        const path = `${folder === "/" ? "" : folder}/${absent.name}` as ByteString;
+        number = this.#numbers.get(path) ?? this.#item("path", bytesOf(path));
+        known.set(absent.name, number);
+        this.#absentCount += 1;
+      }
+      return number;
+    });
   }
 
   #pathOrNull(path: ByteString | null): number | null {
@@ -208,6 +230,16 @@ export class HistoryWriter {
 
   #json(value: unknown): number {
     return this.#item("json", Buffer.from(JSON.stringify(value), "utf8"));
+  }
+
+  #forget(): void {
+    this.#numbers.clear();
+    this.#forgetAbsent();
+  }
+
+  #forgetAbsent(): void {
+    this.#absentNumbers.clear();
+    this.#absentCount = 0;
   }
 
   #remember(name: string, number: number): number {

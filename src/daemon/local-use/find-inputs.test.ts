@@ -112,7 +112,7 @@ test("a header that includes itself by a longer path each time is followed once"
 
 test("the kernel's files are never younger than a compile that did not read them", () => {
   const given = {
-    files: { "x.c": '#define MOUNTED "m.h"\n#define OTHER "h.h"\n#include OTHER\n', "a/h.h": "" },
+    files: { "x.c": '#define MOUNTED "m.h"\n#define OTHER "h.h"\n#include OTHER /* any */\n', "a/h.h": "" },
     listed: ["x.c", "a/h.h"],
     prepare: (root: string) => symlinkSync("/proc/self/mounts", join(root, "b/m.h")),
     meanwhile: () => undefined,
@@ -150,7 +150,7 @@ test("an absolute name is beside no text, however often that is read", () => {
   const { reason } = found({
     files: {
       "x.c": '#include "a/k.h"\n#include "link/k.h"\n',
-      "a/k.h": '#define NULL_DEVICE "/dev/null"\n#define NAME "n.h"\n#include NAME\n',
+      "a/k.h": '#define NULL_DEVICE "/dev/null"\n#define NAME "n.h"\n#include NAME /* any */\n',
       "a/n.h": "",
     },
     listed: ["x.c", "a/k.h", "a/n.h", "link/k.h"],
@@ -161,7 +161,7 @@ test("an absolute name is beside no text, however often that is read", () => {
 
 test("what cannot be a file's name is sought nowhere", () => {
   const odd = ["/", ".", "a/..", "b/", "n".repeat(256)].map((name, at) => `#define A${at} "${name}"\n`);
-  const files = { "x.c": `${odd.join("")}#define D "h.h"\n#include D\n`, "a/h.h": "" };
+  const files = { "x.c": `${odd.join("")}#define D "h.h"\n#include D /* any */\n`, "a/h.h": "" };
   const { inputs, absent } = found({ files, listed: ["x.c", "a/h.h"] });
   assert.deepEqual(inputs, ["x.c", "a/h.h"]);
   assert.ok(absent.includes("./h.h"));
@@ -231,6 +231,36 @@ test("names that macros make are those of what was read", () => {
   const files = { "x.c": "#define STR(x) #x\n#include STR(made.h)\n", "b/made.h": "" };
   const { absent } = found({ files, listed: ["x.c", "b/made.h"] });
   assert.ok(absent.includes("a/made.h") && absent.includes("./made.h"), absent.join(" "));
+});
+
+test("a macro that is the whole operand names what its definitions hold, and no other names are sought", () => {
+  const others = '#define OTHER "other.h"\n#define NAME "h.h"\n';
+  const given = (text: string, more: Partial<Given> = {}) =>
+    found({ files: { "x.c": text, "a/h.h": "" }, listed: ["x.c", "a/h.h"], ...more }).absent;
+  const one = given(`${others}#ifdef Y\n#undef NAME\n#define NAME "y.h"\n#endif\n#include NAME\n`);
+  for (const name of ["./h.h", "b/h.h", "a/y.h", "s/y.h"]) assert.ok(one.includes(name), name);
+  assert.ok(!one.some((name) => name.endsWith("other.h")), one.join());
+  const two = given(`${others}#define HEADER NAME\n#include HEADER\n`);
+  assert.ok(two.includes("./h.h") && !two.some((name) => name.endsWith("other.h")));
+  const word = given("#ifdef NAME\n#include NAME\n#endif\n#include <h.h>\n", {
+    argv: 'gcc -Ia -Ib -isystem s -DNAME="w.h" -c x.c',
+  });
+  assert.ok(word.includes("a/w.h"));
+  // What else may be read must be sought wherever any macro's string may lead.
+  for (const text of [
+    "#define HEADER <h.h>\n#include HEADER\n",
+    '#define HEADER(x) x\n#include HEADER("h.h")\n',
+    '#define HEADER "h." "h"\n#include HEADER\n',
+    "#include NAME // h.h\n",
+    "#include __BASE_FILE__\n",
+    '#define/**/NAME "h.h"\n#include NAME\n',
+    "#define NA\\\nME 1\n#include NAME\n",
+  ])
+    assert.ok(given(`${others}${text}`).includes("a/other.h"), text);
+  for (const word of ['-DNAME(x)="h.h"', '-Wp,-DNAME="h.h"', "-DNAME"]) {
+    const argv = `gcc -Ia -Ib -isystem s ${word} -c x.c`;
+    assert.ok(given(`${others}#include NAME\n`, { argv }).includes("a/other.h"), word);
+  }
 });
 
 test("what cannot be told is refused, each with its reason", () => {
@@ -309,7 +339,7 @@ test("a folder that changes matters to a header in it only where a branch that w
 
 test("a new file matters to an absolute name only where a branch that was taken may name it", () => {
   // Macros that name devices, as paths.h has them, where a header is included by a macro's name.
-  const text = '#define CONSOLE "@/console"\n#define NAME "q.h"\n#include NAME\n';
+  const text = '#define CONSOLE "@/console"\n#define NAME "q.h"\n#include NAME /* any */\n';
   const reason = (listed: readonly string[], listsAll: boolean) => {
     const prepare = (root: string) => writeFileSync(join(root, "x.c"), text.replace("@", root));
     const meanwhile = (root: string) => writeFileSync(join(root, "console"), "new");

@@ -4,6 +4,7 @@ import { statSync } from "node:fs";
 import { ascii, type ByteString } from "../../base/byte-string.ts";
 import { grammarOf } from "../../core/compile/grammar/gnu-grammar.ts";
 import type { GnuInvocation } from "../../core/compile/grammar/invocation.ts";
+import { definedBodies, type IncludeBodies, includeBodies } from "../../core/compile/view/include-macros.ts";
 import { type LineNames, lineNames } from "../../core/compile/view/line-names.ts";
 import { type SourceKind, type SourceScan, scanSource } from "../../core/compile/view/source-scan.ts";
 import { testsBy } from "../../core/compile/view/test-macros.ts";
@@ -70,11 +71,28 @@ interface Text {
 const INPUTS_MAX = 16_000;
 const NAMES_MAX = 400_000;
 const SCANS_MAX = 4000;
+/** What macros stand for in a text, for so many of both together. */
+const BODIES_MAX = 40_000;
+/** Macros that stand for each other. */
+const MACROS_MAX = 64;
 const HERE = ascii(".");
 
 /** Kept by the daemon. */
 export class TextScans {
   readonly #known = new Remembered<TextFindings>(SCANS_MAX);
+  readonly #bodies = new Remembered<{ readonly found: IncludeBodies | null }>(BODIES_MAX);
+
+  /** What a text's definitions of a macro stand for in an `#include`; null when that cannot be told. */
+  bodies(digest: Digest, macro: string, read: () => Buffer | null): IncludeBodies | null {
+    const key = `${digest}${macro}`;
+    const known = this.#bodies.get(key);
+    if (known !== undefined) return known.found;
+    const bytes = read();
+    if (bytes === null) return null;
+    const found = includeBodies(macro, bytes);
+    this.#bodies.set(key, { found });
+    return found;
+  }
 
   of(digest: Digest, kind: SourceKind, read: () => Uint8Array | null): TextFindings | null {
     const key = `${kind}${digest}`;
@@ -404,13 +422,54 @@ class Finding {
     return null;
   }
 
-  /** Names that macros may make, where one makes the name of an include. What was read tells how it was found. */
+  /** Names that macros may make, where one makes the name of an include. */
   #computed(): Bypass | null {
     const makers = this.#texts.filter(({ findings }) => findings.scan.computedInclude);
     if (makers.length === 0) return null;
     // A list without system headers does not tell which of them such a name has led to.
     if (makers.some(({ unlisted }) => unlisted && !this.#question.listsAll))
       return bypass("unsupported_code_directive", ascii("#include NAME"));
+    for (const name of this.#namesOfMacros(makers) ?? this.#anyNames(makers))
+      for (const { folder, unlisted, again } of makers) {
+        const refused = again ? this.#hold(name, folder) : this.#include(name, folder, unlisted);
+        if (refused !== null) return refused;
+      }
+    return null;
+  }
+
+  /** What the macros stand for that are operands, by all of their definitions; null when that cannot be told. */
+  #namesOfMacros(makers: readonly Text[]): ReadonlySet<ByteString> | null {
+    if (makers.some(({ findings }) => findings.scan.oddInclude)) return null;
+    const macros = new Set(makers.flatMap(({ findings }) => findings.scan.includeMacros));
+    const names = new Set<ByteString>();
+    // Those that are found on the way come at the end.
+    for (const macro of macros) {
+      const all = [definedBodies(macro, this.#question.invocation.arguments)];
+      for (const { path } of this.#texts) all.push(this.#bodiesIn(path, macro));
+      let count = 0;
+      for (const bodies of all) {
+        if (bodies === null) return null;
+        for (const name of bodies.names) names.add(name);
+        for (const other of bodies.macros) macros.add(other);
+        count += bodies.names.length + bodies.macros.length;
+      }
+      // The compiler's own have such names.
+      if ((count === 0 && macro.startsWith("_")) || macros.size > MACROS_MAX) return null;
+    }
+    return names;
+  }
+
+  #bodiesIn(path: ByteString, macro: string): IncludeBodies | null {
+    const digest = this.#inputs.get(path)?.digest;
+    if (digest === undefined) return null;
+    return this.#scans.bodies(digest, macro, () => {
+      const read = this.#files.read(this.#question.seen.readable(path));
+      return read?.digest === digest ? read.bytes : null;
+    });
+  }
+
+  /** All that definitions hold, and of names made of parts, those that what was read may have had. */
+  #anyNames(makers: readonly Text[]): ReadonlySet<ByteString> {
     const places = [...makers.map(({ folder }) => folder), ...this.#places];
     const names = new Set(this.#texts.flatMap(({ findings }) => findings.scan.definitions));
     for (const path of this.#inputs.keys())
@@ -418,12 +477,7 @@ class Finding {
         if (place === HERE && !path.startsWith("/")) names.add(path);
         if (path.startsWith(`${place}/`)) names.add(path.slice(place.length + 1) as ByteString);
       }
-    for (const name of names)
-      for (const { folder, unlisted, again } of makers) {
-        const refused = again ? this.#hold(name, folder) : this.#include(name, folder, unlisted);
-        if (refused !== null) return refused;
-      }
-    return null;
+    return names;
   }
 
   #forbidden(): Bypass | null {

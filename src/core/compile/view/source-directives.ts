@@ -28,6 +28,8 @@ export interface DirectiveEnd {
 
 const DONE: DirectiveEnd = { pending: PENDING.none, doubt: false };
 const WORD_MAX = 32;
+/** Longer operands are taken for other than a macro's name. */
+const MACRO_MAX = 256;
 const PREDEFINED_CHANGERS = new Set(["target", "optimize", "push_options", "pop_options", "reset_options"]);
 const LISTED_NOWHERE = new Set(["dependency", "pch_preprocess", "include_alias"]);
 
@@ -81,7 +83,7 @@ export class DirectiveReader {
     const quoted = this.#text[at] === QUOTE;
     const close = quoted ? this.#quotes.next(at + 1) : this.#text[at] === LESS ? this.#angles.next(at + 1) : end;
     const computed = close >= end;
-    if (computed) this.#findings.flag(kind === PENDING.include ? "computedInclude" : "computedEmbed");
+    if (computed) this.#computed(at, end, kind);
     else this.#named(at + 1, close, quoted, kind);
     if (quoted && !computed && this.#text[close - 1] === BACKSLASH) {
       // A backslash hides a quote from Clang, not from GCC.
@@ -89,6 +91,14 @@ export class DirectiveReader {
       if (longer < end) this.#named(at + 1, longer, quoted, kind);
     }
     return PENDING.none;
+  }
+
+  #computed(at: number, end: number, kind: typeof PENDING.include | typeof PENDING.embed): void {
+    if (kind === PENDING.embed) return this.#findings.flag("computedEmbed");
+    this.#findings.flag("computedInclude");
+    const operand = this.#text.toString("latin1", at, Math.min(end, at + MACRO_MAX)).trimEnd();
+    if (end - at < MACRO_MAX && /^[A-Za-z_]\w*$/.test(operand)) this.#findings.includeMacro(operand);
+    else this.#findings.flag("oddInclude");
   }
 
   /** Gathers the names that a macro's replacement list may hold. */

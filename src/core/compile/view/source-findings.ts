@@ -24,6 +24,10 @@ export interface SourceScan {
   readonly definitions: readonly ByteString[];
   /** Macros that stand for `__has_include`. */
   readonly testMacros: readonly string[];
+  /** Macros that are the whole operand of an `#include`. */
+  readonly includeMacros: readonly string[];
+  /** Whether the operand of an `#include` is other than a name or one macro. */
+  readonly oddInclude: boolean;
   /** Whether macros make the operand of an `#include`, of a `__has_include` or its like, or of an `#embed`. */
   readonly computedInclude: boolean;
   readonly computedTest: boolean;
@@ -54,7 +58,9 @@ export class Findings {
   readonly #reads = new Map<string, AssemblerRead>();
   readonly #definitions = new Set<ByteString>();
   readonly #testMacros = new Set<string>();
+  readonly #includeMacros = new Set<string>();
   readonly #flags: Record<Flag, boolean> = {
+    oddInclude: false,
     computedInclude: false,
     computedTest: false,
     computedEmbed: false,
@@ -107,6 +113,10 @@ export class Findings {
     this.#testMacros.add(name);
   }
 
+  includeMacro(name: string): void {
+    this.#includeMacros.add(name);
+  }
+
   result(): SourceScan {
     return {
       includes: [...this.#includes.values()],
@@ -115,6 +125,7 @@ export class Findings {
       assemblerReads: [...this.#reads.values()],
       definitions: [...this.#definitions],
       testMacros: [...this.#testMacros],
+      includeMacros: [...this.#includeMacros],
       ...this.#flags,
     };
   }
