@@ -405,7 +405,7 @@ describe("local use without an image", () => {
   it("keeps what seeks a name in vain in a folder where others come and go", async () => {
     user.root = join(user.folder, "checkout");
     const source =
-      '#define TEMPLATE "@ROOT@/../busy/no_XX"\n#ifdef OWN\n#include OWN\n#endif\nconst char *template = TEMPLATE;\n';
+      '#define TEMPLATE "@ROOT@/../busy/no_XX"\n#ifdef OWN\n#include OWN /* any */\n#endif\nconst char *template = TEMPLATE;\n';
     const prepare =
       "mkdir -p ../busy; (for i in $(seq 99); do : > ../busy/new; rm ../busy/new; sleep 0.02; done) > /dev/null 2>&1 &";
     const one = { name: "busy", argv: ["gcc", "-c", "t.c"], files: { "t.c": source }, prepare };
