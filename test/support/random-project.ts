@@ -67,12 +67,15 @@ export const FIRST_SETTINGS: Settings = {
 export class RandomProject {
   readonly #dice: Dice;
   readonly #mounts: boolean;
+  /** Whether macros stand for names between angle brackets, too. */
+  readonly #hasAngles: boolean;
   #numbers = 0;
 
   /** `mounts`: folders and files may be mounted over others, which takes root. */
   constructor(dice: Dice, { mounts = false }: { readonly mounts?: boolean } = {}) {
     this.#dice = dice;
     this.#mounts = mounts;
+    this.#hasAngles = dice.chance(40);
   }
 
   /** The script that makes the project; run in its root, which is empty. */
@@ -235,7 +238,7 @@ export class RandomProject {
       ...usual,
       ...places,
       ...forced,
-      ...dice.some(["-DX=3", "-DK=9", "-UX", "-DF(a)=a"], 2),
+      ...dice.some(["-DX=3", "-DK=9", "-UX", "-DF(a)=a", '-DNAME="k.h"'], 2),
       ...dice.some(
         ["-O1", "-g", "-Wall", "-Wextra", "-w", "-Wundef", "-Wmissing-include-dirs", "-fPIC", "-pedantic"],
         3,
@@ -286,8 +289,10 @@ export class RandomProject {
         return `#ifdef NAME\n#include NAME\n#endif\n`;
       case 8:
       case 9: {
-        const spelled = dice.of([`"${name}"`, `<${name}>`]);
-        return `#if __has_include(${spelled})\n#undef NAME\n#define NAME ${spelled}\n#endif\n`;
+        // Where no name stands between angle brackets, only the macro's own names are sought.
+        const spelled = this.#hasAngles && dice.chance(50) ? `<${name}>` : `"${name}"`;
+        const value = dice.chance(25) ? "HEADER" : spelled;
+        return `#if __has_include(${spelled})\n#undef HEADER\n#define HEADER ${spelled}\n#undef NAME\n#define NAME ${value}\n#endif\n`;
       }
       case 10:
         return `#ifndef __ASSEMBLER__\n#include <${dice.of(SYSTEM)}>\n#endif\n`;
