@@ -1,5 +1,5 @@
 // Tells whether a text holds parts of the names of date macros and operators, which `##` could join. Pure. One pass.
-import { HASH, isBlank, isWord } from "./source-bytes.ts";
+import { HASH, isBlank, isWord, OPEN } from "./source-bytes.ts";
 import type { Findings, Flag } from "./source-findings.ts";
 
 interface Target {
@@ -35,6 +35,9 @@ for (const { word, flags, needsPaste } of TARGETS)
     }
 const LENGTH_MAX = Math.max(...[...PARTS.keys()].map((part) => part.length));
 
+/** In place of `_` where it is called, as gettext's macro is in nearly each line of some programs. */
+const CALLED = "_(";
+
 /** Letters of all parts. */
 const LETTERS = new Uint8Array(256);
 for (const part of PARTS.keys()) for (let at = 0; at < part.length; at += 1) LETTERS[part.charCodeAt(at)] = 1;
@@ -46,10 +49,15 @@ export function findPasted(text: Buffer, inert: readonly number[], findings: Fin
     collectParts(text, at, inert[next] ?? text.length, found);
     at = Math.max(at, inert[next + 1] ?? text.length);
   }
-  for (const part of found) for (const flag of PARTS.get(part)!) findings.flag(flag);
+  const parts = new Set([...found].filter((part) => part !== CALLED));
+  for (const part of parts) for (const flag of PARTS.get(part)!) findings.flag(flag);
   const pastes = text.includes("##") || text.includes("%:%:");
-  for (const { word, flags, needsPaste } of TARGETS)
-    if ((pastes || !needsPaste) && isJoined(word, found)) for (const flag of flags) findings.flag(flag);
+  // What is called can only be the last part, and only the names of dates end in such a one.
+  const withCalled = found.has(CALLED) ? new Set([...parts, "_"]) : parts;
+  for (const { word, flags, needsPaste } of TARGETS) {
+    if (!pastes && needsPaste) continue;
+    if (isJoined(word, word.endsWith("_") ? withCalled : parts)) for (const flag of flags) findings.flag(flag);
+  }
 }
 
 function collectParts(text: Buffer, from: number, to: number, found: Set<string>): void {
@@ -63,7 +71,7 @@ function collectParts(text: Buffer, from: number, to: number, found: Set<string>
     for (; at < to && isWord(text[at]); at += 1) letters &= LETTERS[text[at]!]!;
     if (letters === 0 || at - start > LENGTH_MAX || isDirectiveName(text, start)) continue;
     const word = text.toString("latin1", start, at);
-    if (PARTS.has(word)) found.add(word);
+    if (PARTS.has(word)) found.add(word === "_" && text[at] === OPEN ? CALLED : word);
   }
 }
 
