@@ -255,12 +255,45 @@ test("a macro that is the whole operand names what its definitions hold, and no 
     "#include __BASE_FILE__\n",
     '#define/**/NAME "h.h"\n#include NAME\n',
     "#define NA\\\nME 1\n#include NAME\n",
+    '#define\0HEADER "h.h"\n#include HEADER\n',
+    `#define${" ".repeat(5000)}HEADER "h.h"\n#include HEADER\n`,
+    '#if 0\n#define __FILE__ "h.h"\n#endif\n#include __FILE__\n',
   ])
     assert.ok(given(`${others}${text}`).includes("a/other.h"), text);
   for (const word of ['-DNAME(x)="h.h"', '-Wp,-DNAME="h.h"', "-DNAME"]) {
     const argv = `gcc -Ia -Ib -isystem s ${word} -c x.c`;
     assert.ok(given(`${others}#include NAME\n`, { argv }).includes("a/other.h"), word);
   }
+});
+
+test("a system header that is asked for first and included then is read, too", () => {
+  const files = {
+    "x.c": '#if __has_include(<sy.h>)\n#endif\n#include "b.h"\n',
+    "a/b.h": "#include <sy.h>\n",
+    "s/sy.h": "#include <sub.h>\n",
+    "s/sub.h": "",
+  };
+  const { inputs, absent } = found({ files, listed: ["x.c", "a/b.h"], listsAll: false });
+  assert.ok(inputs.includes("s/sub.h") && absent.includes("a/sub.h"), JSON.stringify({ inputs, absent }));
+});
+
+test("what may make a header the system's, or be read once, is found across continued lines and in markers", () => {
+  for (const text of ["#pragma GCC system_\\\nheader\n", '# 2 "a/b.h" 3\n']) {
+    const files = { "x.c": '#include "b.h"\n', "a/b.h": `${text}#include "c.h"\n`, "a/c.h": "" };
+    assert.ok(found({ files, listed: ["x.c", "a/b.h"], listsAll: false }).inputs.includes("a/c.h"), text);
+  }
+  const once = { "x.c": '#include "p.h"\n#include "r.h"\n', "a/p.h": "#pragma on\\\nce\n" };
+  const twins = found({ files: { ...once, "b/r.h": once["a/p.h"] }, listed: ["x.c", "a/p.h"] });
+  assert.ok(twins.inputs.includes("b/r.h"), twins.inputs.join());
+});
+
+test("names that a compiler reads in another encoding, or with trigraphs, are refused", () => {
+  const reason = (text: string, argv = "gcc -Ia -std=c99 -c x.c") => found({ files: { "x.c": text }, argv }).reason;
+  assert.equal(reason('#ifdef NO\n#include "a??(b.h"\n#endif\n'), "unsupported_code_directive");
+  assert.equal(reason('#define N "a??(b.h"\n#ifdef NO\n#include N\n#endif\n'), "unsupported_code_directive");
+  const accent = '#ifdef NO\n#include "\u00e9.h"\n#endif\n';
+  assert.equal(reason(accent), null);
+  assert.equal(reason(accent, "gcc -Ia -finput-charset=ISO-8859-1 -c x.c"), "unsupported_code_directive");
 });
 
 test("what cannot be told is refused, each with its reason", () => {

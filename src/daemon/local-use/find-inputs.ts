@@ -7,6 +7,7 @@ import type { GnuInvocation } from "../../core/compile/grammar/invocation.ts";
 import { definedBodies, type IncludeBodies, includeBodies } from "../../core/compile/view/include-macros.ts";
 import { type LineNames, lineNames } from "../../core/compile/view/line-names.ts";
 import { type SourceKind, type SourceScan, scanSource } from "../../core/compile/view/source-scan.ts";
+import { readingsOf } from "../../core/compile/view/source-text.ts";
 import { testsBy } from "../../core/compile/view/test-macros.ts";
 import type { Digest } from "../../core/digest/digest.ts";
 import { changedMs, movedMs } from "../call/file-stamp.ts";
@@ -101,12 +102,16 @@ export class TextScans {
     const bytes = read();
     if (bytes === null) return null;
     const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    const readings = readingsOf(text);
+    const has = (word: string) => readings.some((reading) => reading.includes(word));
+    const lines = lineNames(bytes);
     const findings: TextFindings = {
       scan: scanSource(bytes, kind),
-      lines: lineNames(bytes),
-      system: text.includes("system_header"),
-      once: text.includes("once"),
-      imports: text.includes("import"),
+      lines,
+      // A line marker may say so, too.
+      system: has("system_header") || lines.names.length > 0,
+      once: has("once"),
+      imports: has("import"),
     };
     this.#known.set(key, findings);
     return findings;
@@ -116,6 +121,9 @@ export class TextScans {
 export function findInputs(question: InputsQuestion, files: FileDigests, scans: TextScans): Stage<FoundInputs> {
   return new Finding(question, files, scans).run();
 }
+
+const TRIGRAPH = /\?\?[=/'()!<>-]/;
+const NOT_ASCII = /[^\0-\x7f]/;
 
 /** No file system has longer names. */
 const NAME_BYTES_MAX = 255;
@@ -131,6 +139,7 @@ class Finding {
   readonly #files: FileDigests;
   readonly #scans: TextScans;
   readonly #inputs = new Map<ByteString, FoundInput>();
+  readonly #readAsText = new Set<ByteString>();
   readonly #identities = new Set<string>();
   readonly #sizes = new Set<bigint>();
   readonly #onceSizes = new Set<bigint>();
@@ -146,6 +155,8 @@ class Finding {
   /** Folders that are searched, and those of them that are the system's. */
   readonly #places: readonly ByteString[];
   readonly #systems: ReadonlySet<ByteString>;
+  /** Whether sources are in another encoding than the names of files. */
+  readonly #hasCharset: boolean;
   #names = 0;
 
   constructor(question: InputsQuestion, files: FileDigests, scans: TextScans) {
@@ -154,6 +165,7 @@ class Finding {
     this.#scans = scans;
     this.#places = question.folders.map(({ path }) => path);
     this.#listedNames = new Set(question.listed.map(lastPart));
+    this.#hasCharset = question.invocation.arguments.some(({ option }) => option === "-finput-charset=");
     this.#systems = new Set(question.folders.flatMap(({ path, system }) => (system ? [path] : [])));
   }
 
@@ -203,15 +215,18 @@ class Finding {
 
   /** Reads and scans a file that was found. */
   #take(path: ByteString, { text, unlisted }: { readonly text: boolean; readonly unlisted: boolean }): Bypass | null {
-    if (this.#inputs.has(path)) return null;
+    const known = this.#inputs.get(path);
+    // What was only asked for may be read as well.
+    if (known !== undefined && (!text || this.#readAsText.has(path))) return null;
     if (this.#inputs.size >= INPUTS_MAX) return bypass("source_too_large", path);
     const host = this.#question.seen.readable(path);
-    const file = this.#files.digest(host);
+    const file = known ?? this.#files.digest(host);
     if (file === null || changedMs(file.stamp) >= this.#question.startedMs - CLOCK_TICK_MS)
       return bypass("modified_input_file", path);
-    this.#inputs.set(path, { path, ...file });
+    if (known === undefined) this.#inputs.set(path, { path, ...file });
     this.#identities.add(`${file.stamp.dev}:${file.stamp.ino}`);
     if (!text) return null;
+    this.#readAsText.add(path);
     const findings = this.#scans.of(file.digest, this.#kindOf(path), () => {
       const read = this.#files.read(host);
       return read?.digest === file.digest ? read.bytes : null;
@@ -299,9 +314,9 @@ class Finding {
     return this.#all(name, places, (at, place) => {
       const first = isFirst;
       isFirst = false;
-      if (this.#inputs.has(at)) return null;
       const lacks = !listsAll && (unlisted || this.#systems.has(place));
       if (lacks) return this.#take(at, { text: true, unlisted: true });
+      if (this.#inputs.has(at)) return null;
       if (first && this.#isTwin(at)) return this.#take(at, { text: true, unlisted: false });
       // It may have come after the compiler had looked for it. An absolute name is looked for in one place: without it no compile succeeds.
       if (name.startsWith("/") && !this.#mayBeTaken(name, places)) return null;
@@ -382,6 +397,11 @@ class Finding {
     return this.#all(name, places, (at) => this.#take(at, { text: false, unlisted: false }));
   }
 
+  /** Whether a compiler may look for another name than the bytes say. */
+  #isSpelledOddly(name: ByteString): boolean {
+    return TRIGRAPH.test(name) || (this.#hasCharset && NOT_ASCII.test(name));
+  }
+
   /** Notes where a name is not, and hands on where it is. */
   #all(
     name: ByteString,
@@ -389,6 +409,7 @@ class Finding {
     found: (path: ByteString, place: ByteString) => Bypass | null,
   ): Bypass | null {
     const { seen } = this.#question;
+    if (this.#isSpelledOddly(name)) return bypass("unsupported_code_directive", name);
     for (const place of name.startsWith("/") ? [ascii("")] : places) {
       const below = (place === "" ? name.replace(/^\/+/, "") : name) as ByteString;
       if (!canBeFile(below)) continue;
@@ -444,17 +465,15 @@ class Finding {
     const names = new Set<ByteString>();
     // Those that are found on the way come at the end.
     for (const macro of macros) {
+      // The compiler's own macros have such names.
+      if (macro.startsWith("_") || macros.size > MACROS_MAX) return null;
       const all = [definedBodies(macro, this.#question.invocation.arguments)];
       for (const { path } of this.#texts) all.push(this.#bodiesIn(path, macro));
-      let count = 0;
       for (const bodies of all) {
         if (bodies === null) return null;
         for (const name of bodies.names) names.add(name);
         for (const other of bodies.macros) macros.add(other);
-        count += bodies.names.length + bodies.macros.length;
       }
-      // The compiler's own have such names.
-      if ((count === 0 && macro.startsWith("_")) || macros.size > MACROS_MAX) return null;
     }
     return names;
   }

@@ -36,15 +36,20 @@ const NOTHING: IncludeBodies = { names: [], macros: [] };
  * made of what the macros in them stand for.
  */
 export function includeBodies(macro: string, bytes: Buffer): IncludeBodies | null {
-  if (!readingsOf(bytes).some((text) => text.includes(macro))) return NOTHING;
+  const readings = readingsOf(bytes);
+  if (!readings.some((text) => text.includes(macro))) return NOTHING;
+  // Compilers pass over it as over white space.
+  if (bytes.includes(0)) return null;
   const names = new Set<ByteString>();
   const macros = new Set<string>();
-  for (const text of readingsOf(bytes))
+  for (const text of readings)
     for (let at = text.indexOf(macro); at >= 0; at = text.indexOf(macro, at + macro.length)) {
       const after = at + macro.length;
       if (isWord(text[at - 1]) || isWord(text[after])) continue;
       const before = text.toString("latin1", Math.max(0, at - LINE_MAX), at);
-      const line = before.slice(before.lastIndexOf("\n") + 1);
+      const start = before.lastIndexOf("\n") + 1;
+      if (start === 0 && at > LINE_MAX) return null;
+      const line = before.slice(start);
       if (!DEFINE.test(line)) {
         // A comment may stand between the directive and its name.
         if (COMMENT_BEFORE.test(line)) return null;
@@ -52,7 +57,8 @@ export function includeBodies(macro: string, bytes: Buffer): IncludeBodies | nul
       }
       const end = text.indexOf("\n", after);
       const body = text.toString("latin1", after, end < 0 ? text.length : end);
-      const found = /^[ \t\f\v]+(?:"([^"\\]+)"|([A-Za-z_]\w*))[ \t\f\v]*$/.exec(body.slice(0, LINE_MAX));
+      if (body.length > LINE_MAX) return null;
+      const found = /^[ \t\f\v]+(?:"([^"\\]+)"|([A-Za-z_]\w*))[ \t\f\v]*$/.exec(body);
       if (found === null) return null;
       if (found[1] === undefined) macros.add(found[2]!);
       else names.add(found[1] as ByteString);
