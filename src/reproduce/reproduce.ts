@@ -43,11 +43,10 @@ export interface Difference {
   readonly foundBytes: Uint8Array | null;
 }
 
-export type Reproduction = { readonly row: JobEvidence } & /** `unchecked` says what was not compared, and why. */
-(
+/** `unchecked` says what was not compared, and why. A row is `gone` that cannot be made again: what it needs is not kept, or not here. */
+export type Reproduction = { readonly row: JobEvidence } & (
   | { readonly verdict: "equal"; readonly where: string; readonly unchecked: readonly string[] }
   | { readonly verdict: "different"; readonly where: string; readonly differences: readonly Difference[] }
-  /** It cannot be made again: what it needs is not kept, or not here. */
   | { readonly verdict: "gone"; readonly problem: string }
 );
 
