@@ -257,6 +257,7 @@ test("a macro that is the whole operand names what its definitions hold, and no 
     "#define NA\\\nME 1\n#include NAME\n",
     '#define\0HEADER "h.h"\n#include HEADER\n',
     `#define${" ".repeat(5000)}HEADER "h.h"\n#include HEADER\n`,
+    `#define HEADER "h.h"\n#include HEADER\n${"HEADER\n".repeat(1_000)}`,
     '#if 0\n#define __FILE__ "h.h"\n#endif\n#include __FILE__\n',
   ])
     assert.ok(given(`${others}${text}`).includes("a/other.h"), text);

@@ -14,6 +14,8 @@ export interface IncludeBodies {
 }
 
 const LINE_MAX = 4096;
+/** A text that says a macro's name more often is not taken apart. */
+const USES_MAX = 1_000;
 /** What stands before the name of a macro that is defined. */
 const DEFINE = /\bdefine[ \t\f\v]+$/;
 const COMMENT_BEFORE = /\*\/[ \t\f\v]*$/;
@@ -42,10 +44,12 @@ export function includeBodies(macro: string, bytes: Buffer): IncludeBodies | nul
   if (bytes.includes(0)) return null;
   const names = new Set<ByteString>();
   const macros = new Set<string>();
+  let uses = 0;
   for (const text of readings)
     for (let at = text.indexOf(macro); at >= 0; at = text.indexOf(macro, at + macro.length)) {
       const after = at + macro.length;
       if (isWord(text[at - 1]) || isWord(text[after])) continue;
+      if ((uses += 1) > USES_MAX) return null;
       const before = text.toString("latin1", Math.max(0, at - LINE_MAX), at);
       const start = before.lastIndexOf("\n") + 1;
       if (start === 0 && at > LINE_MAX) return null;
