@@ -204,7 +204,7 @@ const groups: readonly Group[] = [
     testMsMax: EMULATED_TEST_MS_MAX,
   }),
   // One boot of the lab serves both.
-  labTests("kvm lab", ["test/lab/inside/*.test.ts", ...(FIRECRACKER ? FIRECRACKER_TESTS : [])], FIRECRACKER ? 120 : 10),
+  labTests("kvm lab", ["test/lab/inside/*.test.ts", ...(FIRECRACKER ? FIRECRACKER_TESTS : [])], FIRECRACKER ? 120 : 20),
   {
     ...nodeTests("vm", ["test/vm/**/*.test.ts"], {
       concurrency: 1,
