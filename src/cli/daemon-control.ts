@@ -5,7 +5,7 @@ import { connect } from "node:net";
 import { join } from "node:path";
 import { setTimeout } from "node:timers/promises";
 import { HpccError } from "../base/errors.ts";
-import type { Directories } from "../config/directories.ts";
+import { type Directories, daemonLock, daemonSocket } from "../config/directories.ts";
 import { isTable } from "../config/value.ts";
 import { decodeMessage } from "../wire/launcher/decode.ts";
 import { encodeMessage } from "../wire/launcher/encode.ts";
@@ -26,10 +26,6 @@ const ALLOCATOR = { MALLOC_ARENA_MAX: "2", MALLOC_TRIM_THRESHOLD_: "65536", MALL
 const REPLY_WAIT_MS = 5_000;
 const POLL_MS_MAX = 10_000;
 const POLL_INTERVAL_MS = 20;
-
-export function daemonSocket(directories: Pick<Directories, "runtime">): string {
-  return join(directories.runtime, "daemon.sock");
-}
 
 /** What a command says that needs a daemon and finds none. */
 export function noDaemon(message: string): HpccError {
@@ -97,9 +93,10 @@ export async function startDaemonProcess(directories: Directories, program: Daem
   mkdirSync(directories.runtime, { recursive: true, mode: 0o700 });
   mkdirSync(directories.state, { recursive: true, mode: 0o700 });
   const log = openSync(join(directories.state, "daemon.log"), "a", 0o600);
-  const lock = join(directories.runtime, "daemon.lock");
   const daemon = [program.node, program.bundle, "daemon", "--foreground"];
-  const child = spawn("flock", ["--nonblock", "--no-fork", lock, ...daemon], {
+  // A daemon that is about to end has the lock for a moment.
+  const lock = ["--timeout", String(POLL_MS_MAX / 1000), "--no-fork", daemonLock(directories)];
+  const child = spawn("flock", [...lock, ...daemon], {
     cwd: "/",
     detached: true,
     stdio: ["ignore", log, log],
@@ -117,7 +114,19 @@ export async function startDaemonProcess(directories: Directories, program: Daem
   const failure = await Promise.race([failed.promise, answersSoon(directories, ended.signal)]);
   ended.abort();
   if (failure) throw failure;
-  return true;
+  // A call may have started another one meanwhile.
+  const isOurs = (await askDaemon(directories, { command: "status" }))?.["pid"] === child.pid;
+  if (!isOurs) child.kill();
+  return isOurs;
+}
+
+/** Whether nobody holds the lock under which a daemon lives. */
+async function isFree(directories: Directories): Promise<boolean> {
+  const child = spawn("flock", ["--nonblock", daemonLock(directories), "true"], { stdio: "ignore" });
+  const { promise, resolve } = Promise.withResolvers<boolean>();
+  child.on("error", () => resolve(true));
+  child.on("exit", (code) => resolve(code === 0));
+  return promise;
 }
 
 /** Resolves to null once a daemon answers. */
@@ -139,10 +148,11 @@ async function poll(question: () => Promise<boolean>, signal: AbortSignal): Prom
   return false;
 }
 
-/** Stops the daemon; false when none runs. Resolves when nobody answers any more. */
+/** Stops the daemon; false when none runs. Resolves when it has ended, so that the next one need not wait for it. */
 export async function stopDaemon(directories: Directories): Promise<boolean> {
   if ((await askDaemon(directories, { command: "stop" })) === null) return false;
-  const gone = async () => (await askDaemon(directories, { command: "status" }).catch(() => null)) === null;
+  const gone = async () =>
+    (await askDaemon(directories, { command: "status" }).catch(() => null)) === null && (await isFree(directories));
   if (await poll(gone, new AbortController().signal)) return true;
   throw new HpccError("peer.deadline", "the daemon said that it ends, and did not");
 }

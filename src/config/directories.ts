@@ -30,6 +30,16 @@ export function replayFolder(state: string): string {
   return `${state}/replay`;
 }
 
+/** Where launchers and commands reach the daemon. */
+export function daemonSocket({ runtime }: Pick<Directories, "runtime">): string {
+  return `${runtime}/daemon.sock`;
+}
+
+/** Locked by whoever starts a daemon, and by the daemon until it has ended; its time says when the one or the other began. */
+export function daemonLock({ runtime }: Pick<Directories, "runtime">): string {
+  return `${runtime}/daemon.lock`;
+}
+
 /** What the machine knows of folders and users. */
 export interface Owners {
   /** Null where there is no folder. */

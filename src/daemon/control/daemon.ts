@@ -53,7 +53,7 @@ import {
 } from "../tiers/local-answer.ts";
 import { CallCounts } from "./call-counts.ts";
 import { type CallAnswer, type LauncherCall, serveLauncher } from "./launcher-connection.ts";
-import { listenForLaunchers, prepareRuntimeFolder } from "./socket.ts";
+import { listenForLaunchers, prepareRuntimeFolder, tellEnd } from "./socket.ts";
 
 export interface DaemonOptions {
   /** The configuration outside of any project. */
@@ -95,7 +95,7 @@ export async function startDaemon(options: DaemonOptions): Promise<RunningDaemon
   prepareRuntimeFolder(options.directories.runtime, process.getuid?.() ?? 0);
   const ready = Promise.withResolvers<Daemon>();
   // Whoever calls before the daemon stands waits in the socket.
-  const server = await listenForLaunchers(options.directories.runtime, (socket) => {
+  const server = await listenForLaunchers(options.directories, (socket) => {
     void ready.promise.then((daemon) =>
       serveLauncher(socket, {
         call: (call) => daemon.answer(call),
@@ -119,6 +119,7 @@ export async function startDaemon(options: DaemonOptions): Promise<RunningDaemon
   return {
     ended: daemon.ended,
     async close() {
+      tellEnd(options.directories, options.clock.wallMs());
       server.close();
       await daemon.close();
     },

@@ -1,8 +1,8 @@
 // The daemon's Unix socket: a private folder, one daemon per folder, connections of this user only.
-import { chmodSync, lstatSync, mkdirSync, rmSync } from "node:fs";
+import { chmodSync, lstatSync, mkdirSync, rmSync, utimesSync } from "node:fs";
 import { connect, createServer, type Server, type Socket } from "node:net";
-import { join } from "node:path";
 import { HpccError } from "../../base/errors.ts";
+import { type Directories, daemonLock, daemonSocket } from "../../config/directories.ts";
 
 const CONNECTIONS_MAX = 4_096;
 const PROBE_MS = 2_000;
@@ -31,9 +31,12 @@ function answers(path: string): Promise<boolean> {
   });
 }
 
-/** Listens at `<runtime>/daemon.sock`. Throws `argument.invalid` when another daemon answers there. */
-export async function listenForLaunchers(runtimeFolder: string, serve: (socket: Socket) => void): Promise<Server> {
-  const path = join(runtimeFolder, "daemon.sock");
+/** Listens at the daemon's socket. Throws `argument.invalid` when another daemon answers there. */
+export async function listenForLaunchers(
+  directories: Pick<Directories, "runtime">,
+  serve: (socket: Socket) => void,
+): Promise<Server> {
+  const path = daemonSocket(directories);
   if (Buffer.byteLength(path) > SOCKET_PATH_BYTES_MAX)
     throw new HpccError("config.invalid", `${path} is too long for a socket; set HPCC_RUNTIME_DIR to a shorter path`);
   if (await answers(path)) throw new HpccError("argument.invalid", `a daemon is running already at ${path}`);
@@ -47,4 +50,13 @@ export async function listenForLaunchers(runtimeFolder: string, serve: (socket: 
   });
   chmodSync(path, 0o600);
   return server;
+}
+
+/** Says that the daemon ends from now on: whoever needs the next one waits for that as long as for a start. */
+export function tellEnd(directories: Pick<Directories, "runtime">, nowMs: number): void {
+  try {
+    utimesSync(daemonLock(directories), nowMs / 1000, nowMs / 1000);
+  } catch {
+    // Nobody who waits finds a lock, then.
+  }
 }
