@@ -2,8 +2,8 @@
 // on without us. UNTRUSTED: the call's environment and folders; a checkout's hpcc.toml (the configuration layer checks it).
 import { randomUUID } from "node:crypto";
 import { existsSync, realpathSync, statSync } from "node:fs";
-import { mkdir, rename, writeFile } from "node:fs/promises";
-import { join } from "node:path";
+import { mkdir, rename, rm, writeFile } from "node:fs/promises";
+import { dirname, join } from "node:path";
 import { ascii, type ByteString, byteStringOf, byteStringOfText, bytesOf, displayText } from "../base/byte-string.ts";
 import { HpccError } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
@@ -49,6 +49,8 @@ export type ProjectState =
       readonly fallback: ClientConfig["fallback"];
       /** What brings the image, and how long a call may wait for it. */
       readonly coming?: { readonly pull: RunningPull; readonly waitMs: number };
+      /** Who changed the unpacked image may have changed its compiler: nobody may run it. */
+      readonly isAltered?: boolean;
     }
   | { readonly kind: "bound"; readonly project: Project; readonly plan: () => Plan };
 
@@ -123,6 +125,8 @@ export class ProjectRegistry {
       if (run !== null) return state;
       // Launchers in a build tree, or in a project that an outer one has taken in, know that folder alone.
       const planned = own ?? cwd;
+      // Without a daemon they run what the plan says.
+      if (state.kind === "unusable" && state.isAltered === true) await this.#removePlan(planned);
       if (state.kind === "bound" && state.project.root !== planned)
         await this.#writePlan({ ...state.plan(), projectRoot: planned });
       return state;
@@ -308,7 +312,7 @@ export class ProjectRegistry {
     const { images, directories } = this.#options;
     const ended = this.#options.longWork.begin(`unpacking the image ${digest}, once on this machine`, UNPACKED_MS);
     const unpacked = await unpack(images, digest).finally(ended);
-    if ("message" in unpacked) return { kind: "unusable", fallback: config.fallback, message: unpacked.message };
+    if ("message" in unpacked) return { kind: "unusable", fallback: config.fallback, ...unpacked };
     const { rootfs, contents } = unpacked;
     const imageRoot = byteStringOfText(rootfs);
     const environment = (await images.open(digest)).environment;
@@ -445,14 +449,22 @@ export class ProjectRegistry {
     }
   }
 
+  #planFile(root: ByteString): string {
+    return join(this.#options.directories.state, "plans", planFileName(root));
+  }
+
+  async #removePlan(root: ByteString): Promise<void> {
+    this.#plans.delete(root);
+    await rm(this.#planFile(root), { force: true });
+  }
+
   /** Replaces the plan file when it says something else than before. */
   async #writePlan(plan: Plan): Promise<void> {
     const bytes = encodePlan(plan);
     const content = bytes.toString("latin1");
     if (this.#plans.get(plan.projectRoot) === content) return;
-    const folder = join(this.#options.directories.state, "plans");
-    await mkdir(folder, { recursive: true, mode: 0o700 });
-    const file = join(folder, planFileName(plan.projectRoot));
+    const file = this.#planFile(plan.projectRoot);
+    await mkdir(dirname(file), { recursive: true, mode: 0o700 });
     const temporary = `${file}.${randomUUID()}`;
     await writeFile(temporary, bytes, { mode: 0o600 });
     await rename(temporary, file);
@@ -519,14 +531,18 @@ function namespaceRef(held: HeldNamespace): NamespaceRef {
 async function unpack(
   images: ImageStore,
   digest: Digest,
-): Promise<{ readonly rootfs: string; readonly contents: Digest | null } | { readonly message: string }> {
+): Promise<
+  | { readonly rootfs: string; readonly contents: Digest | null }
+  | { readonly message: string; readonly isAltered: boolean }
+> {
   try {
     const rootfs = await images.rootfs(digest);
     return { rootfs, contents: await images.contents(digest) };
   } catch (error) {
     if (!(error instanceof HpccError)) throw error;
     const missing = error.code === "image.missing";
-    const tellsAll = missing || error.code === "image.altered";
-    return { message: tellsAll ? `${error.message}. ${error.hint}` : `${error.message} (image ${digest})` };
+    const isAltered = error.code === "image.altered";
+    const tellsAll = missing || isAltered;
+    return { isAltered, message: tellsAll ? `${error.message}. ${error.hint}` : `${error.message} (image ${digest})` };
   }
 }

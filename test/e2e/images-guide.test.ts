@@ -116,10 +116,12 @@ async function comesByItself(at: {
       "echo '#define EVIL' >>~/.local/share/hpcc/images/rootfs/*/usr/include/stdio.h",
       "echo 'int evil;' >evil.c",
       "hpcc gcc -c evil.c -o evil.o; echo exit $?; test ! -e evil.o; echo absent $?",
+      // What the launcher would run by itself.
+      "HPCC_DISABLE=1 hpcc gcc -c evil.c -o evil.o; echo alone $?",
       "hpcc doctor",
     ].join("\n"),
   );
-  assert.match(altered.stdout, /^exit 1\nabsent 0$/m, altered.stderr);
+  assert.match(altered.stdout, /^exit 1\nabsent 0\nalone 1$/m, altered.stderr);
   assert.match(altered.stderr, /is not what it was: usr\/include\/stdio\.h differs, below /);
   assert.match(
     altered.stdout,
