@@ -251,7 +251,8 @@ test("what a guest made that breaks its contract in mid-build is served by none 
     );
   }
   assert.ok(again.flatMap(vmsOf).every((other) => other !== vm));
-  for (const anns of [again[0]!, again[3]!]) assert.ok(kindsOf(anns).includes("compile"));
+  // What all have may have been compiled, confirmed and told by another's builds meanwhile; nobody else has ann's own.
+  assert.ok(kindsOf(again[3]!).includes("compile"));
 });
 
 test("control: a worker that hears nothing of its peers goes on serving what that guest made", async (t) => {
