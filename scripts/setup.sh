@@ -53,24 +53,28 @@ if ! cmp -s package-lock.json "$stamp"; then
   cp package-lock.json "$stamp"
 fi
 
-(cd test/golden/audit-go && go mod download)
-# A second registry to test with; where there is no Go, that test is skipped by name.
-if command -v go >/dev/null; then
-  say "building the registry of go-containerregistry for a test"
+# What only tests need is fetched and made beside the rest; what says nothing of a failure here is missed by its test, by name.
+go_programs() {
+  (cd test/golden/audit-go && go mod download)
   mkdir -p .cache
-  (cd test/support/go-registry && go build -o "$OLDPWD/.cache/go-registry" .) || say "it could not be built; its test will be skipped"
-fi
-
-if command -v go >/dev/null; then
-  say "building a verifier of attestations for a test"
-  (cd test/golden/attest-go && go build -o "$OLDPWD/.cache/attest-go" .) || say "it could not be built; its test will be skipped"
-  say "building a verifier of cosignatures for a test"
-  (cd test/golden/witness-go && go build -o "$OLDPWD/.cache/witness-go" .) || say "it could not be built; its test will be skipped"
-fi
+  say "building a registry of go-containerregistry and verifiers of attestations and cosignatures for tests"
+  (cd test/support/go-registry && go build -o "$OLDPWD/.cache/go-registry" .) || say "the registry could not be built; its test will be skipped"
+  (cd test/golden/attest-go && go build -o "$OLDPWD/.cache/attest-go" .) || say "a verifier of attestations could not be built; its test will be skipped"
+  (cd test/golden/witness-go && go build -o "$OLDPWD/.cache/witness-go" .) || say "a verifier of cosignatures could not be built; its test will be skipped"
+}
 # Images that are not this machine's are made of these in tests; rpm and pacman are asked there, too.
-for root in bullseye cross packagers host; do
-  [[ $(uname -m) != x86_64 ]] || scripts/fetch-debian-root.sh "$root" ".cache/roots/$root" || say "tests with the root $root will fail"
-done
-
-make --no-print-directory tools build
+debian_roots() {
+  for root in bullseye cross packagers host; do
+    [[ $(uname -m) != x86_64 ]] || scripts/fetch-debian-root.sh "$root" ".cache/roots/$root" || say "tests with the root $root will fail"
+  done
+}
+go_programs &
+go=$!
+debian_roots &
+roots=$!
+built=0
+make --no-print-directory tools build || built=$?
+wait $go || { say "the tests' Go programs could not be had" >&2; exit 1; }
+wait $roots
+((built == 0)) || exit "$built"
 say "ready: out/bin/hpcc"

@@ -37,7 +37,7 @@ interface Group {
   readonly list?: readonly string[];
   /** Takes long: run only when it is named, or with HPCC_TEST_ALL=1. */
   readonly byName?: boolean;
-  /** Keeps one core busy, an emulated machine's: such groups that follow each other run two at a time. */
+  /** Keeps one core busy, an emulated machine's for most: such groups that follow each other run two at a time. */
   readonly oneCore?: boolean;
   /** Adds up the runner's own closing figures. */
   readonly count: (output: string) => Tally;
@@ -179,24 +179,6 @@ const groups: readonly Group[] = [
     failures: GATE_FAILURES,
     deadlineMinutes: 10,
   },
-  {
-    name: "rust",
-    command: [
-      "cargo",
-      "test",
-      "--workspace",
-      "--features",
-      "hpcc-agent/test-harness,hpcc-keeper/test-harness",
-      "--locked",
-      "--quiet",
-      "--",
-      "--show-output",
-    ],
-    cwd: join(root, "native"),
-    count: cargoTally,
-    failures: CARGO_FAILURES,
-    deadlineMinutes: 10,
-  },
   nodeTests("unit", ["{src,scripts}/**/*.test.ts"], { concurrency: 2, deadlineMinutes: 10, testMsMax: TEST_MS_MAX }),
   nodeTests("parts", ["test/{adversary,agent,corpus,docs,launcher,fidelity,golden,fuzz}/**/*.test.ts"], {
     concurrency: 2,
@@ -219,6 +201,25 @@ const groups: readonly Group[] = [
     ...nodeTests("lab", ["test/lab/*.test.ts"], { concurrency: 1, deadlineMinutes: 5, testMsMax: TEST_MS_MAX }),
     ...LAB_SKIP,
     byName: true,
+    oneCore: true,
+  },
+  {
+    name: "rust",
+    command: [
+      "cargo",
+      "test",
+      "--workspace",
+      "--features",
+      "hpcc-agent/test-harness,hpcc-keeper/test-harness",
+      "--locked",
+      "--quiet",
+      "--",
+      "--show-output",
+    ],
+    cwd: join(root, "native"),
+    count: cargoTally,
+    failures: CARGO_FAILURES,
+    deadlineMinutes: 15,
     oneCore: true,
   },
   ...(FIRECRACKER
