@@ -339,14 +339,20 @@ describe("local use without an image", () => {
         "host: called_for_link",
       ],
       [{ name: "version", argv: ["clang", "--version"], files: {} }, "host: compiler_query"],
-      [
-        {
-          name: "computed",
-          argv: ["gcc", "-c", "c.c"],
-          files: { "c.c": '#define N "x"\n#if __has_include(N)\nint n;\n#endif\n' },
-        },
-        "host: unsupported_code_directive",
-      ],
+      ...(
+        [
+          ["computed", '#define N "x"\n#if __has_include(N)\nint n;\n#endif\n', []],
+          ["pasted", '#define J(a, b) a##b\n#define HAS(x) __has_include(x)\n#if J(HA, S)("x")\nint n;\n#endif\n', []],
+          ["pasted by an option", '#define HAS(x) __has_include(x)\n#if J(S)("x")\nint n;\n#endif\n', ["-DJ(x)=HA##x"]],
+          ["renamed by an option", '#define HAS(x) __has_include(x)\n#if O("x")\nint n;\n#endif\n', ["-DO=HAS"]],
+        ] as const
+      ).map(
+        ([name, text, flags]) =>
+          [
+            { name, argv: ["gcc", ...flags, "-c", "c.c"], files: { "c.c": text } },
+            "host: unsupported_code_directive",
+          ] as const,
+      ),
       [
         {
           name: "precompiled",

@@ -327,6 +327,23 @@ describe("out of view", () => {
       files: { "a.c": "#define NAME <far.h>\n#if __has_include(NAME)\nint far = 1;\n#else\nint far = 7;\n#endif\n" },
       flags: ["-Iinc1"],
     },
+    "__has_include whose use a pasted macro makes": {
+      files: {
+        "a.c":
+          "#define HAS(x) __has_include(x)\n#define JOIN(a, b) a##b\n#if JOIN(HA, S)(<far.h>)\nint far = 1;\n#else\nint far = 7;\n#endif\n",
+      },
+      flags: ["-Iinc1"],
+    },
+    "__has_include whose macro the command line defines": {
+      files: { "a.c": "#if HAS(<far.h>)\nint far = 1;\n#else\nint far = 7;\n#endif\n" },
+      flags: ["-Iinc1", "-DHAS(x)=__has_include(x)"],
+    },
+    "__has_include whose macro the command line gives another name": {
+      files: {
+        "a.c": "#define HAS(x) __has_include(x)\n#if OTHER(<far.h>)\nint far = 1;\n#else\nint far = 7;\n#endif\n",
+      },
+      flags: ["-Iinc1", "-DOTHER=HAS"],
+    },
     "__has_include in a header": {
       files: {
         "a.c": '#include "b.h"\n',

@@ -9,7 +9,7 @@ import type { Habits } from "../../core/compile/grammar/grammar.ts";
 import type { GuestFile } from "../../core/compile/view/guest-file.ts";
 import { lineNames } from "../../core/compile/view/line-names.ts";
 import { type SourceScan, scanSource } from "../../core/compile/view/source-scan.ts";
-import { testsBy } from "../../core/compile/view/test-macros.ts";
+import { TestMacro } from "../../core/compile/view/test-macros.ts";
 import { toHostPath } from "../../core/compile/view/view.ts";
 import type { Digest } from "../../core/digest/digest.ts";
 import type { AbsentName, SearchedState } from "../call/answered-call.ts";
@@ -17,7 +17,8 @@ import { folderState } from "../call/folder-state.ts";
 import type { PreparedCall } from "../call/prepared-call.ts";
 import { includeSearch } from "../call/read-call.ts";
 import { bypass, next, type Stage } from "../call/stage.ts";
-import { definedMacros, showsDate } from "../inputs/dates.ts";
+import { showsDate } from "../inputs/dates.ts";
+import { definedMacros, isUsedBy } from "../inputs/defined-macros.ts";
 import type { FileCache, ReadFile } from "../inputs/file-cache.ts";
 import { type FolderNamesCache, FolderNamesOnce } from "../inputs/folder-names.ts";
 import type { ImageHeaders } from "../inputs/image-headers.ts";
@@ -105,6 +106,7 @@ class Gathering {
   readonly #sought = new Set<ByteString>();
   /** Pairs of a macro and a file of whose uses of it the names are known. */
   readonly #macrosRead = new Set<string>();
+  readonly #testMacros = new Map<string, TestMacro>();
   readonly #habits: Habits;
   #precompiled = false;
 
@@ -356,12 +358,15 @@ class Gathering {
     const { project } = this.#prepared;
     for (const macro of new Set(this.#texts.flatMap(({ scan }) => scan.testMacros))) {
       const computed = bypass("unsupported_code_directive", ascii(`${macro}(NAME)`));
+      const uses = this.#testMacros.get(macro) ?? new TestMacro(macro);
+      this.#testMacros.set(macro, uses);
+      if (isUsedBy(uses, this.#prepared.request.mapped)) return computed;
       for (const path of this.#imagePaths) if (this.#caches.images.holds(project, path, macro)) return computed;
       for (const [guest, { bytes }] of this.#read) {
         const key = `${macro} ${guest}`;
         if (this.#macrosRead.has(key)) continue;
         this.#macrosRead.add(key);
-        const tests = testsBy(macro, bytes);
+        const tests = uses.read(bytes);
         if (tests === null) return computed;
         if (tests.length > 0)
           for (const folder of this.#beside.get(guest) ?? [parentOf(guest)])
@@ -474,9 +479,9 @@ class Gathering {
 
   #forbidden(): Stage<never> | null {
     const { mapped } = this.#prepared.request;
-    if (showsDate(definedMacros(mapped), mapped)) return bypass("date_time_macro");
-    for (const { folder, scan } of this.#texts) {
-      const refused = refusalOf(scan, folder !== null, this.#prepared);
+    const scans = this.#texts.map(({ folder, scan }) => ({ scan, own: folder !== null }));
+    for (const { scan, own } of [{ scan: definedMacros(mapped), own: true }, ...scans]) {
+      const refused = refusalOf(scan, own, this.#prepared);
       if (refused !== null) return refused;
     }
     if (this.#habits.readsHardLinksOnce) {

@@ -8,14 +8,14 @@ import { definedBodies, type IncludeBodies, includeBodies } from "../../core/com
 import { type LineNames, lineNames } from "../../core/compile/view/line-names.ts";
 import { type SourceKind, type SourceScan, scanSource } from "../../core/compile/view/source-scan.ts";
 import { readingsOf } from "../../core/compile/view/source-text.ts";
-import { testsBy } from "../../core/compile/view/test-macros.ts";
+import { TestMacro } from "../../core/compile/view/test-macros.ts";
 import type { Digest } from "../../core/digest/digest.ts";
 import { changedMs, movedMs } from "../call/file-stamp.ts";
 import { type FolderState, folderState } from "../call/folder-state.ts";
 import { realPath } from "../call/real-path.ts";
 import { Remembered } from "../call/remembered.ts";
 import { type Bypass, bypass, next, type Stage } from "../call/stage.ts";
-import { definedMacros } from "../inputs/dates.ts";
+import { definedMacros, isUsedBy } from "../inputs/defined-macros.ts";
 import { CLOCK_TICK_MS } from "../inputs/steady-places.ts";
 import type { DigestedFile, FileDigests } from "./file-digests.ts";
 import type { RecordedNames } from "./local-record.ts";
@@ -150,6 +150,7 @@ class Finding {
   readonly #folderStates = new Map<ByteString, FolderState>();
   readonly #absent = new Map<ByteString, Set<ByteString>>();
   readonly #sought = new Set<string>();
+  readonly #testMacros = new Map<string, TestMacro>();
   /** Last parts of the names that the compiler listed. */
   readonly #listedNames: ReadonlySet<string>;
   /** Folders that are searched, and those of them that are the system's. */
@@ -427,19 +428,24 @@ class Finding {
 
   /** What macros that stand for `__has_include` ask for, in any text. */
   #askedByMacros(): Bypass | null {
-    for (const macro of new Set(this.#texts.flatMap(({ findings }) => findings.scan.testMacros)))
+    for (const macro of new Set(this.#texts.flatMap(({ findings }) => findings.scan.testMacros))) {
+      const computed = bypass("unsupported_code_directive", ascii(`${macro}(NAME)`));
+      const uses = this.#testMacros.get(macro) ?? new TestMacro(macro);
+      this.#testMacros.set(macro, uses);
+      if (isUsedBy(uses, this.#question.invocation)) return computed;
       for (const { path, folder } of this.#texts) {
         const key = `macro ${macro} ${path}`;
         if (this.#sought.has(key)) continue;
         this.#sought.add(key);
         const bytes = this.#files.read(this.#question.seen.readable(path))?.bytes;
-        const tests = bytes === undefined ? null : testsBy(macro, bytes);
-        if (tests === null) return bypass("unsupported_code_directive", ascii(`${macro}(NAME)`));
+        const tests = bytes === undefined ? null : uses.read(bytes);
+        if (tests === null) return computed;
         for (const { name, quoted } of tests) {
           const refused = this.#ask(name, quoted ? folder : null);
           if (refused !== null) return refused;
         }
       }
+    }
     return null;
   }
 

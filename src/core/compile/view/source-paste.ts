@@ -84,7 +84,8 @@ function isDirectiveName(text: Buffer, start: number): boolean {
   return text[at] === HASH && text[at - 1] !== HASH && text[start] === 0x69;
 }
 
-function isJoined(word: string, parts: ReadonlySet<string>): boolean {
+/** Whether a word is made of parts, one behind the other. */
+export function isJoined(word: string, parts: ReadonlySet<string>): boolean {
   const reached = new Set([0]);
   for (let from = 0; from < word.length; from += 1)
     if (reached.has(from))

@@ -1,8 +1,9 @@
 // Macros that stand for `__has_include`: `#define HAS(x) __has_include(x)`. Finds their definitions, and what their uses ask for. Pure.
-// UNTRUSTED: texts are a checkout's. One pass a text and macro.
+// UNTRUSTED: texts are a checkout's. Two passes a text and macro.
 import type { ByteString } from "../../../base/byte-string.ts";
 import { isWord } from "./source-bytes.ts";
 import type { SpelledName } from "./source-findings.ts";
+import { isJoined } from "./source-paste.ts";
 import { readingsOf } from "./source-text.ts";
 
 const LINE_MAX = 256;
@@ -23,18 +24,57 @@ export function testMacroAt(text: Buffer, offset: number): string | null {
   return name !== undefined && parameter === operand ? name : null;
 }
 
-/** Names that uses of a macro ask for; null when one's operand is no plain name. */
-export function testsBy(macro: string, bytes: Buffer): readonly SpelledName[] | null {
-  const tests: SpelledName[] = [];
-  for (const text of bytes.includes(macro) ? readingsOf(bytes) : [])
-    for (let at = text.indexOf(macro); at >= 0; at = text.indexOf(macro, at + macro.length)) {
-      const after = at + macro.length;
-      if (isWord(text[at - 1]) || isWord(text[after])) continue;
-      if (NO_USE.test(text.toString("latin1", Math.max(0, at - LINE_MAX), at))) continue;
-      const [, quoted, angled] = OPERAND.exec(text.toString("latin1", after, after + LINE_MAX)) ?? [];
-      const name = quoted ?? angled;
-      if (name === undefined) return null;
-      tests.push({ name: name as ByteString, quoted: quoted !== undefined });
+/** What one such macro is used for, in texts that are read one after the other. */
+export class TestMacro {
+  readonly #name: string;
+  /** Words that are parts of the name. */
+  readonly #parts = new Set<string>();
+
+  constructor(name: string) {
+    this.#name = name;
+  }
+
+  /**
+   * Names that uses in the text ask for. Null when one's operand is no plain name, or when `##` could make the macro's name of words of
+   * this text and those read before.
+   */
+  read(bytes: Buffer): readonly SpelledName[] | null {
+    const tests: SpelledName[] = [];
+    const before = this.#parts.size;
+    for (const text of readingsOf(bytes)) {
+      this.#collectParts(text);
+      const asked = testsBy(this.#name, text);
+      if (asked === null) return null;
+      tests.push(...asked);
     }
+    return this.#parts.size > before && isJoined(this.#name, this.#parts) ? null : tests;
+  }
+
+  #collectParts(text: Buffer): void {
+    const name = this.#name;
+    for (let at = 0; at < text.length; ) {
+      const start = at;
+      while (isWord(text[at])) at += 1;
+      const length = at - start;
+      if (length === 0) at += 1;
+      else if (length < name.length) {
+        const word = text.toString("latin1", start, at);
+        if (name.includes(word)) this.#parts.add(word);
+      }
+    }
+  }
+}
+
+function testsBy(macro: string, text: Buffer): readonly SpelledName[] | null {
+  const tests: SpelledName[] = [];
+  for (let at = text.indexOf(macro); at >= 0; at = text.indexOf(macro, at + macro.length)) {
+    const after = at + macro.length;
+    if (isWord(text[at - 1]) || isWord(text[after])) continue;
+    if (NO_USE.test(text.toString("latin1", Math.max(0, at - LINE_MAX), at))) continue;
+    const [, quoted, angled] = OPERAND.exec(text.toString("latin1", after, after + LINE_MAX)) ?? [];
+    const name = quoted ?? angled;
+    if (name === undefined) return null;
+    tests.push({ name: name as ByteString, quoted: quoted !== undefined });
+  }
   return tests;
 }
