@@ -405,6 +405,10 @@ test("directories follow HPCC_*, then XDG, then the home folder", () => {
   const fromOwn = resolve(own);
   assert.deepEqual([fromOwn.runtime, fromOwn.state, fromOwn.images, fromOwn.userConfig], ["/r", "/s", "/i", "/c.toml"]);
   assert.throws(() => resolve({ HOME: "relative" }), invalid(/HOME/));
+  // Node goes on for ever where it is to make folders below /proc.
+  for (const path of ["/proc", "/proc/x", "//proc/self/fd"])
+    assert.throws(() => resolve({ HOME: "/h", HPCC_CACHE_DIR: path }), invalid(/HPCC_CACHE_DIR.* below \/proc/));
+  assert.equal(resolve({ HOME: "/h", HPCC_CONFIG: "/proc/self/fd/3" }).userConfig, "/proc/self/fd/3");
 });
 
 test("folders of other users are not used, but their configuration is read", () => {

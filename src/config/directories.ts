@@ -116,5 +116,8 @@ function absolute(env: Environment, variable: string): string | null {
   const value = env[variable];
   if (value === undefined || value === "") return null;
   if (!value.startsWith("/")) throw new HpccError("config.invalid", `${variable} must be an absolute path`);
+  // Node tries for ever there.
+  if (variable.endsWith("_DIR") && /^\/+proc(?:\/|$)/.test(value))
+    throw new HpccError("config.invalid", `${variable} is ${value}: no folders can be made below /proc`);
   return withoutTrailingSlashes(value) || "/";
 }
