@@ -455,20 +455,27 @@ export class ProjectRegistry {
 
   async #removePlan(root: ByteString): Promise<void> {
     this.#plans.delete(root);
-    await rm(this.#planFile(root), { force: true });
+    await rm(this.#planFile(root), { force: true }).catch((error: unknown) =>
+      this.#options.logger.warn("daemon.plan.not_removed", { message: String(error) }),
+    );
   }
 
-  /** Replaces the plan file when it says something else than before. */
+  /** Replaces the plan file when it says something else than before. Calls go on without one, as on a full disk. */
   async #writePlan(plan: Plan): Promise<void> {
     const bytes = encodePlan(plan);
     const content = bytes.toString("latin1");
     if (this.#plans.get(plan.projectRoot) === content) return;
     const file = this.#planFile(plan.projectRoot);
-    await mkdir(dirname(file), { recursive: true, mode: 0o700 });
     const temporary = `${file}.${randomUUID()}`;
-    await writeFile(temporary, bytes, { mode: 0o600 });
-    await rename(temporary, file);
-    this.#plans.set(plan.projectRoot, content);
+    try {
+      await mkdir(dirname(file), { recursive: true, mode: 0o700 });
+      await writeFile(temporary, bytes, { mode: 0o600 });
+      await rename(temporary, file);
+      this.#plans.set(plan.projectRoot, content);
+    } catch (error) {
+      await rm(temporary, { force: true }).catch(() => undefined);
+      this.#options.logger.warn("daemon.plan.not_written", { message: String(error) });
+    }
   }
 }
 

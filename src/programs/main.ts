@@ -10,8 +10,11 @@ const bundle = process.argv[1] ?? "";
 
 process.stdout.on("error", (error: NodeJS.ErrnoException) => {
   // `hpcc stats | head`: nobody reads on.
-  if (error.code !== "EPIPE") throw error;
-  process.exitCode = 0;
+  if (error.code === "EPIPE") process.exitCode = 0;
+  else {
+    writeStderr(`hpcc: cannot write the output: ${error.message}\n`);
+    process.exitCode = 1;
+  }
 });
 
 process.exitCode = await runCli(process.argv.slice(2), {

@@ -116,9 +116,9 @@ export class ProjectBuild {
         if (word === "-ffile-prefix-map=/hpcc/project=.") return [`-ffile-prefix-map=${this.root}=.`];
         return word === "-gno-record-gcc-switches" || word.startsWith("-frandom-seed=") ? [word] : [];
       });
-      const output = argv[argv.indexOf("-o") + 1];
       // A source may be compiled to several objects, each with a number of its own; and one compile may serve several.
-      for (const file of argv.includes("-o") && output !== undefined ? [source, output] : [source])
+      const output = argv.find((_, at) => argv[at - 1] === "-o");
+      for (const file of output === undefined ? [source] : [source, output])
         known.set(`${onHost(cwd)}/${onHost(file)}`, flags.map((flag) => `${flag}\n`).join(""));
     }
     rmSync(this.#flags, { recursive: true });

@@ -41,7 +41,8 @@ const ALLOCATOR: [(&str, &[u8]); 3] = [
 ];
 
 /// Limits that a caller sets for one build, and that a daemon which serves others would keep: raised as far as may be.
-const CALLERS_LIMITS: [libc::__rlimit_resource_t; 4] = [
+const CALLERS_LIMITS: [libc::__rlimit_resource_t; 5] = [
+    libc::RLIMIT_NOFILE,
     libc::RLIMIT_FSIZE,
     libc::RLIMIT_CPU,
     libc::RLIMIT_AS,
@@ -125,7 +126,7 @@ pub fn reach(
 ) -> Result<Connection, Fault> {
     check_runtime_folder(&places.runtime)?;
     if places.failed_recently() {
-        return Err(Fault::new("daemon-failed-recently", ""));
+        return Err(failed_lately());
     }
     let timeout = environment.daemon_timeout();
     if let Some(connection) = try_connect(places, timeout, signals)? {
@@ -191,6 +192,13 @@ fn try_connect(
     }
 }
 
+fn failed_lately() -> Fault {
+    Fault::new(
+        "daemon-failed-recently",
+        "none could be had a short while ago, and none is tried yet; `hpcc daemon start` tells why",
+    )
+}
+
 fn open_lock(places: &Places) -> Result<OwnedFd, Fault> {
     sys::open(
         &places.lock,
@@ -222,7 +230,7 @@ fn start(
     }
     // Whoever had the lock before may have failed meanwhile.
     if places.failed_recently() {
-        return Err(Fault::new("daemon-failed-recently", ""));
+        return Err(failed_lately());
     }
     let _ = sys::touch(lock.as_fd());
     let fault = |what: String| {
@@ -412,6 +420,7 @@ fn become_daemon(
     for limit in CALLERS_LIMITS {
         let _ = sys::raise_limit(limit);
     }
+    sys::take_any_processor();
     // SAFETY: no pointers but the path, which is a C string. The copies survive exec. `lock` may itself be descriptor 3.
     unsafe {
         libc::umask(0o077);

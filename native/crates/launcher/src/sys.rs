@@ -464,6 +464,19 @@ pub fn hard_limit(resource: libc::__rlimit_resource_t) -> Option<u64> {
     (hard != libc::RLIM_INFINITY).then_some(hard)
 }
 
+/// Lets this process run on every processor that the system allows it, and at the usual priority, if it may.
+pub fn take_any_processor() {
+    // SAFETY: all bytes of the set are plain bits; the pointer lives over the call.
+    unsafe {
+        let mut all: libc::cpu_set_t = std::mem::zeroed();
+        std::ptr::write_bytes(&raw mut all, 0xff, 1);
+        libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const all);
+        if libc::getpriority(libc::PRIO_PROCESS, 0) > 0 {
+            libc::setpriority(libc::PRIO_PROCESS, 0, 0);
+        }
+    }
+}
+
 /// Lifts a limit: wholly for root, else to what it may be raised to.
 pub fn raise_limit(resource: libc::__rlimit_resource_t) -> io::Result<()> {
     let none = libc::rlimit {
