@@ -1,6 +1,6 @@
 // Talks CONTROL/REPLY to the daemon over the launchers' socket, and starts one. What a reply means is up to the command.
 import { spawn } from "node:child_process";
-import { mkdirSync, openSync } from "node:fs";
+import { mkdirSync, openSync, readdirSync, readlinkSync, realpathSync } from "node:fs";
 import { connect } from "node:net";
 import { join } from "node:path";
 import { setTimeout } from "node:timers/promises";
@@ -42,10 +42,7 @@ export async function askDaemon(
   const { promise, resolve, reject } = Promise.withResolvers<Record<string, unknown> | null>();
   const socket = connect(daemonSocket(directories));
   const reader = new FrameReader();
-  const deadline = globalThis.setTimeout(
-    () => reject(new HpccError("peer.deadline", `the daemon did not answer within ${REPLY_WAIT_MS / 1000} s`)),
-    REPLY_WAIT_MS,
-  );
+  const deadline = globalThis.setTimeout(() => reject(silent(directories)), REPLY_WAIT_MS);
   socket.on("connect", () => {
     socket.write(encodeMessage({ type: "control", protocolVersion: PROTOCOL_VERSION, request }));
   });
@@ -81,6 +78,33 @@ export async function askDaemon(
   }
 }
 
+function silent(directories: Pick<Directories, "runtime">): HpccError {
+  const pid = daemonProcess(directories);
+  const [who, end] = pid === null ? ["", "it"] : [`, process ${pid},`, `it with \`kill -9 ${pid}\``];
+  return new HpccError("peer.deadline", `the daemon${who} did not answer within ${REPLY_WAIT_MS / 1000} s`, {
+    hint: `If it goes on so, end ${end}: compiles go on without, and the next one starts another.`,
+  });
+}
+
+/** The process that holds the daemon's lock, as far as this user may see; null when none does. */
+function daemonProcess(directories: Pick<Directories, "runtime">): number | null {
+  try {
+    const lock = realpathSync(daemonLock(directories));
+    const pid = readdirSync("/proc").find((name) => /^[0-9]+$/.test(name) && linkAt(`/proc/${name}/fd/3`) === lock);
+    return pid === undefined ? null : Number(pid);
+  } catch {
+    return null;
+  }
+}
+
+function linkAt(path: string): string | null {
+  try {
+    return readlinkSync(path);
+  } catch {
+    return null;
+  }
+}
+
 /** How a daemon is started: the Node binary and the bundle that run now. */
 export interface DaemonProgram {
   readonly node: string;
@@ -106,7 +130,7 @@ export async function startDaemonProcess(directories: Directories, program: Daem
   child.on("error", (error) => failed.resolve(new HpccError("tool.missing", `cannot run flock: ${error.message}`)));
   child.on("exit", (code) =>
     failed.resolve(
-      new HpccError("peer.unavailable", `the daemon ended with exit code ${code}; see ${directories.state}/daemon.log`),
+      new HpccError("peer.unavailable", `the daemon ended with exit code ${code}`, { hint: seeLog(directories) }),
     ),
   );
   child.unref();
@@ -129,14 +153,17 @@ async function isFree(directories: Directories): Promise<boolean> {
   return promise;
 }
 
+function seeLog({ state }: Directories): string {
+  return `Its log says why: ${state}/daemon.log; \`hpcc doctor\` looks for the cause, too.`;
+}
+
 /** Resolves to null once a daemon answers. */
 async function answersSoon(directories: Directories, signal: AbortSignal): Promise<HpccError | null> {
   const answers = async () => (await askDaemon(directories, { command: "status" }).catch(() => null)) !== null;
   if (await poll(answers, signal)) return null;
-  return new HpccError(
-    "peer.deadline",
-    `no daemon answered within ${POLL_MS_MAX / 1000} s; see ${directories.state}/daemon.log`,
-  );
+  return new HpccError("peer.deadline", `no daemon answered within ${POLL_MS_MAX / 1000} s`, {
+    hint: seeLog(directories),
+  });
 }
 
 /** Asks again and again until the answer is true; false when it never was, or the signal was aborted. */

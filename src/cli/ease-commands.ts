@@ -65,7 +65,7 @@ function addSetup(program: Command, host: EaseHost): void {
     .option("--json", "print JSON")
     .action(async (options: { dir?: string; json?: true }) => {
       const { printSetup, setup } = await import("./setup.ts");
-      const made = setup({ env: host.env, bundle: host.bundle, folder: options.dir ?? null });
+      const made = setup({ env: host.env, uid: host.uid, bundle: host.bundle, folder: options.dir ?? null });
       host.output.out(options.json ? json(made) : printSetup(made));
     });
 }

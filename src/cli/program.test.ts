@@ -123,6 +123,24 @@ describe("command line", () => {
     const unknown = await run("stast");
     assert.equal(unknown.code, 2);
     assert.match(unknown.error, /unknown command 'stast'[^]*stats/);
+    const other = await run("tcc", "--version");
+    assert.deepEqual([other.code, other.out], [2, ""], "not this program's version");
+    assert.match(other.error, /unknown command 'tcc'[^]*hpcc \/usr\/bin\/tcc/);
+    for (const argv of [
+      ["clean", "--project", ""],
+      ["clean", "--project="],
+      ["setup", "--dir", ""],
+      ["explain", ""],
+    ]) {
+      const { code, error } = await run(...argv);
+      assert.equal(code, 2, argv.join(" "));
+      assert.match(error, /an argument is empty/);
+    }
+    const taken = join(folder, "taken");
+    writeFileSync(taken, "");
+    const noFolder = await run("ca", "init", join(taken, "ca"));
+    assert.equal(noFolder.code, 1);
+    assert.match(noFolder.error, /taken.*not a directory \(\w+, ENOTDIR\) \[store\.io\]/);
     for (const argv of [
       ["worker"],
       ["stats", "--nothing"],

@@ -18,15 +18,15 @@ import { addEase } from "./ease-commands.ts";
 import { addExplain, type HistoryHost } from "./explain-command.ts";
 import { addImage } from "./image-commands.ts";
 import type { Inspection } from "./inspect.ts";
+import { knownError } from "./known-error.ts";
 import { parseCount } from "./numbers.ts";
-import { exitCodeOf, json, type Output, printError, table } from "./output.ts";
+import { exitCodeOf, json, type Output, printable, printError, table } from "./output.ts";
 import { addPolicy } from "./policy-command.ts";
 import { addReproduce, type ReproduceHost } from "./reproduce-command.ts";
 import type { RetentionHost } from "./retention-commands.ts";
 import { addRevoke, type RevokeHost } from "./revoke-command.ts";
 import { addStats } from "./stats-command.ts";
 import { addWitness, addWitnessKey, type WitnessHost } from "./witness-command.ts";
-import { withFolderGone } from "./working-folder.ts";
 
 /** What the command line needs of the process that runs it. */
 export interface CliHost extends AttestHost, HistoryHost, ReproduceHost, RevokeHost, RetentionHost, WitnessHost {
@@ -60,15 +60,35 @@ export async function runCli(argv: readonly string[], host: CliHost): Promise<nu
   });
   try {
     if (argv.length === 0) program.outputHelp();
-    else await program.parseAsync([...argv], { from: "user" });
+    else await program.parseAsync([...wordsOf(program, argv)], { from: "user" });
     return exitCode;
   } catch (thrown) {
     // Commander has printed its own message already.
     if (thrown instanceof CommanderError) return thrown.exitCode === 0 ? 0 : 2;
-    const error = withFolderGone(thrown);
+    const error = knownError(thrown);
     host.output.error(printError(error));
     return exitCodeOf(error);
   }
+}
+
+/** A word that is nothing is a variable of a script without a value, and must not mean the current folder. */
+const NOTHING = /^(?:--[a-z-]+=)?$/;
+
+/** The words to parse. Throws `argument.invalid` for an empty one. */
+function wordsOf(program: Command, argv: readonly string[]): readonly string[] {
+  const empty = argv.find((word) => NOTHING.test(word));
+  if (empty !== undefined)
+    throw new HpccError("argument.invalid", `an argument is empty${empty === "" ? "" : `: ${empty}`}`, {
+      hint: "Perhaps a variable has no value; leave the argument out, or give it one.",
+    });
+  const [first = ""] = argv;
+  if (first.startsWith("-") || first === "help" || program.commands.some((command) => command.name() === first))
+    return argv;
+  // What stands behind it is another program's: `hpcc tcc --version` does not ask for this one's.
+  program.showHelpAfterError(
+    `(a compiler with a name of its own is called by its path: hpcc /usr/bin/${printable(first)} ...; see \`hpcc help\`)`,
+  );
+  return [first];
 }
 
 function buildProgram(host: CliHost, setExitCode: (code: number) => void): Command {
@@ -158,7 +178,6 @@ function addDaemon(program: Command, host: CliHost): void {
     .option("--json", "print JSON")
     .action(async (options: { json?: true }) => {
       const { askDaemon, noDaemon } = await import("./daemon-control.ts");
-      const { printable } = await import("./output.ts");
       const reply = await askDaemon(directoriesOf(host), { command: "status" });
       if (reply === null) throw noDaemon("no daemon runs");
       const status = Object.entries(reply);

@@ -3,6 +3,7 @@ import {
   chmodSync,
   mkdirSync,
   mkdtempSync,
+  readdirSync,
   readFileSync,
   readlinkSync,
   realpathSync,
@@ -39,8 +40,10 @@ const program = (...parts: string[]) => {
 };
 
 describe("setup", () => {
-  const run = (path: readonly string[], dir: string | null = null) =>
+  beforeEach(() => mkdirSync(join(folder, "home")));
+  const run = (path: readonly string[], dir: string | null = null, uid = process.getuid!()) =>
     setup({
+      uid,
       env: { HOME: join(folder, "home"), PATH: path.map((entry) => join(folder, entry)).join(":") },
       bundle: join(folder, "opt/lib/hpcc/hpcc.mjs"),
       folder: dir,
@@ -91,6 +94,16 @@ describe("setup", () => {
     writeFileSync(join(links, "g++"), "mine");
     assert.throws(() => run(["usr"], links), { code: "argument.invalid" });
     assert.equal(readFileSync(join(links, "g++"), "utf8"), "mine");
+    rmSync(join(links, "gcc"));
+    assert.throws(() => run(["usr"], links), { code: "argument.invalid" });
+    assert.deepEqual(readdirSync(links), ["g++"], "none is made where one cannot be");
+  });
+
+  test("leaves another user's home alone", () => {
+    program("opt/bin/hpcc");
+    program("usr/gcc");
+    assert.throws(() => run(["usr"], null, 54_321), { code: "config.invalid", message: /no home folder of yours/ });
+    assert.deepEqual(readdirSync(join(folder, "home")), []);
   });
 
   test("says what is missing", () => {

@@ -12,7 +12,7 @@ import {
 } from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
 import { HpccError } from "../base/errors.ts";
-import type { Environment } from "../config/directories.ts";
+import { type Environment, resolveDirectories } from "../config/directories.ts";
 
 export interface Setup {
   readonly launcher: string;
@@ -25,6 +25,7 @@ export interface Setup {
 
 export interface SetupOptions {
   readonly env: Environment;
+  readonly uid: number;
   /** Where the program's bundle is, `lib/hpcc/hpcc.mjs` of the installation. */
   readonly bundle: string;
   /** Null for the usual place. */
@@ -38,9 +39,10 @@ const SCRIPT = /^c[89]9-/;
 const LINKS_MAX = 512;
 const OWN_NAME = "hpcc";
 
-export function setup({ env, bundle, folder }: SetupOptions): Setup {
+export function setup({ env, uid, bundle, folder }: SetupOptions): Setup {
   const launcher = findLauncher(bundle, env);
-  const links = folder === null ? usualFolder(env) : resolve(folder);
+  const links = folder === null ? usualFolder(env, uid) : resolve(folder);
+  if (/^\/proc(?:\/|$)/.test(links)) throw new HpccError("argument.invalid", `no folder can be made at ${links}`);
   mkdirSync(links, { recursive: true });
   const own = realpathSync(links);
   const path = (env["PATH"] ?? "").split(":").filter((entry) => entry.startsWith("/"));
@@ -49,18 +51,23 @@ export function setup({ env, bundle, folder }: SetupOptions): Setup {
     throw new HpccError("tool.missing", "there is no compiler on PATH", {
       hint: "Install gcc or clang, then run it again.",
     });
-  for (const name of names) makeLink(join(links, name), launcher);
+  // All are looked at before one is made.
+  const missing = names.map((name) => join(links, name)).filter((path) => isMissing(path, launcher));
+  for (const path of missing) {
+    rmSync(path, { force: true });
+    symlinkSync(launcher, path);
+  }
   const at = path.findIndex((entry) => real(entry) === own);
   const firstCompiler = path.findIndex((entry) => real(entry) !== own && compilersOn([entry]).length > 0);
   return { launcher, folder: links, links: names, first_on_path: at >= 0 && at < firstCompiler };
 }
 
-function usualFolder(env: Environment): string {
-  const data = env["XDG_DATA_HOME"];
-  if (data?.startsWith("/")) return join(data, "hpcc/bin");
-  const home = env["HOME"];
-  if (!home?.startsWith("/")) throw new HpccError("config.invalid", "HOME is not set; name a folder with --dir");
-  return join(home, ".local/share/hpcc/bin");
+/** Below the user's own home: another user's is left alone. */
+function usualFolder(env: Environment, uid: number): string {
+  const { images, runtime } = resolveDirectories({ ...env, HPCC_IMAGE_DIR: undefined, HPCC_STATE_DIR: undefined }, uid);
+  if (images.startsWith(`${runtime}/`))
+    throw new HpccError("config.invalid", "there is no home folder of yours", { hint: "Name a folder with --dir." });
+  return join(dirname(images), "bin");
 }
 
 /** The launcher of this installation: `bin/hpcc` beside `lib/hpcc`, else the one on PATH. */
@@ -89,19 +96,15 @@ function filesIn(folder: string): string[] {
   }
 }
 
-/** Replaces links to an hpcc elsewhere, such as an older one, and nothing else. */
-function makeLink(path: string, launcher: string): void {
+/** Links to an hpcc elsewhere, such as an older one, are replaced, and nothing else is. */
+function isMissing(path: string, launcher: string): boolean {
   const target = linkAt(path);
-  if (target === launcher) return;
-  if (target !== null) {
-    if (basename(target) !== OWN_NAME)
-      throw new HpccError(
-        "argument.invalid",
-        `${path} is there already, and is no link of hpcc; name another folder with --dir`,
-      );
-    rmSync(path);
-  }
-  symlinkSync(launcher, path);
+  if (target === launcher) return false;
+  if (target !== null && basename(target) !== OWN_NAME)
+    throw new HpccError("argument.invalid", `${path} is there already, and is no link of hpcc`, {
+      hint: "Name another folder with --dir.",
+    });
+  return true;
 }
 
 /** Where a link leads; the path itself for what is none; null for nothing. */

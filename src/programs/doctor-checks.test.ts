@@ -86,6 +86,35 @@ test("the doctor says where launchers trust no socket", async () => {
   }
 });
 
+test("the doctor says which of the daemon's folders cannot be written, and why", async () => {
+  const client = new HpccError("config.invalid", "there is none");
+  const check = async (state: string, cache: string) => {
+    const env = { HOME: folder, HPCC_STATE_DIR: join(folder, state), HPCC_CACHE_DIR: join(folder, cache) };
+    const more = doctorChecks(env, process.getuid!(), null);
+    const results = await doctor({ client, worker: null, nowMs: 0, more });
+    return new Map(results.map((result) => [result.name, result]));
+  };
+  const good = await check("new/state", "new/cache");
+  assert.deepEqual([good.get("state folder")?.status, good.get("cache folder")?.status], ["ok", "ok"]);
+  assert.ok(!(await check("s", "s/cache")).has("cache folder"), "one folder, one line");
+  symlinkSync("/nonexistent/disk", join(folder, "dangling"));
+  writeFileSync(join(folder, "plain"), "");
+  for (const [path, why] of [
+    ["dangling", /ENOENT/],
+    ["dangling/state", /ENOENT/],
+    ["plain", /EACCES|is no folder/],
+    ["plain/state", /EACCES|ENOTDIR|is no folder/],
+  ] as const) {
+    const bad = await check(path, path === "plain" ? "dangling" : path);
+    for (const name of ["state folder", ...(path === "plain" ? ["cache folder"] : [])]) {
+      assert.equal(bad.get(name)?.status, "missing", `${name} ${path}`);
+      assert.match(bad.get(name)?.detail ?? "", /cannot be used, so no call is cached/);
+    }
+    assert.match(bad.get("state folder")?.detail ?? "", why);
+    assert.match(bad.get("state folder")?.fix ?? "", /HPCC_STATE_DIR/);
+  }
+});
+
 describe("the doctor asks", () => {
   for (const lines of ['runtime = "firecracker"', 'host.base_dir = "/no/keeper"'])
     test(`with ${lines} for Firecracker and nothing of QEMU's`, async () => {

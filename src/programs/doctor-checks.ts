@@ -1,5 +1,5 @@
 // The checks of `hpcc doctor` that need more than the command line's layers: images, guest, vsock device, a probe of KVM.
-import { accessSync, constants, existsSync, lstatSync, type Stats } from "node:fs";
+import { accessSync, constants, lstatSync, type Stats, statfsSync, statSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
@@ -34,6 +34,7 @@ const PROBE_DEADLINE_MS = 60_000;
 export function doctorChecks(env: Environment, uid: number, workerFile: string | null): readonly DoctorCheck[] {
   const client: DoctorCheck[] = [
     async () => runtimeFolder(env, uid),
+    async () => keptFolders(env, uid),
     async () => imageIsHere(env, uid),
     async () => missingHeaders(env, uid),
   ];
@@ -94,10 +95,39 @@ function runtimeFolder(env: Environment, uid: number): CheckResult {
   return missing(`has the mode ${mode.toString(8)}`, `chmod 700 '${runtime}'`);
 }
 
-/** The deepest folder on the way to a path that is there. */
+/** With less a compile's results may not fit. */
+const FREE_BYTES_LEAST = 16 * 1024 * 1024;
+
+/** Where the daemon writes: without the state folder none starts, and without the cache folder nothing is kept. */
+function keptFolders(env: Environment, uid: number): readonly CheckResult[] {
+  const { state, cache } = resolveDirectories(env, uid);
+  return [
+    keptFolder("state folder", state, "HPCC_STATE_DIR"),
+    ...(cache.startsWith(`${state}/`) ? [] : [keptFolder("cache folder", cache, "HPCC_CACHE_DIR")]),
+  ];
+}
+
+function keptFolder(name: string, path: string, variable: string): CheckResult {
+  const elsewhere = `mend it, or set ${variable} to another folder`;
+  try {
+    const there = lstatSync(path, { throwIfNoEntry: false }) === undefined ? nearestFolder(path) : path;
+    accessSync(there, constants.W_OK | constants.X_OK);
+    if (!statSync(there).isDirectory()) throw new Error(`${there} is no folder`);
+    const { bavail, bsize } = statfsSync(there);
+    if (bavail * bsize >= FREE_BYTES_LEAST)
+      return { name, status: "ok", detail: there === path ? path : `${path}, made by the first call`, fix: null };
+    const detail = `${path}: only ${size(bavail * bsize)} free, so results may not be kept`;
+    return { name, status: "missing", detail, fix: `make room, or set ${variable} to another disk` };
+  } catch (error) {
+    const detail = `${path} cannot be used, so no call is cached: ${(error as Error).message}`;
+    return { name, status: "missing", detail, fix: elsewhere };
+  }
+}
+
+/** The deepest entry on the way to a path that is there, a link that leads nowhere too. */
 function nearestFolder(path: string): string {
   let folder = dirname(path);
-  while (folder !== "/" && !existsSync(folder)) folder = dirname(folder);
+  while (folder !== "/" && lstatSync(folder, { throwIfNoEntry: false }) === undefined) folder = dirname(folder);
   return folder;
 }
 

@@ -8,16 +8,21 @@ const { env } = process;
 const uid = process.getuid?.() ?? 0;
 const bundle = process.argv[1] ?? "";
 
+/** Of sysexits.h: a program that could not say what it found. */
+const EX_IOERR = 74;
+let outputCode = 0;
 process.stdout.on("error", (error: NodeJS.ErrnoException) => {
-  // `hpcc stats | head`: nobody reads on.
-  if (error.code === "EPIPE") process.exitCode = 0;
-  else {
-    writeStderr(`hpcc: cannot write the output: ${error.message}\n`);
-    process.exitCode = 1;
+  if (error.code === "EPIPE") {
+    // `hpcc stats | head`: nobody reads on. What a command judges still counts, as in `hpcc audit verify LOG | head`.
+    if (process.argv.includes("--follow")) process.exit(0);
+    return;
   }
+  if (outputCode === 0) writeStderr(`hpcc: cannot write the output: ${error.message}\n`);
+  outputCode = EX_IOERR;
+  process.exitCode ||= EX_IOERR;
 });
 
-process.exitCode = await runCli(process.argv.slice(2), {
+const code = await runCli(process.argv.slice(2), {
   env,
   uid,
   clock: SYSTEM_CLOCK,
@@ -85,3 +90,4 @@ process.exitCode = await runCli(process.argv.slice(2), {
     return openReproducing(options, { env, uid, clock: SYSTEM_CLOCK });
   },
 });
+process.exitCode = code || outputCode;
