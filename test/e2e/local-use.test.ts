@@ -355,6 +355,48 @@ describe("local use without an image", () => {
       ),
       [
         {
+          name: "pasted by a header",
+          argv: ["gcc", "-c", "c.c"],
+          files: { "h.h": "#define H(x) __has_##x\n", "c.c": '#include "h.h"\n#if H(include)("x")\nint n;\n#endif\n' },
+        },
+        "host: unsupported_code_directive",
+      ],
+      [
+        {
+          name: "a date pasted by a header",
+          argv: ["clang", "-c", "c.c"],
+          files: { "h.h": "#define D(x) __##x##__\n", "c.c": '#include "h.h"\nint t = sizeof D(TIME);\n' },
+        },
+        "host: date_time_macro",
+      ],
+      [
+        {
+          name: "a date pasted by an option",
+          argv: ["gcc", "-DD(x)=__##x##__", "-c", "d.c"],
+          files: { "d.c": "int t = sizeof D(TIME);\n" },
+        },
+        "host: date_time_macro",
+      ],
+      [
+        {
+          name: "signs of two bytes",
+          argv: ["gcc", "-finput-charset=UTF-16LE", "-nostdinc", "-c", "w.c"],
+          files: { "w.c": "int w;\n" },
+          prepare: "iconv -t UTF-16LE w.c > k; mv k w.c",
+        },
+        "host: unsupported_source_encoding",
+      ],
+      [
+        {
+          name: "precompiled, by a macro's name",
+          argv: ["gcc", "-c", "p.c"],
+          files: { "p.c": '#define N "p.h"\n#include N\nint p;', "p.h": "" },
+          prepare: "echo > p.h.gch",
+        },
+        "host: could_not_use_precompiled_header",
+      ],
+      [
+        {
           name: "precompiled",
           argv: ["gcc", "-c", "p.c"],
           files: { "p.c": '#include "p.h"\nint p;', "p.h": "" },

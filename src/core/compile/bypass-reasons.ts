@@ -27,7 +27,8 @@ export const BYPASS_REASONS = {
   unsupported_code_directive:
     "A file is read whose name only the compiler can tell (a computed `.incbin`, `__has_include` or `#line`, `#pragma GCC dependency`).",
   unsupported_response_file: "A response file that compilers read differently, or that is nested too deep.",
-  unsupported_source_encoding: "Text form only: the source's character set is not UTF-8 (`-finput-charset`).",
+  unsupported_source_encoding:
+    "The source's character set is one in which bytes of ASCII are other signs (`-finput-charset`), or, in the text form, any but UTF-8.",
   unsupported_source_language: "The source is not C or C++.",
   // Options.
   debug_file_checksums:

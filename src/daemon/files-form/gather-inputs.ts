@@ -8,7 +8,7 @@ import { grammarOf } from "../../core/compile/grammar/gnu-grammar.ts";
 import type { Habits } from "../../core/compile/grammar/grammar.ts";
 import type { GuestFile } from "../../core/compile/view/guest-file.ts";
 import { lineNames } from "../../core/compile/view/line-names.ts";
-import { type SourceScan, scanSource } from "../../core/compile/view/source-scan.ts";
+import { type SourceScan, scanSource, scanTogether } from "../../core/compile/view/source-scan.ts";
 import { TestMacro } from "../../core/compile/view/test-macros.ts";
 import { toHostPath } from "../../core/compile/view/view.ts";
 import type { Digest } from "../../core/digest/digest.ts";
@@ -18,7 +18,7 @@ import type { PreparedCall } from "../call/prepared-call.ts";
 import { includeSearch } from "../call/read-call.ts";
 import { bypass, next, type Stage } from "../call/stage.ts";
 import { showsDate } from "../inputs/dates.ts";
-import { definedMacros, isUsedBy } from "../inputs/defined-macros.ts";
+import { definedMacros, hidesText, isUsedBy } from "../inputs/defined-macros.ts";
 import type { FileCache, ReadFile } from "../inputs/file-cache.ts";
 import { type FolderNamesCache, FolderNamesOnce } from "../inputs/folder-names.ts";
 import type { ImageHeaders } from "../inputs/image-headers.ts";
@@ -479,8 +479,11 @@ class Gathering {
 
   #forbidden(): Stage<never> | null {
     const { mapped } = this.#prepared.request;
+    if (hidesText(mapped)) return bypass("unsupported_source_encoding");
     const scans = this.#texts.map(({ folder, scan }) => ({ scan, own: folder !== null }));
-    for (const { scan, own } of [{ scan: definedMacros(mapped), own: true }, ...scans]) {
+    const defined = definedMacros(mapped);
+    const together = scanTogether([defined, ...scans.flatMap(({ scan, own }) => (own ? [scan] : []))]);
+    for (const { scan, own } of [{ scan: defined, own: true }, { scan: together, own: true }, ...scans]) {
       const refused = refusalOf(scan, own, this.#prepared);
       if (refused !== null) return refused;
     }

@@ -1,11 +1,15 @@
-// The macros that a command line defines: what they stand for counts as much as what the texts say.
-import { type ByteString, bytesOf } from "../../base/byte-string.ts";
+// What a command line says of its texts: macros, which count as much as those of the texts, and how their bytes are to be read.
+import { type ByteString, bytesOf, displayText } from "../../base/byte-string.ts";
 import type { GnuInvocation } from "../../core/compile/grammar/invocation.ts";
 import { type SourceScan, scanSource } from "../../core/compile/view/source-scan.ts";
 import type { TestMacro } from "../../core/compile/view/test-macros.ts";
 
 /** Options that define macros, or may hand a definition on. */
 const DEFINES = /^-(?:D|Wp,|Xpreprocessor|Xclang)$/;
+
+/** Character sets in which a byte of ASCII is never anything else. */
+const LIKE_ASCII =
+  /^(?:utf-?8|(?:us-?)?ascii|iso[-_]?8859-?\d{1,2}|latin-?\d{1,2}|(?:cp|windows-)125\d|cp8\d\d|koi8-\w{1,2}|euc-?\w{2}|gb2312)$/i;
 
 type Words = Pick<GnuInvocation, "arguments">;
 
@@ -22,4 +26,11 @@ export function isUsedBy(macro: TestMacro, call: Words): boolean {
 function definitionsOf({ arguments: words }: Words): Buffer {
   const macros = words.flatMap(({ option, words: own }) => (DEFINES.test(option) ? own : []));
   return bytesOf(`#define ${macros.join("\n#define ")}` as ByteString);
+}
+
+/** Whether the texts are written in signs that a scan of their bytes does not see. */
+export function hidesText({ arguments: words }: Words): boolean {
+  return words.some(
+    ({ option, value }) => option === "-finput-charset=" && value !== null && !LIKE_ASCII.test(displayText(value)),
+  );
 }

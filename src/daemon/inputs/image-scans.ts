@@ -104,6 +104,7 @@ function scanImageHeader(text: Buffer): SourceScan {
     dates: scan.dates && DATES.some((word) => text.includes(word)),
     timestamp: scan.timestamp && text.includes("__TIMESTAMP__"),
     testMacros: [],
+    nameParts: [],
     computedTest:
       scan.testMacros.length > 0 ||
       (scan.computedTest && (text.includes("__has_include") || text.includes("__has_embed"))),

@@ -92,6 +92,13 @@ test("names are absent wherever they are sought, before and behind the place tha
   assert.ok(!absent.includes("b/h.h") && !absent.includes("./k.h"));
 });
 
+test("a precompiled header of a name that a macro makes is held as absent", () => {
+  for (const text of ['#define N "h.h"\n#include N\n', "#define P(x) <x.h>\n#include P(h)\n"]) {
+    const { absent } = found({ files: { "x.c": text, "a/h.h": "" }, listed: ["x.c", "a/h.h"] });
+    assert.ok(absent.includes("a/h.h.gch"), text);
+  }
+});
+
 test("a header that includes itself by a longer path each time is followed once", () => {
   const { inputs, reason } = found({
     files: {

@@ -6,7 +6,7 @@ import { grammarOf } from "../../core/compile/grammar/gnu-grammar.ts";
 import type { GnuInvocation } from "../../core/compile/grammar/invocation.ts";
 import { definedBodies, type IncludeBodies, includeBodies } from "../../core/compile/view/include-macros.ts";
 import { type LineNames, lineNames } from "../../core/compile/view/line-names.ts";
-import { type SourceKind, type SourceScan, scanSource } from "../../core/compile/view/source-scan.ts";
+import { type SourceKind, type SourceScan, scanSource, scanTogether } from "../../core/compile/view/source-scan.ts";
 import { readingsOf } from "../../core/compile/view/source-text.ts";
 import { TestMacro } from "../../core/compile/view/test-macros.ts";
 import type { Digest } from "../../core/digest/digest.ts";
@@ -15,7 +15,7 @@ import { type FolderState, folderState } from "../call/folder-state.ts";
 import { realPath } from "../call/real-path.ts";
 import { Remembered } from "../call/remembered.ts";
 import { type Bypass, bypass, next, type Stage } from "../call/stage.ts";
-import { definedMacros, isUsedBy } from "../inputs/defined-macros.ts";
+import { definedMacros, hidesText, isUsedBy } from "../inputs/defined-macros.ts";
 import { CLOCK_TICK_MS } from "../inputs/steady-places.ts";
 import type { DigestedFile, FileDigests } from "./file-digests.ts";
 import type { RecordedNames } from "./local-record.ts";
@@ -70,6 +70,8 @@ interface Text {
 }
 
 const INPUTS_MAX = 16_000;
+/** Where the headers of compilers and C libraries lie. */
+const SYSTEM = /^\/usr\/(?:include|lib\w*)\//;
 const NAMES_MAX = 400_000;
 const SCANS_MAX = 4000;
 /** What macros stand for in a text, for so many of both together. */
@@ -507,9 +509,13 @@ class Finding {
 
   #forbidden(): Bypass | null {
     const { invocation, datesAreKnown } = this.#question;
-    const defined = definedMacros(invocation);
     const known = datesAreKnown && grammarOf(invocation).habits.datesByEnvironment;
-    for (const scan of [defined, ...this.#texts.map(({ findings }) => findings.scan)]) {
+    if (hidesText(invocation)) return bypass("unsupported_source_encoding");
+    const defined = definedMacros(invocation);
+    // Most system headers paste something, and hold underscores as parts of that: whoever uses them so spells a name's rest himself.
+    const own = this.#texts.filter(({ path }) => !SYSTEM.test(path)).map(({ findings }) => findings.scan);
+    const scans = this.#texts.map(({ findings }) => findings.scan);
+    for (const scan of [defined, scanTogether([defined, ...own]), ...scans]) {
       if (scan.timestamp || (scan.dates && !known)) return bypass("date_time_macro");
       if (scan.computedTest) return bypass("unsupported_code_directive", ascii("__has_include(NAME)"));
       if (scan.computedEmbed) return bypass("unsupported_code_directive", ascii("#embed NAME"));
@@ -527,8 +533,12 @@ class Finding {
       valueKind === "include" && value !== null ? [{ name: value, quoted: true }] : [],
     );
     const beside = source?.folder ?? HERE;
+    // A name that a macro makes is one of these.
+    const makers = source?.findings.scan.computedInclude ? [source] : [];
+    const made = makers.length === 0 ? [] : [...(this.#namesOfMacros(makers) ?? this.#anyNames(makers))];
+    const included = [...(source?.findings.scan.includes ?? []), ...made.map((name) => ({ name, quoted: true }))];
     const taken = (path: ByteString) => bypass("could_not_use_precompiled_header", path);
-    for (const { name, quoted } of [...forced, ...(source?.findings.scan.includes ?? [])]) {
+    for (const { name, quoted } of [...forced, ...included]) {
       const places = [...(quoted ? [beside, HERE] : []), ...this.#places];
       for (const suffix of [".gch", ".pch"]) {
         const refused = this.#all(`${name}${suffix}` as ByteString, places, taken);

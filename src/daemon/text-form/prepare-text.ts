@@ -11,7 +11,7 @@ import { grammarOf } from "../../core/compile/grammar/gnu-grammar.ts";
 import { mentionsIncbin } from "../../core/compile/text/code-directives.ts";
 import { markedFiles, type Rebuilt, rebuildTranslationUnit } from "../../core/compile/text/rebuild.ts";
 import { compileArgv, preprocessArgv } from "../../core/compile/text/two-step.ts";
-import { scanSource } from "../../core/compile/view/source-scan.ts";
+import { scanSource, scanTogether } from "../../core/compile/view/source-scan.ts";
 import { OUTPUT_FOLDER, toHostPath } from "../../core/compile/view/view.ts";
 import { joinEnvironment } from "../call/environment-words.ts";
 import type { PreparedCall } from "../call/prepared-call.ts";
@@ -139,9 +139,10 @@ function checkReads(
     texts.push({ folder: null, scan });
   }
   const scans = [...texts.map(({ scan }) => scan), definedMacros(request.mapped)];
+  scans.push(scanTogether(scans));
   if (scans.some((scan) => showsDate(scan, request.mapped))) return bypass("date_time_macro");
-  const computed = texts.find(({ scan }) => scan.computedTest || scan.testMacros.length > 0);
-  if (computed !== undefined) return bypass("outside_view", ascii("__has_include(NAME)"));
+  if (scans.some((scan) => scan.computedTest || scan.testMacros.length > 0))
+    return bypass("outside_view", ascii("__has_include(NAME)"));
   const { imageRoot, imageEntries } = project;
   const tree = new SourceTree({ view: place.view, cwd: request.cwd, imageRoot, imageEntries });
   const search = { ...includeSearch(request), found: marked };

@@ -24,6 +24,8 @@ export interface SourceScan {
   readonly definitions: readonly ByteString[];
   /** Macros that stand for `__has_include`. */
   readonly testMacros: readonly string[];
+  /** Words in code of which, with those of other texts, `##` could make the names of date macros and operators. */
+  readonly nameParts: readonly string[];
   /** Macros that are the whole operand of an `#include`. */
   readonly includeMacros: readonly string[];
   /** Whether the operand of an `#include` is other than a name or one macro. */
@@ -44,6 +46,8 @@ export interface SourceScan {
   readonly pragmaDependency: boolean;
   /** Whether the text imports, or belongs to, a C++ module. */
   readonly modules: boolean;
+  /** Whether `##` stands in the text. */
+  readonly pastes: boolean;
 }
 
 export type Flag = { [K in keyof SourceScan]: SourceScan[K] extends boolean ? K : never }[keyof SourceScan];
@@ -58,6 +62,7 @@ export class Findings {
   readonly #reads = new Map<string, AssemblerRead>();
   readonly #definitions = new Set<ByteString>();
   readonly #testMacros = new Set<string>();
+  readonly #nameParts = new Set<string>();
   readonly #includeMacros = new Set<string>();
   readonly #flags: Record<Flag, boolean> = {
     oddInclude: false,
@@ -70,6 +75,7 @@ export class Findings {
     macroPragma: false,
     pragmaDependency: false,
     modules: false,
+    pastes: false,
   };
   #budget: number;
 
@@ -113,6 +119,10 @@ export class Findings {
     this.#testMacros.add(name);
   }
 
+  namePart(word: string): void {
+    this.#nameParts.add(word);
+  }
+
   includeMacro(name: string): void {
     this.#includeMacros.add(name);
   }
@@ -125,6 +135,7 @@ export class Findings {
       assemblerReads: [...this.#reads.values()],
       definitions: [...this.#definitions],
       testMacros: [...this.#testMacros],
+      nameParts: [...this.#nameParts],
       includeMacros: [...this.#includeMacros],
       ...this.#flags,
     };

@@ -1,6 +1,6 @@
 // Tells whether a text holds parts of the names of date macros and operators, which `##` could join. Pure. One pass.
 import { HASH, isBlank, isWord, OPEN } from "./source-bytes.ts";
-import type { Findings, Flag } from "./source-findings.ts";
+import type { Findings, Flag, SourceScan } from "./source-findings.ts";
 
 interface Target {
   readonly word: string;
@@ -52,12 +52,25 @@ export function findPasted(text: Buffer, inert: readonly number[], findings: Fin
   const parts = new Set([...found].filter((part) => part !== CALLED));
   for (const part of parts) for (const flag of PARTS.get(part)!) findings.flag(flag);
   const pastes = text.includes("##") || text.includes("%:%:");
+  if (pastes) findings.flag("pastes");
+  for (const part of parts) if (part.length > 1 || part === "_") findings.namePart(part);
   // What is called can only be the last part, and only the names of dates end in such a one.
   const withCalled = found.has(CALLED) ? new Set([...parts, "_"]) : parts;
   for (const { word, flags, needsPaste } of TARGETS) {
     if (!pastes && needsPaste) continue;
     if (isJoined(word, word.endsWith("_") ? withCalled : parts)) for (const flag of flags) findings.flag(flag);
   }
+}
+
+/**
+ * Flags of the names that `##` could make of parts which stand in different texts. Single letters do not count: they stand in most texts, and
+ * nobody puts a name together of them.
+ */
+export function joinedFlags(scans: readonly Pick<SourceScan, "nameParts" | "pastes">[]): ReadonlySet<Flag> {
+  const parts = new Set(scans.flatMap(({ nameParts }) => nameParts));
+  const pastes = scans.some((scan) => scan.pastes);
+  const joined = TARGETS.filter(({ word, needsPaste }) => (pastes || !needsPaste) && isJoined(word, parts));
+  return new Set(joined.flatMap(({ flags }) => flags));
 }
 
 function collectParts(text: Buffer, from: number, to: number, found: Set<string>): void {

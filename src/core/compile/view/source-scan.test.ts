@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { globSync, readFileSync } from "node:fs";
 import { test } from "node:test";
-import { type SourceKind, type SourceScan, scanSource } from "./source-scan.ts";
+import { type SourceKind, type SourceScan, scanSource, scanTogether } from "./source-scan.ts";
 
 /** What a scan found: names and the flags that are set. */
 function found(text: string, kind: SourceKind = "c") {
@@ -12,7 +12,7 @@ function found(text: string, kind: SourceKind = "c") {
     embeds: [...scan.embeds],
     reads: scan.assemblerReads.map(({ directive, name }) => `${directive} ${name}`),
     definitions: [...scan.definitions],
-    flags: (Object.keys(scan) as (keyof SourceScan)[]).filter((key) => scan[key] === true),
+    flags: (Object.keys(scan) as (keyof SourceScan)[]).filter((key) => scan[key] === true && key !== "pastes"),
   };
 }
 
@@ -170,6 +170,23 @@ test("flags are raised where something may depend on more, and by nothing else",
     if (flags.length === 0) assert.deepEqual(raised, [], text);
     else for (const flag of flags) assert.ok(raised.includes(flag), `${flag} of ${text}`);
   }
+});
+
+test("names that are pasted of parts in several texts are told by these together", () => {
+  const together = (...texts: string[]) => {
+    const scan = scanTogether(texts.map((text) => scanSource(Buffer.from(text), "c")));
+    return (Object.keys(scan) as (keyof SourceScan)[]).filter((key) => scan[key] === true);
+  };
+  for (const [[...texts], ...flags] of [
+    [["#define DUNDER(x) __##x##__", "char t[] = DUNDER(TIME);"], "dates"],
+    [["#define DUNDER(x) __##x##__", "char t[] = DUNDER(TIMESTAMP);"], "dates", "timestamp"],
+    [["#define H(x) __has_##x", '#if H(include)("opt.h")'], "computedTest"],
+    [["#define J(a, b) a##b", "J(__DA, OTHER)", "J(OTHER, TE__)"], "dates"],
+    [["__ int", "DATE d;"]],
+    [["#define J(a, b) a##b", "D A T E", "__ x"]],
+    [["#define J(a, b) a##b", '"__" /* TIME */', "int __;"]],
+  ] as const)
+    assert.deepEqual(together(...texts), flags, texts.join(" | "));
 });
 
 test("what the assembler reads is found in literals, in arguments of macros and in assembler text", () => {

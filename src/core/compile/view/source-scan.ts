@@ -4,7 +4,7 @@
 import { AssemblerSearch } from "./source-assembler.ts";
 import { Findings, type SourceScan } from "./source-findings.ts";
 import { LiteralText } from "./source-literals.ts";
-import { findPasted } from "./source-paste.ts";
+import { findPasted, joinedFlags } from "./source-paste.ts";
 import { readingsOf } from "./source-text.ts";
 import { SourceWalk } from "./source-walk.ts";
 
@@ -44,4 +44,11 @@ export function scanSource(bytes: Uint8Array, kind: SourceKind): SourceScan {
   const scan = findings.result();
   known[kind].set(bytes, scan);
   return scan;
+}
+
+/** What several texts tell together that none of them does: names that are put together of their parts. */
+export function scanTogether(scans: readonly SourceScan[]): SourceScan {
+  const findings = new Findings(0);
+  for (const flag of joinedFlags(scans)) findings.flag(flag);
+  return findings.result();
 }
