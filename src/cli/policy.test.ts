@@ -80,6 +80,19 @@ describe("hpcc policy check", () => {
         "a: tier x has a higher quota",
       ],
       ['[tenants.a]\nisolation_min = "qemu-tcg"', 'a: isolation_min = "qemu-tcg" is no boundary'],
+      [tier("x", "[]"), "a, tier x: nobody can be in it, as its users are an empty list"],
+      [tier("x", '["ci", "c..*"]'), 'a, tier x: "c..*" names nobody, as no user can have such a name'],
+      [tier("x", '["*"]') + tier("y", '["*.b", "c.*"]'), "a, tier y: nobody can be in it, as tiers above it take all"],
+      [
+        `${tier("x", '["*"]')}quotas = { jobs = 2 }\nuser_quotas = { jobs = 64 }`,
+        "a user of tier x has a higher quota",
+      ],
+      [
+        `[tenants.a]\nquotas = { jobs = 2 }\n${tier("x", '["*"]')}user_quotas = { jobs = 64 }`,
+        "a: a user of tier x has a higher quota (jobs) than the tenant",
+      ],
+      ["[tenants.a]\nimages = []", "a: nobody can compile, as images = [] allows none"],
+      [`${tier("x", '["*"]')}images = []`, "a, tier x: nobody can compile, as images = [] allows none"],
     ] as const) {
       const { warnings } = check(`${HEAD}version = 1\n${content}`);
       assert.ok(
@@ -87,8 +100,65 @@ describe("hpcc policy check", () => {
         `${warning}: ${warnings.join("; ")}`,
       );
     }
-    const clean = `${HEAD}version = 1\n${tier("x", '["ci-release"]')}${tier("y", '["ci-*"]')}${tier("z", '["*"]')}`;
+    const clean = `${HEAD}version = 1\n${tier("x", '["ci-release"]')}${tier("y", '["ci-*", "a.*.b"]')}${tier("z", '["*"]')}`;
     assert.deepEqual(check(clean).warnings, [], "an exception above its rule is meant");
+  });
+
+  test("tells of the defaults what concerns tenants that are not listed", () => {
+    const defaults = `[defaults]
+isolation_min = "namespace"
+quotas = { jobs = 2 }
+user_quotas = { jobs = 64 }
+retention = { automatic = true }
+`;
+    const served = check(`schema = 1\nunlisted = "serve"\nversion = 1\n${defaults}`);
+    assert.deepEqual(served.warnings, [
+      "tenants that are not listed: a user has a higher quota (jobs) than the tenant; the lower one holds",
+      'tenants that are not listed: isolation_min = "namespace" is no boundary against hostile code; use it for tests alone',
+      "tenants that are not listed: retention is automatic and has no limit, so that nothing is ever removed",
+    ]);
+    assert.deepEqual(
+      served.entries.map(({ tenant, fields }) => [tenant, fields["retention.removal"]]),
+      [[null, "by workers, once a day"]],
+    );
+    const refused = check(
+      `${HEAD}version = 1\n${defaults}[tenants.a]\nisolation_min = "firecracker"\nquotas.jobs = 64\n`,
+    );
+    assert.deepEqual(
+      refused.warnings.filter((line) => line.startsWith("tenants that are not listed")),
+      ["tenants that are not listed: retention is automatic and has no limit, so that nothing is ever removed"],
+    );
+    assert.match(
+      printPolicyCheck(refused),
+      /^tenants that are not listed\n +served +no\n +retention.removal +by workers, once a day$/m,
+    );
+  });
+
+  test("shows how long rows of refused tenants stay, and what changes that", () => {
+    const kept = (retention: string) => `${HEAD}version = 1\n[defaults]\nretention = ${retention}\n[tenants.a]\n`;
+    const old = write(kept("{ days = 3650 }"));
+    const changed = kept("{ days = 1, automatic = true }").replace("version = 1", "version = 2");
+    const ofRetention = [
+      "retention.days: 3650 -> 1",
+      "retention.removal: by `hpcc audit prune --policy` -> by workers, once a day",
+    ];
+    assert.deepEqual(
+      check(changed, { against: old }).against?.changes,
+      ["a", "tenants that are not listed"].flatMap((name) => ofRetention.map((change) => `${name}: ${change}`)),
+    );
+    const serving = changed.replace("refuse", "serve");
+    assert.deepEqual(check(serving, { against: old }).against?.changes.slice(2), [
+      "tenants that are not listed: served: no -> yes",
+      ...ofRetention.map((change) => `tenants that are not listed: ${change}`),
+    ]);
+  });
+
+  test("prints empty lists as such", () => {
+    const printed = printPolicyCheck(
+      check(`${HEAD}version = 1\n[[tenants.a.tiers]]\nname = "x"\nusers = []\nimages = []\n`),
+    );
+    assert.match(printed, /^ +users +none$/m);
+    assert.match(printed, /^ +images +none$/m);
   });
 
   test("says what changes against another file, and whether a worker takes it", () => {
