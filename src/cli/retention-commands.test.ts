@@ -63,6 +63,7 @@ describe("hpcc audit prune", () => {
     for (const [bad, message] of [
       ["prune --log /s", /name what goes/],
       ["prune --log /s --older-than soon", /--older-than wants/],
+      ["prune --log /s --older-than 99999999999999999999d", /--older-than 99999999999999999999d is too much/],
       ["prune --log /s --max-size big", /--max-size wants/],
       ["prune --log /s --policy p --older-than 1d", /not both/],
     ] as const)

@@ -118,7 +118,7 @@ async function pruneAsk(flags: PruneFlags): Promise<RetentionAsk> {
   }
   if (olderThan === undefined && maxSize === undefined)
     throw new HpccError("argument.invalid", "name what goes, with --policy FILE, --older-than AGE or --max-size SIZE");
-  const { parseAge } = await import("./clean.ts");
+  const { parseAge } = await import("./numbers.ts");
   const { bytesOfText } = await import("../config/value.ts");
   const bytes = maxSize === undefined ? null : bytesOfText(maxSize);
   if (maxSize !== undefined && bytes === null)
