@@ -78,7 +78,10 @@ export interface ClientConfig {
 
 const MEBIBYTE = 1024 ** 2;
 const GIBIBYTE = 1024 ** 3;
-const EXTRA_ROOT_NAME = /^[a-z0-9][a-z0-9_-]{0,31}$/;
+const EXTRA_ROOT_NAME = {
+  pattern: /^[a-z0-9][a-z0-9_-]{0,31}$/,
+  rule: "1 to 32 of a-z, 0-9, '_' and '-', first a letter or digit",
+};
 const DIGEST = text('a digest, "sha256:" and 64 hex digits', (value) => parseDigest(value, "image"));
 /** A digest, or a registry's name for an image, which hpcc.lock pins to one. */
 const IMAGE = text(

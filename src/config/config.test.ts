@@ -192,7 +192,7 @@ describe("configuration", () => {
       ['schedulers = ["unix:/x"]', /host:port/],
       ['schedulers = "a:1"', /a list/],
       ['image = "latest"', /digest/],
-      ["extra_roots = {Bad = '/x'}", /is no name/],
+      ["extra_roots = {Bad = '/x'}", /extra_roots\.Bad is no name \(1 to 32 of a-z, 0-9, '_' and '-', first a letter/],
       ["extra_roots = {x = 1}", /table/],
       ['identity.key = ""', /path/],
       ["limits = 1", /unknown key limits/],
@@ -205,6 +205,9 @@ describe("configuration", () => {
     }
     write("user.toml", "");
     assert.throws(() => load({ HPCC_REMOTE: "maybe" }), invalid(/HPCC_REMOTE: remote must be true or false/));
+    const roots =
+      /HPCC_EXTRA_ROOTS: extra_roots must be a table from names \(1 to 32 of [^^\\]*"name=value,name=value"$/;
+    assert.throws(() => load({ HPCC_EXTRA_ROOTS: "zz" }), invalid(roots));
     assert.throws(() => load({ HPCC_IDENTITY_KEY: "relative" }), invalid(/HPCC_IDENTITY_KEY/));
     write("user.toml", 'identity.key = "k"');
     assert.throws(load, invalid(/set together/));

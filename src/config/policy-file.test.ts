@@ -97,7 +97,9 @@ describe("a policy file", () => {
       ],
       [`${HEAD}[tenant.acme]\nlife = "clean"`, /^p\.toml:4: tenant is no known key; did you mean tenants\?/],
       [`${HEAD}[tenants.acme]\nlife = "warm"`, /^p\.toml:5: tenants\.acme\.life must be "session", "clean"/],
-      [`${HEAD}[tenants.Acme]\n`, /^p\.toml:4: tenants\.Acme is no name of a tenant/],
+      [`${HEAD}[tenants.Acme]\n`, /^p\.toml:4: tenants\.Acme is no name of a tenant: 1 to 63 of a-z/],
+      [`${HEAD}[tenants."a..b"]\n`, /is no name of a tenant: .* at most three dots, none at the end or beside another/],
+      [`${HEAD}[[tenants.a.tiers]]\nname = "x."`, /name must be a name: 1 to 63 .* at most three dots/],
       [`${HEAD}tenants.acme = 1`, /^p\.toml:4: tenants\.acme must be a table/],
       [
         `${HEAD}[tenants.a]\nsharing = "clean"\nlife = "session"`,

@@ -2,7 +2,7 @@
 import { readFileSync } from "node:fs";
 import { HpccError } from "../base/errors.ts";
 import { type Digest, parseDigest, sha256 } from "../core/digest/digest.ts";
-import { NAME } from "../core/identity/spiffe.ts";
+import { NAME, NAME_RULE } from "../core/identity/spiffe.ts";
 import { ISOLATIONS, isolationAtLeast } from "../core/isolation.ts";
 import { LIVES } from "../core/life.ts";
 import type { SitePolicy, TenantRules, TierRules } from "../core/policy/site-policy.ts";
@@ -35,7 +35,7 @@ const IMAGES: ValueKind<ReadonlySet<Digest> | null> = {
   fromText: (value) => value,
 };
 const PATTERNS = listOf(text("a user's name, in which * stands for any characters", parseUserPattern));
-const TIER_NAME = text("a name of a-z, 0-9, '.', '_' and '-'", (value) => {
+const TIER_NAME = text(`a name: ${NAME_RULE}`, (value) => {
   if (!NAME.test(value)) throw new HpccError("config.invalid", "no name");
   return value;
 });
@@ -85,7 +85,7 @@ export function parsePolicy(bytes: Uint8Array, shown: string): SitePolicy {
   const unlisted = root.required("unlisted", oneOf(["serve", "refuse"]), 'for other tenants: "serve" or "refuse"');
   const defaultsTable = root.table("defaults");
   const defaults = readTenant(defaultsTable, NO_RULES, false);
-  const tenants = root.table("tenants").named(NAME, "a tenant");
+  const tenants = root.table("tenants").named({ pattern: NAME, rule: NAME_RULE }, "a tenant");
   const policy = {
     digest: sha256(bytes),
     version,

@@ -1,6 +1,6 @@
 // Reads a tree of TOML tables key by key. What nobody asked for is an unknown key; each error says where it is.
 import { nearest } from "./nearest.ts";
-import { isTable, type ValueKind } from "./value.ts";
+import { isTable, type NameForm, type ValueKind } from "./value.ts";
 
 export type TablePath = readonly (string | number)[];
 /** Makes the error for what is at a path; "acme.life" and "must be ..." are told apart so that a line can be found. */
@@ -53,12 +53,12 @@ export class TableReader {
   }
 
   /** All tables of this one, by their names. */
-  named(pattern: RegExp, what: string): [string, TableReader][] {
+  named({ pattern, rule }: NameForm, what: string): [string, TableReader][] {
     const names = Object.keys(this.#table);
     if (names.length > TABLES_MAX)
       throw this.#complain(this.path, `has ${names.length} tables; at most ${TABLES_MAX} are read`);
     return names.map((name) => {
-      if (!pattern.test(name)) throw this.wrong(name.slice(0, 80), `is no name of ${what} (${pattern.source})`);
+      if (!pattern.test(name)) throw this.wrong(name.slice(0, 80), `is no name of ${what}: ${rule}`);
       return [name, this.table(name)];
     });
   }

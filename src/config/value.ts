@@ -128,16 +128,22 @@ export function listOf<T>(kind: ValueKind<T>): ValueKind<readonly T[]> {
   };
 }
 
+/** What a name may be, and the same in words. */
+export interface NameForm {
+  readonly pattern: RegExp;
+  readonly rule: string;
+}
+
 /** A table from names to values; as text, "name=value" separated by commas. */
-export function tableOf<T>(namePattern: RegExp, kind: ValueKind<T>): ValueKind<ReadonlyMap<string, T>> {
+export function tableOf<T>({ pattern, rule }: NameForm, kind: ValueKind<T>): ValueKind<ReadonlyMap<string, T>> {
   return {
-    expected: `a table from names (${namePattern.source}) to values, each ${kind.expected}`,
+    expected: `a table from names (${rule}) to values, each ${kind.expected}; as a variable, "name=value,name=value"`,
     parse(value, folder) {
       if (!isTable(value)) return undefined;
       const result = new Map<string, T>();
       for (const [name, item] of Object.entries(value)) {
         const parsed = kind.parse(item, folder);
-        if (!namePattern.test(name) || parsed === undefined || result.size >= LIST_LENGTH_MAX) return undefined;
+        if (!pattern.test(name) || parsed === undefined || result.size >= LIST_LENGTH_MAX) return undefined;
         result.set(name, parsed);
       }
       return result;
@@ -145,7 +151,7 @@ export function tableOf<T>(namePattern: RegExp, kind: ValueKind<T>): ValueKind<R
     complaint(value) {
       if (!isTable(value)) return null;
       for (const [name, item] of Object.entries(value)) {
-        if (!namePattern.test(name)) return { at: `.${name}`, problem: `is no name (${namePattern.source})` };
+        if (!pattern.test(name)) return { at: `.${name}`, problem: `is no name (${rule})` };
         const inner = kind.complaint?.(item);
         if (inner) return { at: `.${name}${inner.at}`, problem: inner.problem };
       }

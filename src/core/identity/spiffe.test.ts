@@ -2,7 +2,15 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { HpccError } from "../../base/errors.ts";
 import { formatHostPort, parseHostPort } from "./host-port.ts";
-import { parseSpiffeId, parseTrustDomain, spiffeId } from "./spiffe.ts";
+import {
+  NAME,
+  NAME_RULE,
+  parseIdentityName,
+  parseSpiffeId,
+  parseTenantId,
+  parseTrustDomain,
+  spiffeId,
+} from "./spiffe.ts";
 
 test("identities read back as written", () => {
   for (const uri of [
@@ -55,6 +63,28 @@ test("hostile identities are refused", () => {
       uri,
     );
   assert.throws(() => parseTrustDomain("a".repeat(256)));
+});
+
+test("what is said of names is what they are held to", () => {
+  assert.match(
+    NAME_RULE,
+    /1 to 63 .* first a letter or digit, and at most three dots, none at the end or beside another$/,
+  );
+  const asSaid = (name: string) =>
+    /^[a-z0-9._-]{1,63}$/.test(name) &&
+    /^[a-z0-9]/.test(name) &&
+    name.split(".").length <= 4 &&
+    !name.endsWith(".") &&
+    !name.includes("..");
+  let names = [""];
+  for (let length = 1; length <= 9; length++) {
+    names = names.flatMap((name) => ["a", ".", "-"].map((char) => name + char));
+    for (const name of names) assert.equal(NAME.test(name), asSaid(name), name);
+  }
+  for (const wrong of ["a..b", "a.b.c.d.e", "1."]) {
+    assert.throws(() => parseTenantId(wrong), { message: `a tenant must be ${NAME_RULE}` });
+    assert.throws(() => parseIdentityName(wrong, "a user's name"), { message: `a user's name must be ${NAME_RULE}` });
+  }
 });
 
 test("addresses are host and port, never another scheme", () => {

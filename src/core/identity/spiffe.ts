@@ -32,9 +32,10 @@ const TRUST_DOMAIN = /^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-
  * alone; no leading dot or dash, no "..".
  */
 export const NAME = /^(?=.{1,63}$)[a-z0-9][a-z0-9_-]*(\.[a-z0-9_-]+){0,3}$/;
+/** `NAME` in words. */
+export const NAME_RULE =
+  "1 to 63 of a-z, 0-9, '.', '_' and '-'; first a letter or digit, and at most three dots, none at the end or beside another";
 const URI_LENGTH_MAX = 512;
-
-const NAME_RULE = "1 to 63 of a-z, 0-9, '.', '_' and '-', beginning with a letter or digit";
 
 /** Parses a trust domain. UNTRUSTED: anybody. */
 export function parseTrustDomain(text: string): TrustDomain {
