@@ -18,10 +18,7 @@ const peer = { retryable: true, blame: "peer", exitCode: 1 } as const;
 
 export const ERROR_TRAITS = {
   "argument.invalid": { ...usage, hint: "See `hpcc help`." },
-  "config.invalid": {
-    ...usage,
-    hint: "Correct the named file; `hpcc config show` prints where each value comes from.",
-  },
+  "config.invalid": { ...usage, hint: "Correct the file, variable or flag that is named." },
   "image.invalid": { ...operator, hint: "Build the image again with `hpcc image build`." },
   "image.missing": { ...operator, hint: "`hpcc image ls` lists the images that are here." },
   "image.altered": {
@@ -70,7 +67,7 @@ export const ERROR_TRAITS = {
   "job.failed": { ...peer, hint: "The worker could not run the compile; its log says why." },
   "store.corrupt": { ...operator, hint: "The entry was set aside; the compile runs again." },
   "store.io": { ...operator, hint: "Check the disk's space and permissions." },
-  "audit.io": { ...operator, hint: "Without its audit log a worker answers nothing; check the disk's space." },
+  "audit.io": { ...operator, hint: "Check the path, its permissions and the disk's space." },
   "audit.corrupt": { ...operator, hint: "The log was altered or torn; keep it and ask who runs the worker." },
   "database.unavailable": {
     ...peer,

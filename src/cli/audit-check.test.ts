@@ -12,7 +12,7 @@ import { ManualClock } from "../base/clock.ts";
 import { SILENT_LOGGER } from "../base/log.ts";
 import { checkProof, decodeProof } from "../core/note/checkpoint.ts";
 import { checkLog, printCheck, prove } from "./audit-check.ts";
-import { logKey } from "./log-key.ts";
+import { logKey, witnessKey } from "./log-key.ts";
 
 const NAME = "x.example/worker/w1";
 const NONE = { keys: [], checkpoints: [], receipts: [] };
@@ -97,7 +97,9 @@ describe("a proof", () => {
 
 test("the log's key is its worker's alone, and another can be made", async () => {
   const own = await mkdtemp(join(state, "key-"));
-  await assert.rejects(logKey(own, null), { code: "argument.invalid" });
+  const without = { code: "argument.invalid", hint: `\`hpcc ca log-key --state ${own} --new NAME\` makes one before.` };
+  await assert.rejects(logKey(own, null), without);
+  await assert.rejects(witnessKey(own, null), { hint: `\`hpcc ca witness-key --state ${own} --new NAME\` makes one.` });
   const first = await logKey(own, NAME);
   assert.equal((await readOrMakeLogSigner(own, "y")).verifier.text, first);
   assert.notEqual((await makeLogKey(own, NAME)).text, first);

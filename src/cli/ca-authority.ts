@@ -87,11 +87,14 @@ export async function issueCertificate(
     throw new HpccError("argument.invalid", `--days must be a whole number from 1 to ${ISSUED_DAYS_MAX}`);
   const notAfter = new Date(options.nowMs + days * DAY_MS);
   if (notAfter > root.notAfter)
-    throw new HpccError("identity.invalid", "the certificate would outlive its CA; make a new CA with `hpcc ca init`");
+    throw new HpccError("identity.invalid", "the certificate would outlive its CA", {
+      hint: "Ask for fewer --days, or make a new CA with `hpcc ca init`.",
+    });
   if (trustDomainOf(authority) !== identity.trustDomain)
     throw new HpccError(
       "identity.invalid",
       `this CA is that of ${trustDomainOf(authority)}, not ${identity.trustDomain}`,
+      { hint: "Name the folder of that trust domain's CA with --dir." },
     );
   const keys = await webcrypto.subtle.generateKey(KEY_ALGORITHM, true, ["sign", "verify"]);
   const certificate = await X509CertificateGenerator.create({
@@ -115,11 +118,14 @@ export async function issueCertificate(
   return { certificate: `${certificate.toString("pem")}\n`, key: await privateKeyPem(keys.privateKey) };
 }
 
+const NO_CA = { hint: "Bring back what `hpcc ca init` wrote, or make a new CA with it." };
+
 /** The trust domain that an authority's certificate names. */
 export function trustDomainOf(authority: Pick<PemPair, "certificate">): TrustDomain {
   const names = new X509Certificate(authority.certificate).getExtension(SubjectAlternativeNameExtension)?.names.items;
   const uri = names?.find((name) => name.type === "url")?.value ?? "";
-  if (!uri.startsWith("spiffe://")) throw new HpccError("identity.invalid", "not a CA certificate of `hpcc ca init`");
+  if (!uri.startsWith("spiffe://"))
+    throw new HpccError("identity.invalid", "not a CA certificate of `hpcc ca init`", NO_CA);
   return parseTrustDomain(uri.slice("spiffe://".length));
 }
 
@@ -162,7 +168,7 @@ async function signingKey(authority: PemPair): Promise<webcrypto.CryptoKey> {
   try {
     key = createPrivateKey(authority.key);
   } catch (error) {
-    throw new HpccError("identity.invalid", "the CA's key cannot be read", { cause: error });
+    throw new HpccError("identity.invalid", "the CA's key cannot be read", { cause: error, ...NO_CA });
   }
   const der = key.export({ format: "der", type: "pkcs8" });
   return await webcrypto.subtle.importKey("pkcs8", der, KEY_ALGORITHM, false, ["sign"]);

@@ -69,6 +69,33 @@ describe("hpcc ca", () => {
     await assert.rejects(issueIdentity(ca(), worker, { nowMs: NOW_MS, out }), fails("argument.invalid"));
   });
 
+  test("a folder that cannot be written is told from one that is there", async () => {
+    const refused = async (folder: string, code: string, message: RegExp) => {
+      await assert.rejects(initAuthority(folder, DOMAIN, NOW_MS), { code, message });
+    };
+    await refused(ca(), "argument.invalid", /\/ca is there already/);
+    await refused("", "argument.invalid", /^the folder to write has an empty name$/);
+    await refused(join(ca(), "ca.crt", "x", "y"), "store.io", /^cannot write .*\/ca\.crt\/x\/y: /);
+    await assert.rejects(issueIdentity(ca(), worker, { nowMs: NOW_MS, out: "" }), fails("argument.invalid"));
+  });
+
+  test("what is wrong with a CA is mended by no certificate, and no hint says so", async () => {
+    const authority = await readAuthority(ca());
+    const issue = (identity: Identity, nowMs: number) => issueCertificate(authority, identity, { nowMs });
+    const empty = mkdtempSync(join(directory, "empty-"));
+    const faults: readonly [() => unknown, RegExp][] = [
+      [async () => readAuthority(empty), /`hpcc ca init FOLDER` makes one/],
+      [async () => issue(user, NOW_MS + 3649 * 86_400_000), /fewer --days, or make a new CA/],
+      [async () => issue(parseSpiffeId("spiffe://other.example/worker/w1"), NOW_MS), /with --dir/],
+      [async () => issueCertificate({ ...authority, key: "" }, user, { nowMs: NOW_MS }), /or make a new CA/],
+      [async () => parseTrustDomain("A"), /Correct the trust domain/],
+      [async () => parseSpiffeId("bogus"), /spiffe:\/\/DOMAIN\/tenant\/NAME\/user\/NAME/],
+      [async () => parseSpiffeId("spiffe://a/worker/B"), /Correct the name/],
+    ];
+    for (const [run, hint] of faults)
+      await assert.rejects(run as () => Promise<unknown>, { code: "identity.invalid", hint });
+  });
+
   test("a CA key that others can read is refused", async () => {
     const other = join(directory, "loose");
     await initAuthority(other, DOMAIN, NOW_MS);

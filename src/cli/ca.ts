@@ -55,12 +55,15 @@ export async function readAuthority(directory: string): Promise<PemPair> {
     const certificate = await readFile(join(directory, CA_CERTIFICATE), "utf8");
     const mode = (await stat(join(directory, CA_KEY))).mode & 0o777;
     if ((mode & 0o077) !== 0)
-      throw new HpccError("identity.invalid", `${join(directory, CA_KEY)} can be read by others; chmod 600 it`);
+      throw new HpccError("identity.invalid", `${join(directory, CA_KEY)} can be read by others`, {
+        hint: `Run \`chmod 600 ${join(directory, CA_KEY)}\`; whoever read it before can issue certificates.`,
+      });
     return { certificate, key: await readFile(join(directory, CA_KEY), "utf8") };
   } catch (error) {
     if (error instanceof HpccError) throw error;
-    throw new HpccError("identity.invalid", `no CA in ${directory}; make one with \`hpcc ca init ${directory}\``, {
+    throw new HpccError("identity.invalid", `no CA in ${directory || '""'}: ${(error as Error).message}`, {
       cause: error,
+      hint: "`hpcc ca init FOLDER` makes one.",
     });
   }
 }
@@ -71,6 +74,7 @@ function folderOf(identity: Identity): string {
 
 /** Writes a whole folder or nothing; an existing folder with anything in it stays as it is. */
 async function writeNew(directory: string, files: Readonly<Record<string, string>>): Promise<void> {
+  if (directory === "") throw new HpccError("argument.invalid", "the folder to write has an empty name");
   const target = resolve(directory);
   const staging = `${target}.${randomBytes(6).toString("hex")}.tmp`;
   try {
@@ -82,9 +86,10 @@ async function writeNew(directory: string, files: Readonly<Record<string, string
     }
     await rename(staging, target);
   } catch (error) {
-    await rm(staging, { recursive: true, force: true });
-    const { code } = error as NodeJS.ErrnoException;
-    if (code === "ENOTEMPTY" || code === "EEXIST" || code === "ENOTDIR")
+    // What hinders this is what failed before, and is told.
+    await rm(staging, { recursive: true, force: true }).catch(() => undefined);
+    const { code, syscall } = error as NodeJS.ErrnoException;
+    if (syscall === "rename" && (code === "ENOTEMPTY" || code === "EEXIST" || code === "ENOTDIR"))
       throw new HpccError("argument.invalid", `${target} is there already; nothing was overwritten`, { cause: error });
     throw new HpccError("store.io", `cannot write ${target}: ${(error as Error).message}`, { cause: error });
   }

@@ -7,10 +7,9 @@ export async function logKey(stateFolder: string, newName: string | null): Promi
   if (newName !== null) return (await makeLogKey(stateFolder, newName)).text;
   const signer = await readLogSigner(stateFolder);
   if (signer === null)
-    throw new HpccError(
-      "argument.invalid",
-      `${stateFolder} has no key of a log; a worker makes it, or --new NAME does`,
-    );
+    throw new HpccError("argument.invalid", `${stateFolder} has no key of a log; a worker makes it at its start`, {
+      hint: `\`hpcc ca log-key --state ${stateFolder} --new NAME\` makes one before.`,
+    });
   return signer.verifier.text;
 }
 
@@ -19,6 +18,8 @@ export async function witnessKey(stateFolder: string, newName: string | null): P
   if (newName !== null) return (await makeLogKey(stateFolder, newName, "cosignature")).text;
   const signer = await readLogSigner(stateFolder, "cosignature");
   if (signer === null)
-    throw new HpccError("argument.invalid", `${stateFolder} has no key of a witness; --new NAME makes one`);
+    throw new HpccError("argument.invalid", `${stateFolder} has no key of a witness`, {
+      hint: `\`hpcc ca witness-key --state ${stateFolder} --new NAME\` makes one.`,
+    });
   return signer.verifier.text;
 }

@@ -153,6 +153,15 @@ retention = { automatic = true }
     ]);
   });
 
+  test("a file that is not there is named, and no command that says nothing of it", () => {
+    const file = join(folder, "none.toml");
+    assert.throws(() => checkPolicy(file, { principal: null, against: null, isolation: "firecracker" }), {
+      code: "config.invalid",
+      message: /^cannot read .*none\.toml: ENOENT/,
+      hint: "Correct the file, variable or flag that is named.",
+    });
+  });
+
   test("prints empty lists as such", () => {
     const printed = printPolicyCheck(
       check(`${HEAD}version = 1\n[[tenants.a.tiers]]\nname = "x"\nusers = []\nimages = []\n`),

@@ -138,7 +138,7 @@ describe("a witness that is a program", () => {
       assert.match(stderr, why);
     };
     const logs = `logs = ["${logKey}"]\n`;
-    refused(`state_dir = "none"\nlisten = "127.0.0.1:0"\n${logs}`, /witness-key --new/);
+    refused(`state_dir = "none"\nlisten = "127.0.0.1:0"\n${logs}`, /ca witness-key --state .*\/none --new NAME/);
     refused(`state_dir = "witness"\n`, /logs names none/);
     refused(logs, /state_dir is required/);
     refused(`state_dir = "witness"\nlisten = "0.0.0.0:9444"\n${logs}`, /this machine alone/);

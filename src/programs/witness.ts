@@ -17,7 +17,9 @@ export async function runWitness(env: Environment, file: string): Promise<void> 
   await mkdir(folder, { recursive: true, mode: 0o700 });
   const signer = await readLogSigner(folder, "cosignature");
   if (signer === null)
-    throw new HpccError("config.invalid", `${folder} has no key; make one with \`hpcc ca witness-key --new NAME\``);
+    throw new HpccError("config.invalid", `${folder} has no key of a witness`, {
+      hint: `\`hpcc ca witness-key --state ${folder} --new NAME\` makes one.`,
+    });
   const witness = await Witness.open({ folder, signer, logs, clock: SYSTEM_CLOCK, logger });
   const server = await WitnessServer.listen({ witness, listen, tls: await tlsOf(config), logger });
   logger.info("witness.started", {

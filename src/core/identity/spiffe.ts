@@ -40,26 +40,34 @@ const URI_LENGTH_MAX = 512;
 /** Parses a trust domain. UNTRUSTED: anybody. */
 export function parseTrustDomain(text: string): TrustDomain {
   if (text.length > TRUST_DOMAIN_LENGTH_MAX || !TRUST_DOMAIN.test(text))
-    throw new HpccError("identity.invalid", "a trust domain is lower-case DNS labels, such as build.example.com");
+    throw new HpccError("identity.invalid", "a trust domain is lower-case DNS labels, such as build.example.com", {
+      hint: "Correct the trust domain.",
+    });
   return text as TrustDomain;
 }
 
 /** Parses a name of a worker, scheduler or user. UNTRUSTED: anybody. */
 export function parseIdentityName(text: string, what: string): IdentityName {
-  if (!NAME.test(text)) throw new HpccError("identity.invalid", `${what} must be ${NAME_RULE}`);
+  if (!NAME.test(text)) throw wrongName(what);
   return text as IdentityName;
 }
 
 /** Parses a tenant's name. UNTRUSTED: anybody. */
 export function parseTenantId(text: string): TenantId {
-  if (!NAME.test(text)) throw new HpccError("identity.invalid", `a tenant must be ${NAME_RULE}`);
+  if (!NAME.test(text)) throw wrongName("a tenant");
   return text as TenantId;
+}
+
+function wrongName(what: string): HpccError {
+  return new HpccError("identity.invalid", `${what} must be ${NAME_RULE}`, { hint: "Correct the name." });
 }
 
 /** Parses an identity's URI. UNTRUSTED: peers' certificates, schedulers. */
 export function parseSpiffeId(uri: string): Identity {
   const invalid = () =>
-    new HpccError("identity.invalid", "not a SPIFFE id of hpcc (worker, scheduler or tenant's user)");
+    new HpccError("identity.invalid", "not a SPIFFE id of hpcc (worker, scheduler or tenant's user)", {
+      hint: "They are spiffe://DOMAIN/worker/NAME, spiffe://DOMAIN/scheduler/NAME and spiffe://DOMAIN/tenant/NAME/user/NAME.",
+    });
   if (uri.length > URI_LENGTH_MAX || !uri.startsWith("spiffe://")) throw invalid();
   const [domain, ...path] = uri.slice("spiffe://".length).split("/");
   const trustDomain = parseTrustDomain(domain ?? "");

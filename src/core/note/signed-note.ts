@@ -53,7 +53,10 @@ export function parseSigner(text: string, kind: KeyKind = "note"): NoteSigner {
   const bytes = keyBytes(key, kind);
   const signer = bytes === null ? null : noteSigner(name, bytes, kind);
   if (signer === null || signer.verifier.id.toString("hex") !== id)
-    throw new HpccError("config.invalid", `a private key is not in its form; make one with \`${MADE_BY[kind]}\``);
+    throw new HpccError(
+      "config.invalid",
+      `a private key is not in its form; make one with \`${MADE_BY[kind]} --state DIR --new NAME\``,
+    );
   return signer;
 }
 
