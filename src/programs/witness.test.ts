@@ -130,6 +130,12 @@ describe("a witness that is a program", () => {
     assert.equal(go(logKey, other).status, 1);
   });
 
+  test("does not start on a folder that another one has, and names it", () => {
+    const { status, stderr } = run("witness", "--config", config);
+    assert.equal(status, 2, stderr);
+    assert.ok(stderr.includes(`another witness runs on ${join(root, "witness")} [config.invalid]`), stderr);
+  });
+
   test("does not start without a key, a log or a certificate that it needs, and says what is missing", async () => {
     const refused = (text: string, why: RegExp) => {
       writeFileSync(join(root, "bad.toml"), text);

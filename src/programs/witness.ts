@@ -20,7 +20,7 @@ export async function runWitness(env: Environment, file: string): Promise<void> 
     throw new HpccError("config.invalid", `${folder} has no key of a witness`, {
       hint: `\`hpcc ca witness-key --state ${folder} --new NAME\` makes one.`,
     });
-  const witness = await Witness.open({ folder, signer, logs, clock: SYSTEM_CLOCK, logger });
+  using witness = await Witness.open({ folder, signer, logs, clock: SYSTEM_CLOCK, logger });
   const server = await WitnessServer.listen({ witness, listen, tls: await tlsOf(config), logger });
   logger.info("witness.started", {
     host: listen.host,

@@ -4,6 +4,7 @@ import { createServer as createTlsServer } from "node:https";
 import type { AddressInfo } from "node:net";
 import { HpccError } from "../../base/errors.ts";
 import type { Logger } from "../../base/log.ts";
+import { formatHostPort } from "../../core/identity/host-port.ts";
 import { REQUEST_BYTES_MAX } from "./add-checkpoint.ts";
 import type { Witness } from "./witness.ts";
 
@@ -50,7 +51,15 @@ export class WitnessServer {
     server.#server.once("error", reject);
     server.#server.listen(options.listen.port, options.listen.host, () => resolve());
     await promise.catch((error: unknown) => {
-      throw new HpccError("config.invalid", `the witness cannot listen on ${options.listen.host}`, { cause: error });
+      const { code, message } = error as NodeJS.ErrnoException;
+      const where = formatHostPort(options.listen);
+      throw new HpccError("config.invalid", `the witness cannot listen on ${where}: ${code ?? message}`, {
+        cause: error,
+        hint:
+          code === "EADDRINUSE"
+            ? "Another program listens there: end it, or set another `listen`."
+            : "Set another `listen`.",
+      });
     });
     return server;
   }

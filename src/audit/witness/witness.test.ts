@@ -58,6 +58,7 @@ const FORK = new Leaves(names(64, 5));
 
 let root = "";
 let server: WitnessServer;
+let witness: Witness;
 let folder = "";
 before(async () => {
   root = await mkdtemp(join(tmpdir(), "hpcc-witness-"));
@@ -75,7 +76,13 @@ const openWitness = async (at: string, clock = new ManualClock()) =>
 
 async function serve(at: string): Promise<WitnessServer> {
   const listen = { host: "127.0.0.1", port: 0 };
-  return WitnessServer.listen({ witness: await openWitness(at), listen, tls: null, logger: SILENT_LOGGER });
+  witness = await openWitness(at);
+  return WitnessServer.listen({ witness, listen, tls: null, logger: SILENT_LOGGER });
+}
+
+async function end(): Promise<void> {
+  await server.close();
+  witness[Symbol.dispose]();
 }
 
 interface Got {
@@ -106,7 +113,7 @@ describe("a witness", () => {
     folder = await mkdtemp(join(root, "state-"));
     server = await serve(folder);
   });
-  after(async () => server.close());
+  after(end);
 
   test("cosigns a log's first checkpoint, longer ones, and the same again", async () => {
     for (const [oldSize, size] of [
@@ -194,16 +201,26 @@ describe("a witness", () => {
   });
 
   test("knows after a restart what it knew, and does not start when that is damaged", async () => {
-    await server.close();
+    await end();
     server = await serve(folder);
     assert.equal((await post(GOOD.request(0, 61))).body, "60\n");
     const [file] = await readdir(join(folder, "logs"));
     const path = join(folder, "logs", file!);
     const note = await readFile(path);
+    await end();
     await writeFile(path, "");
     await assert.rejects(openWitness(folder), { code: "audit.corrupt" });
     await writeFile(path, note);
-    await openWitness(folder);
+    server = await serve(folder);
+  });
+
+  test("is alone on its folder, and on its port", async () => {
+    await assert.rejects(openWitness(folder), { code: "config.invalid", message: `another witness runs on ${folder}` });
+    const { port } = server;
+    await assert.rejects(
+      WitnessServer.listen({ witness, listen: { host: "127.0.0.1", port }, tls: null, logger: SILENT_LOGGER }),
+      { code: "config.invalid", message: `the witness cannot listen on 127.0.0.1:${port}: EADDRINUSE` },
+    );
   });
 });
 
@@ -213,12 +230,12 @@ test("of requests that come together, all that are answered with a cosignature a
       fc.array(fc.tuple(fc.boolean(), fc.nat(12), fc.nat(12)), { minLength: 2, maxLength: 30 }),
       async (asked) => {
         const at = await mkdtemp(join(root, "together-"));
-        const witness = await openWitness(at);
+        using own = await openWitness(at);
         const signed: { readonly size: number; readonly forked: boolean }[] = [];
         await Promise.all(
           asked.map(async ([forked, a, b]) => {
             const [oldSize, size] = a < b ? [a, b] : [b, a];
-            const { status } = await witness.addCheckpoint((forked ? FORK : GOOD).request(oldSize, size));
+            const { status } = await own.addCheckpoint((forked ? FORK : GOOD).request(oldSize, size));
             if (status === 200) signed.push({ size, forked });
           }),
         );
@@ -240,8 +257,8 @@ test("what cannot be kept is not cosigned, whichever operation fails, and the ne
   for (const [nth, kind] of KEEPING.entries())
     for (const done of [false, true]) {
       const at = await mkdtemp(join(root, "faults-"));
-      const witness = await openWitness(at);
-      assert.equal((await witness.addCheckpoint(GOOD.request(0, 7))).status, 200);
+      const own = await openWitness(at);
+      assert.equal((await own.addCheckpoint(GOOD.request(0, 7))).status, 200);
       const seen: string[] = [];
       const fail: Interfere = async (operation, { all: whole }) => {
         seen.push(operation.what.split(" ")[0]!);
@@ -250,8 +267,9 @@ test("what cannot be kept is not cosigned, whichever operation fails, and the ne
         throw Object.assign(new Error("i/o error"), { code: "EIO" });
       };
       await withFaultyFiles(at, fail, async () =>
-        assert.rejects(witness.addCheckpoint(GOOD.request(7, 20)), { code: "audit.io" }),
+        assert.rejects(own.addCheckpoint(GOOD.request(7, 20)), { code: "audit.io" }),
       );
+      own[Symbol.dispose]();
       assert.deepEqual(seen, KEEPING.slice(0, nth + 1));
       await goesOn(at, `${kind} ${done}`);
     }
@@ -259,7 +277,7 @@ test("what cannot be kept is not cosigned, whichever operation fails, and the ne
 
 /** It answered nobody about 20 rows: whichever it knows, it refuses a fork of what it did answer, and goes on with the log. */
 async function goesOn(at: string, what: string): Promise<void> {
-  const again = await openWitness(at);
+  using again = await openWitness(at);
   const { status, body } = await again.addCheckpoint(FORK.request(7, 20));
   assert.ok(status === 422 || (status === 409 && body === "20\n"), `${what}: ${status} ${body}`);
   assert.equal((await again.addCheckpoint(GOOD.request(status === 422 ? 7 : 20, 30))).status, 200, what);
@@ -292,7 +310,10 @@ test("killed at each operation, and between writing and answering, it has told n
   `;
   for (let nth = 0; nth <= KEEPING.length; nth++) {
     const state = await mkdtemp(join(root, "killed-"));
-    assert.equal((await (await openWitness(state)).addCheckpoint(GOOD.request(0, 7))).status, 200);
+    {
+      using own = await openWitness(state);
+      assert.equal((await own.addCheckpoint(GOOD.request(0, 7))).status, 200);
+    }
     const argv = ["--input-type=module-typescript", "-e", program, state, LOG.verifier.text, String(nth)];
     const child = spawn(process.execPath, argv, { stdio: ["ignore", "pipe", "inherit"] });
     const ended = once(child, "close");

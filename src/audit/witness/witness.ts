@@ -6,6 +6,7 @@ import { join } from "node:path";
 import type { Clock } from "../../base/clock.ts";
 import { HpccError } from "../../base/errors.ts";
 import type { Logger } from "../../base/log.ts";
+import { type FileLock, tryLock } from "../../base/system/file-lock.ts";
 import { EMPTY_ROOT } from "../../core/merkle/hashes.ts";
 import { equal, isConsistent, type TreeHead } from "../../core/merkle/proof.ts";
 import { openCheckpoint, readCheckpoint } from "../../core/note/checkpoint.ts";
@@ -36,21 +37,37 @@ const NOTHING: TreeHead = { size: 0, root: EMPTY_ROOT };
 export class Witness {
   readonly #options: WitnessOptions;
   readonly #folder: string;
+  /** Of its state folder: two that know different things would sign two histories with one key. */
+  readonly #lock: FileLock;
   /** One request at a time for each log: what is compared must still be so when it is written. */
   readonly #turns = new Map<string, Promise<unknown>>();
 
-  private constructor(options: WitnessOptions) {
+  private constructor(options: WitnessOptions, lock: FileLock) {
     this.#options = options;
+    this.#lock = lock;
     this.#folder = join(options.folder, "logs");
   }
 
-  /** Throws `audit.corrupt` when what it knows of a log is damaged: without it it would sign anything. */
+  /**
+   * Throws `audit.corrupt` when what it knows of a log is damaged: without it it would sign anything. Throws `config.invalid` while another
+   * witness has the folder.
+   */
   static async open(options: WitnessOptions): Promise<Witness> {
-    const witness = new Witness(options);
-    await mkdir(witness.#folder, { recursive: true, mode: 0o700 });
-    await syncFolder(options.folder);
-    for (const { name } of options.logs) await witness.#known(name);
-    return witness;
+    await mkdir(join(options.folder, "logs"), { recursive: true, mode: 0o700 });
+    const witness = new Witness(options, hold(options.folder));
+    try {
+      await syncFolder(options.folder);
+      for (const { name } of options.logs) await witness.#known(name);
+      return witness;
+    } catch (error) {
+      witness[Symbol.dispose]();
+      throw error;
+    }
+  }
+
+  /** Lets its folder go; nobody may ask it anything any more. */
+  [Symbol.dispose](): void {
+    this.#lock.release();
   }
 
   /** Judges a request. Throws `audit.io` when what it has seen cannot be kept. UNTRUSTED: anybody who reaches the witness. */
@@ -134,6 +151,19 @@ export class Witness {
   #pathOf(origin: string): string {
     return join(this.#folder, createHash("sha256").update(origin).digest("hex"));
   }
+}
+
+function hold(folder: string): FileLock {
+  let lock: FileLock | null;
+  try {
+    lock = tryLock(join(folder, "lock"));
+  } catch (error) {
+    throw new HpccError("audit.io", `the witness's folder ${folder} cannot be locked`, { cause: error });
+  }
+  if (lock !== null) return lock;
+  throw new HpccError("config.invalid", `another witness runs on ${folder}`, {
+    hint: "End it, or give each witness a state_dir and a key of its own.",
+  });
 }
 
 /** The note with the signatures of known keys alone: what else a request brings is not kept. */
