@@ -134,6 +134,17 @@ test("what a shell of `hpcc run` has mounted stays, also when the daemon that he
   t.after(() => shell.stdin.destroy());
   await once(shell.stdout, "data");
   assert.deepEqual((await store.evict({ bytesMax: 0, keepMs: 0 })).evicted, []);
+  // Of the same image in another folder nothing is mounted.
+  const other = emptyStore(t);
+  assert.equal(await put(other, "mounted", 50), digest);
+  await other.rootfs(digest);
+  await other.leases.release(digest);
+  used(other, digest, 50);
+  assert.deepEqual(
+    (await other.uses()).map(({ inUse }) => inUse),
+    [false],
+  );
+  assert.equal((await other.evict({ bytesMax: 0, keepMs: 0 })).evicted.length, 1);
   shell.stdin.end();
   await once(shell, "close");
   assert.equal((await store.evict({ bytesMax: 0, keepMs: 0 })).evicted.length, 1);

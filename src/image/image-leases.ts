@@ -1,7 +1,7 @@
 // Who uses an image of this machine, and when it was used last, so that nobody takes it away meanwhile. A lease is a file that its process
 // keeps locked; one whose process is gone, or that nobody renewed for a day, holds nothing. Processes of many kinds share the folder.
 import { randomBytes } from "node:crypto";
-import { mkdirSync, readdirSync, readFileSync, readlinkSync } from "node:fs";
+import { closeSync, constants, mkdirSync, openSync, readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { mkdir, readdir, readFile, rename, rm, stat, utimes, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { type FileLock, isLocked, tryLock } from "../base/system/file-lock.ts";
@@ -18,7 +18,8 @@ export interface ImageRecord {
 const RENEW_MS = 10 * 60_000;
 const HOLD_MS = 24 * 60 * 60_000;
 const LEASE = /^[0-9a-f]{64}\.[0-9a-f]{12}$/;
-const MOUNTED = /\/rootfs\/([0-9a-f]{64})(?=[/ ])/g;
+const BELOW_ROOTFS = /^\/([0-9a-f]{64})(?:\/|$)/;
+const BELOW_ANY_ROOTFS = /\/rootfs\/([0-9a-f]{64})(?:\/|$)/;
 const NO_RECORD: ImageRecord = { pulledAs: null, pinned: false };
 
 export class ImageLeases {
@@ -63,7 +64,7 @@ export class ImageLeases {
 
   /** Images that somebody holds, or has mounted; leases of processes that are gone are removed. */
   async held(): Promise<ReadonlySet<string>> {
-    const held = mountedImages();
+    const held = mountedImages(join(this.#folder, "rootfs"));
     for (const name of await readdir(this.#at("leases")).catch(() => [])) {
       const path = join(this.#at("leases"), name);
       if (await isLapsed(path, name)) await rm(path, { force: true });
@@ -122,18 +123,72 @@ async function removeUnlocked(path: string): Promise<boolean> {
   return true;
 }
 
-/** Images whose unpacked roots a process that can be seen has mounted: a shell of `hpcc run` may outlive the daemon that held its image. */
-function mountedImages(): Set<string> {
+/**
+ * Images of a folder whose unpacked roots a process that can be seen has mounted: a shell of `hpcc run` may outlive the daemon that held its
+ * image.
+ */
+function mountedImages(folder: string): Set<string> {
   const namespaces = new Set<string>();
   const mounted = new Set<string>();
+  const place = placeOf(folder);
   for (const name of readdirSync("/proc").filter((entry) => /^[0-9]+$/.test(entry)))
     try {
       const namespace = readlinkSync(`/proc/${name}/ns/mnt`);
       if (namespaces.has(namespace)) continue;
-      for (const [, hex] of readFileSync(`/proc/${name}/mountinfo`, "latin1").matchAll(MOUNTED)) mounted.add(hex!);
+      for (const mount of mountsOf(name)) {
+        const hex = mountedImage(mount, place);
+        if (hex !== undefined) mounted.add(hex);
+      }
       namespaces.add(namespace);
     } catch {
       // It is gone, or somebody else's.
     }
   return mounted;
+}
+
+/** Where it is not known which folder is meant, the image may be that of any. */
+function mountedImage({ device, root }: Place, folder: Place | null): string | undefined {
+  if (folder === null) return BELOW_ANY_ROOTFS.exec(root)?.[1];
+  if (device !== folder.device || !root.startsWith(folder.root)) return undefined;
+  return BELOW_ROOTFS.exec(root.slice(folder.root.length))?.[1];
+}
+
+/** A file system, and a path in it: the same for all processes, wherever each has it mounted. */
+interface Place {
+  readonly device: string;
+  readonly root: string;
+}
+
+/** Where a folder is; null where that cannot be told: in a chroot the mount that it is on may not be listed. */
+function placeOf(folder: string): Place | null {
+  let descriptor: number | null = null;
+  try {
+    descriptor = openSync(folder, constants.O_RDONLY | constants.O_DIRECTORY);
+    const id = /^mnt_id:\s*([0-9]+)$/m.exec(readFileSync(`/proc/self/fdinfo/${descriptor}`, "latin1"))?.[1];
+    const path = readlinkSync(`/proc/self/fd/${descriptor}`, "latin1");
+    const mount = mountsOf("self").find((one) => one.id === id);
+    if (mount === undefined) return null;
+    return { device: mount.device, root: joined(mount.root, path.slice(mount.point === "/" ? 0 : mount.point.length)) };
+  } catch {
+    return null;
+  } finally {
+    if (descriptor !== null) closeSync(descriptor);
+  }
+}
+
+function joined(root: string, rest: string): string {
+  return root === "/" ? rest : root + rest;
+}
+
+/** What a process has mounted; paths as bytes. */
+function mountsOf(process: string): (Place & { readonly id: string; readonly point: string })[] {
+  const lines = readFileSync(`/proc/${process}/mountinfo`, "latin1").trimEnd().split("\n");
+  return lines.map((line) => {
+    const [id = "", , device = "", root = "", point = ""] = line.split(" ").map(unescaped);
+    return { id, device, root, point };
+  });
+}
+
+function unescaped(field: string): string {
+  return field.replaceAll(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)));
 }
