@@ -69,7 +69,14 @@ export function outcomeTable(found: unknown, calls: number): string {
 }
 
 /** Reasons that are a fault of hpcc's surroundings, not of the call. */
-const FAULTS = ["remote_unavailable", "remote_failed", "internal_error", "image_unusable", "no_image"] as const;
+const FAULTS = [
+  "remote_unavailable",
+  "remote_failed",
+  "internal_error",
+  "storage_unavailable",
+  "image_unusable",
+  "no_image",
+] as const;
 
 /** Where to look when something is not as it should be; nothing else is worth a line. */
 function advice(counts: Stats): string {

@@ -118,6 +118,14 @@ test("a configuration that cannot be read is told at each call, and is right as 
   assert.ok(!existsSync(join(runtime, "daemon.failed")));
 });
 
+test("calls that the daemon leaves to their compilers are told of by `hpcc stats --why`, too", async () => {
+  assert.equal((await hpcc("gcc", "-c", "a.c")).code, 0);
+  const elsewhere = ["unshare", "--mount", ...(process.getuid!() === 0 ? [] : ["--map-root-user"]), HPCC];
+  assert.equal((await runCommand([...elsewhere, "gcc", "-c", "a.c"], { cwd: folder, env })).code, 0);
+  assert.match((await hpcc("stats")).stdout, /mount_namespace +1/);
+  assert.match((await hpcc("stats", "--why")).stdout, /mount_namespace: 1/);
+});
+
 test("a full disk of the state folder loses no call and leaves nothing half", async () => {
   await hpcc("daemon", "stop");
   const state = join(folder, "small");

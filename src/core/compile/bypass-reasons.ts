@@ -64,6 +64,8 @@ export const BYPASS_REASONS = {
   terminal_diagnostics:
     "Without an image: the compiler speaks to a terminal, and none could be made in which to listen to it.",
   overlapping_outputs: "Without an image: another call wrote the same file at the same time, or just before.",
+  storage_unavailable:
+    "Without a worker: hpcc's own folders could not be read or written (a full disk, permissions, a folder that was removed).",
   // The preprocessing step.
   date_time_macro: "The source uses `__DATE__`, `__TIME__` or `__TIMESTAMP__`.",
   modified_input_file: "A file changed while it was read.",

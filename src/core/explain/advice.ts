@@ -41,6 +41,7 @@ const ADVICE: Readonly<Partial<Record<BypassReason, string>>> = {
   terminal_diagnostics:
     "See that /dev/ptmx and /dev/pts are there, or let the build tool collect the words (ninja, `make -O`).",
   overlapping_outputs: "Let no two calls of a build write one file.",
+  storage_unavailable: "Run `hpcc doctor`: it tells which folder is full or cannot be written.",
   modified_input_file: "Files were written while they were compiled; building again keeps the result.",
   source_too_large: "Such a source is compiled locally; nothing is wrong.",
   remote_failed: "Look at the worker's log; its limits are in [execution] of its configuration.",

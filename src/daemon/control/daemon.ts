@@ -19,6 +19,7 @@ import { NamespaceKeeper } from "../../vm/namespace/namespace-keeper.ts";
 import type { CallMessage } from "../../wire/launcher/messages.ts";
 import type { CallObserver } from "../call/answered-call.ts";
 import { Builds } from "../call/builds.ts";
+import { describedCall } from "../call/described-call.ts";
 import { LongWork } from "../call/long-work.ts";
 import { answerCompileCall, type PipelineParts } from "../call/pipeline.ts";
 import { takesPrefixMapsUnentered } from "../call/prefix-map-support.ts";
@@ -240,13 +241,13 @@ class Daemon {
     if (call === null) return this.#ownOfNamespace(asked.message, state);
     const { message } = call;
     if (state.kind === "unbound") {
-      if (this.#local === null) return this.#host("no_image", null);
-      return this.#sameMounts(message) ? this.#local.use.answer(call) : this.#host("mount_namespace", null);
+      if (this.#local === null) return this.#host(message, "no_image", null);
+      return this.#sameMounts(message) ? this.#local.use.answer(call) : this.#host(message, "mount_namespace", null);
     }
     if (state.kind === "unusable") {
       const reason = state.coming === undefined ? "image_unusable" : "image_fetching";
-      if (state.fallback === "host") return this.#host(reason, `${state.message}; the host's compiler runs`);
-      this.#counts.count("refused", reason);
+      if (state.fallback === "host") return this.#host(message, reason, `${state.message}; the host's compiler runs`);
+      this.#leave(message, "refused", reason);
       return refusalAnswer(state.message);
     }
     const { project } = state;
@@ -258,17 +259,18 @@ class Daemon {
       const program = project.program(name);
       if (program !== null) return this.#program(message, project, program, "unknown_driver");
       const missing = `${quoted(name)} is not in the project's image ${project.imageDigest}`;
-      if (project.config.fallback === "host") return this.#host("compiler_not_in_image", `${missing}; the host's runs`);
-      this.#counts.count("refused", "compiler_not_in_image");
+      if (project.config.fallback === "host")
+        return this.#host(message, "compiler_not_in_image", `${missing}; the host's runs`);
+      this.#leave(message, "refused", "compiler_not_in_image");
       return { ...refusalAnswer(missing), exitCode: 127 };
     }
     if (!this.#sameMounts(message)) {
       const compiles = compilesOf(message, compiler.family);
       if (project.config.fallback === "none" && compiles.length > 0) {
-        this.#counts.count("refused", "mount_namespace");
+        this.#leave(message, "refused", "mount_namespace");
         return forbiddenAnswer("mount_namespace", null);
       }
-      this.#counts.count("local", "mount_namespace");
+      this.#leave(message, "local", "mount_namespace");
       const maps = await takesPrefixMapsUnentered({ project, compiler }, this.#prefixMaps);
       const paths = compiles.some(({ ownPaths }) => ownPaths) || !maps ? "own" : project.config.paths;
       return sandboxAnswer(message, { project, compiler, paths });
@@ -297,10 +299,10 @@ class Daemon {
   #ownOfNamespace(message: CallMessage, state: ProjectState): CallAnswer {
     const isForbidden = state.kind === "bound" && state.project.config.fallback === "none";
     if (isForbidden && compilesOf(message, "gcc").length > 0) {
-      this.#counts.count("refused", "mount_namespace");
+      this.#leave(message, "refused", "mount_namespace");
       return forbiddenAnswer("mount_namespace", null);
     }
-    this.#counts.count("local", "mount_namespace");
+    this.#leave(message, "local", "mount_namespace");
     return hostAnswer(null);
   }
 
@@ -311,17 +313,25 @@ class Daemon {
     reason: "own_program" | "unknown_driver",
   ): Promise<CallAnswer> {
     if (project.config.fallback === "none" && compilesOf(message, "gcc").length > 0) {
-      this.#counts.count("refused", reason);
+      this.#leave(message, "refused", reason);
       return forbiddenAnswer(reason, path);
     }
-    this.#counts.count("local", reason);
+    this.#leave(message, "local", reason);
     const sameMounts = this.#sameMounts(message);
     return programAnswer(message, project, { path, ofImage: reason === "unknown_driver", sameMounts });
   }
 
-  #host(reason: BypassReason, warning: string | null): CallAnswer {
-    this.#counts.count("host", reason);
+  #host(message: CallMessage, reason: BypassReason, warning: string | null): CallAnswer {
+    this.#leave(message, "host", reason);
     return hostAnswer(warning);
+  }
+
+  /** Counts a call that no part of the daemon takes, and has the history know why. */
+  #leave(message: CallMessage, outcome: "host" | "local" | "refused", reason: BypassReason): void {
+    this.#counts.count(outcome, reason);
+    const call = { message, project: null, startedMs: this.#options.clock.wallMs(), durationMs: 0 };
+    const left = describedCall(call, { outcome, reason, detail: null });
+    for (const observer of this.#observers) observer.answered(left);
   }
 
   #localUse() {

@@ -170,7 +170,7 @@ test("a store that cannot be used costs no compile", async () => {
   using user = new User("file/store");
   writeFileSync(join(user.made.base, "file"), "no folder");
   const [type, outcome, reason] = await user.compile("-c a.c");
-  assert.deepEqual([type, outcome, reason], ["exec", "host", "internal_error"]);
+  assert.deepEqual([type, outcome, reason], ["exec", "host", "storage_unavailable"]);
   assert.ok(!existsSync(join(user.made.root, "a.o")), "the caller's compiler is left to compile");
 });
 

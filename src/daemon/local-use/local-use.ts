@@ -134,10 +134,7 @@ export class LocalUse {
       return end.kind === "bypass" ? { ...end, known } : end;
     } catch (error) {
       if (call.signal.aborted) return { ...bypass("internal_error"), known };
-      const { logger } = this.#parts;
-      const message = error instanceof Error ? error.message : String(error);
-      logger.error("local.failed", { message, stack: error instanceof Error ? error.stack : undefined });
-      return { ...bypass("internal_error", byteStringOfText(message)), known };
+      return { ...this.#fault(error, "local.failed"), known };
     }
   }
 
@@ -245,11 +242,39 @@ export class LocalUse {
     try {
       return await keep();
     } catch (error) {
-      const message = error instanceof Error ? error.message : String(error);
-      this.#parts.logger.warn("local.not_kept", { message, stack: error instanceof Error ? error.stack : undefined });
-      return bypass("internal_error", byteStringOfText(message));
+      return this.#fault(error, "local.not_kept");
     }
   }
+
+  #fault(error: unknown, event: string): Bypass {
+    const { logger } = this.#parts;
+    const message = error instanceof Error ? error.message : String(error);
+    if (isOfStorage(error)) {
+      logger.warn(event, { message });
+      return bypass("storage_unavailable", byteStringOfText(message));
+    }
+    logger.error(event, { message, stack: error instanceof Error ? error.stack : undefined });
+    return bypass("internal_error", byteStringOfText(message));
+  }
+}
+
+/** What the system says where a disk is full, a folder is gone or may not be used, or files cannot be opened. */
+const STORAGE_FAULTS = new Set([
+  "ENOSPC",
+  "EDQUOT",
+  "EACCES",
+  "EPERM",
+  "EROFS",
+  "ENOENT",
+  "ENOTDIR",
+  "EIO",
+  "EMFILE",
+  "ENFILE",
+]);
+
+function isOfStorage(error: unknown): boolean {
+  if (error instanceof HpccError) return error.code === "store.io";
+  return STORAGE_FAULTS.has((error as NodeJS.ErrnoException).code ?? "");
 }
 
 function leftAs(outcome: "host", { reason, detail }: Bypass) {
