@@ -68,12 +68,13 @@ export class AuditLog {
   #segment: { readonly handle: FileHandle; size: number };
   #chain: ChainState;
   #segmentEnds = false;
-  #tree: LogTree | null = null;
+  readonly #tree: LogTree | null;
   #failure: HpccError | null = null;
   #running: Promise<void> | null = null;
 
-  private constructor(options: AuditLogOptions, end: LogEnd) {
+  private constructor(options: AuditLogOptions, end: LogEnd, tree: LogTree | null) {
     this.#options = options;
+    this.#tree = tree;
     this.#disk = options.disk ?? LOG_DISK;
     this.#segment = { handle: end.handle, size: end.size };
     this.#chain = end.chain;
@@ -81,16 +82,19 @@ export class AuditLog {
 
   /** Opens or makes the log of a folder. A torn end is set aside and recorded; other damage throws `audit.corrupt`. */
   static async open(options: AuditLogOptions): Promise<AuditLog> {
-    const end = await named(`cannot open the audit log ${options.folder}`, async () =>
-      openEnd(options.folder, options.disk ?? LOG_DISK),
+    const { folder, signer, disk = LOG_DISK } = options;
+    let opened: OpenedTree = { tree: null, before: null };
+    const end = await named(`cannot open the audit log ${folder}`, async () =>
+      openEnd(folder, disk, async (chain, said) => {
+        if (signer === undefined) return;
+        opened = await named("the audit log's tiles cannot be made again", () =>
+          openTree(options, { signer, chain, said }),
+        );
+      }),
     );
-    const log = new AuditLog(options, end);
+    const { tree, before } = opened;
+    const log = new AuditLog(options, end, tree);
     try {
-      const { signer } = options;
-      const before =
-        signer === undefined
-          ? null
-          : await named("the audit log's tiles cannot be made again", () => log.#openTree(signer, end.key));
       await log.#recordStart(end.torn, before);
       if (signer !== undefined) await named("the audit log's key cannot be written", () => log.#keepKey(signer));
       await log.#tree?.publish();
@@ -244,24 +248,6 @@ export class AuditLog {
     await old.close().catch((error: unknown) => logger.warn("audit.log.close_failed", { error: String(error) }));
   }
 
-  /** Gives the key under which the log was signed until now. */
-  async #openTree(signer: NoteSigner, said: string | null): Promise<NoteVerifier | null> {
-    const { folder, clock, logger, treeDisk, published } = this.#options;
-    // A start that ended early has recorded a key that is not in its file yet.
-    const before = said === null ? await readLogKey(folder) : parseVerifier(said);
-    const options = {
-      folder,
-      signer,
-      before,
-      clock,
-      logger,
-      ...(treeDisk && { disk: treeDisk }),
-      ...(published && { published }),
-    };
-    this.#tree = await LogTree.open(options, this.#chain);
-    return before;
-  }
-
   /**
    * The first row says the log's key, and a row each other one, before any row that is signed with it. Rows about torn ends follow;
    * all are written together.
@@ -286,6 +272,38 @@ export class AuditLog {
     const { folder } = this.#options;
     if ((await readLogKey(folder))?.text !== verifier.text) await writeLogKey(folder, verifier);
   }
+}
+
+interface OpenedTree {
+  readonly tree: LogTree | null;
+  /** The key under which the log was signed until now. */
+  readonly before: NoteVerifier | null;
+}
+
+interface KnownEnd {
+  readonly signer: NoteSigner;
+  readonly chain: ChainState;
+  /** The newest key that its rows say. */
+  readonly said: string | null;
+}
+
+async function openTree(options: AuditLogOptions, { signer, chain, said }: KnownEnd): Promise<OpenedTree> {
+  const { folder, clock, logger, treeDisk, published } = options;
+  // A start that ended early has recorded a key that is not in its file yet.
+  const before = said === null ? await readLogKey(folder) : parseVerifier(said);
+  const tree = await LogTree.open(
+    {
+      folder,
+      signer,
+      before,
+      clock,
+      logger,
+      ...(treeDisk && { disk: treeDisk }),
+      ...(published && { published }),
+    },
+    chain,
+  );
+  return { tree, before };
 }
 
 /** Runs it; what fails without a name of its own is `audit.io`. */

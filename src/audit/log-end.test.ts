@@ -151,6 +151,7 @@ describe("a torn end and another key", () => {
       const bytes = await readFile(path);
       await writeFile(path, bytes.subarray(0, bytes.lastIndexOf("%hpcc ")));
       await rm(join(folder, "checkpoint"));
+      await rm(join(folder, "tile"), { recursive: true });
       await writeFile(join(folder, "key"), `${FIRST.verifier.text}\n`);
       await append(folder, 1, { signer: SECOND });
       assert.deepEqual(await kinds(folder), ["key", "row", "key", "torn", "row"]);

@@ -22,12 +22,16 @@ export interface TornEnd {
   readonly file: string;
 }
 
+/** Looks at where a log ends, and at the newest key that its rows say, before anything is changed; throws for a log that must stay as it is. */
+export type CheckEnd = (chain: ChainState, key: string | null) => Promise<void>;
+
 /** Finds where the log ends, and sets aside what was written and never acknowledged. */
-export async function openEnd(folder: string, disk: LogDisk): Promise<LogEnd> {
+export async function openEnd(folder: string, disk: LogDisk, check: CheckEnd): Promise<LogEnd> {
   await makeFolder(folder);
   const segments = await listSegments(folder);
   const last = segments.at(-1);
   if (last === undefined) {
+    await check(CHAIN_START, null);
     const handle = await createSegment(folder, 1);
     await closingOnFailure(handle, async () => syncFolder(folder));
     return { handle, size: 0, chain: CHAIN_START, torn: [], key: null };
@@ -37,11 +41,10 @@ export async function openEnd(folder: string, disk: LogDisk): Promise<LogEnd> {
   const from = before === undefined ? CHAIN_START : readRows(await readSegment(folder, before), null, said).chain;
   const bytes = await readSegment(folder, last);
   const { chain, end, group } = readRows(bytes, from, said);
-  if (end < bytes.length) {
-    if (hasLaterGroup(bytes, end, chain.sequence + 1))
-      throw new HpccError("audit.corrupt", `${last} is damaged at byte ${end}, with synced rows after it`);
-    await setAside(folder, `${last}.torn-${end}-${chain.sequence}`, bytes.subarray(end));
-  }
+  if (end < bytes.length && hasLaterGroup(bytes, end, chain.sequence + 1))
+    throw new HpccError("audit.corrupt", `${last} is damaged at byte ${end}, with synced rows after it`);
+  await check(chain, said.key);
+  if (end < bytes.length) await setAside(folder, `${last}.torn-${end}-${chain.sequence}`, bytes.subarray(end));
   const torn = await unsaidEnds(folder, said, segmentSequence(before ?? last)! - 1);
   const handle = await open(join(folder, last), "r+");
   await closingOnFailure(handle, async () => {

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { cp, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, test } from "node:test";
@@ -17,7 +17,7 @@ import { type NoteSigner, noteSigner } from "../core/note/signed-note.ts";
 import { type AppendedRow, AuditLog, type AuditLogOptions } from "./audit-log.ts";
 import { TREE_DISK } from "./log-tree.ts";
 import { proveRow } from "./prove-row.ts";
-import { readLog } from "./read-log.ts";
+import { partsOf, readLog } from "./read-log.ts";
 import { emptyRow } from "./row.ts";
 import type { EnvelopeBody } from "./rows/bodies.ts";
 import type { AuditRecord } from "./segment.ts";
@@ -128,6 +128,7 @@ describe("a signed log", () => {
       const tiles = new Map<string, Buffer>();
       for (const name of names) tiles.set(name, await readFile(join(folder, "tile", name)));
       const edge = join(folder, "tile/0/002.p/189");
+      const remade = "audit.checkpoint.remade";
       const damages: [string, () => Promise<void>][] = [
         ["audit.tiles.lost", async () => rm(join(folder, "tile"), { recursive: true })],
         ["audit.tiles.lost", async () => writeFile(edge, Buffer.alloc(189 * 32))],
@@ -136,14 +137,14 @@ describe("a signed log", () => {
         ["audit.tiles.lost", async () => writeFile(join(folder, "tile/0/000"), "")],
         ["audit.tiles.lost", async () => writeFile(join(folder, "tile/0/001"), Buffer.alloc(256 * 32))],
         ["audit.tiles.lost", async () => writeFile(join(folder, "tile/1/000.p/2"), Buffer.alloc(2 * 32))],
-        ["audit.checkpoint.not_ours", async () => writeFile(join(folder, "checkpoint"), "")],
-        ["", async () => rm(join(folder, "checkpoint"))],
+        [`audit.checkpoint.not_ours,${remade}`, async () => writeFile(join(folder, "checkpoint"), "")],
+        [remade, async () => rm(join(folder, "checkpoint"))],
       ];
       for (const [event, damage] of damages) {
         await damage();
         const { logger, events } = listening();
         await (await openLog(folder, { logger })).close();
-        assert.deepEqual(events, event === "" ? [] : [event]);
+        assert.equal(events.join(), event);
         const after = await checkpointOf(folder);
         assert.ok(equal(after.root, before.root) && after.size === before.size);
         for (const [name, bytes] of tiles) assert.ok(bytes.equals(await readFile(join(folder, "tile", name))), name);
@@ -225,6 +226,79 @@ describe("a signed log", () => {
       await rm(join(folder, "tile"), { recursive: true });
       await assert.rejects(openLog(folder), { code: "audit.corrupt", message: /first 9 rows/ });
       assert.deepEqual(await checkpoint(), long, "and what was signed stays");
+    }));
+
+  test("without its checkpoint is not signed anew when tiles or a witness's word say more rows or others", async () =>
+    withFolder(async (at) => {
+      const whole = join(at, "whole");
+      const log = await openLog(whole, { segmentBytesMax: 1_000_000 });
+      await append(log, 299);
+      await log.close();
+      const [segment] = (await readdir(whole)).filter((name) => name.endsWith(".log"));
+      const bytes = await readFile(join(whole, segment!));
+      const note = await readFile(join(whole, "checkpoint"));
+      const ends = [...partsOf(bytes, segment!)].map(({ part }) => part.end);
+      const other = await openLog(join(at, "other"), { worker: "w2", segmentBytesMax: 1_000_000 });
+      await append(other, 299);
+      await other.close();
+      const rewritten = await readFile(join(at, "other", segment!));
+      const cosign = async (folder: string) => {
+        await mkdir(join(folder, "witnessed"));
+        await writeFile(join(folder, "witnessed/0123abcd"), note);
+      };
+      const withoutTiles = async (folder: string) => rm(join(folder, "tile"), { recursive: true });
+      const attacks: [Buffer, RegExp, (folder: string) => Promise<void>][] = [
+        [bytes.subarray(0, ends[6]), /ends at row 7, and tile\/0\/000 was made for 256 rows/, async () => undefined],
+        [bytes.subarray(0, ends[279]), /row 280, and tile\/0\/001.p\/44 .* 300 rows/, async () => undefined],
+        [bytes.subarray(0, ends[279]! + 9), /row 280, and tile/, async () => undefined],
+        [
+          bytes.subarray(0, ends[6]),
+          /tile\/1\/000.p\/1 .* 256/,
+          async (to) => rm(join(to, "tile/0"), { recursive: true }),
+        ],
+        [Buffer.alloc(0), /ends at row 0/, async () => undefined],
+        [rewritten, /rows are not those of tile\/0\/000/, async () => undefined],
+        [
+          bytes.subarray(0, ends[6]),
+          /row 7, and a witness has cosigned it for 300/,
+          async (to) => withoutTiles(to).then(() => cosign(to)),
+        ],
+        [rewritten, /first 300 rows .* cosigned/, async (to) => withoutTiles(to).then(() => cosign(to))],
+      ];
+      for (const [number, [rows, message, prepare]] of attacks.entries())
+        for (const checkpoint of [null, "", "damaged\n"]) {
+          const folder = join(at, `${number}-${checkpoint}`.trim());
+          await cp(whole, folder, { recursive: true });
+          await (checkpoint === null
+            ? rm(join(folder, "checkpoint"))
+            : writeFile(join(folder, "checkpoint"), checkpoint));
+          await writeFile(join(folder, segment!), rows);
+          await prepare(folder);
+          const names = await readdir(folder, { recursive: true });
+          await assert.rejects(openLog(folder), { code: "audit.corrupt", message, hint: /keep .*aside/ });
+          assert.deepEqual(await readdir(folder, { recursive: true }), names);
+          assert.deepEqual(await readFile(join(folder, segment!)), rows, "and nothing is changed");
+        }
+      const { logger, events } = listening();
+      const folder = join(at, "alone");
+      await mkdir(folder);
+      await writeFile(join(folder, segment!), bytes);
+      await (await openLog(folder, { logger, segmentBytesMax: 1_000_000 })).close();
+      assert.deepEqual(events, ["audit.checkpoint.remade"], "rows alone are signed, and a warning says so");
+    }));
+
+  test("is left as it is when its end is cut within a row that was signed", async () =>
+    withFolder(async (folder) => {
+      const log = await openLog(folder);
+      await append(log, 5);
+      await log.close();
+      const [segment] = (await readdir(folder)).filter((name) => name.endsWith(".log"));
+      const cut = (await readFile(join(folder, segment!))).subarray(0, -7);
+      await writeFile(join(folder, segment!), cut);
+      const names = await readdir(folder);
+      await assert.rejects(openLog(folder), { code: "audit.corrupt", message: /ends at row 5.*signed for 6/ });
+      assert.deepEqual(await readdir(folder), names);
+      assert.deepEqual(await readFile(join(folder, segment!)), cut);
     }));
 
   test("says its key in its first row, and a new one in a row that the new one signs", async () =>

@@ -1,6 +1,6 @@
 // The Merkle tree over a log's records: its checkpoint and tiles on disk, which are made from the log and can be made again, and the
 // receipts of new rows. What was signed once is never signed otherwise: a log that does not hold it does not open.
-import { open, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { open, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import type { Clock } from "../base/clock.ts";
 import { HpccError } from "../base/errors.ts";
@@ -9,6 +9,7 @@ import { type Digest, digestHex } from "../core/digest/digest.ts";
 import { type Tile, type TileBytes, TileTree, tilePath } from "../core/merkle/tile-tree.ts";
 import { encodeProof, openCheckpoint, type SignedCheckpoint, signCheckpoint } from "../core/note/checkpoint.ts";
 import { type NoteSigner, type NoteVerifier, parseVerifier } from "../core/note/signed-note.ts";
+import { checkLeftEvidence } from "./left-evidence.ts";
 import { makeFolder, syncFolder } from "./log-end.ts";
 import { CHAIN_START, readItems } from "./read-log.ts";
 import type { ChainState } from "./segment.ts";
@@ -74,6 +75,7 @@ export class LogTree {
   /** The tree of a log that is there and whole up to `end`. Throws `audit.corrupt` where the log is not what its checkpoint says. */
   static async open(options: LogTreeOptions, end: ChainState): Promise<LogTree> {
     const checkpoint = await readOwnCheckpoint(options);
+    if (checkpoint === null) await checkUnsigned(options, end.sequence);
     if (checkpoint !== null && checkpoint.size > end.sequence)
       throw new HpccError(
         "audit.corrupt",
@@ -187,7 +189,8 @@ export async function writeLogKey(folder: string, { text }: NoteVerifier): Promi
 }
 
 /** The last checkpoint that this log's key, or the one before, has signed; null when there is none. */
-async function readOwnCheckpoint({ folder, signer, before, logger }: LogTreeOptions): Promise<SignedCheckpoint | null> {
+async function readOwnCheckpoint(options: LogTreeOptions): Promise<SignedCheckpoint | null> {
+  const { folder, logger } = options;
   let note: string;
   try {
     note = await readFile(join(folder, CHECKPOINT_FILE), "utf8");
@@ -196,11 +199,43 @@ async function readOwnCheckpoint({ folder, signer, before, logger }: LogTreeOpti
     throw new HpccError("audit.io", "the audit log's checkpoint cannot be read", { cause: error });
   }
   try {
-    return openCheckpoint(note, [signer.verifier, ...(before === null ? [] : [before])]);
+    return openCheckpoint(note, ownKeys(options));
   } catch (error) {
     logger.error("audit.checkpoint.not_ours", { error: String(error) });
     return null;
   }
+}
+
+/** A log whose checkpoint is gone must be what the rest of its folder says. Throws `audit.corrupt`. */
+async function checkUnsigned(options: LogTreeOptions, rows: number): Promise<void> {
+  const { folder, logger } = options;
+  const cosigned = (await cosignedCheckpoints(folder)).flatMap((note) => {
+    try {
+      return [openCheckpoint(note, ownKeys(options))];
+    } catch {
+      return [];
+    }
+  });
+  await checkLeftEvidence(folder, rows, cosigned);
+  if (rows > 0) logger.warn("audit.checkpoint.remade", { rows });
+}
+
+function ownKeys({ signer, before }: LogTreeOptions): NoteVerifier[] {
+  return [signer.verifier, ...(before === null ? [] : [before])];
+}
+
+/** More than anybody has witnesses. */
+const COSIGNED_FILES_MAX = 64;
+
+/** The newest checkpoint that each witness has cosigned, as the worker keeps them. UNTRUSTED: a log. */
+export async function cosignedCheckpoints(folder: string): Promise<string[]> {
+  const path = join(folder, WITNESSED_FOLDER);
+  const names = await readdir(path).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === "ENOENT") return [];
+    throw new HpccError("audit.io", `cannot read ${path}`, { cause: error });
+  });
+  const files = names.filter((name) => /^[0-9a-f]{8}$/.test(name)).slice(0, COSIGNED_FILES_MAX);
+  return Promise.all(files.map(async (name) => readFile(join(path, name), "utf8")));
 }
 
 /** The leaves of all rows, those that were removed too. */

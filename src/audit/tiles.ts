@@ -130,7 +130,7 @@ function fold(hashes: readonly Uint8Array[]): Uint8Array {
 }
 
 /** The hashes of a log's first rows, removed ones too, of which nothing else is looked at: the root says whether they are right. */
-async function* readLeaves(folder: string, size: number): AsyncGenerator<Buffer> {
+export async function* readLeaves(folder: string, size: number): AsyncGenerator<Buffer> {
   let left = size;
   for (const segment of await listSegments(folder)) {
     if (left === 0) return;

@@ -1,12 +1,12 @@
 // An audit log's folder as evidence for its verification: reads files, and judges nothing.
-import { readdir, readFile, stat } from "node:fs/promises";
+import { readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { HpccError } from "../base/errors.ts";
 import { digestHex, isDigest } from "../core/digest/digest.ts";
 import { HASH_BYTES } from "../core/merkle/hashes.ts";
 import { TILE_WIDTH, tilePath } from "../core/merkle/tile-tree.ts";
 import type { NoteVerifier } from "../core/note/signed-note.ts";
-import { CHECKPOINT_FILE, WITNESSED_FOLDER } from "./log-tree.ts";
+import { CHECKPOINT_FILE, cosignedCheckpoints } from "./log-tree.ts";
 import { listPrunes } from "./prune/stub-files.ts";
 import { listSegments, readSegment } from "./read-log.ts";
 import type { KeptReceipt } from "./verify/kept-words.ts";
@@ -48,21 +48,6 @@ export async function evidenceOfFolder(folder: string, options: FolderOptions): 
     stubs: await readStubs(folder),
     keys,
   };
-}
-
-/** More than anybody has witnesses. */
-const COSIGNED_FILES_MAX = 64;
-
-/** The newest checkpoint that each witness has cosigned, as the worker keeps them. UNTRUSTED: a log. */
-async function cosignedCheckpoints(folder: string): Promise<string[]> {
-  const path = join(folder, WITNESSED_FOLDER);
-  const names = await readdir(path).catch((error: NodeJS.ErrnoException) => {
-    if (error.code === "ENOENT") return [];
-    throw new HpccError("audit.io", `cannot read ${path}`, { cause: error });
-  });
-  const files = names.filter((name) => /^[0-9a-f]{8}$/.test(name)).slice(0, COSIGNED_FILES_MAX);
-  const notes = await Promise.all(files.map(async (name) => readOrNull(join(path, name))));
-  return notes.flatMap((note) => (note === null ? [] : [note.toString("utf8")]));
 }
 
 async function* segmentsOf(folder: string, onSegment: FolderOptions["onSegment"]) {
