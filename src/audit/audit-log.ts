@@ -86,7 +86,7 @@ export class AuditLog {
     let opened: OpenedTree = { tree: null, before: null };
     const end = await named(`cannot open the audit log ${folder}`, async () =>
       openEnd(folder, disk, async (chain, said) => {
-        if (signer === undefined) return;
+        if (signer === undefined) return refuseSigned(folder, said);
         opened = await named("the audit log's tiles cannot be made again", () =>
           openTree(options, { signer, chain, said }),
         );
@@ -285,6 +285,14 @@ interface KnownEnd {
   readonly chain: ChainState;
   /** The newest key that its rows say. */
   readonly said: string | null;
+}
+
+/** A log that was signed once takes no row that nobody signs. */
+async function refuseSigned(folder: string, said: string | null): Promise<void> {
+  if (said === null && (await readLogKey(folder)) === null) return;
+  throw new HpccError("argument.invalid", `the state folder of ${folder} has no key of the log, which signs each row`, {
+    hint: "Only the log of a worker can be written, where the worker's state is; a copy can be read.",
+  });
 }
 
 async function openTree(options: AuditLogOptions, { signer, chain, said }: KnownEnd): Promise<OpenedTree> {

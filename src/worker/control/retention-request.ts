@@ -7,14 +7,23 @@ import { INDEX_FOLDER } from "../../audit/index/audit-index.ts";
 import { readLogSigner } from "../../audit/log-key-file.ts";
 import type { Hold } from "../../audit/prune/holds.ts";
 import type { RetentionRule } from "../../audit/prune/plan.ts";
+import { scanHolds } from "../../audit/prune/scan-log.ts";
+import { verifyLog } from "../../audit/verify/verify-log.ts";
+import { evidenceOfFolder } from "../../audit/verify-folder.ts";
 import type { Clock } from "../../base/clock.ts";
 import { HpccError } from "../../base/errors.ts";
 import type { Logger } from "../../base/log.ts";
 import { type Digest, isDigest, parseDigest } from "../../core/digest/digest.ts";
 import { parseSpiffeId, parseTenantId } from "../../core/identity/spiffe.ts";
 import { DiskStore } from "../../store/disk/disk-store.ts";
-import { type HoldRequest, LogRetention, type PruneReport, type PruneRequest } from "../retention/log-retention.ts";
-import { stateFolders } from "../state-folders.ts";
+import {
+  dryPrune,
+  type HoldRequest,
+  LogRetention,
+  type PruneReport,
+  type PruneRequest,
+} from "../retention/log-retention.ts";
+import { checkStateFolder, stateFolders } from "../state-folders.ts";
 import { askControl, type ControlHandler, ControlServer } from "./control-socket.ts";
 import { workerOf } from "./revoke-request.ts";
 
@@ -168,7 +177,27 @@ export async function askRetention(
 ): Promise<RetentionAnswer & { readonly by: "worker" | "folder" }> {
   const found = await askControl(stateFolder, ask);
   if (found !== null) return { ...(found as RetentionAnswer), by: "worker" };
-  return { ...(await inFolder(stateFolder, ask, on)), by: "folder" };
+  const isRead = ask.command === "hold-list" || (ask.command === "prune" && ask.dryRun);
+  return { ...(await (isRead ? readFolder : inFolder)(stateFolder, ask, on)), by: "folder" };
+}
+
+/** Reads a state folder, or a copy of one, and changes nothing. Throws `audit.corrupt` for a log that is not what was signed. */
+async function readFolder(stateFolder: string, ask: RetentionAsk, { clock, logger }: On): Promise<RetentionAnswer> {
+  const { audit: folder, store: root } = stateFolders(stateFolder);
+  await checkStateFolder(stateFolder);
+  const { rows, problems } = await verifyLog(await evidenceOfFolder(folder, { keys: [] }));
+  const [bad] = problems;
+  if (bad !== undefined)
+    throw new HpccError(
+      "audit.corrupt",
+      `the log in ${folder} is not what was signed: ${bad.row === null ? "" : `row ${bad.row} `}${bad.problem}`,
+      { hint: "hpcc audit verify says more. Nothing was changed." },
+    );
+  await workerOf(stateFolder);
+  const scan = { size: rows, signal: new AbortController().signal };
+  if (ask.command !== "prune") return { holds: (await scanHolds(folder, scan)).inForce };
+  const store = await DiskStore.open({ root, clock, logger });
+  return dryPrune({ folder, store, scan, nowMs: clock.wallMs() }, parsePrune(fieldsOf(ask)).rules);
 }
 
 async function inFolder(stateFolder: string, ask: RetentionAsk, { clock, logger }: On): Promise<RetentionAnswer> {

@@ -1,5 +1,4 @@
 // The control request `revoke`: to a running worker, or on the state folder of one that does not run.
-import { stat } from "node:fs/promises";
 import { AuditLog } from "../../audit/audit-log.ts";
 import { readLogSigner } from "../../audit/log-key-file.ts";
 import { readLog } from "../../audit/read-log.ts";
@@ -10,7 +9,7 @@ import { parseSpiffeId, parseTenantId, type TenantId } from "../../core/identity
 import { checkRevocationValue, REVOCATION_KINDS, type RevocationKind } from "../../core/revocation.ts";
 import { DiskStore } from "../../store/disk/disk-store.ts";
 import { type RevocationReport, WorkerRevocations } from "../revocations.ts";
-import { stateFolders } from "../state-folders.ts";
+import { checkStateFolder, stateFolders } from "../state-folders.ts";
 import { askControl, type ControlHandler, ControlServer } from "./control-socket.ts";
 
 export interface RevokeRequest {
@@ -118,9 +117,7 @@ async function revokeInFolder(
 /** Whose state it is: the log's key says so, or its first row. */
 export async function workerOf(stateFolder: string): Promise<string> {
   const folders = stateFolders(stateFolder);
-  const found = await stat(folders.store).catch(() => null);
-  if (found?.isDirectory() !== true)
-    throw new HpccError("argument.invalid", `${stateFolder} is no state folder of a worker: it has no store`);
+  await checkStateFolder(stateFolder);
   for await (const { record } of readLog(folders.audit)) return record.row.worker;
   throw new HpccError("argument.invalid", `the worker of ${stateFolder} has no row yet`);
 }

@@ -4,7 +4,7 @@ import type { AuditLog } from "../../audit/audit-log.ts";
 import type { HeldRows, Hold, Holds } from "../../audit/prune/holds.ts";
 import { type PrunePlan, planPrune, type RetentionRule } from "../../audit/prune/plan.ts";
 import { finishPrunes, type PruneParts, pruneLog } from "../../audit/prune/prune-log.ts";
-import { scanHolds } from "../../audit/prune/scan-log.ts";
+import { type ScanOptions, scanHolds } from "../../audit/prune/scan-log.ts";
 import { PRUNE_DISK, type PruneDisk } from "../../audit/prune/stub-files.ts";
 import { stubText } from "../../audit/pruned-stub.ts";
 import { emptyRow } from "../../audit/row.ts";
@@ -158,15 +158,14 @@ export class LogRetention {
 
   async #prune(request: PruneRequest): Promise<PruneReport> {
     const { folder, log, clock, store, logger } = this.#options;
-    const { rules, cause, policy, askedBy, dryRun } = request;
+    const { rules, cause, policy, askedBy } = request;
+    if (request.dryRun)
+      return dryPrune({ folder, store, scan: this.#scan(log.sequence), nowMs: clock.wallMs() }, rules);
     const swept = new Map<string, SweptKept>();
-    if (!dryRun) await this.#finish(swept);
-    const ruleOf = (tenant: string) => rules.tenants.get(tenant) ?? (rules.tenants.has(tenant) ? null : rules.others);
+    await this.#finish(swept);
+    const ruleOf = ruleFor(rules);
     const nowMs = clock.wallMs();
-    const limits = [rules.others, ...rules.tenants.values()];
-    const weigh = limits.some((rule) => (rule?.bytes ?? null) !== null) ? weighKept.bind(null, store) : null;
-    const plan = await planPrune({ folder, ...this.#scan(log.sequence), nowMs, ruleOf, weigh });
-    if (dryRun) return reportOf(plan, true, swept);
+    const plan = await planPrune({ folder, ...this.#scan(log.sequence), nowMs, ruleOf, weigh: weighFor(rules, store) });
     const why = (tenant: string) => whyOf(ruleOf(tenant), request.reason);
     await pruneLog(plan, { cause, askedBy, why, policy, nowMs }, this.#parts(swept));
     // What was used too lately at an earlier run goes with this one, though no row goes.
@@ -226,6 +225,29 @@ export class LogRetention {
       );
     }
   }
+}
+
+function ruleFor({ tenants, others }: RetentionRules): (tenant: string) => RetentionRule | null {
+  return (tenant) => tenants.get(tenant) ?? (tenants.has(tenant) ? null : others);
+}
+
+function weighFor({ tenants, others }: RetentionRules, store: DiskStore) {
+  const isWeighed = [others, ...tenants.values()].some((rule) => (rule?.bytes ?? null) !== null);
+  return isWeighed ? weighKept.bind(null, store) : null;
+}
+
+export interface DryPruneOptions {
+  readonly folder: string;
+  readonly store: DiskStore;
+  readonly scan: ScanOptions;
+  readonly nowMs: number;
+}
+
+/** What rules would remove; changes nothing. */
+export async function dryPrune(options: DryPruneOptions, rules: RetentionRules): Promise<PruneReport> {
+  const { folder, store, scan, nowMs } = options;
+  const plan = await planPrune({ folder, ...scan, nowMs, ruleOf: ruleFor(rules), weigh: weighFor(rules, store) });
+  return reportOf(plan, true, new Map());
 }
 
 function reportOf({ size, tenants }: PrunePlan, dryRun: boolean, swept: ReadonlyMap<string, SweptKept>): PruneReport {

@@ -1,7 +1,7 @@
 // Retention of a worker: what goes with rows and what stays for others, while the worker runs and while it does not; and what it does by
 // itself. A result whose source went is no answer until the source is here again.
 import assert from "node:assert/strict";
-import { mkdtemp, readdir, rm, stat, utimes } from "node:fs/promises";
+import { mkdtemp, readdir, readFile, rename, rm, stat, utimes, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, type TestContext, test } from "node:test";
@@ -20,7 +20,7 @@ import { parsePolicy } from "../../config/policy-file.ts";
 import { sha256 } from "../../core/digest/digest.ts";
 import { parseTenantId } from "../../core/identity/spiffe.ts";
 import { DiskStore } from "../../store/disk/disk-store.ts";
-import { askRetention, type HoldAsk, type PruneAsk } from "../control/retention-request.ts";
+import { askRetention, type HoldAsk, type PruneAsk, type RetentionAsk } from "../control/retention-request.ts";
 import { inspectState } from "../inspect/inspection.ts";
 import { LogRetention, type PruneReport } from "./log-retention.ts";
 import { FIRST_RUN_MS, openRetention, RUN_EVERY_MS } from "./open-retention.ts";
@@ -249,6 +249,46 @@ describe("a worker's log", () => {
     );
     assert.equal((await prune(folder, allOf("acme"))).tenants[0]?.sources !== null, true);
     assert.equal((await at.jobRows()).length, 1);
+  });
+
+  test("is read and never changed by a list of holds or a dry run, also where it is damaged or has no key", async (t) => {
+    const at = await compiled(t);
+    const folder = state(at);
+    await askRetention(folder, { command: "hold-add", ...HOLD }, ON);
+    await at.stop();
+    const dry = { ...allOf("acme"), dryRun: true };
+    const list = { command: "hold-list" } as const;
+    const seen = async () => {
+      const names = (await readdir(folder, { recursive: true, withFileTypes: true })).filter((one) => one.isFile());
+      const paths = names.map((one) => join(one.parentPath, one.name)).sort();
+      return Promise.all(paths.map(async (path) => [path, sha256(await readFile(path))]));
+    };
+    const reads = async (ask: RetentionAsk, problem: RegExp | null) => {
+      const before = await seen();
+      if (problem === null) await askRetention(folder, ask, ON);
+      else await assert.rejects(askRetention(folder, ask, ON), { code: "audit.corrupt", message: problem });
+      assert.deepEqual(await seen(), before);
+    };
+    for (const ask of [list, dry]) await reads(ask, null);
+    const key = join(folder, "log-key");
+    await rename(key, `${key}.aside`);
+    for (const ask of [list, dry]) await reads(ask, null);
+    const answer = await askRetention(folder, list, ON);
+    assert.equal("holds" in answer && answer.holds.length, 1, "and the hold is in force in a copy, too");
+    const before = await seen();
+    const add = askRetention(folder, { command: "hold-add", ...HOLD, name: "case-8" }, ON);
+    await assert.rejects(add, { code: "argument.invalid", message: /has no key of the log/ });
+    assert.deepEqual(await seen(), before, "a row that nobody signs is not written");
+    await rename(`${key}.aside`, key);
+    const segment = join(folder, "audit/0000000000000001.log");
+    const rows = await readFile(segment);
+    await writeFile(segment, rows.subarray(0, -9));
+    for (const ask of [list, dry]) await reads(ask, /not what was signed: .*\d+ rows/);
+    await writeFile(segment, Buffer.concat([rows.subarray(0, 300), Buffer.from("#"), rows.subarray(301)]));
+    for (const ask of [list, dry]) await reads(ask, /damaged/);
+    await writeFile(segment, rows);
+    await rm(join(folder, "audit/checkpoint"));
+    for (const ask of [list, dry]) await reads(ask, /checkpoint/);
   });
 
   test("of somebody who has no key of it is not pruned", async (t) => {
