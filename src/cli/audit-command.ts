@@ -8,7 +8,7 @@ import { type AttestHost, addAttest } from "./audit-attest-command.ts";
 import { addDatabase, addDatabaseOptions, type DatabaseFlags, databaseNames } from "./audit-database-commands.ts";
 import { addReport } from "./audit-report-command.ts";
 import type { Format, RowFilter } from "./audit-search.ts";
-import { json, type Output } from "./output.ts";
+import { json, type Output, printable } from "./output.ts";
 import { addRetention, type RetentionHost } from "./retention-commands.ts";
 
 export interface AuditHost extends AttestHost, RetentionHost {
@@ -56,15 +56,18 @@ export function addAudit(program: Command, host: AuditHost, setExitCode: (code: 
 function addRows(audit: Command, host: AuditHost): void {
   audit
     .command("rows")
-    .description("print the last rows, nine tab-separated columns each, after checking the log")
+    .description(
+      "print the last rows, nine tab-separated columns each; fails for a broken chain and for less than the checkpoint says, and checks no signature",
+    )
     .requiredOption("--state <dir>", "the worker's state folder on this machine")
     .option("--last <n>", `how many rows (default: ${AUDIT_ROWS_SHOWN}; all of them with --json)`, parseCount)
     .option("--json", "print JSON, with each row's digest and envelope")
     .action(async (options: { state: string; last?: number; json?: true }) => {
       const { auditRows, printAuditRows } = await import("./audit-rows.ts");
       const last = options.last ?? (options.json ? Number.MAX_SAFE_INTEGER : AUDIT_ROWS_SHOWN);
-      const rows = await auditRows(options.state, last);
+      const { rows, problem } = await auditRows(options.state, last);
       host.output.out(options.json ? json(rows) : printAuditRows(rows));
+      if (problem !== null) throw problem;
     });
 }
 
@@ -80,6 +83,8 @@ interface SearchFlags
 interface DatabaseSearchFlags extends SearchFlags, DatabaseFlags {
   readonly log?: string;
 }
+
+const READS = "fails where reading stops at damage or before the checkpoint's row, and checks no signature";
 
 /** How often a followed log is looked at. */
 const FOLLOW_MS = 250;
@@ -100,6 +105,7 @@ function addSearches(audit: Command, host: AuditHost): void {
       last: change.last ?? null,
       more: change.follow ? later : null,
       out: (text) => host.output.out(text),
+      damaged: (error) => host.output.error(`${printable(error.message)}\n`),
       pruned: (rows) => host.output.error(`${rows} rows were pruned; hpcc audit verify tells when and why\n`),
     });
   };
@@ -123,14 +129,16 @@ function addSearches(audit: Command, host: AuditHost): void {
       .argument(argument, "the log's folder, or the worker's state folder")
       .addOption(new Option("--format <name>", "in which form").choices(["tsv", "jsonl", "csv"]).default("tsv"))
       .option("--json", "the same as --format jsonl");
-  command("export", "print all rows").action(async (folder: string, flags: SearchFlags) => run(folder, flags, {}));
-  command("tail", "print the last rows")
+  command("export", `print all rows; ${READS}`).action(async (folder: string, flags: SearchFlags) =>
+    run(folder, flags, {}),
+  );
+  command("tail", `print the last rows; ${READS}`)
     .option("--last <n>", `how many (default: ${AUDIT_ROWS_SHOWN})`, parseCount)
     .option("--follow", "go on with rows as they come")
     .action(async (folder: string, flags: SearchFlags & { follow?: true }) =>
       run(folder, flags, { last: flags.last ?? AUDIT_ROWS_SHOWN, ...(flags.follow && { follow: true }) }),
     );
-  addDatabaseOptions(command("search", "print the rows that fit all that is named", "[folder]"))
+  addDatabaseOptions(command("search", `print the rows that fit all that is named; ${READS}`, "[folder]"))
     .option("--log <name>", "in a database: of the log of this name")
     .option("--tenant <name>", "of this tenant")
     .option("--principal <id>", "of this client, by its SPIFFE id")

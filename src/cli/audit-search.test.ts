@@ -1,6 +1,6 @@
 // Rows that are wanted, in each form.
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { cp, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -11,6 +11,7 @@ import type { AuditRecord } from "../audit/segment.ts";
 import { type Format, parseTime, type RowFilter, searchLog } from "./audit-search.ts";
 
 const VECTORS = join(import.meta.dirname, "../../test/golden/audit");
+const MAIN = join(import.meta.dirname, "../programs/main.ts");
 const ANY: RowFilter = {
   tenant: null,
   principal: null,
@@ -110,13 +111,50 @@ test("a log is followed as it grows", async () => {
   assert.equal(nothing, "");
 });
 
+test("reading that stops at damage, or before the checkpoint's row, prints what is good and fails", async () => {
+  const state = join(folder, "damaged");
+  const at = join(state, "audit");
+  const name = join(at, "0000000000000001.log");
+  await cp(VECTORS, at, { recursive: true });
+  const whole = await readFile(name);
+  const note = await readFile(join(at, "checkpoint"), "utf8");
+  const starts = [...whole.toString("latin1").matchAll(/%hpcc /g)].map(({ index }) => index);
+  const altered = Buffer.from(whole);
+  altered[starts[5]! + 60]! ^= 1;
+  const cases: [Buffer, string | null, number, RegExp][] = [
+    [whole, note, all.length, /^$/],
+    [whole.subarray(0, starts[5]), note, 5, /read to row 5, and its checkpoint was made for \d+/],
+    [whole.subarray(0, starts[5]! + 9), note, 5, /read to row 5, and its checkpoint/],
+    [altered, note, 5, /damaged at byte|read to row 5/],
+    [whole, null, all.length, /has a key and no checkpoint/],
+    [whole, "x\n", all.length, /checkpoint does not say/],
+  ];
+  for (const [bytes, checkpoint, good, message] of cases) {
+    await writeFile(name, bytes);
+    await rm(join(at, "checkpoint"), { force: true });
+    if (checkpoint !== null) await writeFile(join(at, "checkpoint"), checkpoint);
+    const wanted = lines(all.slice(0, good));
+    for (const last of [null, 100]) {
+      let text = "";
+      const out = (part: string) => void (text += part);
+      const reading = searchLog(at, { filter: ANY, format: "tsv", last, more: null, out });
+      if (good === all.length && checkpoint === note) await reading;
+      else await assert.rejects(reading, { code: "audit.corrupt", message });
+      assert.equal(text, wanted);
+    }
+    const program = (words: string[]) => spawnSync(process.execPath, [MAIN, "audit", ...words], { encoding: "utf8" });
+    const { status, stdout, stderr } = program(["rows", "--last", "100", "--state", state]);
+    assert.deepEqual([status === 0, stdout], [checkpoint === note && good === all.length, wanted]);
+    assert.match(stderr, message);
+  }
+});
+
 test("`tail --follow` goes on until it is ended", async () => {
   const [name, followed] = ["0000000000000001.log", join(folder, "followed")];
   const whole = await readFile(join(VECTORS, name));
   await cp(VECTORS, followed, { recursive: true });
   await writeFile(join(followed, name), whole.subarray(0, whole.indexOf("%hpcc", whole.length >> 1)));
-  const main = join(import.meta.dirname, "../programs/main.ts");
-  const child = spawn(process.execPath, [main, "audit", "tail", followed, "--last", "1", "--follow"]);
+  const child = spawn(process.execPath, [MAIN, "audit", "tail", followed, "--last", "1", "--follow"]);
   const ended = once(child, "exit");
   const printed: string[] = [];
   child.stdout.setEncoding("utf8").on("data", (text: string) => printed.push(text));

@@ -1,6 +1,7 @@
 // `hpcc audit search`, `tail` and `export`: rows of a log that are wanted, as TSV, JSON lines or CSV. Each is printed as it comes, in the
 // order of the log; nothing is held.
 import { encodeEnvelope } from "../audit/envelope.ts";
+import { checkReach, claimedRows } from "../audit/log-reach.ts";
 import { CHAIN_START } from "../audit/read-log.ts";
 import { noteOf } from "../audit/rows/bodies.ts";
 import type { AuditRecord, ChainState } from "../audit/segment.ts";
@@ -127,16 +128,22 @@ export interface SearchOptions {
   /** Is told how many rows were read, now and then. */
   readonly onRows?: (rows: number) => void;
   readonly everyRows?: number;
+  /** Is told what is wrong with a log that is followed; of any other one it is thrown. */
+  readonly damaged?: (error: HpccError) => void;
   /** Is told how many rows were pruned, where some were. */
   readonly pruned?: (rows: number) => void;
 }
 
 const EVERY_ROWS = 8192;
 
-/** Prints the rows that are wanted; gives how many there were. Where the index of the log answers, no other rows are read. */
+/**
+ * Prints the rows that are wanted; gives how many there were. Throws `audit.corrupt`, once the good rows are
+ * printed, where reading stopped at damage or before the row that the checkpoint says. Where the index of the log answers, no other rows are read.
+ */
 export async function searchLog(folder: string, options: SearchOptions): Promise<number> {
   const { filter, format, last, more, out, everyRows = EVERY_ROWS } = options;
   const found = await logFolder(folder);
+  const claimed = await claimedRows(found);
   out(header(format));
   let state: ChainState = CHAIN_START;
   let count = 0;
@@ -146,19 +153,29 @@ export async function searchLog(folder: string, options: SearchOptions): Promise
   for (let following = false; ; following = true) {
     // What follows a row that was read comes after it, whatever fits.
     const rows = more === null ? selectRows(found, filter, gone) : rowsAfter(found, state, gone);
-    for await (const record of rows) {
+    let problem: HpccError | null = null;
+    const take = (record: AuditRecord) => {
       state = { sequence: record.envelope.sequence, leaf: record.leaf };
       if (state.sequence % everyRows === 0) options.onRows?.(state.sequence);
-      if (!matches(record, filter)) continue;
+      if (!matches(record, filter)) return;
       count++;
       const text = formatRow(record, format);
       if (last === null || following) out(text);
       else if (kept.push(text) >= 2 * last + 1) kept = kept.slice(-last);
+    };
+    try {
+      for await (const record of rows) take(record);
+      if (!following) await checkReach(found, claimed);
+    } catch (error) {
+      if (!(error instanceof HpccError)) throw error;
+      problem = error;
     }
     if (last !== null && !following) for (const text of last === 0 ? [] : kept.slice(-last)) out(text);
     kept = [];
     if (removed > 0) options.pruned?.(removed);
     removed = 0;
+    if (problem !== null && (more === null || following)) throw problem;
+    if (problem !== null) options.damaged?.(problem);
     if (more === null || !(await more())) return count;
   }
 }

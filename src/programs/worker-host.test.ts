@@ -47,7 +47,9 @@ describe("the row of a worker's host", () => {
       [envelope.kind, envelope.note, envelope.isolation],
       ["host", "fail: cgroup v2; warn: SMT", "qemu-tcg"],
     );
-    const { parts, findings } = decodeEnvelope((await auditRows(join(at.folder, "state"), 1))[0]!.envelope) as HostBody;
+    const { parts, findings } = decodeEnvelope(
+      (await auditRows(join(at.folder, "state"), 1)).rows[0]!.envelope,
+    ) as HostBody;
     assert.deepEqual(findings[2], { name: "swap", status: "ok", found: "none" });
     assert.equal(findings[0]?.found, "on\tand\non");
     const foreign = [...Object.values(parts), ...findings.map(({ found }) => found)];
@@ -56,7 +58,7 @@ describe("the row of a worker's host", () => {
 
     const state = join(at.folder, "state");
     assert.deepEqual(
-      (await auditRows(state, 1)).map((row) => [row.kind, row.digest]),
+      (await auditRows(state, 1)).rows.map((row) => [row.kind, row.digest]),
       [["host", digest]],
     );
     const printed = printInspection(await inspectState(state, digest));
