@@ -85,7 +85,7 @@ async function readStubs(folder: string): Promise<StubFile[]> {
 
 const RECEIPTS_BYTES_MAX = 256 * 1024 * 1024;
 
-/** Receipts as a client keeps them, one JSON object a line. UNTRUSTED: a client. */
+/** Receipts as a client keeps them, one JSON object a line. Throws `argument.invalid` where there is none. UNTRUSTED: a client. */
 export async function readReceipts(path: string): Promise<KeptReceipt[]> {
   const files = (await isFolder(path)) ? ["previous.jsonl", "current.jsonl"].map((name) => join(path, name)) : [path];
   const receipts: KeptReceipt[] = [];
@@ -98,6 +98,8 @@ export async function readReceipts(path: string): Promise<KeptReceipt[]> {
     const lines = bytes.toString("utf8").split("\n").slice(0, -1);
     for (const [at, line] of lines.entries()) receipts.push(parseReceipt(line, `${file}:${at + 1}`));
   }
+  // A check that saw none would call any log good.
+  if (receipts.length === 0) throw new HpccError("argument.invalid", `there are no receipts in ${path}`);
   return receipts;
 }
 

@@ -60,6 +60,18 @@ test("a good log passes, with the keys and receipts that are known, by its folde
   await assert.rejects(checkLog(state, { ...NONE, receipts: [join(folder, "key")] }), { code: "argument.invalid" });
 });
 
+test("no receipt at all is no check of receipts", async () => {
+  const empty = join(state, "none.jsonl");
+  await writeFile(empty, "");
+  const torn = join(state, "torn.jsonl");
+  await writeFile(torn, '{"row":"sha2');
+  for (const path of [folder, empty, torn, join(state, "nowhere")])
+    await assert.rejects(checkLog(state, { ...NONE, receipts: [receipts, path] }), {
+      code: "argument.invalid",
+      message: /^there (are no receipts in|is no file) /,
+    });
+});
+
 test("a bad one is told with its first bad row", async () => {
   const copy = await mkdtemp(join(state, "copy-"));
   await cp(folder, copy, { recursive: true });
