@@ -1,12 +1,14 @@
 // What was compiled is found again by any of its hashes, by its tenant alone, and offline.
 import assert from "node:assert/strict";
+import { mkdtemp, readdir, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { TestWorker } from "../../../test/support/test-worker.ts";
 import { decodeResultManifest } from "../../core/action/result-manifest.ts";
 import { decodeSourceManifest, sourceDigest } from "../../core/action/source-manifest.ts";
 import { digestHex, sha256 } from "../../core/digest/digest.ts";
-import { inspectState } from "./inspection.ts";
+import { inspectState, openState } from "./inspection.ts";
 
 const NEVER = { signal: new AbortController().signal };
 const HELLO = { path: "/hpcc/project/hello.c", content: "#warning hi\nint answer(void) { return 42; }\n" };
@@ -54,6 +56,16 @@ test("a row, its key, source, result and blobs are found by any prefix, within t
   await assert.rejects(client.inspect("0".repeat(64)), { code: "hash.unknown" });
   for (const bad of ["", "abc", "xyz", "sha256:", `${key}0`, "ABCDEF012345"])
     await assert.rejects(client.inspect(bad), { code: "argument.invalid" }, bad);
+});
+
+test("a folder that is no worker's state is refused, and stays as it is", async (t) => {
+  const folder = await mkdtemp(join(tmpdir(), "hpcc-inspect-"));
+  t.after(() => rm(folder, { recursive: true }));
+  for (const state of [folder, join(folder, "nowhere")]) {
+    await assert.rejects(inspectState(state, "12345678"), { code: "argument.invalid", message: /no state folder/ });
+    await assert.rejects(openState(state), { code: "argument.invalid", message: /no state folder/ });
+  }
+  assert.deepEqual(await readdir(folder), []);
 });
 
 test("where two tenants have the same source and result, each finds his own rows alone", async (t) => {

@@ -16,7 +16,7 @@ import type { TenantStore } from "../../store/action-cache.ts";
 import { DiskStore } from "../../store/disk/disk-store.ts";
 import { readBlob } from "../../store/read-blob.ts";
 import { alarmDifferences } from "../alarm-differences.ts";
-import { stateFolders } from "../state-folders.ts";
+import { checkStateFolder, stateFolders } from "../state-folders.ts";
 
 export interface Inspection {
   readonly kind: HashKind;
@@ -132,7 +132,9 @@ export interface OpenState {
   close(): Promise<void>;
 }
 
+/** Throws `argument.invalid` for a folder that is no worker's. */
 export async function openState(stateFolder: string): Promise<OpenState> {
+  await checkStateFolder(stateFolder);
   const folders = stateFolders(stateFolder);
   const disk = await DiskStore.open({ root: folders.store, clock: SYSTEM_CLOCK, logger: SILENT_LOGGER });
   const inspector = new Inspector({ auditFolder: folders.audit, store: disk.tenant.bind(disk), keep: false });
