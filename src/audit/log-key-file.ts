@@ -68,7 +68,10 @@ export async function makeLogKey(stateFolder: string, name: string, kind: KeyKin
       await folder.close();
     }
   } catch (error) {
-    await rm(temporary, { force: true });
+    await rm(temporary, { force: true }).catch(() => undefined);
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === "EEXIST" || code === "ENOTDIR")
+      throw new HpccError("argument.invalid", `${stateFolder} is no state folder`, { cause: error });
     throw new HpccError("audit.io", `the key ${path} cannot be written`, { cause: error });
   }
   return verifier;

@@ -173,7 +173,7 @@ describe("a signed log", () => {
           const { proof } = await proveRow(folder, String(row));
           checkProof(leafOf(all[row - 1]!), decodeProof(proof), [SIGNER.verifier]);
         }
-        const out = await mkdtemp(join(tmpdir(), "hpcc-tiles-"));
+        const out = await mkdtemp(join(folder, "../hpcc-tiles-"));
         await exportTiles(folder, out);
         assert.ok(right.equals(await readFile(join(out, "tile/0/001"))));
         await rm(out, { recursive: true });

@@ -162,9 +162,14 @@ async function parseWord(word: string): Promise<Wanted> {
   return { word, ...name };
 }
 
+/** Throws `argument.invalid` for what is no file. */
 export async function digestOfFile(path: string): Promise<Digest> {
   const hash = createHash("sha256");
-  for await (const part of createReadStream(path)) hash.update(part as Buffer);
+  try {
+    for await (const part of createReadStream(path)) hash.update(part as Buffer);
+  } catch (error) {
+    throw new HpccError("argument.invalid", `${printable(path)} cannot be read`, { cause: error });
+  }
   return `sha256:${hash.digest("hex")}` as Digest;
 }
 

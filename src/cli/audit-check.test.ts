@@ -1,6 +1,6 @@
 // `hpcc audit` on a log's folder, as a person and a program see it.
 import assert from "node:assert/strict";
-import { cp, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { cp, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
@@ -11,7 +11,7 @@ import { encodeRecord } from "../audit/segment.ts";
 import { ManualClock } from "../base/clock.ts";
 import { SILENT_LOGGER } from "../base/log.ts";
 import { checkProof, decodeProof } from "../core/note/checkpoint.ts";
-import { checkLog, printCheck, prove } from "./audit-check.ts";
+import { checkLog, exportTiles, printCheck, prove } from "./audit-check.ts";
 import { logKey, witnessKey } from "./log-key.ts";
 
 const NAME = "x.example/worker/w1";
@@ -119,4 +119,27 @@ test("the log's key is its worker's alone, and another can be made", async () =>
   assert.equal((await stat(join(own, "log-key"))).mode & 0o777, 0o600);
   await chmod(join(own, "log-key"), 0o640);
   await assert.rejects(readLogSigner(own), { code: "config.invalid" });
+});
+
+test("tiles go into a new or empty folder outside the log, of a signed log alone, or nowhere", async () => {
+  const place = await mkdtemp(join(state, "tiles-"));
+  await writeFile(join(place, "file"), "x");
+  const unsigned = join(place, "unsigned");
+  await cp(folder, unsigned, { recursive: true });
+  await rm(join(unsigned, "checkpoint"));
+  const names = async () => (await readdir(state, { recursive: true })).sort();
+  const before = await names();
+  const cases: [string, string, RegExp][] = [
+    [state, join(place, "file"), /cannot be written/],
+    [state, join(place, "file/below"), /cannot be written/],
+    [state, place, /is not empty/],
+    [state, state, /is not empty/],
+    [state, folder, /is in the log's own folder/],
+    [state, join(folder, "out"), /is in the log's own folder/],
+    [unsigned, join(place, "out"), /only a signed log has tiles/],
+  ];
+  for (const [from, out, message] of cases)
+    await assert.rejects(exportTiles(from, out), { code: "argument.invalid", message });
+  assert.deepEqual(await names(), before);
+  assert.equal((await exportTiles(state, join(place, "out"))).rows, 21);
 });

@@ -1,6 +1,6 @@
 // `hpcc audit verify`, `check-receipts`, `prove` and `tiles`: what a log's folder says, held against its signature and what was kept.
-import { cp, readFile } from "node:fs/promises";
-import { join } from "node:path";
+import { mkdir, readdir, readFile, writeFile } from "node:fs/promises";
+import { join, resolve } from "node:path";
 import { type ProvenRow, proveRow, type WrittenBundles, writeTiles } from "../audit/prove-row.ts";
 import { listPrunes } from "../audit/prune/stub-files.ts";
 import type { PrunedSummary } from "../audit/verify/pruned-rows.ts";
@@ -133,10 +133,33 @@ export async function prove(folder: string, row: string): Promise<ProvenRow> {
   return proveRow(await logFolder(folder), row);
 }
 
-/** Writes a folder that serves as a log of tlog-tiles; tells of how many rows. */
+/** Writes a folder that serves as a log of tlog-tiles; tells of how many rows. Throws before anything is written into a folder that has files. */
 export async function exportTiles(folder: string, out: string): Promise<WrittenBundles> {
   const from = await logFolder(folder);
-  for (const name of ["checkpoint", "key"])
-    await cp(join(from, name), join(out, name), { errorOnExist: true, force: false });
+  const files = await Promise.all(
+    ["checkpoint", "key"].map(async (name) => [name, await readSigned(join(from, name))] as const),
+  );
+  if (`${resolve(out)}/`.startsWith(`${resolve(from)}/`))
+    throw new HpccError("argument.invalid", `${out} is in the log's own folder`);
+  try {
+    const found = await readdir(out).catch(ifMissing);
+    if (found.length > 0) throw new HpccError("argument.invalid", `${out} is not empty; nothing was written`);
+    await mkdir(out, { recursive: true });
+    for (const [name, bytes] of files) await writeFile(join(out, name), bytes, { flag: "wx" });
+  } catch (error) {
+    if (error instanceof HpccError) throw error;
+    throw new HpccError("argument.invalid", `${out} cannot be written`, { cause: error });
+  }
   return writeTiles(from, out);
+}
+
+async function readSigned(path: string): Promise<Buffer> {
+  return readFile(path).catch((error: unknown) => {
+    throw new HpccError("argument.invalid", `${path} cannot be read; only a signed log has tiles`, { cause: error });
+  });
+}
+
+function ifMissing(error: NodeJS.ErrnoException): string[] {
+  if (error.code === "ENOENT") return [];
+  throw error;
 }

@@ -43,7 +43,7 @@ export function addAudit(program: Command, host: AuditHost, setExitCode: (code: 
     .command("tiles")
     .description("write the log as a folder of C2SP's tlog-tiles, which other tools read")
     .argument("<folder>", "the log's folder, or the worker's state folder")
-    .argument("<out>", "a folder that holds no log")
+    .argument("<out>", "a folder that must be absent or empty, outside the log's")
     .option("--json", "print JSON")
     .action(async (folder: string, out: string, options: { json?: true }) => {
       const { exportTiles } = await import("./audit-check.ts");

@@ -7,6 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import tls from "node:tls";
+import { makeLogKey } from "../audit/log-key-file.ts";
 import { HpccError } from "../base/errors.ts";
 import { type Identity, parseSpiffeId, parseTrustDomain } from "../core/identity/spiffe.ts";
 import { initAuthority, issueIdentity, readAuthority } from "./ca.ts";
@@ -36,6 +37,17 @@ describe("hpcc ca", () => {
     assert.equal(statSync(join(ca(), "ca.key")).mode & 0o777, 0o600);
     assert.equal(statSync(ca()).mode & 0o777, 0o700);
     assert.deepEqual(readdirSync(directory), ["ca"]);
+  });
+
+  test("a file where a folder should be is an argument's fault, and stays", async () => {
+    const file = join(directory, "ca/ca.crt");
+    const before = readFileSync(file);
+    const names = readdirSync(directory, { recursive: true });
+    for (const place of [file, join(file, "x"), join(file, "x/y")]) {
+      await assert.rejects(initAuthority(place, DOMAIN, NOW_MS), fails("argument.invalid"));
+      await assert.rejects(makeLogKey(place, "x.example/w1"), fails("argument.invalid"));
+    }
+    assert.deepEqual([readFileSync(file), readdirSync(directory, { recursive: true })], [before, names]);
   });
 
   test("openssl verifies what was issued, for its purposes alone", async () => {

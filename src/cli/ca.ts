@@ -1,5 +1,6 @@
 // `hpcc ca`: the small CA's files. Keys are 0600 from the first byte on, nothing is overwritten.
 import { randomBytes } from "node:crypto";
+import { existsSync } from "node:fs";
 import { mkdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 import { HpccError } from "../base/errors.ts";
@@ -89,7 +90,12 @@ async function writeNew(directory: string, files: Readonly<Record<string, string
     // What hinders this is what failed before, and is told.
     await rm(staging, { recursive: true, force: true }).catch(() => undefined);
     const { code, syscall } = error as NodeJS.ErrnoException;
-    if (syscall === "rename" && (code === "ENOTEMPTY" || code === "EEXIST" || code === "ENOTDIR"))
+    const isInTheWay = code === "ENOTEMPTY" || code === "EEXIST" || code === "ENOTDIR";
+    if (isInTheWay && !existsSync(target))
+      throw new HpccError("argument.invalid", `${dirname(target)} is no folder to put ${target} into`, {
+        cause: error,
+      });
+    if (isInTheWay && syscall === "rename")
       throw new HpccError("argument.invalid", `${target} is there already; nothing was overwritten`, { cause: error });
     throw new HpccError("store.io", `cannot write ${target}: ${(error as Error).message}`, { cause: error });
   }

@@ -1,7 +1,7 @@
 // `hpcc reproduce`: runs the job of a row again and says whether it leaves the same bytes. This module picks rows, keeps what differs and
 // prints; where evidence and a second run come from is the program's matter.
-import { existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
-import { basename, join } from "node:path";
+import { accessSync, constants, existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { basename, dirname, join } from "node:path";
 import type { Command } from "commander";
 import { HpccError } from "../base/errors.ts";
 import { sha256 } from "../core/digest/digest.ts";
@@ -58,6 +58,8 @@ export function addReproduce(program: Command, host: ReproduceHost, setExitCode:
     .option("--html <file>", "also write the report as a page")
     .option("--json", "print JSON")
     .action(async (what: string[], flags: Flags) => {
+      // Before minutes of compiles are thrown away.
+      if (flags.html !== undefined) checkWritable(flags.html);
       const report = await run(what, flags, host);
       if (flags.html !== undefined) writeFileSync(flags.html, reportPage(report));
       host.output.out(flags.json ? json(report) : printReport(report));
@@ -70,6 +72,7 @@ async function run(what: readonly string[], flags: Flags, host: ReproduceHost): 
     throw new HpccError("argument.invalid", "name a row, a hash or an object's file, or say --sample N");
   if (flags.sample !== undefined && flags.state === undefined)
     throw new HpccError("argument.invalid", "--sample draws from a log, so it needs --state DIR");
+  if (flags.sample === 0) throw new HpccError("argument.invalid", "--sample draws one row at least");
   const at = await host.reproducing(flags);
   const seed = flags.seed ?? String(Date.now());
   try {
@@ -86,6 +89,17 @@ async function run(what: readonly string[], flags: Flags, host: ReproduceHost): 
     return reportOf(done, flags.sample === undefined ? null : seed);
   } finally {
     await at.close();
+  }
+}
+
+/** Throws `argument.invalid` for a path where no file can be written; makes none. */
+function checkWritable(path: string): void {
+  try {
+    const found = statSync(path, { throwIfNoEntry: false });
+    if (found?.isDirectory() === true) throw new Error("it is a folder");
+    accessSync(found === undefined ? `${dirname(path)}/.` : path, constants.W_OK);
+  } catch (error) {
+    throw new HpccError("argument.invalid", `${path} cannot be written`, { cause: error });
   }
 }
 
