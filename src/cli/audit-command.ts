@@ -154,12 +154,11 @@ function addSearches(audit: Command, host: AuditHost): void {
 }
 
 async function filterOf(flags: SearchFlags): Promise<RowFilter> {
-  const { parseTime } = await import("./audit-search.ts");
-  const { tenant = null, principal = null, kind = null, vm = null, build = null } = flags;
+  const { parseKind, parseSpan } = await import("./audit-search.ts");
+  const { tenant = null, principal = null, vm = null, build = null } = flags;
   const { image = null, source = null, output = null } = flags;
-  const sinceMs = flags.since === undefined ? null : parseTime(flags.since);
-  const untilMs = flags.until === undefined ? null : parseTime(flags.until);
-  return { tenant, principal, kind, vm, build, image, source, output, sinceMs, untilMs };
+  const kind = flags.kind === undefined ? null : parseKind(flags.kind);
+  return { tenant, principal, kind, vm, build, image, source, output, ...parseSpan(flags) };
 }
 
 interface CheckFlags {

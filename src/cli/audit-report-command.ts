@@ -46,8 +46,7 @@ export function addReport(audit: Command, output: Output, setExitCode: (code: nu
     .action(async (flags: ReportFlags) => {
       const { makeReport } = await import("./audit-report.ts");
       const { reportPage } = await import("./audit-report-page.ts");
-      const { parseTime } = await import("./audit-search.ts");
-      const timeOf = (text: string | undefined) => (text === undefined ? null : parseTime(text));
+      const { parseSpan, parseTime } = await import("./audit-search.ts");
       const report = await makeReport({
         logs: flags.log,
         keys: flags.key ?? [],
@@ -55,10 +54,10 @@ export function addReport(audit: Command, output: Output, setExitCode: (code: nu
         witnesses: {
           keys: flags.witness ?? [],
           quorum: flags.witnessQuorum ?? null,
-          sinceMs: timeOf(flags.witnessSince),
+          sinceMs: flags.witnessSince === undefined ? null : parseTime(flags.witnessSince),
         },
         reproduced: flags.reproduced ?? null,
-        filter: { tenant: flags.tenant ?? null, sinceMs: timeOf(flags.since), untilMs: timeOf(flags.until) },
+        filter: { tenant: flags.tenant ?? null, ...parseSpan(flags) },
         linesMax: flags.lines,
         nowMs: SYSTEM_CLOCK.wallMs(),
         onLog: (folder) => output.error(`reading ${folder}\n`),

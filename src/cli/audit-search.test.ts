@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { readLog } from "../audit/read-log.ts";
 import type { AuditRecord } from "../audit/segment.ts";
-import { type Format, parseTime, type RowFilter, searchLog } from "./audit-search.ts";
+import { type Format, parseKind, parseSpan, parseTime, type RowFilter, searchLog } from "./audit-search.ts";
 
 const VECTORS = join(import.meta.dirname, "../../test/golden/audit");
 const MAIN = join(import.meta.dirname, "../programs/main.ts");
@@ -71,8 +71,28 @@ test("all rows, the last ones, and those that fit all that is named", async () =
     assert.equal(await search(filter), lines(wanted), JSON.stringify(filter));
   }
   assert.equal(await search({ tenant: "other" }), "");
-  for (const bad of ["", "yesterday", "2027-13-01", "2027"])
-    assert.throws(() => parseTime(bad), { code: "argument.invalid" });
+  for (const bad of [
+    "",
+    "yesterday",
+    "2027-13-01",
+    "2027",
+    "2027-02-30",
+    "2027-02-29T12:00:00Z",
+    "2027-04-31T23:00:00-05:00",
+  ])
+    assert.throws(() => parseTime(bad), { code: "argument.invalid" }, bad);
+  assert.equal(parseTime("2028-02-29T23:00:00-05:00"), Date.UTC(2028, 2, 1, 4));
+  for (const since of ["2027-04-01", "2027-01-01"])
+    assert.throws(() => parseSpan({ since, until: "2027-01-01" }), { code: "argument.invalid", message: /nothing is/ });
+  assert.deepEqual(parseSpan({ since: "1970-01-01" }), { sinceMs: 0, untilMs: null });
+  const kinds = new Set(all.map(({ envelope }) => envelope.kind));
+  assert.ok(kinds.size > 9);
+  for (const kind of kinds) assert.equal(parseKind(kind), kind);
+  assert.throws(() => parseKind("bogus"), { code: "argument.invalid", message: /kinds are compile, hit,/ });
+  const searched = spawnSync(process.execPath, [MAIN, "audit", "search", VECTORS, "--kind", "bogus"], {
+    encoding: "utf8",
+  });
+  assert.deepEqual([searched.status, searched.stdout], [2, ""]);
 });
 
 test("JSON lines hold the row, its digest and its envelope; CSV quotes, and runs no formula", async () => {

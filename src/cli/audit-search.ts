@@ -3,7 +3,7 @@
 import { encodeEnvelope } from "../audit/envelope.ts";
 import { checkReach, claimedRows } from "../audit/log-reach.ts";
 import { CHAIN_START } from "../audit/read-log.ts";
-import { noteOf } from "../audit/rows/bodies.ts";
+import { AUDIT_KINDS, noteOf } from "../audit/rows/bodies.ts";
 import type { AuditRecord, ChainState } from "../audit/segment.ts";
 import { rowsAfter, selectRows } from "../audit/select-rows.ts";
 import { logFolder } from "../audit/verify-folder.ts";
@@ -52,8 +52,30 @@ export function parseTime(text: string): number {
   const ms = /^\d{4}-\d\d-\d\d(T[\d:.]+(Z|[+-]\d\d:\d\d)?)?$/.test(text)
     ? Date.parse(text.includes("T") && !/(Z|[+-]\d\d:\d\d)$/.test(text) ? `${text}Z` : text)
     : Number.NaN;
-  if (!Number.isFinite(ms)) throw new HpccError("argument.invalid", `${text} is no time such as 2027-01-31T12:00:00Z`);
+  // A 30th of February would be taken for the 2nd of March.
+  const [date = ""] = text.split("T");
+  const isDay = Number.isFinite(ms) && new Date(`${date}T00:00:00Z`).toISOString().startsWith(date);
+  if (!isDay) throw new HpccError("argument.invalid", `${text} is no time such as 2027-01-31T12:00:00Z`);
   return ms;
+}
+
+export interface Span {
+  readonly sinceMs: number | null;
+  readonly untilMs: number | null;
+}
+
+/** The time that a command line names. Throws `argument.invalid` for one in which nothing can be. */
+export function parseSpan({ since, until }: { readonly since?: string; readonly until?: string }): Span {
+  const [sinceMs, untilMs] = [since, until].map((text) => (text === undefined ? null : parseTime(text)));
+  if (sinceMs != null && untilMs != null && sinceMs >= untilMs)
+    throw new HpccError("argument.invalid", `nothing is from ${since} on and before ${until}`);
+  return { sinceMs: sinceMs!, untilMs: untilMs! };
+}
+
+/** Throws `argument.invalid` for a kind that no row has. */
+export function parseKind(text: string): string {
+  if (AUDIT_KINDS.includes(text)) return text;
+  throw new HpccError("argument.invalid", `no row is of kind ${text}; kinds are ${AUDIT_KINDS.join(", ")}`);
 }
 
 const CSV_COLUMNS = [

@@ -128,6 +128,9 @@ test("hpcc audit hold says what is held, by whom and since when", async () => {
   assert.equal(list.out, "case-7  in force  all rows  row 12, 1970-01-01T00:00:00.000Z  ann  app\ufffdeal\n");
   assert.equal((await run("hold list --log /s", { holds: [], by: "worker" })).out, "no hold is in force\n");
   await assert.rejects(run("hold add case-7 --log /s"), /--reason/);
+  await assert.rejects(run("hold add case-7 --log /s --reason r --since 2027-04-01 --until 2027-01-01"), {
+    code: "argument.invalid",
+  });
 });
 
 describe("a log that is pruned", () => {

@@ -201,10 +201,9 @@ function addHolds(audit: Command, host: RetentionHost): void {
     .option("--since <time>", "that ended from then on")
     .option("--until <time>", "that ended before then")
     .action(async (name: string, flags: HoldFlags) => {
-      const { parseTime } = await import("./audit-search.ts");
-      const time = (text: string | undefined) => (text === undefined ? null : parseTime(text));
+      const { parseSpan } = await import("./audit-search.ts");
       const { tenant = null, principal = null, image = null, build = null, hash = null, reason } = flags;
-      const named = { tenant, principal, image, build, hash, sinceMs: time(flags.since), untilMs: time(flags.until) };
+      const named = { tenant, principal, image, build, hash, ...parseSpan(flags) };
       await ask(flags, { command: "hold-add", name, askedBy: person(), reason, ...named }, "in force from now on");
     });
   command("remove", "end a hold")

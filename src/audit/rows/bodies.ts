@@ -168,6 +168,8 @@ export type EnvelopeBody = { [N in ShapeName]: BodyOf<N> }[ShapeName];
 export type AuditKind = EnvelopeBody["kind"];
 export type BodyOfKind<K extends AuditKind> = Extract<EnvelopeBody, { readonly kind: K }>;
 
+export const AUDIT_KINDS: readonly string[] = [...new Set(Object.keys(SHAPES).map((name) => name.split(" ")[0]!))];
+
 /** Rows that a `revoke` row lists. */
 export const SERVED_ROWS_MAX = 100;
 

@@ -125,6 +125,9 @@ function parseHold(fields: Fields): HoldRequest {
   const [build, hash] = [textOrNull(fields, "build"), textOrNull(fields, "hash")];
   if (principal !== null) parseSpiffeId(principal!);
   const digest = (text: string | null, what: string): Digest | null => (text === null ? null : parseDigest(text, what));
+  const [sinceMs, untilMs] = [countOrNull(fields["sinceMs"], "since"), countOrNull(fields["untilMs"], "until")];
+  if (sinceMs !== null && untilMs !== null && sinceMs >= untilMs)
+    throw new HpccError("argument.invalid", "a hold that ends before it begins holds nothing");
   return {
     ...parseName(fields),
     tenant: tenant === null ? null : parseTenantId(tenant!),
@@ -132,8 +135,8 @@ function parseHold(fields: Fields): HoldRequest {
     image: digest(image!, "the image"),
     build,
     hash: digest(hash, "the hash"),
-    sinceMs: countOrNull(fields["sinceMs"], "since"),
-    untilMs: countOrNull(fields["untilMs"], "until"),
+    sinceMs,
+    untilMs,
   };
 }
 

@@ -237,6 +237,7 @@ describe("a worker's log", () => {
     await bad({ image: "latest" }, /image/);
     await bad({ tenant: "A/B" }, /tenant/);
     await bad({ sinceMs: -1 }, /since/);
+    await bad({ sinceMs: 2, untilMs: 1 }, /holds nothing/);
     assert.equal((await prune(folder, allOf("acme"))).tenants[0]?.rows ?? 0, 0);
     assert.equal((await at.jobRows()).length, 4);
     await at.stop();
