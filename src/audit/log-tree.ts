@@ -235,7 +235,12 @@ export async function cosignedCheckpoints(folder: string): Promise<string[]> {
     throw new HpccError("audit.io", `cannot read ${path}`, { cause: error });
   });
   const files = names.filter((name) => /^[0-9a-f]{8}$/.test(name)).slice(0, COSIGNED_FILES_MAX);
-  return Promise.all(files.map(async (name) => readFile(join(path, name), "utf8")));
+  const notes = files.map(async (name) =>
+    readFile(join(path, name), "utf8").catch((error: unknown) => {
+      throw new HpccError("audit.io", `cannot read ${join(path, name)}`, { cause: error });
+    }),
+  );
+  return Promise.all(notes);
 }
 
 /** The leaves of all rows, those that were removed too. */

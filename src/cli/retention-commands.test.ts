@@ -167,6 +167,16 @@ describe("a log that is pruned", () => {
     assert.ok(reads > 5);
   });
 
+  test("without its checkpoint is signed anew, as its tiles say the same rows", async () => {
+    const copy = join(folder, "unsigned");
+    await cp(join(folder, "pruned"), copy, { recursive: true });
+    await rm(join(copy, "checkpoint"));
+    const clock = new ManualClock();
+    await (await AuditLog.open({ folder: copy, worker: "w1", clock, logger: SILENT_LOGGER, signer })).close();
+    const check = await checkLog(copy, { keys: [signer.verifier.text], checkpoints: [], receipts: [] });
+    assert.deepEqual([check.problems, check.signedRows], [[], check.rows]);
+  });
+
   test("is searched, and how many rows are gone is told", async () => {
     const any = { tenant: null, principal: null, kind: "denied", vm: null, image: null, source: null, output: null };
     const filter = { ...any, build: null, sinceMs: null, untilMs: null };
