@@ -126,6 +126,23 @@ test("calls that the daemon leaves to their compilers are told of by `hpcc stats
   assert.match((await hpcc("stats", "--why")).stdout, /mount_namespace: 1/);
 });
 
+test("a daemon whose runtime folder was removed ends, and takes nothing of the next one's away", async () => {
+  await hpcc("daemon", "stop");
+  const own = { ...env, HPCC_RUNTIME_DIR: join(folder, "removed"), HPCC_STATE_DIR: join(folder, "other") };
+  const run = (...argv: readonly string[]) => runCommand([HPCC, ...argv], { cwd: folder, env: own });
+  const pids: number[] = [];
+  for (const _ of [1, 2]) {
+    rmSync(own.HPCC_RUNTIME_DIR, { recursive: true, force: true });
+    assert.equal((await run("daemon", "start")).stdout, "daemon started\n");
+    pids.push((JSON.parse((await run("daemon", "status", "--json")).stdout) as { pid: number }).pid);
+  }
+  const [orphan, next] = pids as [number, number];
+  await until("the orphan has ended", () => !isAlive(orphan));
+  assert.equal((await run("gcc", "-c", "a.c")).code, 0);
+  assert.equal((JSON.parse((await run("daemon", "status", "--json")).stdout) as { pid: number }).pid, next);
+  assert.equal((await run("daemon", "stop")).code, 0);
+});
+
 test("a full disk of the state folder loses no call and leaves nothing half", async () => {
   await hpcc("daemon", "stop");
   const state = join(folder, "small");

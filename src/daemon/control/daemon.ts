@@ -54,7 +54,7 @@ import {
 } from "../tiers/local-answer.ts";
 import { CallCounts } from "./call-counts.ts";
 import { type CallAnswer, type LauncherCall, serveLauncher } from "./launcher-connection.ts";
-import { listenForLaunchers, prepareRuntimeFolder, tellEnd } from "./socket.ts";
+import { type LauncherSocket, listenForLaunchers, prepareRuntimeFolder, tellEnd } from "./socket.ts";
 
 export interface DaemonOptions {
   /** The configuration outside of any project. */
@@ -74,7 +74,7 @@ export interface DaemonOptions {
 
 export interface RunningDaemon {
   /** Settles when the daemon was told to stop or had nothing to do for `daemonIdleMs`; then call `close`. */
-  readonly ended: Promise<"stopped" | "idle">;
+  readonly ended: Promise<"stopped" | "idle" | "unreachable">;
   close(): Promise<void>;
 }
 
@@ -96,9 +96,9 @@ export async function startDaemon(options: DaemonOptions): Promise<RunningDaemon
   prepareRuntimeFolder(options.directories.runtime, process.getuid?.() ?? 0);
   const ready = Promise.withResolvers<Daemon>();
   // Whoever calls before the daemon stands waits in the socket.
-  const server = await listenForLaunchers(options.directories, (socket) => {
+  const socket = await listenForLaunchers(options.directories, (launcher) => {
     void ready.promise.then((daemon) =>
-      serveLauncher(socket, {
+      serveLauncher(launcher, {
         call: (call) => daemon.answer(call),
         done: (message) => daemon.done(message?.result.kind === "fell-back" ? message.result.reason : null),
         control: (request) => daemon.control(request),
@@ -110,9 +110,9 @@ export async function startDaemon(options: DaemonOptions): Promise<RunningDaemon
   // Only now is it sure that no other daemon lives here, whose files this one would take away.
   let daemon: Daemon;
   try {
-    daemon = new Daemon(options);
+    daemon = new Daemon(options, socket);
   } catch (error) {
-    server.close();
+    socket.close();
     throw error;
   }
   ready.resolve(daemon);
@@ -120,9 +120,10 @@ export async function startDaemon(options: DaemonOptions): Promise<RunningDaemon
   return {
     ended: daemon.ended,
     async close() {
-      tellEnd(options.directories, options.clock.wallMs());
-      server.close();
-      await daemon.close();
+      const isReached = socket.isOurs();
+      if (isReached) tellEnd(options.directories, options.clock.wallMs());
+      socket.close();
+      await daemon.close(isReached);
     },
   };
 }
@@ -146,6 +147,7 @@ function hasWholeRoot({ pid }: CallMessage): boolean {
 class Daemon {
   readonly longWork: LongWork;
   readonly #options: DaemonOptions;
+  readonly #socket: LauncherSocket;
   readonly #namespaces: NamespaceKeeper;
   readonly #store: ImageStore;
   readonly #pulls: ImagePulls;
@@ -178,15 +180,16 @@ class Daemon {
   readonly #mountNamespace = statSync("/proc/self/ns/mnt", { bigint: true });
   readonly #startedMs: number;
   #countedSinceMs: number;
-  readonly #ended = Promise.withResolvers<"stopped" | "idle">();
+  readonly #ended = Promise.withResolvers<"stopped" | "idle" | "unreachable">();
   #busy = 0;
   #restTimer: { cancel(): void } | null = null;
   #idleTimer: { cancel(): void } | null = null;
   #holdTimer: { cancel(): void } | null = null;
 
-  constructor(options: DaemonOptions) {
+  constructor(options: DaemonOptions, socket: LauncherSocket) {
     const { directories, logger } = options;
     this.#options = options;
+    this.#socket = socket;
     this.#files = new FileCache(FILE_CACHE_BYTES, options.clock);
     this.#names = new FolderNamesCache(options.clock);
     this.#folders = new FolderIdentities(options.clock);
@@ -220,7 +223,7 @@ class Daemon {
     this.#holdRuns();
   }
 
-  get ended(): Promise<"stopped" | "idle"> {
+  get ended(): Promise<"stopped" | "idle" | "unreachable"> {
     return this.#ended.promise;
   }
 
@@ -518,7 +521,11 @@ class Daemon {
     this.#busy = Math.max(0, this.#busy - 1);
     const { daemonIdleMs } = this.#options.config;
     if (this.#busy > 0) return;
-    this.#restTimer = this.#options.clock.after(REST_MS, releaseMemory);
+    this.#restTimer = this.#options.clock.after(REST_MS, () => {
+      // Who removed the runtime folder has left this daemon to nobody.
+      if (!this.#socket.isOurs() && this.#namespaces.runsInUse().length === 0) this.#ended.resolve("unreachable");
+      releaseMemory();
+    });
     if (daemonIdleMs === 0) return;
     this.#idleTimer = this.#options.clock.after(daemonIdleMs, () => this.#endUnlessInUse());
   }
@@ -536,7 +543,8 @@ class Daemon {
     this.#holdTimer = this.#options.clock.after(HOLD_AGAIN_MS, () => this.#holdRuns());
   }
 
-  async close(): Promise<void> {
+  /** `isReached` unless the runtime folder is another daemon's by now. */
+  async close(isReached: boolean): Promise<void> {
     this.#idleTimer?.cancel();
     this.#restTimer?.cancel();
     this.#holdTimer?.cancel();
@@ -546,6 +554,6 @@ class Daemon {
     await (await this.#remotes)?.close();
     await this.#receipts.settled();
     await this.#namespaces.close();
-    rmSync(join(this.#options.directories.runtime, "calls"), { recursive: true, force: true });
+    if (isReached) rmSync(join(this.#options.directories.runtime, "calls"), { recursive: true, force: true });
   }
 }
