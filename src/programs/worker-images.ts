@@ -6,7 +6,7 @@ import type { Environment } from "../config/directories.ts";
 import { trustedSigner, trustJudge } from "../config/project-image.ts";
 import type { WorkerConfig } from "../config/worker.ts";
 import type { Digest } from "../core/digest/digest.ts";
-import type { TrustRule } from "../core/image/trust.ts";
+import { type TrustRule, unusedRules } from "../core/image/trust.ts";
 import { ImageStore, type Judge, KEEP_MS } from "../image/image-store.ts";
 import type { VmEvent } from "../vm/vm-event.ts";
 import { FetchedImages } from "../worker/fetched-images.ts";
@@ -28,6 +28,8 @@ export async function openWorkerImages(
   logger: Logger,
 ): Promise<OpenWorkerImages> {
   const images = await openLayoutImages({ layoutFolders: imageLayouts, imageFolder: imageDir });
+  for (const { repository, path } of unusedRules(imageFetch.trust, imageFetch.repositories))
+    logger.warn("worker.images.rule_unused", { repository, path });
   if (imageFetch.repositories.length === 0) return onlyLayouts(images);
   for (const rule of imageFetch.trust) trustedSigner(rule);
   let tell: (digest: Digest) => void = () => undefined;

@@ -60,6 +60,14 @@ export function ruleFor(rules: readonly TrustRule[], repository: string): TrustR
   return exact ?? matching.sort((a, b) => b.repository.length - a.repository.length)[0] ?? null;
 }
 
+/** Rules that are chosen for no image out of these repositories: for other ones, or behind another rule for the same one. */
+export function unusedRules(rules: readonly TrustRule[], repositories: readonly string[]): TrustRule[] {
+  return rules.filter(({ repository }, at) => {
+    const overlaps = (named: string) => matchesRepository(named, repository) || matchesRepository(repository, named);
+    return !repositories.some(overlaps) || rules.slice(0, at).some((earlier) => earlier.repository === repository);
+  });
+}
+
 /** A rule with the text of its file. Throws `config.invalid` for a file that can vouch for nobody. */
 export function parseSigner({ by, path, identities, issuer }: TrustRule, text: string): TrustedSigner {
   switch (by) {
