@@ -170,3 +170,46 @@ describe("guides", () => {
     });
   }
 });
+
+/** Compiles twice as a caller there does, and tells how that went. */
+const COMPILES = `set -e
+for time in 1 2; do hpcc gcc -c hello.c; rm hello.o; done
+hpcc stats --json`;
+
+test("debian-packages: in a chroot, a daemon of its own answers from a cache folder that is bound", async (t) => {
+  const home = realpathSync(mkdtempSync(join(tmpdir(), "hpcc-chroot-")));
+  const [root, jail] = [join(home, "project"), join(home, "jail")];
+  for (const folder of [root, jail, join(root, ".git")]) mkdirSync(folder);
+  writeFileSync(join(root, "hello.c"), "int main(void) { return 0; }\n");
+  const folders = (name: string) => ({
+    PATH: `${dirname(HPCC)}:/usr/sbin:/usr/bin:/sbin:/bin`,
+    HOME: home,
+    LANG: "C.UTF-8",
+    HPCC_RUNTIME_DIR: join(home, name, "run"),
+    HPCC_STATE_DIR: join(home, name),
+    HPCC_CACHE_DIR: join(home, "cache"),
+    HPCC_REPLAY: "0",
+  });
+  const run = async (argv: readonly string[], env: Record<string, string>) => {
+    const { code, stdout, stderr } = await runCommand([...argv], { cwd: root, timeoutMs: 60_000, env });
+    assert.equal(code, 0, stderr);
+    return stdout;
+  };
+  const inside = (env: Record<string, string>) => {
+    const enter = `mount --rbind / ${jail} && cd ${jail} && exec chroot . sh -c "cd ${root} && exec sh -c '$0'"`;
+    return run(["unshare", "--mount", "--map-root-user", "sh", "-c", enter, COMPILES], env);
+  };
+  const counts = (said: string) => JSON.parse(said) as Record<"outcomes" | "reasons", Record<string, number>>;
+  const outside = folders("outside");
+  const own = folders("inside");
+  t.after(async () => {
+    for (const env of [outside, own]) await run(["hpcc", "daemon", "stop"], env);
+    rmSync(home, { recursive: true, force: true });
+  });
+  const first = counts(await run(["sh", "-c", COMPILES], outside));
+  assert.deepEqual([first.outcomes["local_compiled"], first.outcomes["local_hit"]], [1, 1]);
+  const shared = counts(await inside(outside));
+  assert.deepEqual([shared.reasons["mount_namespace"], shared.outcomes["local_hit"]], [2, 1], "the daemon outside");
+  const hits = counts(await inside(own));
+  assert.deepEqual([hits.outcomes["local_compiled"], hits.outcomes["local_hit"], hits.reasons], [0, 2, {}]);
+});
