@@ -1,5 +1,5 @@
 // The commands below `hpcc audit`.
-import { type Command, InvalidArgumentError, Option } from "commander";
+import { type Command, Option } from "commander";
 import { HpccError } from "../base/errors.ts";
 import { SYSTEM_CLOCK } from "../base/system/clock.ts";
 import { keepAlive } from "../base/system/keep-alive.ts";
@@ -8,6 +8,7 @@ import { type AttestHost, addAttest } from "./audit-attest-command.ts";
 import { addDatabase, addDatabaseOptions, type DatabaseFlags, databaseNames } from "./audit-database-commands.ts";
 import { addReport } from "./audit-report-command.ts";
 import type { Format, RowFilter } from "./audit-search.ts";
+import { parseCount } from "./numbers.ts";
 import { json, type Output, printable } from "./output.ts";
 import { addRetention, type RetentionHost } from "./retention-commands.ts";
 
@@ -210,9 +211,4 @@ function addChecks(audit: Command, host: AuditHost, setExitCode: (code: number) 
 
 function collect(value: string, values: string[] = []): string[] {
   return [...values, value];
-}
-
-function parseCount(text: string): number {
-  if (!/^[0-9]{1,4}$/.test(text)) throw new InvalidArgumentError("it must be a whole number.");
-  return Number(text);
 }

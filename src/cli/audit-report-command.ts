@@ -3,6 +3,7 @@ import { writeFile } from "node:fs/promises";
 import { type Command, InvalidArgumentError } from "commander";
 import { HpccError } from "../base/errors.ts";
 import { SYSTEM_CLOCK } from "../base/system/clock.ts";
+import { parseCount } from "./numbers.ts";
 import { json, type Output } from "./output.ts";
 
 interface ReportFlags {
@@ -34,7 +35,7 @@ export function addReport(audit: Command, output: Output, setExitCode: (code: nu
     .option("--key <key>", "a key of the logs that you know, as `hpcc ca log-key` prints it; any number", collect)
     .option("--checkpoint <file>", "a checkpoint of the log that you have kept; any number", collect)
     .option("--witness <key>", "a key of a witness, as `hpcc ca witness-key` prints it; any number", collect)
-    .option("--witness-quorum <n>", "how many of them must have cosigned each log (default: all)", parseQuorum)
+    .option("--witness-quorum <n>", "how many of them must have cosigned each log (default: all)", parseCount)
     .option("--witness-since <time>", "and not before then")
     .option("--since <time>", "rows that ended from then on")
     .option("--until <time>", "rows that ended before then")
@@ -70,11 +71,6 @@ export function addReport(audit: Command, output: Output, setExitCode: (code: nu
         });
       setExitCode(report.logs.some(({ problems }) => problems.items.length > 0) ? 1 : 0);
     });
-}
-
-function parseQuorum(text: string): number {
-  if (!/^[0-9]{1,4}$/.test(text)) throw new InvalidArgumentError("it must be a whole number.");
-  return Number(text);
 }
 
 function parseLines(text: string): number {

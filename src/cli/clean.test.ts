@@ -8,21 +8,7 @@ import { SILENT_LOGGER } from "../base/log.ts";
 import { SYSTEM_CLOCK } from "../base/system/clock.ts";
 import { type Digest, sha256 } from "../core/digest/digest.ts";
 import { DiskLocalStore } from "../store/local/disk-local-store.ts";
-import { clean, parseAge, printCleaned } from "./clean.ts";
-
-test("an age is a number and a unit", () => {
-  const hour = 3_600_000;
-  assert.deepEqual(["90s", "5m", "36h", "7d", "2w", "0d"].map(parseAge), [
-    90_000,
-    300_000,
-    36 * hour,
-    7 * 24 * hour,
-    14 * 24 * hour,
-    0,
-  ]);
-  for (const wrong of ["", "7", "d", "7 d", "-7d", "7y", "1.5h", "9999999d"])
-    assert.throws(() => parseAge(wrong), { code: "argument.invalid" }, wrong);
-});
+import { clean, printCleaned } from "./clean.ts";
 
 test("what was freed is said in a line", () => {
   assert.equal(

@@ -3,19 +3,11 @@ import { realpathSync } from "node:fs";
 import { resolve } from "node:path";
 import { byteStringOf, byteStringOfText } from "../base/byte-string.ts";
 import type { Clock } from "../base/clock.ts";
-import { HpccError } from "../base/errors.ts";
 import type { Directories } from "../config/directories.ts";
 import type { Digest } from "../core/digest/digest.ts";
 import { type Cleaned, cleanLocalStore } from "../store/local/upkeep.ts";
+import { parseAge } from "./numbers.ts";
 import { size } from "./stats.ts";
-
-const UNIT_MS: Readonly<Record<string, number>> = {
-  s: 1_000,
-  m: 60_000,
-  h: 3_600_000,
-  d: 86_400_000,
-  w: 604_800_000,
-};
 
 export interface CleanFlags {
   readonly olderThan?: string;
@@ -48,14 +40,6 @@ export async function clean({ directories, replay, clock }: CleanParts, flags: C
 export function printCleaned({ records, files, bytes, leftBytes }: Cleaned): string {
   const removed = `${count(records, "record")} and ${count(files, "file")}`;
   return `freed ${size(bytes)} (${removed}); ${leftBytes === 0 ? "nothing" : size(leftBytes)} left\n`;
-}
-
-export function parseAge(text: string): number {
-  const [, amount = "", unit = ""] = /^([0-9]{1,6})([smhdw])$/.exec(text) ?? [];
-  const unitMs = UNIT_MS[unit];
-  if (unitMs === undefined)
-    throw new HpccError("argument.invalid", "--older-than wants a number and s, m, h, d or w, such as 7d");
-  return Number(amount) * unitMs;
 }
 
 /** As projects are known by: links resolved. One that is gone from the disk may still have results. */
