@@ -87,7 +87,7 @@ describe("hpcc ca", () => {
     };
     await refused(ca(), "argument.invalid", /\/ca is there already/);
     await refused("", "argument.invalid", /^the folder to write has an empty name$/);
-    await refused(join(ca(), "ca.crt", "x", "y"), "store.io", /^cannot write .*\/ca\.crt\/x\/y: /);
+    await refused(join(ca(), "ca.crt", "x", "y"), "argument.invalid", /\/ca\.crt\/x is no folder to put .*\/y into$/);
     await assert.rejects(issueIdentity(ca(), worker, { nowMs: NOW_MS, out: "" }), fails("argument.invalid"));
   });
 

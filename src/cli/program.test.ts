@@ -136,11 +136,6 @@ describe("command line", () => {
       assert.equal(code, 2, argv.join(" "));
       assert.match(error, /an argument is empty/);
     }
-    const taken = join(folder, "taken");
-    writeFileSync(taken, "");
-    const noFolder = await run("ca", "init", join(taken, "ca"));
-    assert.equal(noFolder.code, 1);
-    assert.match(noFolder.error, /taken.*not a directory \(\w+, ENOTDIR\) \[store\.io\]/);
     for (const argv of [
       ["worker"],
       ["stats", "--nothing"],

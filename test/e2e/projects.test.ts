@@ -1,9 +1,9 @@
 // Real projects with their own build files, plainly and through hpcc: every file that a build leaves and every word that a compiler says
 // are equal, compiled, from the cache, and after the checkout moved. The worker's guests are sandboxes here. A spread of the table runs by
 // default; HPCC_TEST_PROJECTS=all runs all of it, HPCC_TEST_PROJECTS=TEXT what has the text in its name. What links with Clang's runtime
-// (--coverage, sanitizers) needs Debian's package libclang-rt-14-dev.
+// (--coverage, sanitizers) needs Debian's package libclang-rt-14-dev, which then belongs to the image, too.
 import assert from "node:assert/strict";
-import { appendFileSync, mkdirSync, rmSync } from "node:fs";
+import { appendFileSync, existsSync, mkdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { type Logger, SILENT_LOGGER } from "../../src/base/log.ts";
@@ -16,6 +16,8 @@ const SOURCES = join(CHECKOUT, ".cache/sources");
 const cmake = (options: string) =>
   `cmake -S . -B build -G Ninja -DCMAKE_BUILD_TYPE= -DCMAKE_C_COMPILER=$COMPILER -DCMAKE_CXX_COMPILER=$COMPILER_CXX \
 -DCMAKE_C_COMPILER_LAUNCHER=$RECORDER -DCMAKE_CXX_COMPILER_LAUNCHER=$RECORDER ${options}`;
+const RUNTIME_PACKAGE = "libclang-rt-14-dev";
+const CLANG_RUNTIME = "/usr/lib/llvm-14/lib/clang/14.0.6/lib";
 const NINJA = { build: "ninja -C build -j2", nothing: /^ninja: no work to do\.$/m };
 
 const PROJECTS: readonly ProjectRecipe[] = [
@@ -94,7 +96,8 @@ let image: string;
 
 before(async () => {
   const env = { PATH: process.env["PATH"], HOME: IMAGE_FOLDER, HPCC_IMAGE_DIR: IMAGE_FOLDER };
-  const compilers = ["--compiler", "gcc", "--compiler", "clang"];
+  const runtime = existsSync(CLANG_RUNTIME) ? ["--with", RUNTIME_PACKAGE] : [];
+  const compilers = ["--compiler", "gcc", "--compiler", "clang", ...runtime];
   const built = await runCommand(
     [HPCC, "image", "build", "--from-host", "--tag", "e2e-both", "--quiet", ...compilers],
     { env },
