@@ -11,6 +11,8 @@ const HEADERS = {
   "a.c":
     '#include "h.h"\n#include <stddef.h>\nint twice(int x) { return x * TWO + (int)offsetof(struct { int a; }, a); }\n',
 };
+/** GCC lists the header by its real path, which is shorter. */
+const BY_REAL_PATH = { "q/v.h": "#define V 9\n", "inc/v.h": "#define V 1\n", "a-long-folder-name/x": "" };
 const CXX = {
   "b.cc": "#include <vector>\nint sum(const std::vector<int> &v) { int s = 0; for (int x : v) s += x; return s; }\n",
 };
@@ -43,6 +45,8 @@ const gcc = (
 });
 
 const INC = ["-Iinc", "-c", "a.c"];
+/** A way to a folder that is longer than its real path. */
+const LONG = `${"a-long-folder-name/../".repeat(12)}inc`;
 const CASES: readonly Case[] = [
   ...both("plain C", INC, HEADERS),
   ...both("absolute names", ["-I@ROOT@/inc", "-c", "@ROOT@/a.c", "-o", "@ROOT@/a.o"], HEADERS, { moves: false }),
@@ -66,6 +70,12 @@ const CASES: readonly Case[] = [
     "sub/a.c": '#include "h.h"\nint a = TWO;\n',
     "sub/h.h": "#define TWO 2\n",
   }),
+  gcc(
+    "a system header by its real path",
+    ["-MD", "-iquote", "q", "-isystem", LONG, "-c", "v.c"],
+    { ...BY_REAL_PATH, "v.c": "#include <v.h>\nint v = V;\n" },
+    { moves: false },
+  ),
   ...both("umask", INC, HEADERS, { umask: "077" }),
   ...both("read-only output", INC, HEADERS, { prepare: "echo old > a.o; chmod 444 a.o" }),
   ...both("linked output", INC, HEADERS, { prepare: "echo old > real.o; ln -s real.o a.o" }),
@@ -152,6 +162,28 @@ const CHANGES: readonly (LocalScenario & { readonly change: string })[] = [
     ...one,
     change: "cp inc/y.h k; mv k inc/y.h; touch -d 2021-01-01 inc/y.h",
   })),
+  ...(
+    [
+      ["behind another of its name", ["-iquote", "q"], "#include <v.h>\n"],
+      ["by the next of its name", ["-Iq"], "#include <v.h>\n"],
+      ["by a macro with an operand", ["-iquote", "q"], "#define P(x) <x.h>\n#include P(w)\n"],
+      ["by a macro that makes a string", ["-iquote", "q"], "#define S(x) #x\n#define N(x) S(x)\n#include N(w.h)\n"],
+    ] as const
+  ).flatMap(([name, words, text]) =>
+    both(
+      `a link to a folder of the system changes, ${name}`,
+      ["-MD", ...words, "-isystem", "@ROOT@/a-long-folder-name/cur", "-c", "v.c"],
+      {
+        ...BY_REAL_PATH,
+        "q/v.h": "#include_next <v.h>\n",
+        "inc/w.h": "#define V 1\n",
+        "other/v.h": "#define V 2\n",
+        "other/w.h": "#define V 2\n",
+        "v.c": `${text}int v = V;\n`,
+      },
+      { prepare: "ln -sfn ../inc a-long-folder-name/cur" },
+    ).map((one) => ({ ...one, change: "ln -sfn ../other a-long-folder-name/cur" })),
+  ),
   ...both("a response file changes", ["@args", "-c", "v.c"], { args: "-DV=1", "v.c": "int v = V;\n" }).map((one) => ({
     ...one,
     change: "echo -DV=2 > args",

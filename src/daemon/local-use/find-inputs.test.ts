@@ -15,6 +15,7 @@ import { SeenNames } from "./seen-names.ts";
 interface Given {
   readonly files: Readonly<Record<string, string>>;
   readonly argv?: string;
+  /** `@` is the folder. */
   readonly listed?: readonly string[];
   readonly listsAll?: boolean;
   readonly prepare?: (root: string) => void;
@@ -60,7 +61,7 @@ function found({
     const stage = findInputs(
       {
         invocation: parsed.invocation,
-        listed: (listed ?? [parsed.invocation.source]).map(ascii),
+        listed: (listed ?? [parsed.invocation.source]).map((name) => ascii(name.replace("@", root))),
         listsAll,
         folders: searchPath(parsed.invocation, new Map(), []),
         seen: new SeenNames(new FolderNamesCache(SYSTEM_CLOCK), { cwd: byteStringOfText(root), foreign: null }),
@@ -214,6 +215,23 @@ test("a file that a compiler takes for one that it has read is an input, too", (
   // GCC reads no file twice that is imported.
   const imported = { "x.c": "#import <one.h>\n#include <two.h>\n", "a/one.h": "int i;", "b/two.h": "int i;" };
   assert.deepEqual(found({ files: imported, listed }).inputs, ["x.c", "a/one.h", "b/two.h"]);
+});
+
+test("a system header that was listed by its real path is held by the way that led to it", () => {
+  const files = { "q/h.h": "", "v1/h.h": "int v;\n", "long/x": "" };
+  const computed = "#define P(x) <x.h>\n#include P(h)\n";
+  const includes = { "x.c": "#include <h.h>\n", "computed/x.c": computed };
+  const prepare = (root: string) => symlinkSync("../v1", join(root, "long/cur"));
+  for (const source of ["x.c", "computed/x.c"]) {
+    const given = { files: { ...files, ...includes }, argv: `gcc -iquote q -isystem long/cur -c ${source}`, prepare };
+    const { reason, inputs } = found({ ...given, listed: [source, "@/v1/h.h"] });
+    assert.equal(reason, null);
+    assert.ok(inputs.includes("long/cur/h.h"), inputs.join());
+  }
+  // A link that is the header itself has a name of its own, which the real path does not tell.
+  const linked = (root: string) => symlinkSync("../v1/h.h", join(root, "s/other.h"));
+  const one = { files: { ...files, "x.c": computed.replace("P(h)", "P(other)") }, prepare: linked };
+  assert.equal(found({ ...one, listed: ["x.c", "@/v1/h.h"] }).reason, "unsupported_code_directive");
 });
 
 test("what an assembler reads is followed", () => {

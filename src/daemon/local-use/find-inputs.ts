@@ -10,7 +10,7 @@ import { type SourceKind, type SourceScan, scanSource, scanTogether } from "../.
 import { readingsOf } from "../../core/compile/view/source-text.ts";
 import { TestMacro } from "../../core/compile/view/test-macros.ts";
 import type { Digest } from "../../core/digest/digest.ts";
-import { changedMs, movedMs } from "../call/file-stamp.ts";
+import { changedMs, type FileStamp, movedMs, stampOf } from "../call/file-stamp.ts";
 import { type FolderState, folderState } from "../call/folder-state.ts";
 import { realPath } from "../call/real-path.ts";
 import { Remembered } from "../call/remembered.ts";
@@ -160,6 +160,10 @@ class Finding {
   readonly #systems: ReadonlySet<ByteString>;
   /** Whether sources are in another encoding than the names of files. */
   readonly #hasCharset: boolean;
+  /** Where names that were sought do stand. */
+  readonly #reached = new Set<ByteString>();
+  /** Whether names were made of what was read. */
+  #guesses = false;
   #names = 0;
 
   constructor(question: InputsQuestion, files: FileDigests, scans: TextScans) {
@@ -173,7 +177,13 @@ class Finding {
   }
 
   run(): Stage<FoundInputs> {
-    const refused = this.#listed() ?? this.#named() ?? this.#followed() ?? this.#forbidden() ?? this.#precompiled();
+    const refused =
+      this.#listed() ??
+      this.#named() ??
+      this.#followed() ??
+      this.#unexplained() ??
+      this.#forbidden() ??
+      this.#precompiled();
     if (refused !== null) return refused;
     // What is an image's never changes.
     const { seen } = this.#question;
@@ -227,7 +237,7 @@ class Finding {
     if (file === null || changedMs(file.stamp) >= this.#question.startedMs - CLOCK_TICK_MS)
       return bypass("modified_input_file", path);
     if (known === undefined) this.#inputs.set(path, { path, ...file });
-    this.#identities.add(`${file.stamp.dev}:${file.stamp.ino}`);
+    this.#identities.add(identityOf(file.stamp));
     if (!text) return null;
     this.#readAsText.add(path);
     const findings = this.#scans.of(file.digest, this.#kindOf(path), () => {
@@ -325,7 +335,9 @@ class Finding {
       if (name.startsWith("/") && !this.#mayBeTaken(name, places)) return null;
       const isNew =
         this.#isNew(at) || (this.#isWayNew(at, place) && this.#mayBeTaken(name, places) && !this.#isHeldElsewhere(at));
-      return isNew ? bypass("modified_input_file", at) : null;
+      if (isNew) return bypass("modified_input_file", at);
+      // The way to a file that was listed by its real path is held as well; what it names is beside the real one.
+      return this.#isTwin(at) ? this.#take(at, { text: false, unlisted: false }) : null;
     });
   }
 
@@ -337,10 +349,10 @@ class Finding {
 
   /** Whether a compiler may take a file for one that it has read, and skip it unlisted. */
   #isTwin(path: ByteString): boolean {
-    const stamp = this.#files.digest(this.#question.seen.readable(path))?.stamp;
-    if (stamp === undefined) return false;
+    const stamp = stampOf(this.#question.seen.readable(path));
+    if (stamp === null) return false;
     const sizes = this.#hasImports ? this.#sizes : this.#onceSizes;
-    return this.#identities.has(`${stamp.dev}:${stamp.ino}`) || sizes.has(stamp.size);
+    return this.#identities.has(identityOf(stamp)) || sizes.has(stamp.size);
   }
 
   /**
@@ -422,7 +434,9 @@ class Finding {
         this.#absent.set(place, names.add(below));
         continue;
       }
-      const refused = found(joined(place, below), place);
+      const at = joined(place, below);
+      this.#reached.add(at);
+      const refused = found(at, place);
       if (refused !== null) return refused;
     }
     return null;
@@ -497,7 +511,11 @@ class Finding {
 
   /** All that definitions hold, and of names made of parts, those that what was read may have had. */
   #anyNames(makers: readonly Text[]): ReadonlySet<ByteString> {
-    const places = [...makers.map(({ folder }) => folder), ...this.#places];
+    this.#guesses = true;
+    const { seen } = this.#question;
+    // GCC lists system headers by their real paths where these are shorter.
+    const real = [...this.#systems].flatMap((place) => (seen.isForeign(place) ? [] : [realPath(seen.absolute(place))]));
+    const places = new Set([...makers.map(({ folder }) => folder), ...this.#places, ...real]);
     const names = new Set(this.#texts.flatMap(({ findings }) => findings.scan.definitions));
     for (const path of this.#inputs.keys())
       for (const place of places) {
@@ -505,6 +523,19 @@ class Finding {
         if (path.startsWith(`${place}/`)) names.add(path.slice(place.length + 1) as ByteString);
       }
     return names;
+  }
+
+  /** A file that was listed by its real path, and that no name leads to which was told: the way to it cannot be held. */
+  #unexplained(): Bypass | null {
+    const { listed, seen, invocation } = this.#question;
+    if (!this.#guesses || !grammarOf(invocation).habits.listsRealPaths) return null;
+    const known = new Set([...this.#reached].map((path) => identityOf(stampOf(seen.readable(path)))));
+    for (const name of listed.slice(1).map(plainPath)) {
+      const file = this.#inputs.get(name);
+      if (file === undefined || !name.startsWith("/") || known.has(identityOf(file.stamp))) continue;
+      return bypass("unsupported_code_directive", ascii("#include NAME"));
+    }
+    return null;
   }
 
   #forbidden(): Bypass | null {
@@ -547,6 +578,10 @@ class Finding {
     }
     return null;
   }
+}
+
+function identityOf(stamp: Pick<FileStamp, "dev" | "ino"> | null): string {
+  return stamp === null ? "" : `${stamp.dev}:${stamp.ino}`;
 }
 
 function folderOf(path: ByteString): ByteString {

@@ -18,6 +18,8 @@ export interface Habits {
   readonly readsHardLinksOnce: boolean;
   /** Lines are quoted from the files that line directives name. */
   readonly quotesNamedFiles: boolean;
+  /** System headers are listed by their real paths where these are shorter. */
+  readonly listsRealPaths: boolean;
   /** Pragmas change predefined macros in a compile, and not in a list. */
   readonly pragmasChangeMacros: boolean;
   /** Names of precompiled headers that it reads beside headers. */
