@@ -18,7 +18,7 @@ import { type FoundInputs, findInputs, type TextScans } from "./find-inputs.ts";
 import { existing, type KeyedCall } from "./keyed-call.ts";
 import { encodeRecord, VARIANTS_MAX } from "./local-record.ts";
 import { readVariants } from "./look-up.ts";
-import { namesPlace } from "./moved-checkouts.ts";
+import { isBelowPlace, namesPlace } from "./moved-checkouts.ts";
 import { sameFiles } from "./same-files.ts";
 import type { SeenNames } from "./seen-names.ts";
 import { waysTo } from "./ways.ts";
@@ -63,8 +63,10 @@ export async function keepResult(finished: Finished, parts: KeepParts): Promise<
   const found = await inputsOf(finished, parts);
   if (found.kind === "bypass") return found;
   if (flight.disturbed) return bypass("overlapping_outputs", keyed.invocation.output);
-  const key = keyed.keys.length > 1 && !(await showsPlace(finished, outputs)) ? keyed.keys[0]! : keyed.keys.at(-1)!;
   const { inputs, absent } = found.value;
+  // GCC lists system headers by their real paths where these are shorter.
+  const isBound = keyed.keys.length === 1 || inputs.some(({ path }) => isBelowPlace(path, keyed.placeNames));
+  const key = isBound || (await showsPlace(finished, outputs)) ? keyed.keys.at(-1)! : keyed.keys[0]!;
   const variant = {
     files: inputs.map(({ path, digest }) => ({ path, digest })),
     absent,

@@ -3,7 +3,7 @@ import { test } from "node:test";
 import { ascii } from "../../base/byte-string.ts";
 import { sha256 } from "../../core/digest/digest.ts";
 import type { CallMessage } from "../../wire/launcher/messages.ts";
-import { isMovable, namesPlace, placeNames } from "./moved-checkouts.ts";
+import { isBelowPlace, isMovable, namesPlace, placeNames } from "./moved-checkouts.ts";
 import { callDigest, type LocalCall, readLocalCall } from "./read-local-call.ts";
 
 function read(words: string, environment: readonly string[] = []): LocalCall {
@@ -39,6 +39,26 @@ test("bytes that name the place are seen", () => {
   assert.equal(namesPlace(Buffer.from("x\0/w/p/sub/a.c\0"), NAMES), true);
   assert.equal(namesPlace(Buffer.from("/link/sub"), NAMES), true);
   assert.equal(namesPlace(Buffer.from("/w/q/sub"), NAMES), false);
+});
+
+test("bytes that name the place as outputs spell it are seen", () => {
+  const names = placeNames(ascii('/w/a b$#\\ "\xe9'), undefined, null);
+  for (const text of [
+    'a.o: /w/a\\ b$$\\#\\\\\\ "\xe9/a.h',
+    '.string "/w/a b$#\\\\ \\"\\351"',
+    '# 1 "/w/a b$#\\\\ \\"\xe9/a.h"',
+  ])
+    assert.equal(namesPlace(Buffer.from(text, "latin1"), names), true, text);
+});
+
+test("paths below the place are told from its neighbours", () => {
+  for (const [path, isBelow] of [
+    ["/w/p/inc/h.h", true],
+    ["/link/sub", true],
+    ["/w/p2/inc/h.h", false],
+    ["inc/h.h", false],
+  ] as const)
+    assert.equal(isBelowPlace(ascii(path), NAMES), isBelow, path);
 });
 
 test("each thing that a result depends on makes another digest, and nothing else does", () => {

@@ -22,8 +22,25 @@ export function isMovable(
   return ![...words, ...variables.values()].some((text) => names.some((name) => text.includes(name)));
 }
 
-/** Whether bytes name the place. */
+/** Whether bytes name the place, as it is or as outputs spell it. */
 export function namesPlace(bytes: Uint8Array, names: readonly ByteString[]): boolean {
   const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  return names.some((name) => buffer.includes(name, 0, "latin1"));
+  return names.some((name) => spellings(name).some((spelled) => buffer.includes(spelled, 0, "latin1")));
+}
+
+/** Whether a path leads there by its own words. */
+export function isBelowPlace(path: ByteString, names: readonly ByteString[]): boolean {
+  return names.some((name) => path === name || path.startsWith(`${name}/`));
+}
+
+/** A name as such, in a rule of Make, and between the quotes of a text for an assembler. */
+function spellings(name: ByteString): readonly string[] {
+  const inRule = name.replace(/\\*[ \t]/g, (blank) => `${blank.slice(0, -1).repeat(2)}\\${blank.at(-1)}`);
+  const inQuotes = name.replace(/["\\]/g, "\\$&");
+  return [
+    name,
+    inRule.replace(/\$/g, "$$$$").replace(/#/g, "\\#"),
+    inQuotes,
+    inQuotes.replace(/[^ -~]/g, (byte) => `\\${byte.charCodeAt(0).toString(8).padStart(3, "0")}`),
+  ];
 }
