@@ -370,6 +370,18 @@ describe("local use without an image", () => {
         { name: "link", argv: ["gcc", "m.c", "-o", "m"], files: { "m.c": "int main(void){return 0;}" } },
         "host: called_for_link",
       ],
+      [
+        {
+          name: "names beside the includers of an includer",
+          argv: ["clang", "-fms-compatibility", "-Iinc", "-c", "src/m.c", "-o", "m.o"],
+          files: {
+            "src/m.c": '#include "sub/a.h"\nint x = V;\n',
+            "src/sub/a.h": '#include "b.h"\n',
+            "inc/b.h": "#define V 2\n",
+          },
+        },
+        "host: unsupported_compiler_option",
+      ],
       [{ name: "version", argv: ["clang", "--version"], files: {} }, "host: compiler_query"],
       ...(
         [

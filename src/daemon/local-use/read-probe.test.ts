@@ -7,10 +7,10 @@ import { test } from "node:test";
 import { ascii } from "../../base/byte-string.ts";
 import { readLoaded, readReport } from "./read-probe.ts";
 
-function said(compiler: string, language: string): string {
+function said(compiler: string, language: string, words: readonly string[] = []): string {
   const folder = mkdtempSync(join(tmpdir(), "hpcc-probe-"));
   try {
-    const argv = ["-v", "-c", "-x", language, "/dev/null", "-o", join(folder, "x.o")];
+    const argv = [...words, "-v", "-c", "-x", language, "/dev/null", "-o", join(folder, "x.o")];
     return spawnSync(compiler, argv, { encoding: "latin1", env: { PATH: "/usr/bin:/bin", LC_ALL: "C" } }).stderr;
   } finally {
     rmSync(folder, { recursive: true });
@@ -32,6 +32,13 @@ test("real compilers say which programs they run and where they look", () => {
   assert.equal(clang.calledAs, null);
   assert.match(clang.programs.join(" "), /^\/\S*\/clang(?:-\d+)?$/);
   assert.ok(clang.folders.includes(ascii("/usr/include")));
+});
+
+test("a Clang that seeks names as Microsoft's compiler does makes no report", () => {
+  for (const target of ["x86_64-pc-windows-msvc", "i686-pc-win32", "aarch64-windows"])
+    assert.equal(readReport(ascii(said("clang", "c", [`--target=${target}`]))), null, target);
+  for (const words of ["--target=x86_64-w64-windows-gnu", "-fms-extensions", "-fms-compatibility-version=19.1"])
+    assert.notEqual(readReport(ascii(said("clang", "c", [words]))), null, words);
 });
 
 test("spec and configuration files are named, and quoted programs are read", () => {

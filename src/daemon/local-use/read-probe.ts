@@ -24,7 +24,10 @@ const LIST_ENDS = "End of search list.";
 /** Clang says so where it needs no further process. */
 const IN_PROCESS = "(in-process)";
 
-/** Null when the words are those of neither GCC nor Clang. */
+/** Clang seeks names beside the includers of their includers then, as its own name may ask it to. */
+const SEEKS_ABOVE = / "?-fms-compatibility"? /;
+
+/** Null when the words are those of neither GCC nor Clang, or of one that seeks names where no other does. */
 export function readReport(text: ByteString): CompilerReport | null {
   const programs = new Set<ByteString>();
   const folders = new Set<ByteString>();
@@ -37,6 +40,7 @@ export function readReport(text: ByteString): CompilerReport | null {
     else if (line === LIST_ENDS) inList = false;
     else if (inList && line.startsWith(" ")) folders.add(line.slice(1) as ByteString);
     else if (line.startsWith(" ")) {
+      if (SEEKS_ABOVE.test(line)) return null;
       const program = programOf(line.slice(1));
       if (program !== null) programs.add(program);
     } else if (line.startsWith("gcc version ")) family ??= "gcc";

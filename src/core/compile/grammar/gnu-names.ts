@@ -57,6 +57,11 @@ export function isCxxDriver(program: ByteString): boolean {
   return /(?:^|-)(?:g|c|clang)\+\+(?:-\d[\d.]*)?$/.test(baseName(program));
 }
 
+/** Targets for which Clang seeks quoted names as Microsoft's compiler does: beside the includers of their includers, too. */
+export function seeksAboveIncluders(target: string): boolean {
+  return /(?:^|-)(?:win(?:dows|32)|uefi)/.test(target) && !/gnu|cygnus|itanium|coreclr/.test(target);
+}
+
 /** What a driver takes an input for by its suffix, without `-x`. */
 export function inputKindOf(family: CompilerFamily, cxxDriver: boolean, path: ByteString): InputKind {
   const suffix = suffixOf(baseName(path));

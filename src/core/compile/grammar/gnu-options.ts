@@ -301,6 +301,8 @@ const UNSUPPORTED = [
     "-fthin-link-bitcode= -gembed-source -fsycl -fhip- -forder-file-",
   ),
   ...refused("separate", "unsupported_compiler_option", "-fxray-instruction-threshold"),
+  // Quoted names are then sought beside the includers of their includers, too.
+  ...rules("switch", "preprocess", "-fms-compatibility", { bypass: "unsupported_compiler_option", ...clang }),
   ...refused("either", "unsupported_compiler_option", "-B -specs --specs"),
   ...refused("joined", "unsupported_compiler_option", "-fplugin -fpass-plugin= -iplugindir= -load -Xarch_ --config"),
   ...refused(

@@ -4,7 +4,14 @@ import { ascii, type ByteString } from "../../../base/byte-string.ts";
 import type { BypassReason } from "../bypass-reasons.ts";
 import { Bypass, bypass } from "./gnu-bypass.ts";
 import { matchOption } from "./gnu-match.ts";
-import { defaultDependencyFile, defaultOutput, defaultTarget, inputKindOf, isCxxDriver } from "./gnu-names.ts";
+import {
+  defaultDependencyFile,
+  defaultOutput,
+  defaultTarget,
+  inputKindOf,
+  isCxxDriver,
+  seeksAboveIncluders,
+} from "./gnu-names.ts";
 import type { SideOutputRule } from "./gnu-options.ts";
 import { checkDistinct, checkOutputName } from "./gnu-output-checks.ts";
 import { assemblerWords, classifyAssemblerWords, PassThroughPreprocessor } from "./gnu-pass-through.ts";
@@ -217,6 +224,14 @@ class Scan {
         break;
       case "-mllvm":
         if (value === null || !LLVM_OPTION.test(value)) this.refuse("unsupported_compiler_option", value);
+        break;
+      case "--target=":
+      case "-target":
+        if (value !== null && seeksAboveIncluders(value)) this.refuse("unsupported_compiler_option", word);
+        break;
+      case "--driver-mode=":
+        // Others read other command lines.
+        if (value === null || !/^(?:gcc|g\+\+|cpp)$/.test(value)) this.refuse("unsupported_compiler_option", word);
         break;
       default:
         break;
