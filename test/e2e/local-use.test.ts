@@ -13,6 +13,7 @@ const HEADERS = {
 };
 /** GCC lists the header by its real path, which is shorter. */
 const BY_REAL_PATH = { "q/v.h": "#define V 9\n", "inc/v.h": "#define V 1\n", "a-long-folder-name/x": "" };
+const BY_NAME = "#include <v.h>\nint v = V;\n";
 const CXX = {
   "b.cc": "#include <vector>\nint sum(const std::vector<int> &v) { int s = 0; for (int x : v) s += x; return s; }\n",
 };
@@ -73,7 +74,7 @@ const CASES: readonly Case[] = [
   gcc(
     "a system header by its real path",
     ["-MD", "-iquote", "q", "-isystem", LONG, "-c", "v.c"],
-    { ...BY_REAL_PATH, "v.c": "#include <v.h>\nint v = V;\n" },
+    { ...BY_REAL_PATH, "v.c": BY_NAME },
     { moves: false },
   ),
   ...both("umask", INC, HEADERS, { umask: "077" }),
@@ -184,6 +185,31 @@ const CHANGES: readonly (LocalScenario & { readonly change: string })[] = [
       { prepare: "ln -sfn ../inc a-long-folder-name/cur" },
     ).map((one) => ({ ...one, change: "ln -sfn ../other a-long-folder-name/cur" })),
   ),
+  ...(
+    [
+      ["a system root's headers of one machine", ["clang", "--sysroot=sr"], "sr/usr/include/x86_64-linux-gnu"],
+      ["a system root's libc++", ["clang++", "-stdlib=libc++", "--sysroot=sr"], "sr/usr/include/c++/v1"],
+      [
+        "a system root's GCC",
+        ["clang++", "--sysroot=sr"],
+        "sr/usr/include/c++/12",
+        "sr/usr/lib/gcc/x86_64-linux-gnu/12",
+      ],
+      ["a toolchain's GCC", ["clang++", "--gcc-toolchain=tc"], "tc/include/c++/12", "tc/lib/gcc/x86_64-linux-gnu/12"],
+      ["Clang's own headers", ["clang", "-resource-dir=rd"], "rd/include"],
+    ] as const
+  ).map(([name, argv, headers, installed = "none"]) => ({
+    name: `clang: ${name} appear`,
+    argv: [...argv, "-idirafter", "inc", "-c", "v.cc"],
+    files: { ...HEADERS, "sr/usr/include/x": "", "tc/x": "", "rd/x": "", "inc/v.h": "#define V 2\n", "v.cc": BY_NAME },
+    change: `mkdir -p ${headers} ${installed}; touch ${installed}/crtbegin.o; echo '#define V 1' > ${headers}/v.h`,
+  })),
+  {
+    name: "clang: a list of what not to check appears",
+    argv: ["clang", "-fsanitize=address", "-resource-dir=rd", "-c", "v.c"],
+    files: { "rd/x": "", "v.c": "int v(int *p) { return *p; }\n" },
+    change: "mkdir rd/share; echo 'src:*' > rd/share/asan_ignorelist.txt",
+  },
   ...both("a response file changes", ["@args", "-c", "v.c"], { args: "-DV=1", "v.c": "int v = V;\n" }).map((one) => ({
     ...one,
     change: "echo -DV=2 > args",

@@ -69,6 +69,8 @@ export interface CallCompiler {
   readonly image: Digest | null;
   /** Files of this machine whose change makes it another one; none with an image. */
   readonly files: readonly CallInput[];
+  /** Folders of this machine whose names decide where it searches, absolute; they need not be there. */
+  readonly places?: readonly ByteString[];
 }
 
 export interface AnsweredCall {

@@ -18,6 +18,7 @@ import { realPath } from "../call/real-path.ts";
 import { Remembered } from "../call/remembered.ts";
 import { bypass, next, type Stage } from "../call/stage.ts";
 import type { LauncherCall } from "../control/launcher-connection.ts";
+import { driverPlaces } from "./driver-places.ts";
 import { loaderPlaces, loaderVariables, placeStamps } from "./loader-places.ts";
 import { type CompilerReport, readLoaded, readReport } from "./read-probe.ts";
 
@@ -28,6 +29,8 @@ export interface HostCompiler {
   readonly files: readonly CallInput[];
   /** Folders of `#include` beside those that a call names, in their order, as the compiler spells them. */
   readonly folders: readonly ByteString[];
+  /** Folders whose names decided that, absolute; they need not be there. */
+  readonly places: readonly ByteString[];
 }
 
 interface Known {
@@ -125,11 +128,14 @@ export class HostCompilers {
       if (part === path && !file.marks.includes(report.family)) return unknown;
       files.push({ path: part, digest: file.digest, stamp: file.stamp });
     }
+    const places = driverPlaces(invocation, report, { cwd: call.message.cwd, driver: realPath(path) });
+    if (places === null) return bypass("unsupported_compiler_option", path, "the folders that it names hold too many");
     const compiler: HostCompiler = {
       family: report.family,
       identity: identityOf(report.folders, files),
       files: [...files, ...(await this.#loaderCache())],
       folders: report.folders,
+      places,
     };
     return next({
       compiler,
@@ -221,7 +227,7 @@ function isRelative(path: ByteString | undefined): boolean {
  * What changes when a compiler that was not there before would be taken, or its parts: folders of versions of GCC, of whose headers Clang
  * takes the newest, and the folder beside a driver that reads files of many names there.
  */
-function installationsOf({ family, files, folders }: HostCompiler): string {
+function installationsOf({ family, files, folders, places }: HostCompiler): string {
   const above = folders.flatMap((folder) => {
     const parts = folder.split("/");
     const at = parts.findIndex((part, index) => part.startsWith("gcc") && parts[index - 1]?.startsWith("lib") === true);
@@ -230,7 +236,7 @@ function installationsOf({ family, files, folders }: HostCompiler): string {
   const { beside } = grammarOf({ family }).habits.driver.setUpBy;
   const driver = beside === "driver" ? files.slice(0, 1) : [];
   const own = driver.flatMap(({ path }) => [folderOf(path), folderOf(realPath(path))]);
-  return placeStamps([...new Set([...above, ...own])]);
+  return placeStamps([...new Set([...above, ...own, ...places])]);
 }
 
 function holds({ compiler, absent, found, installations }: Known, question: CompilerQuestion): boolean {

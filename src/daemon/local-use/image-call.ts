@@ -8,8 +8,10 @@ import { Remembered } from "../call/remembered.ts";
 import { bypass, next, type Stage } from "../call/stage.ts";
 import type { LauncherCall } from "../control/launcher-connection.ts";
 import { imageAnswer, type LocalCompile } from "../tiers/local-answer.ts";
+import { driverPlaces } from "./driver-places.ts";
 import { askDriver, type HostCompiler, relevantWords } from "./host-compilers.ts";
 import { foldersSearched, type KeyedCall, placedCall } from "./keyed-call.ts";
+import { placeStamps } from "./loader-places.ts";
 import { isMovable, placeNames } from "./moved-checkouts.ts";
 import { callDigest, type LocalCall, readLocalCall } from "./read-local-call.ts";
 import type { ForeignFiles } from "./seen-names.ts";
@@ -22,30 +24,37 @@ const WRAPPED = ascii("HPCC_WRAPPED=");
 /** Debug information in it cannot be searched for names of the place. */
 const HIDES = /^-gz/;
 
+/** Folders of `#include` beside those that a call names, and those of this machine whose names decided that. */
+type Told = Pick<HostCompiler, "folders" | "places">;
+
 /** What an image's compilers say of themselves, kept by the daemon. */
 export class ImageFolders {
-  readonly #known = new Remembered<readonly ByteString[]>(COMPILERS_MAX);
+  readonly #known = new Remembered<{ readonly told: Told; readonly stamps: string }>(COMPILERS_MAX);
 
-  /** Folders of `#include` beside those that a call names; null when the compiler does not tell. */
+  /** Null when the compiler does not tell. */
   async find({
     call,
     compile,
     invocation,
     folder,
-  }: Omit<ImageCallParts, "folders"> & { readonly invocation: GnuInvocation }): Promise<readonly ByteString[] | null> {
+  }: Omit<ImageCallParts, "folders"> & { readonly invocation: GnuInvocation }): Promise<Told | null> {
     const { project, compiler } = compile;
     const named = invocation.arguments.some(({ isPath, value }) => isPath && value?.startsWith("/") !== true);
     const words = relevantWords(invocation);
     const place = named && words.length > 0 ? call.message.cwd : "";
     const key = JSON.stringify([project.imageDigest, compiler.path, words, invocation.language, place]);
     const known = this.#known.get(key);
-    if (known !== undefined) return known;
+    if (known !== undefined && placeStamps(known.told.places) === known.stamps) return known.told;
     const namespace = await project.localNamespace();
     const { path } = compiler;
     const report = await askDriver({ call, folder, namespace }, invocation, { path, calledAs: path });
     if (report === null || report.family !== compiler.family) return null;
-    this.#known.set(key, report.folders);
-    return report.folders;
+    const { cwd } = call.message;
+    const all = driverPlaces(invocation, report, { cwd, driver: path });
+    if (all === null) return null;
+    const told = { folders: report.folders, places: all.filter((folder) => !imageFiles(compile).has(folder)) };
+    this.#known.set(key, { told, stamps: placeStamps(told.places) });
+    return told;
   }
 }
 
@@ -66,15 +75,15 @@ export async function imageCall(parts: ImageCallParts): Promise<Stage<KeyedCall>
   const read = readLocalCall(message, compiler.family);
   if (read.kind === "bypass") return read;
   const { invocation } = read.value;
-  const folders = await parts.folders.find({ ...parts, invocation });
-  if (folders === null) return bypass("unknown_compiler", compiler.path);
+  const told = await parts.folders.find({ ...parts, invocation });
+  if (told === null) return bypass("unknown_compiler", compiler.path);
   const run = await imageAnswer(message, compile, true);
   const environment = run.environment ?? message.environment;
   const image: HostCompiler = {
     family: compiler.family,
-    identity: identityOf(compile, folders),
+    identity: identityOf(compile, told.folders),
     files: [],
-    folders,
+    ...told,
   };
   const searched = foldersSearched({ message, call: read.value, compiler: image }, imageFiles(compile));
   return next(
@@ -95,7 +104,7 @@ export async function imageCall(parts: ImageCallParts): Promise<Stage<KeyedCall>
         },
         foreign: imageFiles(compile),
         states: searched.states,
-        compiler: { identity: project.imageDigest, image: project.imageDigest, files: [] },
+        compiler: { identity: project.imageDigest, image: project.imageDigest, files: [], places: told.places },
       },
     ),
   );

@@ -79,7 +79,7 @@ export function keyedCall(parts: KeyedCallParts): KeyedCall {
     },
     foreign: null,
     states: searched.states,
-    compiler: { identity: compiler.identity, image: null, files: compiler.files },
+    compiler: { identity: compiler.identity, image: null, files: compiler.files, places: compiler.places },
   });
 }
 

@@ -45,13 +45,13 @@ test("spec and configuration files are named, and quoted programs are read", () 
   const text = [
     "Configuration file: /etc/clang/x.cfg",
     "Ubuntu clang version 18.1.3 (1ubuntu1)",
-    ' "/opt/with space/clang" "-cc1" "x"',
+    ' "/opt/with space/clang" "-cc1" "-isysroot" "/a b" -resource-dir /r "-fsanitize-system-ignorelist=/r/a b.txt" "x"',
     " (in-process)",
   ].join("\n");
   const report = readReport(ascii(text))!;
   assert.deepEqual(
-    [report.family, report.programs, report.setUpBy],
-    ["clang", ["/opt/with space/clang"], ["/etc/clang/x.cfg"]],
+    [report.family, report.programs, report.setUpBy, report.sysroot, report.resources],
+    ["clang", ["/opt/with space/clang"], ["/etc/clang/x.cfg", "/r/a b.txt"], "/a b", "/r"],
   );
 });
 

@@ -9,10 +9,13 @@ export interface CompilerReport {
   readonly programs: readonly ByteString[];
   /** Folders of `#include`, those that do not exist too; as spelled, in the order of the report. */
   readonly folders: readonly ByteString[];
-  /** Spec and configuration files that it read. */
+  /** Spec and configuration files that it read, and lists that it found for its compiler. */
   readonly setUpBy: readonly ByteString[];
   /** GCC's own word for how it was called; null for Clang. */
   readonly calledAs: ByteString | null;
+  /** Root and folder of its own files, of which Clang tells its compiler; null when it does not. */
+  readonly sysroot: ByteString | null;
+  readonly resources: ByteString | null;
 }
 
 const LINES_MAX = 10_000;
@@ -21,6 +24,7 @@ const READS = /^(?:Reading specs from |Configuration file: )(.*)$/;
 const CALLED = /^COLLECT_GCC=(.*)$/;
 const LIST_BEGINS = /^#include [<"]\.\.\.[>"] search starts here:$/;
 const LIST_ENDS = "End of search list.";
+const LIST = /^-fsanitize-system-(?:ignore|black)list=(.+)$/;
 /** Clang says so where it needs no further process. */
 const IN_PROCESS = "(in-process)";
 
@@ -34,6 +38,8 @@ export function readReport(text: ByteString): CompilerReport | null {
   const setUpBy = new Set<ByteString>();
   let calledAs: ByteString | null = null;
   let family: CompilerFamily | null = null;
+  let sysroot: ByteString | null = null;
+  let resources: ByteString | null = null;
   let inList = false;
   for (const line of text.split("\n", LINES_MAX)) {
     if (LIST_BEGINS.test(line)) inList = true;
@@ -43,6 +49,10 @@ export function readReport(text: ByteString): CompilerReport | null {
       if (SEEKS_ABOVE.test(line)) return null;
       const program = programOf(line.slice(1));
       if (program !== null) programs.add(program);
+      const words = wordsOf(line);
+      sysroot ??= after(words, "-isysroot");
+      resources ??= after(words, "-resource-dir");
+      for (const list of words.flatMap((word) => LIST.exec(word)?.[1] ?? [])) setUpBy.add(list as ByteString);
     } else if (line.startsWith("gcc version ")) family ??= "gcc";
     else if (/^(?:[A-Za-z]+ )?clang version /.test(line)) family ??= "clang";
     else {
@@ -54,7 +64,20 @@ export function readReport(text: ByteString): CompilerReport | null {
     }
   }
   if (family === null || programs.size === 0) return null;
-  return { family, programs: [...programs], folders: [...folders], setUpBy: [...setUpBy], calledAs };
+  const lists = { programs: [...programs], folders: [...folders], setUpBy: [...setUpBy] };
+  return { family, ...lists, calledAs, sysroot, resources };
+}
+
+/** The words of a command, with their quotes undone. */
+function wordsOf(line: string): string[] {
+  return Array.from(line.matchAll(/ (?:"((?:[^"\\]|\\.)*)"|([^ "]+))(?= |$)/g), ([, quoted, plain]) =>
+    quoted === undefined ? plain! : quoted.replace(/\\(.)/g, "$1"),
+  );
+}
+
+function after(words: readonly string[], option: string): ByteString | null {
+  const at = words.indexOf(option);
+  return at < 0 ? null : ((words[at + 1] ?? null) as ByteString | null);
 }
 
 /** The first word of a command, with its quotes undone. */

@@ -136,7 +136,8 @@ function folderOf(path: ByteString): ByteString {
 }
 
 /** The compiler of this machine: the files that it is made of, and the way on which the launcher found it. */
-function holdCompiler(message: CallMessage, { image, files }: CallCompiler, evidence: Evidence): void {
+function holdCompiler(message: CallMessage, { image, files, places = [] }: CallCompiler, evidence: Evidence): void {
+  for (const path of places) evidence.asItIs(path);
   if (image !== null) return;
   for (const { path, stamp } of files) evidence.stamp(path, stamp);
   const { hostCompiler } = message;

@@ -147,6 +147,16 @@ test("a record holds what compilers and their loader would take if it appeared",
   assert.ok([...record.absent, ...stamped].includes(ascii("/etc/ld.so.preload")));
 });
 
+test("a record holds the folders whose names decided where the compiler searches, and those that are missing", async () => {
+  using place = new Place();
+  const call = place.call();
+  const places = ["inc", "sysroot/usr"].map((name) => place.path(name));
+  const record = await place.record({ ...call, compiler: { ...call.compiler!, places } });
+  assert.ok(typeof record !== "string");
+  assert.ok(record.stamps.some(({ path }) => path === places[0]));
+  assert.ok(record.absent.includes(places[1]!));
+});
+
 test("a version-control folder is a place, and nearer ones are absent; beside hpcc.toml none counts", async () => {
   using place = new Place();
   mkdirSync(join(place.folder, ".git"));
