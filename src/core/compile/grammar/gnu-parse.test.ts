@@ -179,6 +179,8 @@ const BYPASSES: Readonly<Partial<Record<BypassReason, readonly string[]>>> = {
     "gcc -c -fdump-tree-all a.c",
     "gcc -c -fdump-tree-all=x a.c",
     "gcc -c -fdump-tree-optimized a.c",
+    "gcc -c -fdump-tree-optimized-graph=x a.c",
+    "gcc -c -fdump-rtl-expand-slim-graph-lineno=x a.c",
     "gcc -c -fdump-tree-optimized=stderr a.c",
     "gcc -c -fdump-tree-optimized= a.c",
     "gcc -c -fdump-passes=x a.c",

@@ -24,8 +24,8 @@ const SUFFIXES: Readonly<Record<Exclude<SideOutputRule, "temporaries">, readonly
   };
 const TEMPORARY_SUFFIXES = [".i", ".ii", ".s", ".bc"];
 
-/** A single pass: what several tell goes to one file, each from its beginning or from its end. */
-const DUMP = /^-fdump-(?:tree|rtl|ipa|lang)-([a-z0-9_]+)(?:-[a-z]+)*=(.+)$/s;
+/** A single pass: what several tell goes to one file, each from its beginning or from its end. Graphs go to another file besides. */
+const DUMP = /^-fdump-(?:tree|rtl|ipa|lang)-([a-z0-9_]+)(?:-(?!graph[-=])[a-z]+)*=(.+)$/s;
 const DUMP_STREAMS = new Set(["-", "stderr", "stdout"]);
 
 /** The file of `-fdump-tree-PASS=FILE`; null for other words, and for dumps whose names depend on the compiler. */
