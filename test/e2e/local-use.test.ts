@@ -520,6 +520,46 @@ describe("local use without an image", () => {
     }
   });
 
+  for (const compiler of ["gcc", "clang"])
+    it(`takes none of the daemon's descriptors for those of a caller of ${compiler}`, async () => {
+      user.root = join(user.folder, "checkout");
+      const files = {
+        "v.c": "int v = V;\n",
+        "has.c": '#if __has_include("/dev/fd/9")\nint has;\n#else\nint hasnt;\n#endif\n',
+        "blob.c": '__asm__(".data\\n.incbin \\"/proc/self/fd/9\\"\\n");\n',
+        "h.c": "#include <h.h>\nint v = V;\n",
+        nested: "@/dev/fd/9",
+        "d1/h.h": "#define V 1\n",
+        "d2/h.h": "#define V 2\n",
+        o1: "-DV=1\n",
+        o2: "-DV=2\n",
+      };
+      const options = ["9< o1", "9< o2"] as const;
+      const folders = ["9< d1", "9< d2"] as const;
+      const cases: readonly (readonly [readonly string[], readonly [string, string], string])[] = [
+        [["@/dev/fd/9", "-c", "v.c"], options, "unsupported_response_file"],
+        [["@/proc/self/fd/9", "-c", "v.c"], options, "unsupported_response_file"],
+        [["@/proc/thread-self/fd/9", "-c", "v.c"], options, "unsupported_response_file"],
+        [["@nested", "-c", "v.c"], options, "unsupported_response_file"],
+        [["@link", "-c", "v.c"], options, "unsupported_response_file"],
+        [["-include", "/dev/fd/9", "-c", "h.c", "-Id1"], ["9< d1/h.h", "9< d2/h.h"], "extra_input_file"],
+        [["-isystem", "/dev/fd/9", "-MMD", "-c", "h.c"], folders, "extra_input_file"],
+        [["-isystem", "link", "-MMD", "-c", "h.c"], folders, "extra_input_file"],
+        [["-c", "has.c"], ["9< o1", "9<&-"], "modified_input_file"],
+        [["-c", "blob.c"], options, "modified_input_file"],
+        [["-x", "c", "/proc/self/fd/9", "-c", "-o", "s.o"], ["9< v.c", "9< has.c"], "standard_input"],
+      ];
+      for (const [words, shells, reason] of cases)
+        for (const shell of shells) {
+          const name = `${compiler} ${words.join(" ")}`;
+          const defined = words.includes("/proc/self/fd/9") ? ["-DV=3"] : [];
+          const argv = [compiler, ...defined, ...words];
+          const one = { name, argv, files, shell, prepare: "ln -s /dev/fd/9 link" };
+          const step = await user.step(`${name} ${shell}`, one, await user.plain(one));
+          assert.deepEqual(step, { outcome: `host: ${reason}`, what: [] }, `${name} ${shell}`);
+        }
+    });
+
   it("keeps what seeks a name in vain in a folder where others come and go", async () => {
     user.root = join(user.folder, "checkout");
     const source =

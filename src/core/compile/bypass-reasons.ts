@@ -19,14 +19,16 @@ export const BYPASS_REASONS = {
   could_not_use_modules: "The call makes or uses C++ modules, header units or Clang modules.",
   could_not_use_precompiled_header:
     "The call makes a precompiled header, of which GCC writes no two alike, or uses one of Clang, which checks times that a guest has not; in the text form, any.",
-  extra_input_file: "An option names a further input that is not followed (overlays, embedded files).",
+  extra_input_file:
+    "The call names a further input that is not followed (overlays, embedded files, header maps, `/dev/fd/3`).",
   hard_linked_input: "Clang reads one file by two names that are hard links, which it takes for one file.",
   preprocessed_source: "Text form only: the source is preprocessed text already.",
   profile_guided:
     "The call uses an execution profile that no option names (`-fprofile-use` alone), or, in the text form, any.",
   unsupported_code_directive:
     "A file is read whose name only the compiler can tell (a computed `.incbin`, `__has_include` or `#line`, `#pragma GCC dependency`).",
-  unsupported_response_file: "A response file that compilers read differently, or that is nested too deep.",
+  unsupported_response_file:
+    "A response file that compilers read differently, that is nested too deep, or that only the caller can read (`/dev/fd/3`).",
   unsupported_source_encoding:
     "The source's character set is one in which bytes of ASCII are other signs (`-finput-charset`), or, in the text form, any but UTF-8.",
   unsupported_source_language: "The source is not C or C++.",

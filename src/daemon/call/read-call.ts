@@ -15,6 +15,7 @@ import { withoutTrailingSlashes } from "../../base/trailing-slashes.ts";
 import { type Environment, type EnvironmentPlan, readEnvironment } from "../../core/compile/grammar/environment.ts";
 import { grammarOf } from "../../core/compile/grammar/gnu-grammar.ts";
 import type { Argument, GnuInvocation } from "../../core/compile/grammar/invocation.ts";
+import type { ReadResponseFile } from "../../core/compile/grammar/response-file.ts";
 import { dependencyName } from "../../core/compile/view/dependency-file.ts";
 import {
   type IncludePaths,
@@ -29,6 +30,7 @@ import type { View, ViewRoot } from "../../core/compile/view/view.ts";
 import type { CallMessage } from "../../wire/launcher/messages.ts";
 import type { ImageCompiler, Project, ProjectPlace } from "../project.ts";
 import { type Bypass, bypass, next, type Stage } from "./stage.ts";
+import { processWay } from "./ways.ts";
 
 export interface CallRequest {
   readonly invocation: GnuInvocation;
@@ -212,16 +214,20 @@ export function environmentOf(entries: readonly ByteString[]): Environment {
   return map;
 }
 
-function readResponseFile(path: ByteString): Uint8Array | null {
+function readResponseFile(path: ByteString): ReturnType<ReadResponseFile> {
+  // Of a path by the way of a process the daemon would read its own.
+  if (processWay([path]) !== null) return "unreadable";
   let fd = -1;
   try {
+    const named = statSync(bytesOf(path), { throwIfNoEntry: false });
+    if (named === undefined) return null;
     // A fifo is not even opened: its writer would take that for its reader.
-    if (statSync(bytesOf(path), { throwIfNoEntry: false })?.isFile() !== true) return null;
+    if (!named.isFile()) return "unreadable";
     fd = openSync(bytesOf(path), constants.O_RDONLY | constants.O_NONBLOCK);
     const stat = fstatSync(fd);
-    return stat.isFile() && stat.size <= RESPONSE_FILE_BYTES_MAX ? readFileSync(fd) : null;
+    return stat.isFile() && stat.size <= RESPONSE_FILE_BYTES_MAX ? readFileSync(fd) : "unreadable";
   } catch {
-    return null;
+    return "unreadable";
   } finally {
     if (fd >= 0) closeSync(fd);
   }

@@ -17,6 +17,7 @@ import { sameStamp, stampKey, stampOf } from "../call/file-stamp.ts";
 import { realPath } from "../call/real-path.ts";
 import { Remembered } from "../call/remembered.ts";
 import { bypass, next, type Stage } from "../call/stage.ts";
+import { processWay } from "../call/ways.ts";
 import type { LauncherCall } from "../control/launcher-connection.ts";
 import { driverPlaces } from "./driver-places.ts";
 import { loaderPlaces, loaderVariables, placeStamps } from "./loader-places.ts";
@@ -104,6 +105,8 @@ export class HostCompilers {
     const { call, folder, invocation } = question;
     const unknown = bypass("unknown_compiler", path);
     if (isScript(path)) return bypass("unknown_compiler", path, "a script may do anything before it compiles");
+    // The daemon would find its own.
+    if (processWay([path, ...searchedFolders(question)]) !== null) return unknown;
     const calledAs = call.message.argv[0]!;
     const report = await askDriver({ call, folder, namespace: null }, invocation, { path, calledAs });
     if (report === null) return unknown;
@@ -121,8 +124,9 @@ export class HostCompilers {
     const libraries = await this.#libraries(question, [...programs]);
     if (libraries === null) return unknown;
     const files: CallInput[] = [];
-    const parts = [...programs, ...libraries, ...report.setUpBy.map((file) => absolute(file, call))];
-    for (const part of new Set(parts)) {
+    const parts = [...new Set([...programs, ...libraries, ...report.setUpBy.map((file) => absolute(file, call))])];
+    if (processWay(parts) !== null) return unknown;
+    for (const part of parts) {
       const file = await this.#digest(part);
       if (file === null) return unknown;
       if (part === path && !file.marks.includes(report.family)) return unknown;
@@ -279,10 +283,15 @@ function absolute(path: ByteString, { message }: LauncherCall): ByteString {
   return path.startsWith("/") ? path : (`${message.cwd}/${path}` as ByteString);
 }
 
+function searchedFolders({ call, environment }: Pick<CompilerQuestion, "call" | "environment">): ByteString[] {
+  const folders = (environment.get("PATH") ?? "").split(":");
+  return folders.map((folder) => absolute((folder === "" ? "." : folder) as ByteString, call));
+}
+
 /** The program that execvp would run; null when there is none. */
 function onPath(name: ByteString, { call, environment }: CompilerQuestion): ByteString | null {
-  for (const folder of (environment.get("PATH") ?? "").split(":")) {
-    const path = absolute(`${folder === "" ? "." : folder}/${name}` as ByteString, call);
+  for (const folder of searchedFolders({ call, environment })) {
+    const path = `${folder}/${name}` as ByteString;
     const stat = statSync(bytesOf(path), { throwIfNoEntry: false });
     if (stat?.isFile() === true && (stat.mode & 0o111) !== 0) return path;
   }

@@ -10,6 +10,7 @@ import type { LocalStore } from "../../store/local/local-store.ts";
 import type { AnsweredCall, KeptOutput } from "../call/answered-call.ts";
 import { sameStamp, stampOf } from "../call/file-stamp.ts";
 import { type Bypass, bypass, next, type Stage } from "../call/stage.ts";
+import { processWayOf, waysTo } from "../call/ways.ts";
 import type { FolderNamesCache } from "../inputs/folder-names.ts";
 import type { SteadyPlaces } from "../inputs/steady-places.ts";
 import { assembledNames, type CompiledInPlace, listedNames } from "./compile-in-place.ts";
@@ -21,7 +22,6 @@ import { readVariants } from "./look-up.ts";
 import { isBelowPlace, namesPlace } from "./moved-checkouts.ts";
 import { sameFiles } from "./same-files.ts";
 import type { SeenNames } from "./seen-names.ts";
-import { waysTo } from "./ways.ts";
 import type { OutputsBefore, WrittenOutput } from "./written-outputs.ts";
 
 export interface Finished {
@@ -135,8 +135,10 @@ function movedMeanwhile(
     const { folder, rest } = existing(seen.absolute(path));
     return rest === "" ? [`${folder}/.` as ByteString] : [];
   });
-  const { folders, links } = waysTo([...read, ...looked]);
-  for (const way of [...folders, ...links]) if (/^\/proc(?:\/|$)/.test(way)) return bypass("modified_input_file", way);
+  const ways = waysTo([...read, ...looked]);
+  const own = processWayOf(ways);
+  if (own !== null) return bypass("modified_input_file", own);
+  const { folders, links } = ways;
   const missing = absent.flatMap(({ folder, names }) => {
     const { folder: place, rest } = existing(seen.absolute(folder));
     return names.map((name) => [place, (rest === "" ? name : `${rest}/${name}`) as ByteString] as const);

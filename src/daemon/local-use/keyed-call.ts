@@ -8,6 +8,7 @@ import type { CallMessage } from "../../wire/launcher/messages.ts";
 import type { AbsentName, AnsweredCall, CallCompiler, CallInput, SearchedState } from "../call/answered-call.ts";
 import { folderState } from "../call/folder-state.ts";
 import { comparedWords } from "../call/told-call.ts";
+import { processWay } from "../call/ways.ts";
 import type { FolderNamesCache } from "../inputs/folder-names.ts";
 import { type FolderIdentities, SteadyPlaces } from "../inputs/steady-places.ts";
 import type { Command } from "./compile-in-place.ts";
@@ -64,7 +65,7 @@ export function keyedCall(parts: KeyedCallParts): KeyedCall {
   const names = placeNames(message.cwd, pwd, project);
   const searched = foldersSearched(parts, null);
   const { kinds: folders } = searched;
-  const place = [message.cwd, leadsTo(pwd, message.cwd) ? pwd! : ("" as ByteString)] as const;
+  const place = [message.cwd, mayLeadTo(pwd, message.cwd) ? pwd! : ("" as ByteString)] as const;
   const own = callDigest(call, compiler.identity, { place, folders });
   const shared = isMovable(call, names) ? [callDigest(call, compiler.identity, { place: null, folders })] : [];
   return placedCall(parts, {
@@ -161,6 +162,11 @@ export function placedCall(
       ),
     }),
   };
+}
+
+/** Whether a compiler may believe PWD; of the way of a process, as /proc/self/cwd is one, only it can tell. */
+function mayLeadTo(pwd: ByteString | undefined, cwd: ByteString): boolean {
+  return leadsTo(pwd, cwd) || (pwd?.startsWith("/") === true && pwd !== cwd && processWay([pwd]) !== null);
 }
 
 /** Compilers believe PWD only where it is the working folder. */

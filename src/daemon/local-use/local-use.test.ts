@@ -21,6 +21,7 @@ class User implements Disposable {
   readonly made = new HostProject();
   readonly told: AnsweredCall[] = [];
   readonly use: LocalUse;
+  environment = ["PATH=/usr/bin:/bin"];
 
   /** `kept`: done to each file that the store has just kept. */
   constructor(storeBelow = "store", kept: (path: ByteString) => void = () => undefined) {
@@ -54,7 +55,7 @@ class User implements Disposable {
     terminal: boolean | number = false,
   ): Promise<LauncherCall & { readonly ran: unknown[]; finish(): Promise<void> }> {
     for (const start = Date.now(); Date.now() < start + TICKS_MS; ) await new Promise(setImmediate);
-    const call = this.made.call(["gcc", ...words.split(" ")], ["PATH=/usr/bin:/bin"]);
+    const call = this.made.call(["gcc", ...words.split(" ")], this.environment);
     const is = terminal !== false;
     const tty = { stdin: is, stdout: is, stderr: is, columns: is ? Number(terminal) : null };
     const message = { ...call.message, hostCompiler: ascii("/usr/bin/gcc"), terminal: tty };
@@ -148,12 +149,16 @@ test("nothing is kept of a call that reads by the way of a process, which leads 
   const way = `-I/proc/${process.pid}/root${user.made.root}/inc`;
   // What the kernel says of such a way counts as new for the first call alone.
   for (const turn of [1, 2])
-    assert.deepEqual(
-      (await user.compile(`${way} -c i.c`)).slice(1, 3),
-      ["host", "modified_input_file"],
-      `call ${turn}`,
-    );
+    assert.deepEqual((await user.compile(`${way} -c i.c`)).slice(1, 3), ["host", "extra_input_file"], `call ${turn}`);
   assert.deepEqual((await user.compile("-Iinc -c i.c")).slice(1, 3), ["local_compiled", null]);
+});
+
+test("PWD of a way that each process has to itself is the compiler's to believe", async () => {
+  using user = new User();
+  for (const pwd of ["/none", "/proc/self/cwd"]) {
+    user.environment = ["PATH=/usr/bin:/bin", `PWD=${pwd}`];
+    assert.deepEqual((await user.compile("-g -c a.c")).slice(1, 3), ["local_compiled", null], pwd);
+  }
 });
 
 test("observers hear what stood at the folders that a call searches", async () => {

@@ -9,6 +9,7 @@ import type { CallMessage } from "../../wire/launcher/messages.ts";
 import { environmentOf, parseCall } from "../call/read-call.ts";
 import { realPath } from "../call/real-path.ts";
 import { bypass, next, type Stage } from "../call/stage.ts";
+import { processWay } from "../call/ways.ts";
 import { processorDigest } from "./processor.ts";
 
 export interface LocalCall {
@@ -26,6 +27,9 @@ const ANY_LOCALE = { hasLocale: () => false, translates: () => false };
 const NO_SEARCH_PATH = ascii("");
 const MATTERS =
   /^(?:LANG|LANGUAGE|LC_[A-Z]+|CPATH|(?:C|CPLUS)_INCLUDE_PATH|SOURCE_DATE_EPOCH|LOCPATH|NLSPATH|OUTPUT_CHARSET|GCONV_PATH)$/;
+
+/** Variables that name folders in which headers are sought. */
+const SEARCHED = /^(?:CPATH|(?:C|CPLUS)_INCLUDE_PATH)$/;
 
 const NATIVE = /^-m(?:arch|tune|cpu)=native$/;
 
@@ -50,6 +54,8 @@ export function readLocalCall(message: CallMessage, family: CompilerFamily): Sta
   if (invocation!.arguments.filter(({ option }) => option === "-o" || option === "--output=").length > 1)
     return bypass("bad_compiler_arguments", ascii("-o"));
   const environment = environmentOf(message.environment);
+  const own = processPath(message.cwd, invocation!, environment);
+  if (own !== null) return bypass(own === invocation!.source ? "standard_input" : "extra_input_file", own);
   const decision = readEnvironment({
     invocation: invocation!,
     environment,
@@ -67,6 +73,22 @@ export function readLocalCall(message: CallMessage, family: CompilerFamily): Sta
     environment,
     variables,
   });
+}
+
+/** What the call names by the way of a process, where the daemon would find its own; null for nothing. */
+function processPath(
+  cwd: ByteString,
+  { arguments: words }: GnuInvocation,
+  environment: Environment,
+): ByteString | null {
+  const named = words.flatMap(({ isPath, value }) => (isPath && value !== null ? [value] : []));
+  const folders = [...environment].flatMap(([name, value]) =>
+    SEARCHED.test(name) ? (value.split(":") as ByteString[]) : [],
+  );
+  const absolute = (path: ByteString) => (path.startsWith("/") ? path : (`${cwd}/${path}` as ByteString));
+  const all = [...new Set([...named, ...folders])];
+  if (processWay(all.map(absolute)) === null) return null;
+  return all.find((path) => processWay([absolute(path)]) !== null) ?? null;
 }
 
 export interface CallSurroundings {

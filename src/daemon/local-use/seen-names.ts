@@ -1,6 +1,7 @@
 // Which names stand in which folders, as one call sees them: each folder is looked at once. UNTRUSTED: names are a checkout's.
 import { statSync } from "node:fs";
 import { type ByteString, bytesOf } from "../../base/byte-string.ts";
+import { processWay } from "../call/ways.ts";
 import { type FolderNamesCache, type NameKind, PRECOMPILED } from "../inputs/folder-names.ts";
 
 export type SeenKind = "file" | "absent";
@@ -23,6 +24,8 @@ export class SeenNames {
   readonly #cache: FolderNamesCache;
   readonly #options: SeenNamesOptions;
   readonly #folders = new Map<ByteString, Folder | null>();
+  /** Whether a folder lies on the way of a process. */
+  readonly #processes = new Map<string, boolean>();
 
   constructor(cache: FolderNamesCache, options: SeenNamesOptions) {
     this.#cache = cache;
@@ -58,7 +61,20 @@ export class SeenNames {
     if (known === undefined && first !== "" && first !== "." && first !== "..") return "absent";
     if (slash < 0 && known === "file") return "file";
     const path = `${this.absolute(folder)}/${name}` as ByteString;
-    return stands(place.isForeign ? this.readable(path) : path) ? "file" : "absent";
+    if (stands(place.isForeign ? this.readable(path) : path)) return "file";
+    if (place.isForeign) return "absent";
+    // What the daemon does not find there, the caller may.
+    const isLink = slash < 0 && known === "link" && processWay([path]) !== null;
+    return isLink || (slash >= 0 && this.#isProcess(path.slice(0, path.lastIndexOf("/")))) ? "file" : "absent";
+  }
+
+  #isProcess(folder: string): boolean {
+    let known = this.#processes.get(folder);
+    if (known === undefined) {
+      known = processWay([`${folder}/.` as ByteString]) !== null;
+      this.#processes.set(folder, known);
+    }
+    return known;
   }
 
   #folder(folder: ByteString): Folder | null {

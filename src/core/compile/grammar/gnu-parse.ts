@@ -31,7 +31,7 @@ import { expandResponseFiles, type ReadResponseFile } from "./response-file.ts";
 
 export interface ParseContext {
   readonly family: CompilerFamily;
-  /** The file's bytes, relative to the call's working directory; null when it cannot be read. */
+  /** The file's bytes, relative to the call's working directory. */
   readResponseFile: ReadResponseFile;
 }
 

@@ -10,7 +10,8 @@ const WORDS_MAX = 100_000;
 /** Bytes of one response file. */
 const FILE_BYTES_MAX = 16 * 1024 * 1024;
 
-export type ReadResponseFile = (path: ByteString) => Uint8Array | null;
+/** Null for a file that is not there; "unreadable" for one that the compiler alone can read. */
+export type ReadResponseFile = (path: ByteString) => Uint8Array | "unreadable" | null;
 
 export type Expansion =
   | { readonly kind: "words"; readonly words: readonly ByteString[] }
@@ -64,6 +65,7 @@ export function expandResponseFiles(argv: readonly ByteString[], read: ReadRespo
         words.push(word);
         continue;
       }
+      if (bytes === "unreadable") return word;
       const inner = bytes.length > FILE_BYTES_MAX ? null : splitResponseFile(byteStringOf(bytes));
       if (inner === null || depth >= DEPTH_MAX) return word;
       const refused = expand(inner, depth + 1);

@@ -44,6 +44,20 @@ export function waysTo(paths: readonly ByteString[]): Ways {
   return { folders, links };
 }
 
+const PROCESSES = /^\/proc(?:\/|$)/;
+
+/**
+ * The first way to one of the paths, which are absolute, that the kernel makes anew for each process, as /dev/fd and /proc/self are; null for
+ * none. It leads the daemon elsewhere than the caller.
+ */
+export function processWay(paths: readonly ByteString[]): ByteString | null {
+  return processWayOf(waysTo(paths));
+}
+
+export function processWayOf({ folders, links }: Ways): ByteString | null {
+  return [...links, ...folders].find((way) => PROCESSES.test(way)) ?? null;
+}
+
 function linkTarget(path: ByteString): ByteString | null {
   try {
     if (lstatSync(bytesOf(path), { throwIfNoEntry: false })?.isSymbolicLink() !== true) return null;
