@@ -375,6 +375,21 @@ describe("local use without an image", () => {
     );
   });
 
+  it("keeps nothing where a script assembles", async () => {
+    user.root = join(user.folder, "checkout");
+    const folder = join(user.folder, "assembler");
+    mkdirSync(folder);
+    writeFileSync(join(folder, "as"), '#!/bin/sh\nexec /usr/bin/as --defsym V=$VALUE "$@"\n');
+    chmodSync(join(folder, "as"), 0o755);
+    const files = { "v.c": '__asm__(".data\\n.long V");\n' };
+    for (const VALUE of ["1", "2"]) {
+      const env = { PATH: `${folder}:/usr/bin:/bin`, VALUE };
+      const one = { name: "script that assembles", argv: ["gcc", "-c", "v.c"], files, env };
+      const step = await user.step(VALUE, one, await user.plain(one));
+      assert.deepEqual(step, { outcome: "host: unknown_compiler", what: [] });
+    }
+  });
+
   it("leaves what it cannot know to itself", async () => {
     user.root = join(user.folder, "checkout");
     const wrapper = { "mycc/gcc": '#!/bin/sh\nWRAPPED=1\nexec /usr/bin/gcc -DWRAPPED=$WRAPPED "$@"\n' };

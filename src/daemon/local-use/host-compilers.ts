@@ -116,7 +116,8 @@ export class HostCompilers {
     const programs = new Set<ByteString>([path]);
     for (const name of report.programs) {
       const program = name.includes("/") ? absolute(name, call) : onPath(name, question);
-      if (program === null) return unknown;
+      // It may read anything, and its text does not say what.
+      if (program === null || isScript(program)) return unknown;
       if (!name.includes("/")) found.set(name, program);
       programs.add(program);
     }
