@@ -390,6 +390,34 @@ describe("local use without an image", () => {
     }
   });
 
+  it("keeps what a plain configuration of Clang sets up, and nothing where it names another file", async () => {
+    user.root = join(user.folder, "checkout");
+    const bin = join(user.folder, "llvm");
+    mkdirSync(bin);
+    copyFileSync("/usr/bin/clang", join(bin, "clang-14"));
+    symlinkSync("clang-14", join(bin, "x86_64-linux-gnu-clang"));
+    const argv = [join(bin, "x86_64-linux-gnu-clang"), "-c", "v.c"];
+    const one = { name: "configured", argv, files: { "v.c": "int v = V;\n" } };
+    const steps = [];
+    for (const [config, value] of [
+      ["-DV=1", ""],
+      ["-DV=1", ""],
+      ["-DV=2", ""],
+      ["@inc.cfg", "-DV=3"],
+      ["@inc.cfg", "-DV=4"],
+      ["@inc.cfg", "-DV=4"],
+    ] as const) {
+      writeFileSync(join(bin, "inc.cfg"), value);
+      writeFileSync(join(bin, "x86_64-linux-gnu-clang.cfg"), config);
+      steps.push(await user.step(`${config} ${value}`, one, await user.plain(one)));
+    }
+    const left = "host: unknown_compiler";
+    assert.deepEqual(
+      steps,
+      ["local_compiled", "local_hit", "local_compiled", left, left, left].map((outcome) => ({ outcome, what: [] })),
+    );
+  });
+
   it("leaves what it cannot know to itself", async () => {
     user.root = join(user.folder, "checkout");
     const wrapper = { "mycc/gcc": '#!/bin/sh\nWRAPPED=1\nexec /usr/bin/gcc -DWRAPPED=$WRAPPED "$@"\n' };

@@ -7,6 +7,7 @@ import { open, readFile } from "node:fs/promises";
 import { ascii, type ByteString, byteStringOf, bytesOf } from "../../base/byte-string.ts";
 import { HpccError } from "../../base/errors.ts";
 import { FieldWriter } from "../../core/action/fields.ts";
+import { isPlainConfiguration } from "../../core/compile/grammar/clang-configuration.ts";
 import type { Environment } from "../../core/compile/grammar/environment.ts";
 import { grammarOf } from "../../core/compile/grammar/gnu-grammar.ts";
 import type { CompilerFamily, GnuInvocation, Language } from "../../core/compile/grammar/invocation.ts";
@@ -135,6 +136,8 @@ export class HostCompilers {
     }
     const places = driverPlaces(invocation, report, { cwd: call.message.cwd, driver: realPath(path) });
     if (places === null) return bypass("unsupported_compiler_option", path, "the folders that it names hold too many");
+    if (driver.setUpBy.beside === "driver")
+      for (const file of report.setUpBy) if (!isPlainConfiguration(await textOf(absolute(file, call)))) return unknown;
     const compiler: HostCompiler = {
       family: report.family,
       identity: identityOf(report.folders, files),
@@ -302,6 +305,10 @@ function onPath(name: ByteString, { call, environment }: CompilerQuestion): Byte
 function sameFile(a: ByteString, b: ByteString): boolean {
   const [one, other] = [stampOf(a), stampOf(b)];
   return one !== null && other !== null && one.ino === other.ino && one.dev === other.dev;
+}
+
+async function textOf(path: ByteString): Promise<ByteString> {
+  return byteStringOf(await readFile(bytesOf(path)));
 }
 
 function folderOf(path: ByteString): ByteString {

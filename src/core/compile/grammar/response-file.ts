@@ -21,7 +21,7 @@ export type Expansion =
  * Splits a response file into words; null when compilers would not agree on them: a backslash inside quotes other than before
  * the quote, `\`, `$` or a back-tick, an escaped line end, an empty word, NUL, vertical white space, an open quote, a byte order mark.
  */
-function splitResponseFile(text: ByteString): ByteString[] | null {
+export function splitResponseFile(text: ByteString): ByteString[] | null {
   // biome-ignore lint/suspicious/noControlCharactersInRegex: these bytes are what is refused
   if (/[\0\v\f]/.test(text) || /^(?:\xef\xbb\xbf|\xff\xfe|\xfe\xff)/.test(text)) return null;
   const words: ByteString[] = [];
