@@ -375,6 +375,38 @@ describe("local use without an image", () => {
     );
   });
 
+  it("keeps nothing where a file says which headers are meant", async () => {
+    user.root = join(user.folder, "checkout");
+    // One bucket of eight holds the name.
+    const headerMap = (folder: string) => {
+      const strings = Buffer.from(`\0h.h\0${folder}\0`);
+      const head = Buffer.alloc(24 + 8 * 12);
+      for (const [at, value] of [0x686d6170, 1, 120, 1, 8, 0].entries()) head.writeUInt32LE(value, at * 4);
+      const bucket = 24 + ((13 * (104 + 46 + 104)) % 8) * 12;
+      for (const [at, value] of [1, 5, 1].entries()) head.writeUInt32LE(value, bucket + at * 4);
+      return Buffer.concat([head, strings]).toString("latin1");
+    };
+    const files = { "d1/h.h": "#define V 1\n", "d2/h.h": "#define V 2\n", "a.c": '#include "h.h"\nint v = V;\n' };
+    for (const folder of ["d1/", "d2/"]) {
+      const argv = ["clang", "-I", "x.hmap", "-I.", "-c", "a.c"];
+      const one = { name: "header map", argv, files: { ...files, "x.hmap": headerMap(folder) } };
+      const plain = await user.plain(one);
+      assert.equal(plain.code, 0, plain.stderr);
+      assert.deepEqual(await user.step(folder, one, plain), { outcome: "host: extra_input_file", what: [] });
+    }
+    // To GCC it is no folder.
+    const gcc = {
+      name: "no folder",
+      argv: ["gcc", "-I", "x.hmap", "-Id1", "-c", "a.c"],
+      files: { ...files, "x.hmap": "x" },
+    };
+    const plain = await user.plain(gcc);
+    assert.deepEqual(
+      [await user.step("miss", gcc, plain), await user.step("hit", gcc, plain)],
+      ["local_compiled", "local_hit"].map((outcome) => ({ outcome, what: [] })),
+    );
+  });
+
   it("keeps nothing where a script assembles", async () => {
     user.root = join(user.folder, "checkout");
     const folder = join(user.folder, "assembler");

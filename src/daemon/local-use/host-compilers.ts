@@ -58,6 +58,7 @@ const PROGRAMS_MAX = 1000;
 const ASK_MS = 60_000;
 const WORDS_BYTES_MAX = 4 * 1024 * 1024;
 const CHUNK_BYTES = 1024 * 1024;
+const HEADER_MAP = / \((?:headermap|framework directory)\)$/;
 const LOADER_CACHE = ascii("/etc/ld.so.cache");
 /** What no other program holds: specs of GCC's driver, a mode of Clang's. */
 const MARKS: Readonly<Record<CompilerFamily, string>> = { gcc: "%(cc1_options)", clang: "cc1as" };
@@ -111,6 +112,8 @@ export class HostCompilers {
     const calledAs = call.message.argv[0]!;
     const report = await askDriver({ call, folder, namespace: null }, invocation, { path, calledAs });
     if (report === null) return unknown;
+    // A file that says itself where headers are, as a configuration may name one.
+    if (report.folders.some((path) => HEADER_MAP.test(path))) return unknown;
     const { driver } = grammarOf(report).habits;
     if (driver.saysItsName && report.calledAs !== calledAs) return unknown;
     const found = new Map<ByteString, ByteString>();

@@ -85,7 +85,9 @@ export async function imageCall(parts: ImageCallParts): Promise<Stage<KeyedCall>
     files: [],
     ...told,
   };
-  const searched = foldersSearched({ message, call: read.value, compiler: image }, imageFiles(compile));
+  const found = foldersSearched({ message, call: read.value, compiler: image }, imageFiles(compile));
+  if (found.kind === "bypass") return found;
+  const searched = found.value;
   return next(
     placedCall(
       { message, call: read.value, compiler: image, project: project.root, folder },

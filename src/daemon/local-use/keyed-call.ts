@@ -2,11 +2,13 @@
 // place is in the call, and one of its own place.
 import { statSync } from "node:fs";
 import { ascii, type ByteString, bytesOf } from "../../base/byte-string.ts";
+import { grammarOf } from "../../core/compile/grammar/gnu-grammar.ts";
 import type { GnuInvocation } from "../../core/compile/grammar/invocation.ts";
 import type { Digest } from "../../core/digest/digest.ts";
 import type { CallMessage } from "../../wire/launcher/messages.ts";
 import type { AbsentName, AnsweredCall, CallCompiler, CallInput, SearchedState } from "../call/answered-call.ts";
 import { folderState } from "../call/folder-state.ts";
+import { bypass, next, type Stage } from "../call/stage.ts";
 import { comparedWords } from "../call/told-call.ts";
 import { processWay } from "../call/ways.ts";
 import type { FolderNamesCache } from "../inputs/folder-names.ts";
@@ -59,16 +61,18 @@ export interface KeyedCallParts {
 }
 
 /** A call of the caller's own compiler. */
-export function keyedCall(parts: KeyedCallParts): KeyedCall {
+export function keyedCall(parts: KeyedCallParts): Stage<KeyedCall> {
   const { message, call, compiler, project } = parts;
   const pwd = call.environment.get("PWD");
   const names = placeNames(message.cwd, pwd, project);
-  const searched = foldersSearched(parts, null);
+  const found = foldersSearched(parts, null);
+  if (found.kind === "bypass") return found;
+  const searched = found.value;
   const { kinds: folders } = searched;
   const place = [message.cwd, mayLeadTo(pwd, message.cwd) ? pwd! : ("" as ByteString)] as const;
   const own = callDigest(call, compiler.identity, { place, folders });
   const shared = isMovable(call, names) ? [callDigest(call, compiler.identity, { place: null, folders })] : [];
-  return placedCall(parts, {
+  const placed = placedCall(parts, {
     placeNames: names,
     keys: [...shared, own],
     hasEpoch: call.environment.has("SOURCE_DATE_EPOCH"),
@@ -82,6 +86,7 @@ export function keyedCall(parts: KeyedCallParts): KeyedCall {
     states: searched.states,
     compiler: { identity: compiler.identity, image: null, files: compiler.files, places: compiler.places },
   });
+  return next(placed);
 }
 
 export interface FoldersSearched {
@@ -91,11 +96,11 @@ export interface FoldersSearched {
   readonly states: readonly SearchedState[];
 }
 
-/** What stands at the folders that a call searches. */
+/** What stands at the folders that a call searches; a bypass for a file that may say itself where headers are. */
 export function foldersSearched(
   { message: { cwd }, call, compiler }: Pick<KeyedCallParts, "message" | "call" | "compiler">,
   foreign: ForeignFiles | null,
-): FoldersSearched {
+): Stage<FoldersSearched> {
   const folders = searchPath(call.invocation, call.environment, compiler.folders).map(({ path }) => {
     const spelled = path === "" ? ascii("/") : path;
     const absolute = spelled === "." ? cwd : spelled.startsWith("/") ? spelled : (`${cwd}/${spelled}` as ByteString);
@@ -106,10 +111,13 @@ export function foldersSearched(
       isForeign,
     };
   });
-  return {
+  const file = folders.find(({ state }) => state === "no folder");
+  if (file !== undefined && grammarOf(call.invocation).habits.readsHeaderMaps)
+    return bypass("extra_input_file", file.path);
+  return next({
     kinds: folderKinds(folders.map(({ state }) => state)),
     states: folders.flatMap(({ path, state, isForeign }) => (isForeign ? [] : [{ path, state }])),
-  };
+  });
 }
 
 type Placing = Pick<KeyedCall, "keys" | "placeNames" | "hasEpoch" | "command"> & {

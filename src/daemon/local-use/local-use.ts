@@ -15,7 +15,7 @@ import type { AnsweredCall, CallObserver } from "../call/answered-call.ts";
 import { describedCall } from "../call/described-call.ts";
 import { realPath } from "../call/real-path.ts";
 import { Remembered } from "../call/remembered.ts";
-import { type Bypass, bypass, next, type Stage } from "../call/stage.ts";
+import { type Bypass, bypass, type Stage } from "../call/stage.ts";
 import type { CallCounts } from "../control/call-counts.ts";
 import type { CallAnswer, LauncherCall } from "../control/launcher-connection.ts";
 import type { FolderNamesCache } from "../inputs/folder-names.ts";
@@ -156,7 +156,7 @@ export class LocalUse {
       return this.#keyed(called, project);
     }
     const known = behindScripts(compiler.value, scripts);
-    return next(keyedCall({ message: called.message, call: read.value, compiler: known, project, folder }));
+    return keyedCall({ message: called.message, call: read.value, compiler: known, project, folder });
   }
 
   async #folder(call: LauncherCall): Promise<ByteString> {

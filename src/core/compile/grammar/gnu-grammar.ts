@@ -31,6 +31,7 @@ const HABITS: Readonly<Record<CompilerFamily, Habits>> = {
     datesByEnvironment: true,
     includesFirst: ascii("stdc-predef.h"),
     assemblerLists: true,
+    readsHeaderMaps: false,
     driver: { saysItsName: true, compilesItself: false, setUpBy: { beside: "compiler", names: [ascii("specs")] } },
   },
   clang: {
@@ -44,6 +45,7 @@ const HABITS: Readonly<Record<CompilerFamily, Habits>> = {
     datesByEnvironment: false,
     includesFirst: null,
     assemblerLists: false,
+    readsHeaderMaps: true,
     driver: {
       saysItsName: false,
       compilesItself: true,

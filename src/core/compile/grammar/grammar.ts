@@ -32,6 +32,8 @@ export interface Habits {
   readonly includesFirst: ByteString | null;
   /** Another program assembles, and can list what it reads. */
   readonly assemblerLists: boolean;
+  /** A file in place of an include folder may say where headers are. */
+  readonly readsHeaderMaps: boolean;
   readonly driver: DriverHabits;
 }
 
