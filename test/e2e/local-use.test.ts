@@ -1,7 +1,7 @@
 // Calls without an image: plain, as a miss, as a hit, as a hit in a checkout that has moved. Trees, words and exit codes are the same, and the
 // daemon's counts say that hits were hits.
 import assert from "node:assert/strict";
-import { chmodSync, copyFileSync, mkdirSync, symlinkSync, writeFileSync } from "node:fs";
+import { chmodSync, copyFileSync, cpSync, mkdirSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import { type LocalScenario, LocalUser } from "../support/local-user.ts";
@@ -404,6 +404,30 @@ describe("local use without an image", () => {
     assert.deepEqual(
       [await user.step("miss", gcc, plain), await user.step("hit", gcc, plain)],
       ["local_compiled", "local_hit"].map((outcome) => ({ outcome, what: [] })),
+    );
+  });
+
+  it("sees that the caller's locale was installed", async () => {
+    user.root = join(user.folder, "checkout");
+    const LOCPATH = join(user.folder, "locales");
+    mkdirSync(LOCPATH);
+    const files = { "w.c": "int f(void) { int unused; return 0; }\n" };
+    const env = { LOCPATH, LC_ALL: "xx_XX.UTF-8" };
+    const one = { name: "locale", argv: ["gcc", "-Wall", "-c", "w.c"], files, env };
+    const before = await user.plain(one);
+    const outcomes = [await user.step("miss", one, before), await user.step("hit", one, before)];
+    outcomes.push(await user.again("replayed", one, before));
+    cpSync("/usr/lib/locale/C.utf8", join(LOCPATH, "xx_XX.utf8"), { recursive: true });
+    const after = await user.plain(one);
+    assert.notEqual(after.stderr, before.stderr);
+    outcomes.push(await user.step("installed", one, after), await user.step("hit", one, after));
+    assert.deepEqual(
+      outcomes.flatMap(({ what }) => what),
+      [],
+    );
+    assert.deepEqual(
+      outcomes.map(({ outcome }) => outcome).filter((_, at) => at !== 2),
+      ["local_compiled", "local_hit", "local_compiled", "local_hit"],
     );
   });
 

@@ -8,6 +8,7 @@ import type { Digest } from "../../core/digest/digest.ts";
 import type { CallMessage } from "../../wire/launcher/messages.ts";
 import type { AbsentName, AnsweredCall, CallCompiler, CallInput, SearchedState } from "../call/answered-call.ts";
 import { folderState } from "../call/folder-state.ts";
+import { localeState } from "../call/locale-places.ts";
 import { bypass, next, type Stage } from "../call/stage.ts";
 import { comparedWords } from "../call/told-call.ts";
 import { processWay } from "../call/ways.ts";
@@ -70,8 +71,9 @@ export function keyedCall(parts: KeyedCallParts): Stage<KeyedCall> {
   const searched = found.value;
   const { kinds: folders } = searched;
   const place = [message.cwd, mayLeadTo(pwd, message.cwd) ? pwd! : ("" as ByteString)] as const;
-  const own = callDigest(call, compiler.identity, { place, folders });
-  const shared = isMovable(call, names) ? [callDigest(call, compiler.identity, { place: null, folders })] : [];
+  const locale = localeState(call.environment, message.cwd);
+  const own = callDigest(call, compiler.identity, { place, folders, locale });
+  const shared = isMovable(call, names) ? [callDigest(call, compiler.identity, { place: null, folders, locale })] : [];
   const placed = placedCall(parts, {
     placeNames: names,
     keys: [...shared, own],

@@ -96,6 +96,8 @@ export interface CallSurroundings {
   readonly place: readonly [cwd: ByteString, pwd: ByteString] | null;
   /** What stands at the folders that are searched. */
   readonly folders: string;
+  /** What is installed of the caller's locale; empty for none, or for an image's. */
+  readonly locale?: string;
 }
 
 /** Keys of the results of a call that speaks to a terminal, which depend on its width and on what is asked of it; of others' keys. */
@@ -117,7 +119,7 @@ export function keysOnTerminal(keys: readonly Digest[], { terminal, environment 
 export function callDigest(
   { words, variables, invocation }: LocalCall,
   compiler: Digest,
-  { place, folders }: CallSurroundings,
+  { place, folders, locale = "" }: CallSurroundings,
 ): Digest {
   const fields = new FieldWriter().ascii(1, "hpcc.local-call.v1").digest(2, compiler).ascii(3, invocation.family);
   for (const word of words) fields.byteString(4, word);
@@ -125,6 +127,7 @@ export function callDigest(
     fields.record(5, (entry) => entry.byteString(1, name as ByteString).byteString(2, value));
   if (words.some((word) => NATIVE.test(word))) fields.digest(8, processorDigest());
   fields.ascii(9, folders);
+  if (locale !== "") fields.ascii(10, locale);
   if (place !== null) fields.byteString(6, place[0]).byteString(7, place[1]);
   return sha256(fields.finish());
 }

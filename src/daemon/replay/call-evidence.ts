@@ -10,6 +10,8 @@ import { countsForReplay } from "../../wire/launcher/replay-environment.ts";
 import type { PwdState } from "../../wire/launcher/replay-record.ts";
 import type { AnsweredCall, CallCompiler } from "../call/answered-call.ts";
 import { type FolderState, folderState } from "../call/folder-state.ts";
+import { localePlaces } from "../call/locale-places.ts";
+import { environmentOf } from "../call/read-call.ts";
 import { holdAbsent, type KnownAbsent } from "./absent-names.ts";
 import { type Evidence, look } from "./evidence.ts";
 
@@ -63,6 +65,7 @@ export function gatherEvidence(call: AnsweredCall, evidence: Evidence, sources: 
   holdInstallations(call, evidence);
   holdConfiguration(call, evidence, sources);
   holdPwd(message, evidence);
+  holdLocale(call, evidence);
   holdSearched(call, evidence);
   if (evidence.doubt !== null) return;
   const written = new Set<string>();
@@ -311,6 +314,13 @@ export function pwdState({ cwd, environment }: Pick<CallMessage, "cwd" | "enviro
   const [there, here] = [look(pwd), look(cwd)];
   if (there === null || here === null || there === "doubt" || here === "doubt") return "misleads";
   return there.dev === here.dev && there.ino === here.ino ? "leads" : "misleads";
+}
+
+/** What is installed of the caller's locale, on this machine. */
+function holdLocale({ message, compiler }: AnsweredCall, evidence: Evidence): void {
+  if (compiler?.image !== null) return;
+  const { files, folders } = localePlaces(environmentOf(message.environment), message.cwd);
+  for (const path of [...files, ...folders]) evidence.asItIs(path);
 }
 
 /** The links in PWD are to be those of the call: another target would give debug information another folder. */

@@ -90,7 +90,7 @@ export function terminalAppearance(environment: Environment): readonly (readonly
 }
 
 /** The value that setlocale takes for a category: LC_ALL, the category's own, LANG; empty ones do not count. */
-function categoryLocale(environment: Environment, category: string): string {
+export function categoryLocale(environment: Environment, category: string): string {
   for (const name of ["LC_ALL", category, "LANG"]) {
     const value = environment.get(name);
     if (value !== undefined && value !== "") return value;
@@ -98,11 +98,11 @@ function categoryLocale(environment: Environment, category: string): string {
   return "C";
 }
 
-function isPlainC(name: string): boolean {
+export function isPlainC(name: string): boolean {
   return name === "C" || name === "POSIX";
 }
 
-function isCUtf8(name: string): boolean {
+export function isCUtf8(name: string): boolean {
   return /^C\.utf-?8$/i.test(name);
 }
 
