@@ -1,6 +1,8 @@
 // What a compile that has run depends on: the files that it listed, those that no list holds, and the names that it sought in vain. It
 // errs towards more: what is missing here makes a stale object. UNTRUSTED: texts and names are a checkout's.
+
 import { statSync } from "node:fs";
+import { posix } from "node:path";
 import { ascii, type ByteString } from "../../base/byte-string.ts";
 import { grammarOf } from "../../core/compile/grammar/gnu-grammar.ts";
 import type { GnuInvocation } from "../../core/compile/grammar/invocation.ts";
@@ -544,7 +546,9 @@ class Finding {
     if (hidesText(invocation)) return bypass("unsupported_source_encoding");
     const defined = definedMacros(invocation);
     // Most system headers paste something, and hold underscores as parts of that: whoever uses them so spells a name's rest himself.
-    const own = this.#texts.filter(({ path }) => !SYSTEM.test(path)).map(({ findings }) => findings.scan);
+    const own = this.#texts
+      .filter(({ path }) => !SYSTEM.test(posix.normalize(path)))
+      .map(({ findings }) => findings.scan);
     const scans = this.#texts.map(({ findings }) => findings.scan);
     for (const scan of [defined, scanTogether([defined, ...own]), ...scans]) {
       if (scan.timestamp || (scan.dates && !known)) return bypass("date_time_macro");

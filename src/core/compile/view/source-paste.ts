@@ -35,6 +35,9 @@ for (const { word, flags, needsPaste } of TARGETS)
     }
 const LENGTH_MAX = Math.max(...[...PARTS.keys()].map((part) => part.length));
 
+/** Of a name whose parts stand in several texts; many texts hold any short word. */
+const PARTS_MAX = 4;
+
 /** In place of `_` where it is called, as gettext's macro is in nearly each line of some programs. */
 const CALLED = "_(";
 
@@ -64,12 +67,12 @@ export function findPasted(text: Buffer, inert: readonly number[], findings: Fin
 
 /**
  * Flags of the names that `##` could make of parts which stand in different texts. Single letters do not count: they stand in most texts, and
- * nobody puts a name together of them.
+ * nobody puts a name together of them, nor of many parts.
  */
 export function joinedFlags(scans: readonly Pick<SourceScan, "nameParts" | "pastes">[]): ReadonlySet<Flag> {
   const parts = new Set(scans.flatMap(({ nameParts }) => nameParts));
   const pastes = scans.some((scan) => scan.pastes);
-  const joined = TARGETS.filter(({ word, needsPaste }) => (pastes || !needsPaste) && isJoined(word, parts));
+  const joined = TARGETS.filter(({ word }) => pastes && isJoined(word, parts, PARTS_MAX));
   return new Set(joined.flatMap(({ flags }) => flags));
 }
 
@@ -97,11 +100,12 @@ function isDirectiveName(text: Buffer, start: number): boolean {
   return text[at] === HASH && text[at - 1] !== HASH && text[start] === 0x69;
 }
 
-/** Whether a word is made of parts, one behind the other. */
-export function isJoined(word: string, parts: ReadonlySet<string>): boolean {
-  const reached = new Set([0]);
+/** Whether a word is made of parts, one behind the other, and of so many at most. */
+export function isJoined(word: string, parts: ReadonlySet<string>, partsMax = word.length): boolean {
+  /** Fewest parts up to each offset. */
+  const fewest = [0, ...Array.from(word, () => Number.POSITIVE_INFINITY)];
   for (let from = 0; from < word.length; from += 1)
-    if (reached.has(from))
-      for (let to = from + 1; to <= word.length; to += 1) if (parts.has(word.slice(from, to))) reached.add(to);
-  return reached.has(word.length);
+    for (let to = from + 1; to <= word.length && fewest[from]! < partsMax; to += 1)
+      if (parts.has(word.slice(from, to))) fewest[to] = Math.min(fewest[to]!, fewest[from]! + 1);
+  return fewest[word.length]! <= partsMax;
 }
