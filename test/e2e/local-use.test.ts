@@ -596,6 +596,15 @@ describe("local use without an image", () => {
           more,
         ],
         ["a pasted directive", ["gcc", "-c", "a.c"], incbin('__asm__(T(.I(inc,bin)) " \\"data.bin\\"");'), more],
+        ...["gcc", "clang"].map(
+          (compiler) =>
+            [
+              `${compiler}: a system header that no list has, by a macro`,
+              [compiler, "-MMD", "-isystem", "inc", "-c", "a.c"],
+              { "a.c": "#define P(x) <x.h>\n#include P(k)\nint a = V;\n", "inc/k.h": "#define V 1\n" },
+              "echo '#define V 2' > inc/k.h",
+            ] as const,
+        ),
         [
           "a source by a descriptor",
           ["gcc", "-c", "-x", "c", "/dev/stdin", "-o", "d.o"],

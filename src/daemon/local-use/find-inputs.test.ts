@@ -234,6 +234,17 @@ test("a system header that was listed by its real path is held by the way that l
   assert.equal(found({ ...one, listed: ["x.c", "@/v1/h.h"] }).reason, "unsupported_code_directive");
 });
 
+test("a name that is made of parts may lead to a system header that the list lacks", () => {
+  const files = { "x.c": "#define P(x) <x.h>\n#include P(k)\n", "s/k.h": "", "a/k.h": "" };
+  const listed = ["x.c"];
+  assert.equal(found({ files, listed, listsAll: false }).reason, "unsupported_code_directive");
+  // A call that searches no system folder has none, as a kernel's.
+  const own = { files, argv: "gcc -nostdinc -Ia -c x.c", listed: ["x.c", "a/k.h"], listsAll: false };
+  assert.equal(found(own).reason, null);
+  const told = { ...files, "x.c": "#define P <k.h>\n#include P\n" };
+  assert.ok(found({ files: told, argv: "gcc -isystem s -c x.c", listed, listsAll: false }).inputs.includes("s/k.h"));
+});
+
 test("what an assembler reads is followed", () => {
   const files = {
     "x.S": '.include "p.inc"\n.incbin "blob"\n',

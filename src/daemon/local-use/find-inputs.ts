@@ -472,8 +472,9 @@ class Finding {
     const makers = this.#texts.filter(({ findings }) => findings.scan.computedInclude);
     if (makers.length === 0) return null;
     // A list without system headers does not tell which of them such a name has led to.
-    if (makers.some(({ unlisted }) => unlisted && !this.#question.listsAll))
-      return bypass("unsupported_code_directive", ascii("#include NAME"));
+    const hasSystem = this.#systems.size > 0;
+    const lacks = makers.some(({ unlisted, findings }) => unlisted || (hasSystem && findings.scan.madeInclude));
+    if (lacks && !this.#question.listsAll) return bypass("unsupported_code_directive", ascii("#include NAME"));
     for (const name of this.#namesOfMacros(makers) ?? this.#anyNames(makers))
       for (const { folder, unlisted, again } of makers) {
         const refused = again ? this.#hold(name, folder) : this.#include(name, folder, unlisted);

@@ -29,6 +29,8 @@ export interface DirectiveEnd {
 const DONE: DirectiveEnd = { pending: PENDING.none, doubt: false };
 const WORD_MAX = 32;
 /** Longer operands are taken for other than a macro's name. */
+/** Of a macro, with something in them. */
+const OPERANDS = /\([ \t\f\v]*[^) \t\f\v]/;
 const MACRO_MAX = 256;
 const PREDEFINED_CHANGERS = new Set(["target", "optimize", "push_options", "pop_options", "reset_options"]);
 const LISTED_NOWHERE = new Set(["dependency", "pch_preprocess", "include_alias"]);
@@ -99,6 +101,7 @@ export class DirectiveReader {
     const operand = this.#text.toString("latin1", at, Math.min(end, at + MACRO_MAX)).trimEnd();
     if (end - at < MACRO_MAX && /^[A-Za-z_]\w*$/.test(operand)) this.#findings.includeMacro(operand);
     else this.#findings.flag("oddInclude");
+    if (end - at >= MACRO_MAX || OPERANDS.test(withoutComments(operand))) this.#findings.flag("madeInclude");
   }
 
   /** Gathers the names that a macro's replacement list may hold. */
@@ -272,4 +275,16 @@ function isMereTest(text: Buffer, name: number): boolean {
   const last = at + 1;
   while (at >= stop && isWord(text[at])) at -= 1;
   return DEFINED_BEFORE.has(text.toString("latin1", at + 1, last));
+}
+
+function withoutComments(text: string): string {
+  let kept = "";
+  for (let at = 0; ; ) {
+    const open = text.indexOf("/*", at);
+    if (open < 0) return kept + text.slice(at).split("//", 1)[0]!;
+    kept += text.slice(at, open);
+    const close = text.indexOf("*/", open + 2);
+    if (close < 0) return kept;
+    at = close + 2;
+  }
 }

@@ -30,6 +30,8 @@ export interface SourceScan {
   readonly includeMacros: readonly string[];
   /** Whether the operand of an `#include` is other than a name or one macro. */
   readonly oddInclude: boolean;
+  /** Whether a macro with operands is, so that the name may be made of parts. */
+  readonly madeInclude: boolean;
   /** Whether macros make the operand of an `#include`, of a `__has_include` or its like, or of an `#embed`. */
   readonly computedInclude: boolean;
   readonly computedTest: boolean;
@@ -66,6 +68,7 @@ export class Findings {
   readonly #includeMacros = new Set<string>();
   readonly #flags: Record<Flag, boolean> = {
     oddInclude: false,
+    madeInclude: false,
     computedInclude: false,
     computedTest: false,
     computedEmbed: false,
