@@ -14,14 +14,10 @@ const RESOURCES = /^-resource-dir=?$/;
 const LIBRARY = /^--?stdlib=$/;
 const SANITIZERS = /^-fsanitize=/;
 /** Folders of names that every root may have. */
-const COMMON = new Set(
-  "usr local opt rh root etc env.d gcc gcc-cross gcc-lib c++ include lib lib32 lib64 libx32".split(" "),
-);
+const COMMON = new Set("usr local opt rh root etc env.d include lib lib32 lib64 libx32".split(" "));
 const TOOLSET = /^(?:gcc-toolset|devtoolset)-\d+$/;
-const TRIPLE =
-  /^(?:[^-]+-[^-]+-.+|(?:x86|amd64|i[3-6]86|arm|aarch|thumb|mips|powerpc|ppc|riscv|s390|sparc|loongarch|wasm)[a-z0-9_]*-.+)$/;
-const INSTALLATIONS = /\/gcc(?:-cross|-lib)?\/[^/]+$/;
-const VERSION = /\/gcc(?:-cross|-lib)?\/[^/]+\/[^/]+(?:\/.+)?$/;
+const MACHINE = /^(?:x86|amd64|i[3-6]86|arm|aarch|thumb|mips|powerpc|ppc|riscv|s390|sparc|loongarch|wasm)/;
+const GCC = /^gcc(?:-cross|-lib)?$/;
 const OWN_FOLDERS = /^(?:include|include-fixed|install-tools|plugin|finclude|rtl|adainclude|adalib)$/;
 
 /** Absolute paths, those that are not there too; null when they are too many to be looked at. None for a call that names no such place. */
@@ -77,19 +73,22 @@ class Walk {
   descend(root: string): void {
     if (/^\/+$/.test(root)) return;
     this.note([root]);
-    this.#enter(root.startsWith("/") ? root : `${this.#cwd}/${root}`, DEPTH_MAX);
+    this.#enter(root.startsWith("/") ? root : `${this.#cwd}/${root}`, "any", DEPTH_MAX);
   }
 
   /** A version of GCC, in which folders of other kinds of code stand. */
   multilibs(folder: string): void {
     this.note([folder]);
-    this.#enter(folder.startsWith("/") ? folder : `${this.#cwd}/${folder}`, DEPTH_MAX);
+    this.#enter(folder.startsWith("/") ? folder : `${this.#cwd}/${folder}`, "version", DEPTH_MAX);
   }
 
-  #enter(path: string, depth: number): void {
+  #enter(path: string, kind: Kind, depth: number): void {
     if (depth === 0 || this.#places.size > PLACES_MAX || !this.#isNew(path)) return;
     this.#places.add(path as ByteString);
-    for (const name of namesIn(path)) if (leadsOn(path, name)) this.#enter(`${path}/${name}`, depth - 1);
+    for (const name of namesIn(path)) {
+      const next = below(kind, name);
+      if (next !== null) this.#enter(`${path}/${name}`, next, depth - 1);
+    }
   }
 
   /** Whether a folder is there that was not entered by another path: links are held by the folders that hold them. */
@@ -102,10 +101,30 @@ class Walk {
   }
 }
 
-function leadsOn(folder: string, name: string): boolean {
-  if (VERSION.test(folder)) return !OWN_FOLDERS.test(name) && !name.includes(".");
-  if (INSTALLATIONS.test(folder) || folder.endsWith("/c++")) return true;
-  return COMMON.has(name) || TRIPLE.test(name) || TOOLSET.test(name);
+/** What a folder is: `gcc` has folders of machines, these have those of versions. */
+type Kind = "any" | "gcc" | "machine" | "version" | "c++";
+
+/** What a name in a folder is that leads on; null for one that does not. */
+function below(kind: Kind, name: string): Kind | null {
+  switch (kind) {
+    case "gcc":
+      return "machine";
+    case "machine":
+      return "version";
+    case "version":
+      return OWN_FOLDERS.test(name) || name.includes(".") ? null : "version";
+    case "c++":
+      return "any";
+    case "any":
+      if (GCC.test(name)) return "gcc";
+      if (name === "c++") return "c++";
+      return COMMON.has(name) || TOOLSET.test(name) || isTriple(name) ? "any" : null;
+  }
+}
+
+function isTriple(name: string): boolean {
+  const parts = name.split("-").length;
+  return parts > 2 || (parts === 2 && MACHINE.test(name));
 }
 
 function namesIn(path: string): string[] {

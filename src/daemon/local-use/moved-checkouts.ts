@@ -35,7 +35,7 @@ export function isBelowPlace(path: ByteString, names: readonly ByteString[]): bo
 
 /** A name as such, in a rule of Make, and between the quotes of a text for an assembler. */
 function spellings(name: ByteString): readonly string[] {
-  const inRule = name.replace(/\\*[ \t]/g, (blank) => `${blank.slice(0, -1).repeat(2)}\\${blank.at(-1)}`);
+  const inRule = withEscapedBlanks(name);
   const inQuotes = name.replace(/["\\]/g, "\\$&");
   return [
     name,
@@ -43,4 +43,16 @@ function spellings(name: ByteString): readonly string[] {
     inQuotes,
     inQuotes.replace(/[^ -~]/g, (byte) => `\\${byte.charCodeAt(0).toString(8).padStart(3, "0")}`),
   ];
+}
+
+/** Backslashes before a blank are doubled. */
+function withEscapedBlanks(name: string): string {
+  let escaped = "";
+  let slashes = 0;
+  for (const char of name) {
+    if (char === " " || char === "\t") escaped += "\\".repeat(slashes + 1);
+    slashes = char === "\\" ? slashes + 1 : 0;
+    escaped += char;
+  }
+  return escaped;
 }
