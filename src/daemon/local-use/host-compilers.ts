@@ -129,7 +129,8 @@ export class HostCompilers {
     const libraries = await this.#libraries(question, [...programs]);
     if (libraries === null) return unknown;
     const files: CallInput[] = [];
-    const parts = [...new Set([...programs, ...libraries, ...report.setUpBy.map((file) => absolute(file, call))])];
+    const told = [...report.setUpBy, ...report.checkLists].map((file) => absolute(file, call));
+    const parts = [...new Set([...programs, ...libraries, ...told])];
     if (processWay(parts) !== null) return unknown;
     for (const part of parts) {
       const file = await this.#digest(part);

@@ -50,8 +50,8 @@ test("spec and configuration files are named, and quoted programs are read", () 
   ].join("\n");
   const report = readReport(ascii(text))!;
   assert.deepEqual(
-    [report.family, report.programs, report.setUpBy, report.sysroot, report.resources],
-    ["clang", ["/opt/with space/clang"], ["/etc/clang/x.cfg", "/r/a b.txt"], "/a b", "/r"],
+    [report.family, report.programs, report.setUpBy, report.checkLists, report.sysroot, report.resources],
+    ["clang", ["/opt/with space/clang"], ["/etc/clang/x.cfg"], ["/r/a b.txt"], "/a b", "/r"],
   );
 });
 

@@ -9,8 +9,10 @@ export interface CompilerReport {
   readonly programs: readonly ByteString[];
   /** Folders of `#include`, those that do not exist too; as spelled, in the order of the report. */
   readonly folders: readonly ByteString[];
-  /** Spec and configuration files that it read, and lists that it found for its compiler. */
+  /** Spec and configuration files that it read. */
   readonly setUpBy: readonly ByteString[];
+  /** Lists of what not to check, which Clang's sanitizers have of their own. */
+  readonly checkLists: readonly ByteString[];
   /** GCC's own word for how it was called; null for Clang. */
   readonly calledAs: ByteString | null;
   /** Root and folder of its own files, of which Clang tells its compiler; null when it does not. */
@@ -36,6 +38,7 @@ export function readReport(text: ByteString): CompilerReport | null {
   const programs = new Set<ByteString>();
   const folders = new Set<ByteString>();
   const setUpBy = new Set<ByteString>();
+  const checkLists = new Set<ByteString>();
   let calledAs: ByteString | null = null;
   let family: CompilerFamily | null = null;
   let sysroot: ByteString | null = null;
@@ -52,7 +55,7 @@ export function readReport(text: ByteString): CompilerReport | null {
       const words = wordsOf(line);
       sysroot ??= after(words, "-isysroot");
       resources ??= after(words, "-resource-dir");
-      for (const list of words.flatMap((word) => LIST.exec(word)?.[1] ?? [])) setUpBy.add(list as ByteString);
+      for (const list of words.flatMap((word) => LIST.exec(word)?.[1] ?? [])) checkLists.add(list as ByteString);
     } else if (line.startsWith("gcc version ")) family ??= "gcc";
     else if (/^(?:[A-Za-z]+ )?clang version /.test(line)) family ??= "clang";
     else {
@@ -64,7 +67,7 @@ export function readReport(text: ByteString): CompilerReport | null {
     }
   }
   if (family === null || programs.size === 0) return null;
-  const lists = { programs: [...programs], folders: [...folders], setUpBy: [...setUpBy] };
+  const lists = { programs: [...programs], folders: [...folders], setUpBy: [...setUpBy], checkLists: [...checkLists] };
   return { family, ...lists, calledAs, sysroot, resources };
 }
 
