@@ -91,6 +91,25 @@ test("words on both streams keep their order where these are one", async () => {
   assert.deepEqual(folder.fallbacks(), ["one-stream"]);
 });
 
+test("where words cannot be written, the compiler itself says so in its way", async () => {
+  await using folder = new LauncherFolder();
+  folder.compiler("gcc", "echo told >&2 || exit 9");
+  await folder.serve(async (peer) => {
+    await peer.call();
+    peer.send(outputsOf([], { stderr: { kind: "inline", bytes: Buffer.from("told\n") } }));
+  });
+  const codes = [];
+  for (const end of ["2> said", "2> /dev/full", "2>&-", "> /dev/full", ">&-"])
+    codes.push((await folder.run(`exec "$HPCC" gcc -c a.c ${end}`)).code);
+  assert.deepEqual(
+    [codes, folder.fallbacks()],
+    [
+      [0, 9, 9, 0, 0],
+      ["words", "closed-stream", "closed-stream"],
+    ],
+  );
+});
+
 const leftovers = (folder: string) => readdirSync(folder).filter((name) => name.startsWith(".hpcc-"));
 
 /** Linux's, which Node does not name. */

@@ -184,7 +184,11 @@ fn follow_outputs(outputs: &Outputs, caller: &Caller, connection: &Connection) -
     connection.send_courtesy(&Message::Done { fell_back: None });
     signals.unblock();
     for (stream, fd) in streams.iter().zip(1..) {
-        stream.write_to(standard_descriptor(fd));
+        if let Err(error) = stream.write_to(standard_descriptor(fd))
+            && let Some(fault) = outputs::unsaid(&error, caller)
+        {
+            return fault;
+        }
     }
     sys::exit(i32::try_from(outputs.exit_code).unwrap_or(1))
 }

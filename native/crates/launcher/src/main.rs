@@ -127,9 +127,14 @@ fn compile(caller: &Caller) -> ! {
     if caller.environment.flag("HPCC_DISABLE") {
         fallback::run_real_compiler(caller, None)
     }
-    let fault = match replay::replay(caller) {
-        replay::End::AskDaemon(_) => call::make(caller),
-        replay::End::Fault(fault) => fault,
+    let fault = if (1..3).any(sys::is_left_closed) && fallback::may_run_compiler(caller) {
+        // Compilers fail where they cannot speak, or write their words into a file of theirs.
+        fault::Fault::new("closed-stream", "")
+    } else {
+        match replay::replay(caller) {
+            replay::End::AskDaemon(_) => call::make(caller),
+            replay::End::Fault(fault) => fault,
+        }
     };
     fallback::record(caller, &fault);
     fallback::run_real_compiler(caller, Some(&fault))

@@ -1,6 +1,8 @@
 //! Writes a compile's files as the compiler would have: caller's umask, links and read-only files met as the named
 //! compiler meets them, all files or none.
 
+use crate::caller::Caller;
+use crate::fallback;
 use crate::fault::{Fault, display};
 use crate::sys;
 use hpcc_frames::{Content, Manner, OutputFile};
@@ -331,6 +333,13 @@ pub fn streams_are_one() -> bool {
     sys::is_same_file(stdout, stderr)
 }
 
+/// Why the compiler itself is to say what could not be written: some fail of it, others do not. None for a reader that has gone, of which no
+/// compiler fails, and where the policy lets none run.
+pub fn unsaid(error: &io::Error, caller: &Caller) -> Option<Fault> {
+    let is_gone = error.raw_os_error() == Some(libc::EPIPE);
+    (!is_gone && fallback::may_run_compiler(caller)).then(|| Fault::io("words", b"a stream", error))
+}
+
 /// A stream's content, at hand before anything is written: the daemon may remove its file once it has heard of the end.
 pub enum StreamSource<'a> {
     Nothing,
@@ -355,20 +364,18 @@ impl StreamSource<'_> {
         }
     }
 
-    /// Writes it to one of the caller's own descriptors, whole, also to a slow pipe. A reader that has gone is not our
-    /// fault, and a compiler does not fail of it either.
-    pub fn write_to(&self, fd: BorrowedFd) {
+    /// Writes it to one of the caller's own descriptors, whole, also to a slow pipe.
+    pub fn write_to(&self, fd: BorrowedFd) -> io::Result<()> {
         match self {
             StreamSource::Nothing => {}
-            StreamSource::Inline(bytes) => drop(sys::write_all(fd, bytes)),
+            StreamSource::Inline(bytes) => sys::write_all(fd, bytes)?,
             StreamSource::File(source) => {
                 let mut buffer = vec![0u8; COPY_BYTES];
                 while let Ok(count @ 1..) = sys::read(source.as_fd(), &mut buffer) {
-                    if sys::write_all(fd, &buffer[..count]).is_err() {
-                        return;
-                    }
+                    sys::write_all(fd, &buffer[..count])?;
                 }
             }
         }
+        Ok(())
     }
 }

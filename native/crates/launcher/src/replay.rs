@@ -236,8 +236,11 @@ fn write(caller: &Caller, record: &ReplayRecord, sources: &[OwnedFd], then: impl
     for (bytes, fd) in [(record.stdout, 1), (record.stderr, 2)] {
         // SAFETY: descriptors 0 to 2 are held open from the start to the end of the process.
         let stream = unsafe { BorrowedFd::borrow_raw(fd) };
-        // A reader that has gone is not our fault, and a compiler does not fail of it either.
-        let _ = sys::write_all(stream, bytes);
+        if let Err(error) = sys::write_all(stream, bytes)
+            && let Some(fault) = outputs::unsaid(&error, caller)
+        {
+            return End::Fault(fault);
+        }
     }
     sys::exit(0)
 }

@@ -530,6 +530,13 @@ pub fn hold_standard_descriptors() {
     }
 }
 
+/// Whether the caller left a standard descriptor closed: none that is open came here to be closed by exec.
+pub fn is_left_closed(fd: RawFd) -> bool {
+    // SAFETY: no pointers.
+    let flags = unsafe { libc::fcntl(fd, libc::F_GETFD) };
+    flags == -1 || flags & libc::FD_CLOEXEC != 0
+}
+
 /// A pointer table for execve, with the strings it points into.
 pub struct StringTable {
     _strings: Vec<CString>,
