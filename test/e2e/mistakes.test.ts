@@ -34,15 +34,11 @@ describe("a mistake", () => {
     const named = /config\.toml: unknown key isolaton_min; did you mean isolation_min\?/;
     const refused = await user.hpcc(["gcc", "-c", "a.c"], { cwd });
     assert.equal(refused.code, 1);
-    // Without a configuration there is no daemon.
-    assert.match(
-      refused.stderr,
-      /^hpcc: the image of .* is not ready .*: daemon-start: .*its log says why.*`hpcc doctor`/,
-    );
+    assert.match(refused.stderr, named);
     const compiled = await user.hpcc(["gcc", "-c", "a.c"], { cwd, env: { HPCC_FALLBACK: "host" } });
     assert.equal(compiled.code, 0, compiled.stderr);
     assert.match(readFileSync(join(user.folder, "state/daemon.log"), "utf8"), named);
-    assert.match(readFileSync(join(user.folder, "state/fallbacks.log"), "utf8"), /^\d+\tdaemon-start\t/m);
+    assert.ok(!existsSync(join(user.folder, "state/fallbacks.log")), "the daemon itself says so");
     assert.ok(existsSync(join(cwd, "a.o")));
     const doctor = await user.hpcc(["doctor"], { cwd });
     assert.equal(doctor.code, 1);
@@ -51,7 +47,6 @@ describe("a mistake", () => {
     const shown = await user.hpcc(["config", "show"], { cwd });
     assert.equal(shown.code, 2);
     assert.match(shown.stderr, named);
-    assert.match((await user.hpcc(["stats"])).stderr, /no daemon runs[^]*`hpcc doctor`/);
   });
 
   test("in the project's: the same, and a correction counts for the next call", async () => {
