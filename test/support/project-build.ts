@@ -17,8 +17,8 @@ import type { ExecutionRequest } from "../../src/vm/execution.ts";
 import { type CommandResult, HPCC, runCommand } from "./farm.ts";
 
 export const RECORDER = join(import.meta.dirname, "recorded-build.sh");
-/** Files that hold times: of build tools, and GCC's coverage notes of a program that comes from standard input, which no call of ours compiles. */
-const TIMED = new Set([".ninja_log", ".ninja_deps", "a--.gcno"]);
+/** Files that hold times, of build tools, and coverage notes of a program that comes from standard input, GCC's and Clang's: it is not compiled twice alike. */
+const TIMED = new Set([".ninja_log", ".ninja_deps", "a--.gcno", "-.gcno"]);
 const BUILD_MS = 1_200_000;
 /** More than a tick of a file system's clock. */
 const SETTLED_MS = 60;
