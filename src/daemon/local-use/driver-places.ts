@@ -2,6 +2,7 @@
 // name is part of its answer. UNTRUSTED: a checkout's folders, which an option may name.
 import { readdirSync, statSync } from "node:fs";
 import { type ByteString, bytesOf } from "../../base/byte-string.ts";
+import { grammarOf } from "../../core/compile/grammar/gnu-grammar.ts";
 import type { GnuInvocation } from "../../core/compile/grammar/invocation.ts";
 import type { CompilerReport } from "./read-probe.ts";
 
@@ -26,7 +27,7 @@ export function driverPlaces(
   report: Pick<CompilerReport, "family" | "sysroot" | "resources">,
   { cwd, driver }: { readonly cwd: ByteString; readonly driver: ByteString },
 ): readonly ByteString[] | null {
-  if (report.family !== "clang") return [];
+  if (!grammarOf(report).habits.driver.seeksRoots) return [];
   const named = (option: RegExp) =>
     words.flatMap((word) => (option.test(word.option) && word.value !== null ? [word.value as string] : []));
   const has = (option: RegExp) => words.some(({ words: own }) => option.test(own[0] ?? ""));

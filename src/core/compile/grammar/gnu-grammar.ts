@@ -32,7 +32,12 @@ const HABITS: Readonly<Record<CompilerFamily, Habits>> = {
     includesFirst: ascii("stdc-predef.h"),
     assemblerLists: true,
     readsHeaderMaps: false,
-    driver: { saysItsName: true, compilesItself: false, setUpBy: { beside: "compiler", names: [ascii("specs")] } },
+    driver: {
+      saysItsName: true,
+      compilesItself: false,
+      seeksRoots: false,
+      setUpBy: { beside: "compiler", names: [ascii("specs")] },
+    },
   },
   clang: {
     readsEqualFilesOnce: false,
@@ -49,6 +54,7 @@ const HABITS: Readonly<Record<CompilerFamily, Habits>> = {
     driver: {
       saysItsName: false,
       compilesItself: true,
+      seeksRoots: true,
       setUpBy: { beside: "driver", names: ["clang.cfg", "clang++.cfg"].map(ascii) },
     },
   },

@@ -43,6 +43,8 @@ export interface DriverHabits {
   readonly saysItsName: boolean;
   /** It is the compiler proper, too. */
   readonly compilesItself: boolean;
+  /** It looks below roots that it is named for folders to search, and does not say which it has not found. */
+  readonly seeksRoots: boolean;
   /** Files that change what it does, where they are: beside the driver, or beside the compiler proper. */
   readonly setUpBy: { readonly beside: "driver" | "compiler"; readonly names: readonly ByteString[] };
 }
