@@ -18,6 +18,7 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { ascii, type ByteString, bytesOf, displayText } from "../base/byte-string.ts";
 import { HpccError } from "../base/errors.ts";
+import { killGroup } from "../base/system/kill-group.ts";
 import type { SourceEntry } from "../core/action/source-manifest.ts";
 import { type Digest } from "../core/digest/digest.ts";
 import type { JobEvidence } from "./evidence.ts";
@@ -61,13 +62,10 @@ export class SandboxRunner implements Runner {
     const base = await mkdtemp(join(tmpdir(), "hpcc-reproduce-"));
     try {
       await layOut(base, job);
-      const child = spawn("bwrap", [...(await sandbox(rootfs, base)), ...commandOf(job)], {
-        stdio: ["ignore", "pipe", "pipe"],
-        env: {},
-        signal: AbortSignal.any([signal, AbortSignal.timeout(WALL_MS_MAX)]),
-        killSignal: "SIGKILL",
-      });
-      const { exitCode, stdout, stderr } = await ended(child);
+      const givenUp = AbortSignal.any([signal, AbortSignal.timeout(WALL_MS_MAX)]);
+      const sandboxed = [...(await sandbox(rootfs, base)), ...commandOf(job)];
+      const child = spawn("bwrap", sandboxed, { stdio: ["ignore", "pipe", "pipe"], env: {}, detached: true });
+      const { exitCode, stdout, stderr } = await ended(child, givenUp);
       const outputs = await Promise.all(action.outputs.map(({ path }) => readOutput(below(base, path))));
       return {
         exitCode,
@@ -149,13 +147,16 @@ function commandOf({ action }: RunnableJob): string[] {
   return [...variables, "--chdir", displayText(action.cwd), "--", ...action.argv.map(displayText)];
 }
 
-async function ended(child: ChildProcess): Promise<{ exitCode: number; stdout: Buffer; stderr: Buffer }> {
+async function ended(
+  child: ChildProcess,
+  givenUp: AbortSignal,
+): Promise<{ exitCode: number; stdout: Buffer; stderr: Buffer }> {
   const streams = [child.stdout!, child.stderr!].map((stream) => {
     const parts: Buffer[] = [];
     let bytes = 0;
     stream.on("data", (part: Buffer) => {
       bytes += part.length;
-      if (bytes > STREAM_BYTES_MAX) child.kill("SIGKILL");
+      if (bytes > STREAM_BYTES_MAX) killGroup(child);
       else parts.push(part);
     });
     return parts;
@@ -163,6 +164,12 @@ async function ended(child: ChildProcess): Promise<{ exitCode: number; stdout: B
   const [code, signal] = await new Promise<[number | null, string | null]>((resolve, reject) => {
     child.once("error", reject);
     child.once("close", (exit, name) => resolve([exit, name]));
+    const giveUp = () => {
+      killGroup(child);
+      reject(givenUp.reason);
+    };
+    if (givenUp.aborted) giveUp();
+    else givenUp.addEventListener("abort", giveUp, { once: true });
   }).catch((error: NodeJS.ErrnoException) => {
     if (error.code === "ENOENT")
       throw new HpccError("tool.missing", "bwrap is not installed (package bubblewrap)", { cause: error });

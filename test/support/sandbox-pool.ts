@@ -20,6 +20,7 @@ import { promisify } from "node:util";
 import { zstdDecompress } from "node:zlib";
 import { ascii, type ByteString, byteStringOfText, bytesOf } from "../../src/base/byte-string.ts";
 import { HpccError } from "../../src/base/errors.ts";
+import { killGroup } from "../../src/base/system/kill-group.ts";
 import { resolveInImage } from "../../src/image/image-path.ts";
 import type { ExecuteOptions, ExecutionRequest, ExecutionResult, ReceivedBytes } from "../../src/vm/execution.ts";
 import type { PooledExecution, VmEventSink, VmPool } from "../../src/vm/pool.ts";
@@ -125,17 +126,20 @@ export async function runInSandbox(
     const mounts = [...(await imageMounts(rootfs, names)), ...own];
     const env = Object.fromEntries(request.environment.map((entry) => entry.split(/=(.*)/s).slice(0, 2)));
     const command = resolveInImage(byteStringOfText(rootfs), ascii("/bin/sh")) === null ? withoutShell : withShell;
+    if (signal.aborted) throw new HpccError("job.cancelled", "given up");
     const child = spawn("bwrap", [...mounts, ...command(request)], {
       env,
-      signal,
+      detached: true,
       stdio: ["ignore", "pipe", "pipe"],
     });
+    signal.addEventListener("abort", () => killGroup(child), { once: true });
     const stdout: Buffer[] = [];
     const stderr: Buffer[] = [];
     child.stdout.on("data", (part: Buffer) => stdout.push(part));
     child.stderr.on("data", (part: Buffer) => stderr.push(part));
     const [code, name] = await new Promise<[number | null, string | null]>((resolve, reject) => {
       child.on("error", (error) => reject(new HpccError("job.cancelled", error.message)));
+      signal.addEventListener("abort", () => reject(new HpccError("job.cancelled", "given up")), { once: true });
       child.on("close", (exit, signalName) => resolve([exit, signalName]));
     });
     return {
