@@ -2,6 +2,7 @@
 // was kept, with no compiler started; then after an edit, with the reason why. Ends with a non-zero exit code when anything is not as promised.
 import { cpSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { type AuditKind, JOB_KINDS } from "../src/audit/rows/bodies.ts";
 import { type CallStats, CHECKOUT, Farm, HPCC, runCommand, type User } from "../test/support/farm.ts";
 
 const PACKAGE = process.argv[2] ?? "lua5.4";
@@ -170,9 +171,9 @@ async function main(): Promise<void> {
 
     heading("The last audit rows: image, source, flags, output, tenant, worker, vm, duration, exit");
     const log = await user.hpcc(["audit", "rows", "--state", worker.state, "--json"]);
-    const rows = JSON.parse(log.stdout) as { row: string; digest: string; kind: string; isolation: string | null }[];
-    const ofKind = (wanted: string) => rows.filter(({ kind }) => kind === wanted);
-    const jobRows = rows.filter(({ kind }) => kind !== "vm" && kind !== "host");
+    const rows = JSON.parse(log.stdout) as { row: string; digest: string; kind: AuditKind; isolation: string | null }[];
+    const ofKind = (wanted: AuditKind) => rows.filter(({ kind }) => kind === wanted);
+    const jobRows = rows.filter(({ kind }) => JOB_KINDS.has(kind));
     const sent = builds.reduce((sum, { stats }) => sum + stats.jobs_sent, 0);
     check(jobRows.length === sent, `one row for each job sent (${jobRows.length} rows, ${sent} jobs)`);
     for (const { row } of jobRows.slice(-3)) console.log(cut(row));

@@ -122,6 +122,7 @@ const BUILD_TESTS = [
   "corpus",
   "corpus-files",
   "debuggers",
+  "demo",
   "distributions",
   "explain",
   "guides",
@@ -179,7 +180,7 @@ const groups: readonly Group[] = [
     failures: GATE_FAILURES,
     deadlineMinutes: 10,
   },
-  nodeTests("unit", ["{src,scripts}/**/*.test.ts"], { concurrency: 2, deadlineMinutes: 10, testMsMax: TEST_MS_MAX }),
+  nodeTests("unit", ["{src,scripts}/**/*.test.ts"], { concurrency: 2, deadlineMinutes: 15, testMsMax: TEST_MS_MAX }),
   nodeTests("parts", ["test/{adversary,agent,corpus,docs,launcher,fidelity,golden,fuzz}/**/*.test.ts"], {
     concurrency: 2,
     deadlineMinutes: 15,
