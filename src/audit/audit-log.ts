@@ -97,7 +97,7 @@ export class AuditLog {
     try {
       await log.#recordStart(end.torn, before);
       if (signer !== undefined) await named("the audit log's key cannot be written", () => log.#keepKey(signer));
-      await log.#tree?.publish();
+      await named("the audit log cannot be signed", async () => log.#tree?.begin());
     } catch (error) {
       log.#tree?.abandon();
       await log.#segment.handle.close();

@@ -118,7 +118,7 @@ describe("a signed log", () => {
       assert.deepEqual(tiles.sort(), ["0", "0/000", "0/001.p/5", "1", "1/000.p/1"], "old edges are removed");
     }));
 
-  test("makes its tree again when tiles or checkpoint are lost or damaged, and it is the same", async () =>
+  test("makes its tree again when tiles are lost or damaged, and it is the same", async () =>
     withFolder(async (folder) => {
       const log = await openLog(folder);
       await append(log, 700);
@@ -128,7 +128,6 @@ describe("a signed log", () => {
       const tiles = new Map<string, Buffer>();
       for (const name of names) tiles.set(name, await readFile(join(folder, "tile", name)));
       const edge = join(folder, "tile/0/002.p/189");
-      const remade = "audit.checkpoint.remade";
       const damages: [string, () => Promise<void>][] = [
         ["audit.tiles.lost", async () => rm(join(folder, "tile"), { recursive: true })],
         ["audit.tiles.lost", async () => writeFile(edge, Buffer.alloc(189 * 32))],
@@ -137,8 +136,6 @@ describe("a signed log", () => {
         ["audit.tiles.lost", async () => writeFile(join(folder, "tile/0/000"), "")],
         ["audit.tiles.lost", async () => writeFile(join(folder, "tile/0/001"), Buffer.alloc(256 * 32))],
         ["audit.tiles.lost", async () => writeFile(join(folder, "tile/1/000.p/2"), Buffer.alloc(2 * 32))],
-        [`audit.checkpoint.not_ours,${remade}`, async () => writeFile(join(folder, "checkpoint"), "")],
-        [remade, async () => rm(join(folder, "checkpoint"))],
       ];
       for (const [event, damage] of damages) {
         await damage();
@@ -280,11 +277,109 @@ describe("a signed log", () => {
           assert.deepEqual(await readFile(join(folder, segment!)), rows, "and nothing is changed");
         }
       const { logger, events } = listening();
-      const folder = join(at, "alone");
+      const folder = join(at, "cosigned");
       await mkdir(folder);
       await writeFile(join(folder, segment!), bytes);
+      await cosign(folder);
       await (await openLog(folder, { logger, segmentBytesMax: 1_000_000 })).close();
-      assert.deepEqual(events, ["audit.checkpoint.remade"], "rows alone are signed, and a warning says so");
+      assert.deepEqual(
+        events,
+        ["audit.checkpoint.remade"],
+        "rows that a witness's word holds are signed, and a warning says so",
+      );
+    }));
+
+  test("is not signed anew where nothing that was signed says its rows, and goes on with a checkpoint that was kept", async () =>
+    withFolder(async (at) => {
+      const whole = join(at, "whole");
+      const log = await openLog(whole);
+      await append(log, 3);
+      const [row] = await append(log, 1);
+      await append(log, 5);
+      await log.close();
+      const withoutTiles = async (folder: string) => rm(join(folder, "tile"), { recursive: true });
+      const damages: [string, (folder: string) => Promise<void>][] = [
+        ["gone", async (folder) => rm(join(folder, "checkpoint"))],
+        ["damaged", async (folder) => writeFile(join(folder, "checkpoint"), "")],
+        ["all gone", async (folder) => rm(join(folder, "checkpoint")).then(async () => withoutTiles(folder))],
+        [
+          "cut, and all gone",
+          async (folder) => {
+            const segment = join(folder, "0000000000000001.log");
+            const [second, third] = [...partsOf(await readFile(segment), "0000000000000001.log")].slice(1);
+            assert.ok(third !== undefined);
+            await writeFile(segment, (await readFile(segment)).subarray(0, second!.part.end));
+            for (const name of ["checkpoint", "key"]) await rm(join(folder, name));
+            await withoutTiles(folder);
+          },
+        ],
+      ];
+      for (const [name, damage] of damages) {
+        const folder = join(at, name);
+        await cp(whole, folder, { recursive: true });
+        await damage(folder);
+        const names = await readdir(folder, { recursive: true });
+        for (const signer of [SIGNER, OTHER])
+          await assert.rejects(
+            openLog(folder, { signer }),
+            { code: "audit.corrupt", message: /vouches/, hint: /each receipt ends with one/ },
+            name,
+          );
+        assert.deepEqual(await readdir(folder, { recursive: true }), names, "and nothing is changed");
+        // What the hint says: one of any age, here that of a receipt.
+        await writeFile(join(folder, "checkpoint"), decodeProof(row!.receipt!.proof).checkpoint);
+        if (name === "cut, and all gone") await assert.rejects(openLog(folder), { message: /row 2.*signed for 5/ });
+        else await (await openLog(folder)).close();
+      }
+      assert.equal((await checkpointOf(join(at, "all gone"))).size, 10);
+    }));
+
+  test("takes no row before a checkpoint of it is on the disk for good, and goes on where a start ended before that", async () =>
+    withFolder(async (folder) => {
+      for (const fails of ["replace", "syncFolder"] as const) {
+        const { logger, events } = listening();
+        let failed = false;
+        const treeDisk: typeof TREE_DISK = {
+          ...TREE_DISK,
+          async [fails](path: string, ...rest: [Uint8Array | string, boolean]) {
+            if (path.endsWith("checkpoint") || path === folder) {
+              failed = true;
+              throw Object.assign(new Error("no space left on device"), { code: "ENOSPC" });
+            }
+            await TREE_DISK[fails](path, ...rest);
+          },
+        };
+        await assert.rejects(openLog(folder, { treeDisk, logger }), { code: "audit.io", message: /cannot be signed/ });
+        assert.ok(failed, fails);
+        assert.deepEqual(events, fails === "replace" ? [] : ["audit.checkpoint.remade"]);
+        assert.deepEqual((await records(folder)).length, 1, "the row of the key");
+      }
+      const log = await openLog(folder);
+      await append(log, 1);
+      await log.close();
+      assert.equal((await checkpointOf(folder)).size, 2);
+    }));
+
+  test("holds what an older key has signed where a start with the next one ended early", async () =>
+    withFolder(async (folder) => {
+      const log = await openLog(folder);
+      await append(log, 4);
+      await log.close();
+      const checkpoint = await readFile(join(folder, "checkpoint"));
+      const segment = join(folder, "0000000000000001.log");
+      const rows = await readFile(segment);
+      const parts = [...partsOf(rows, "0000000000000001.log")];
+      await (await openLog(folder, { signer: OTHER })).close();
+      // The row of the new key is there, and no checkpoint that it has signed.
+      await writeFile(join(folder, "checkpoint"), checkpoint);
+      const { logger, events } = listening();
+      await (await openLog(folder, { signer: OTHER, logger })).close();
+      assert.deepEqual(events, []);
+      assert.equal((await checkpointOf(folder, OTHER)).size, 6);
+      await writeFile(join(folder, "checkpoint"), checkpoint);
+      // Rows that the older key has signed are gone, and the row of the next one follows.
+      await writeFile(segment, rows.subarray(0, parts[3]!.part.end));
+      await assert.rejects(openLog(folder, { signer: OTHER }), { message: /ends at row 4.*signed for 5/ });
     }));
 
   test("is left as it is when its end is cut within a row that was signed", async () =>
@@ -326,7 +421,7 @@ describe("a signed log", () => {
 
   test("answers rows also while its tiles cannot be written, says so, and writes them later", async () =>
     withFolder(async (folder) => {
-      let full = true;
+      let full = false;
       const treeDisk: typeof TREE_DISK = {
         ...TREE_DISK,
         async replace(path, bytes, durable) {
@@ -334,9 +429,15 @@ describe("a signed log", () => {
           await TREE_DISK.replace(path, bytes, durable);
         },
       };
-      const { logger, events } = listening();
-      const log = await openLog(folder, { treeDisk, logger });
+      const failed = Promise.withResolvers<void>();
+      const { logger: listened, events } = listening();
+      const logger: Logger = { ...listened, error: (event) => (listened.error(event), failed.resolve()) };
+      const clock = new ManualClock();
+      const log = await openLog(folder, { treeDisk, logger, clock });
+      full = true;
       await append(log, 600);
+      clock.advance(1000);
+      await failed.promise;
       assert.ok(events.includes("audit.checkpoint.failed"));
       full = false;
       await append(log, 1);

@@ -7,11 +7,17 @@ import { HpccError } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
 import { type Digest, digestHex } from "../core/digest/digest.ts";
 import { type Tile, type TileBytes, TileTree, tilePath } from "../core/merkle/tile-tree.ts";
-import { encodeProof, openCheckpoint, type SignedCheckpoint, signCheckpoint } from "../core/note/checkpoint.ts";
+import {
+  encodeProof,
+  openCheckpoint,
+  readCheckpoint,
+  type SignedCheckpoint,
+  signCheckpoint,
+} from "../core/note/checkpoint.ts";
 import { type NoteSigner, type NoteVerifier, parseVerifier } from "../core/note/signed-note.ts";
 import { checkLeftEvidence } from "./left-evidence.ts";
 import { makeFolder, syncFolder } from "./log-end.ts";
-import { CHAIN_START, readItems } from "./read-log.ts";
+import { CHAIN_START, type LogItem, readItems } from "./read-log.ts";
 import type { ChainState } from "./segment.ts";
 import { CheckedTiles, remakeTiles, TileLost } from "./tiles.ts";
 
@@ -63,13 +69,16 @@ export class LogTree {
   readonly #unwritten: TileBytes[] = [];
   #edge: readonly Tile[] = [];
   #published = -1;
+  /** No checkpoint of it is surely on the disk. */
+  #unsigned: boolean;
   #timer: { cancel(): void } | null = null;
   #publishing: Promise<void> = Promise.resolve();
 
-  private constructor(options: LogTreeOptions, disk: TreeDisk, tree: TileTree) {
+  private constructor(options: LogTreeOptions, disk: TreeDisk, kept: Restored | null) {
     this.#options = options;
     this.#disk = disk;
-    this.#tree = tree;
+    this.#tree = kept?.tree ?? new TileTree();
+    this.#unsigned = kept === null;
   }
 
   /** The tree of a log that is there and whole up to `end`. Throws `audit.corrupt` where the log is not what its checkpoint says. */
@@ -85,7 +94,7 @@ export class LogTree {
     const kept = checkpoint === null ? null : await restore(options, checkpoint, disk);
     if (kept !== null && kept.end.sequence === end.sequence && kept.end.leaf !== end.leaf)
       throw new HpccError("audit.corrupt", `row ${end.sequence} of the audit log is not the one that was signed`);
-    const log = new LogTree(options, disk, kept?.tree ?? new TileTree());
+    const log = new LogTree(options, disk, kept);
     for await (const leaf of leavesAfter(options.folder, kept?.end ?? CHAIN_START)) {
       log.#tree.append(leaf);
       if (log.#tree.size % WRITE_ROWS === 0) await log.#writeFull();
@@ -108,6 +117,21 @@ export class LogTree {
     return leaves.map((_, at) =>
       encodeProof({ index: first + at, path: this.#tree.inclusion(first + at), checkpoint }),
     );
+  }
+
+  /**
+   * Publishes what a start has found. A log without a checkpoint has one for good after this, before it takes another row, or this throws:
+   * one that is gone later was taken away.
+   */
+  async begin(): Promise<void> {
+    if (!this.#unsigned) return this.publish();
+    const begun = this.#publishing.then(async () => {
+      await this.#write();
+      await this.#disk.syncFolder(this.#options.folder);
+      this.#unsigned = false;
+    });
+    this.#publishing = begun.catch(() => undefined);
+    await begun;
   }
 
   /** Puts the tiles and then a checkpoint of all rows on disk. What fails is logged and tried again with the next one. */
@@ -199,7 +223,7 @@ async function readOwnCheckpoint(options: LogTreeOptions): Promise<SignedCheckpo
     throw new HpccError("audit.io", "the audit log's checkpoint cannot be read", { cause: error });
   }
   try {
-    return openCheckpoint(note, ownKeys(options));
+    return await openOwn(options, note);
   } catch (error) {
     logger.error("audit.checkpoint.not_ours", { error: String(error) });
     return null;
@@ -209,19 +233,59 @@ async function readOwnCheckpoint(options: LogTreeOptions): Promise<SignedCheckpo
 /** A log whose checkpoint is gone must be what the rest of its folder says. Throws `audit.corrupt`. */
 async function checkUnsigned(options: LogTreeOptions, rows: number): Promise<void> {
   const { folder, logger } = options;
-  const cosigned = (await cosignedCheckpoints(folder)).flatMap((note) => {
-    try {
-      return [openCheckpoint(note, ownKeys(options))];
-    } catch {
-      return [];
-    }
-  });
+  const notes = await cosignedCheckpoints(folder);
+  const cosigned = (await Promise.all(notes.map(async (note) => openOwn(options, note).catch(() => [])))).flat();
   await checkLeftEvidence(folder, rows, cosigned);
+  if (cosigned.length === 0 && (await tookRowsSigned(folder)))
+    throw new HpccError(
+      "audit.corrupt",
+      "the audit log has rows, and neither its checkpoint nor a witness's vouches for them",
+      {
+        hint:
+          `Put a checkpoint that was kept, however old, into ${join(folder, CHECKPOINT_FILE)}; each receipt ends with one. ` +
+          `Without any keep ${folder}, find out who removed it, and start with an empty one.`,
+      },
+    );
   if (rows > 0) logger.warn("audit.checkpoint.remade", { rows });
 }
 
-function ownKeys({ signer, before }: LogTreeOptions): NoteVerifier[] {
-  return [signer.verifier, ...(before === null ? [] : [before])];
+/** Whether a log that names its key has more than the rows of a start: it had a checkpoint before the first of them. */
+async function tookRowsSigned(folder: string): Promise<boolean> {
+  let [signed, took] = [false, false];
+  for await (const item of readItems(folder)) {
+    const key = keyNamed(item);
+    signed ||= key !== null;
+    took ||= item.t === "pruned" || item.placed.record.envelope.kind !== "log";
+    if (signed && took) return true;
+  }
+  return false;
+}
+
+/** A checkpoint that the log's key, or the one before, has signed; also the one that was the key for so many rows, as a start that ended early leaves it. */
+async function openOwn({ folder, signer, before }: LogTreeOptions, note: string): Promise<SignedCheckpoint> {
+  const keys = [signer.verifier, ...(before === null ? [] : [before])];
+  try {
+    return openCheckpoint(note, keys);
+  } catch (error) {
+    const key = await keyInForce(folder, readCheckpoint(note).size);
+    if (key === null) throw error;
+    return openCheckpoint(note, [parseVerifier(key)]);
+  }
+}
+
+/** The key that the first rows of a log name last. */
+async function keyInForce(folder: string, rows: number): Promise<string | null> {
+  let key: string | null = null;
+  for await (const item of readItems(folder)) {
+    if (item.t === "row" && item.placed.record.envelope.sequence > rows) break;
+    key = keyNamed(item) ?? key;
+  }
+  return key;
+}
+
+function keyNamed(item: LogItem): string | null {
+  const body = item.t === "row" ? item.placed.record.envelope : null;
+  return body?.kind === "log" && body.event === "key" ? body.key : null;
 }
 
 /** More than anybody has witnesses. */

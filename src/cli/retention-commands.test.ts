@@ -2,7 +2,7 @@
 // pruned while it is verified.
 import assert from "node:assert/strict";
 import { cpSync } from "node:fs";
-import { cp, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { cp, mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
@@ -167,10 +167,15 @@ describe("a log that is pruned", () => {
     assert.ok(reads > 5);
   });
 
-  test("without its checkpoint is signed anew, as its tiles say the same rows", async () => {
+  test("without its checkpoint is signed anew where a witness's word and its tiles say the same rows, and not else", async () => {
     const copy = join(folder, "unsigned");
     await cp(join(folder, "pruned"), copy, { recursive: true });
+    const kept = await readFile(join(copy, "checkpoint"));
     await rm(join(copy, "checkpoint"));
+    const alone = { folder: copy, worker: "w1", clock: new ManualClock(), logger: SILENT_LOGGER, signer };
+    await assert.rejects(AuditLog.open(alone), { code: "audit.corrupt", message: /vouches/ });
+    await mkdir(join(copy, "witnessed"));
+    await writeFile(join(copy, "witnessed/0123abcd"), kept);
     const clock = new ManualClock();
     await (await AuditLog.open({ folder: copy, worker: "w1", clock, logger: SILENT_LOGGER, signer })).close();
     const check = await checkLog(copy, { keys: [signer.verifier.text], checkpoints: [], receipts: [] });

@@ -83,7 +83,7 @@ describe("the page about the audit log", () => {
   }
 
   test("has commands that run on a good log", async () => {
-    assert.equal(lines.length, 16, lines.join("\n"));
+    assert.equal(lines.length, 17, lines.join("\n"));
     for (const line of lines) {
       const [program, area, ...words] = await wordsOf(line);
       if (program === "cp") cpSync(words[0] === undefined ? "" : area!, words[0]!);
