@@ -6,6 +6,7 @@ import type { Readable, Writable } from "node:stream";
 import { setTimeout as delay } from "node:timers/promises";
 import { type ByteString, bytesOf } from "../../base/byte-string.ts";
 import { HpccError } from "../../base/errors.ts";
+import { killGroup } from "../../base/system/kill-group.ts";
 import { PROJECT_ROOT } from "../../core/compile/view/view.ts";
 
 const START_MS_MAX = 10_000;
@@ -43,6 +44,7 @@ export async function startHolder(
       stdio: ["ignore", "ignore", "pipe", "pipe", "pipe", "pipe"],
       cwd: "/",
       env: {},
+      detached: true,
     },
   );
   const started = new Pipes(child);
@@ -128,8 +130,7 @@ class Pipes {
   }
 
   async close(): Promise<void> {
-    for (const stream of this.#child.stdio) stream?.destroy();
-    if (!this.#hasEnded) this.#child.kill("SIGKILL");
+    killGroup(this.#child);
     this.#child.ref();
     await this.ended;
   }
