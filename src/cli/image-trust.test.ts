@@ -211,11 +211,15 @@ describe("signed images and locks", () => {
 
   test("a lock that cannot be read is an error, and one for other machines is none for this", () => {
     const lock = (text: string) => writeFileSync(join(project, "hpcc.lock"), text);
-    for (const text of ["{", "version = 2\n", 'version = 1\n[[image]]\nname = "a"\n', "version = 1\nimage = 3\n"]) {
-      lock(text);
-      assert.throws(bound, /hpcc\.lock/);
-    }
     const digest = `sha256:${"e".repeat(64)}`;
+    const entry = (name: string) => `[[image]]\nname = "${name}"\n[image.platforms]\n"linux/amd64" = "${digest}"\n`;
+    const joined = `${entry("debian:12")}${entry("docker.io/library/debian:12")}`;
+    const texts = ['version = 1\n[[image]]\nname = "a"\n', "version = 1\nimage = 3\n"];
+    for (const text of ["{", "version = 2\n", ...texts, `version = 1\n${entry("% %")}`, `version = 1\n${joined}`]) {
+      lock(text);
+      // `hpcc image update` alone would read it, too.
+      assert.throws(bound, { code: "config.invalid", message: /hpcc\.lock/, hint: /version control.*or remove it/ });
+    }
     lock(`version = 1\n[[image]]\nname = "${repository}:12"\n[image.platforms]\n"linux/vax" = "${digest}"\n`);
     assert.equal(bound().kind, "unlocked");
   });

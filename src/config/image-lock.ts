@@ -20,7 +20,10 @@ const PLATFORM = /^linux\/[a-z0-9]{1,32}$/;
 /** Reads a lock. `shown` is its path. */
 export function parseImageLock(text: string, shown: string): ImageLock {
   const refuse = (why: string, cause?: unknown): never => {
-    throw new HpccError("config.invalid", `${shown} ${why}`, { cause, hint: "Make it anew with `hpcc image update`." });
+    throw new HpccError("config.invalid", `${shown} ${why}`, {
+      cause,
+      hint: "Restore it from version control, or remove it and run `hpcc image update`.",
+    });
   };
   if (text.length > LOCK_BYTES_MAX) refuse(`is larger than ${LOCK_BYTES_MAX} bytes`);
   let file: Record<string, unknown>;
@@ -45,9 +48,20 @@ export function parseImageLock(text: string, shown: string): ImageLock {
         );
       digests.set(platform, digest);
     }
-    lock.set(formatImageName(parseImageName(name)), digests);
+    const full = fullNameOf(name) ?? refuse(`has ${JSON.stringify(name.slice(0, 200))}, which names no image`);
+    // Two branches that were joined may leave both: which of them was meant nobody knows.
+    if (lock.has(full)) refuse(`names ${full} twice`);
+    lock.set(full, digests);
   }
   return lock;
+}
+
+function fullNameOf(name: string): string | null {
+  try {
+    return formatImageName(parseImageName(name));
+  } catch {
+    return null;
+  }
 }
 
 /** The lock as text, with one more name or with other digests of one. */
