@@ -628,6 +628,29 @@ describe("local use without an image", () => {
     }
   });
 
+  it("answers nothing that another value of a variable made", async () => {
+    user.root = join(user.folder, "checkout");
+    const files = {
+      "a.c": "#if __has_include(<k.h>)\n#include <k.h>\n#endif\nint a;\n",
+      "one/k.h": "int one;\n",
+      "two/k.h": "int two;\n",
+      "a.s": '.secure_log_unique "word"\n',
+    };
+    const cases: readonly (readonly [argv: string, name: string, values: readonly [string, string]])[] = [
+      ["clang -S a.c --target=arm64-apple-darwin", "IPHONEOS_DEPLOYMENT_TARGET", ["12.0", "14.0"]],
+      ["clang -S a.c --target=arm64-apple-darwin", "WATCHOS_DEPLOYMENT_TARGET", ["4.0", "5.0"]],
+      ["clang -S a.c --target=ve-unknown-linux-gnu", "NCC_C_INCLUDE_PATH", ["one", "two"]],
+      ["clang -c a.c -flto", "LLVM_OVERRIDE_PRODUCER", ["one", "two"]],
+      ["clang -c a.s --target=x86_64-apple-darwin", "AS_SECURE_LOG_FILE", ["/dev/null", "/dev/zero"]],
+    ];
+    for (const [words, variable, values] of cases)
+      for (const value of values) {
+        const one = { name: variable, argv: words.split(" "), files, env: { [variable]: value } };
+        const step = await user.step(`${variable}=${value}`, one, await user.plain(one));
+        assert.deepEqual(step, { outcome: "host: unsupported_environment_variable", what: [] });
+      }
+  });
+
   for (const compiler of ["gcc", "clang"])
     it(`takes none of the daemon's descriptors for those of a caller of ${compiler}`, async () => {
       user.root = join(user.folder, "checkout");

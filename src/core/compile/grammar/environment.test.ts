@@ -126,6 +126,13 @@ describe("readEnvironment", () => {
     ["CC_PRINT_OPTIONS=1", "clang -c a.c"],
     ["QA_OVERRIDE_GCC3_OPTIONS=x", "clang -c a.c"],
     ["SDKROOT=/x", "clang -c a.c"],
+    ["IPHONEOS_DEPLOYMENT_TARGET=14.0", "clang -c a.c"],
+    ["WATCHOS_DEPLOYMENT_TARGET=4.0", "clang -c a.c"],
+    ["SCE_ORBIS_SDK_DIR=/x", "clang -c a.c"],
+    ["NCC_C_INCLUDE_PATH=/x", "clang -c a.c"],
+    ["OBJECT_MODE=64", "clang -c a.c"],
+    ["LLVM_OVERRIDE_PRODUCER=x", "clang -c a.c"],
+    ["AS_SECURE_LOG_FILE=x", "clang -c a.c"],
   ];
   for (const [text, line] of refusing) {
     it(`refuses ${text} for ${line}`, () => {

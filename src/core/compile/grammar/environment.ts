@@ -34,7 +34,7 @@ export type EnvironmentDecision =
   | { readonly kind: "plan"; readonly plan: EnvironmentPlan }
   | { readonly kind: "bypass"; readonly reason: BypassReason; readonly detail: ByteString | null };
 
-/** Variables that write files, run or load code, or add options. Set, even to nothing, they refuse. */
+/** Variables that write files, run or load code, add options, or say what is compiled for. Set, even to nothing, they refuse. */
 const REFUSING: Readonly<Record<CompilerFamily, ReadonlySet<string>>> = {
   gcc: new Set([
     "DEPENDENCIES_OUTPUT",
@@ -63,6 +63,22 @@ const REFUSING: Readonly<Record<CompilerFamily, ReadonlySet<string>>> = {
     "LIBCLANG_DISABLE_CRASH_RECOVERY",
     "SDKROOT",
     "MACOSX_DEPLOYMENT_TARGET",
+    "IPHONEOS_DEPLOYMENT_TARGET",
+    "TVOS_DEPLOYMENT_TARGET",
+    "WATCHOS_DEPLOYMENT_TARGET",
+    "XROS_DEPLOYMENT_TARGET",
+    "DRIVERKIT_DEPLOYMENT_TARGET",
+    // Where the headers of some targets are.
+    "SCE_ORBIS_SDK_DIR",
+    "SCE_PROSPERO_SDK_DIR",
+    "NCC_C_INCLUDE_PATH",
+    "NCC_CPLUS_INCLUDE_PATH",
+    "XCC_C_INCLUDE_PATH",
+    "XCC_CPLUS_INCLUDE_PATH",
+    "OBJECT_MODE",
+    // LLVM's own: the producer of bitcode, and a file to which directives of an assembler write.
+    "LLVM_OVERRIDE_PRODUCER",
+    "AS_SECURE_LOG_FILE",
     "CXX_MODULE_MAPPER",
     "CL",
     "_CL_",
