@@ -266,6 +266,18 @@ export const ONE_STEP: readonly Row[] = [
   ["coverage", "-c src/a.c -o o/a.o --coverage", COVERED, { prepare: "mkdir o" }],
   ["split debug information", "-c src/a.c -o o/a.o -g -gsplit-dwarf", COVERED, { prepare: "mkdir o" }],
   ["stack usage", "-c src/a.c -fstack-usage", COVERED],
+  [
+    "counts of verified tables",
+    "-c -x c++ a.c -fvtable-verify=std -fvtv-counts",
+    { "a.c": "struct A { virtual int f(); virtual ~A(); };\nint A::f() { return 1; }\nA::~A() {}\n" },
+    { expect: "side_outputs", only: "gcc" },
+  ],
+  [
+    "CodeView, which holds the command line",
+    "-c a.c -g -gcodeview --target=x86_64-w64-windows-gnu",
+    SIMPLE,
+    { expect: "recorded_switches", only: "clang" },
+  ],
   ["a call graph", "-c src/a.c -o x.o -fcallgraph-info", COVERED, { only: "gcc" }],
   ["-save-temps=obj", "-c src/a.c -o o/b.o -save-temps=obj", COVERED, { prepare: "mkdir o" }],
   ["-S and -save-temps", "-S src/a.c -save-temps", COVERED],

@@ -343,6 +343,7 @@ export const PITFALLS: Readonly<Record<number, Pitfall>> = {
       "-save-temps=obj",
       "-S and -save-temps",
       "a listing in a folder",
+      "counts of verified tables",
       "-Wa,-g names a temporary file",
       "dumps of single passes",
       "two dumps in one file",
@@ -431,4 +432,8 @@ export const PITFALLS: Readonly<Record<number, Pitfall>> = {
 };
 
 /** Rows that hold none of the points. */
-export const FURTHER_ROWS: readonly string[] = ["address sanitizer", "undefined behaviour sanitizer"];
+export const FURTHER_ROWS: readonly string[] = [
+  "address sanitizer",
+  "undefined behaviour sanitizer",
+  "CodeView, which holds the command line",
+];

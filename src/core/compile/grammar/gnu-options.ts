@@ -204,7 +204,7 @@ const SIDE_OUTPUTS = [
   ...refused("joined", "side_outputs", "-fsave-optimization-record -foptimization-record- --analyze"),
   ...refused("joined", "side_outputs", "-fcrash-diagnostics -gen-reproducer -fdiagnostics-add-output="),
   ...refused("joined", "side_outputs", "-fdiagnostics-set-output= -fstack-usage= -fcompare-debug -time= -ftree-dump"),
-  ...refused("switch", "side_outputs", "-fgnat-"),
+  ...refused("switch", "side_outputs", "-fgnat- -fvtv-counts -fvtv-debug"),
   ...refused("switch", "side_outputs", "-fdiagnostics-generate-patch -fcondition-coverage -fpath-coverage"),
   ...refused("separate", "side_outputs", "-aux-info -MJ -gen-cdb-fragment-path -serialize-diagnostics"),
   ...refused("separate", "side_outputs", "--serialize-diagnostics -index-store-path -dependency-file -dependency-dot"),
@@ -268,6 +268,8 @@ const INPUTS = [
   ...refused("joined", "diagnostics_format", "-fdiagnostics-format="),
   ...noText("switch", "native_architecture", "-march=native -mtune=native -mcpu=native"),
   ...refused("joined", "recorded_switches", "-frecord-gcc-switches -grecord- -frecord-command-line"),
+  // CodeView holds the command line of the compiler proper.
+  ...rules("joined", "both", "-gcodeview", { bypass: "recorded_switches", ...clang }),
 ];
 
 /** Options that run programs, load code, read specs or change what other options mean. */

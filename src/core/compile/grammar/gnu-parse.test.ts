@@ -196,6 +196,9 @@ const BYPASSES: Readonly<Partial<Record<BypassReason, readonly string[]>>> = {
     "gcc -c -save-temps=x a.c",
     "gcc -c -Wa,-a=/x a.c",
     "gcc -c -Wa,-a=../x a.c",
+    "gcc -c -Wa,-aghls=x a.c",
+    "g++ -c -fvtable-verify=std -fvtv-counts a.cc",
+    "g++ -c -fvtable-verify=std -fvtv-debug a.cc",
   ],
   diagnostics_format: ["gcc -c -fdiagnostics-format=sarif-file a.c"],
   preprocessing_control: [
@@ -203,7 +206,7 @@ const BYPASSES: Readonly<Partial<Record<BypassReason, readonly string[]>>> = {
     "gcc -c -fpreprocessed a.c",
     "clang -frewrite-includes -c a.c",
   ],
-  recorded_switches: [
+  recorded_switches: ["clang -g -gcodeview --target=x86_64-w64-windows-gnu -c a.c", 
     "gcc -c -frecord-gcc-switches a.c",
     "gcc -c -grecord-gcc-switches a.c",
     "gcc -S -fverbose-asm a.c",

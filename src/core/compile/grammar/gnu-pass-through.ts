@@ -7,7 +7,9 @@ import type { ArgumentRole, CompilerFamily } from "./invocation.ts";
 
 const ASSEMBLER_OPTIONS =
   /^(?:--(?:noexecstack|execstack|fatal-warnings|no-warn|warn|32|64|x32|divide|keep-locals|strip-local-absolute|reduce-memory-overheads|no-pad-sections|(?:no)?compress-debug-sections(?:=[a-z0-9-]+)?|size-check=[a-z]+|elf-stt-common=[a-z]+|generate-missing-build-notes=[a-z]+|gdwarf-sections|gdwarf-cie-version=\d)|-m[A-Za-z0-9_+=.,-]*|-W|-L|-n|-Q[yn])$/;
-const LISTING = /^-a[cdghilmns]*(?:=(.*))?$/s;
+const LISTING = /^-a([cdghilmns]*)(?:=(.*))?$/s;
+/** A listing that begins with the time and with the assembler's options. */
+const DATED = "g";
 
 /** The words of `-Wa,a,b`. */
 export function assemblerWords(word: ByteString): ByteString[] {
@@ -33,7 +35,8 @@ export function classifyAssemblerWords(words: readonly ByteString[]): AssemblerW
     const listing = LISTING.exec(word);
     if (listing !== null) {
       lists = true;
-      const file = listing[1];
+      const [, kinds = "", file] = listing;
+      if (kinds.includes(DATED)) return refused("side_outputs");
       // A folder of its own or a path of the host means another file in the guest.
       if (file?.startsWith("/") === true || file?.includes("..") === true || file === "")
         return refused("side_outputs");
