@@ -77,6 +77,17 @@ const CASES: readonly Case[] = [
     { ...BY_REAL_PATH, "v.c": BY_NAME },
     { moves: false },
   ),
+  ...["-fopenmp", "-fopenacc"].map((option) =>
+    gcc(
+      `what another device runs, by ${option}`,
+      [option, "-O1", "-frandom-seed=1", "-c", "d.c"],
+      {
+        "d.c":
+          "void f(int *p) {\n#ifdef _OPENMP\n#pragma omp target\n#else\n#pragma acc parallel\n#endif\n  p[0] = 1;\n}\n",
+      },
+      { moves: false },
+    ),
+  ),
   ...both("umask", INC, HEADERS, { umask: "077" }),
   ...both("read-only output", INC, HEADERS, { prepare: "echo old > a.o; chmod 444 a.o" }),
   ...both("linked output", INC, HEADERS, { prepare: "echo old > real.o; ln -s real.o a.o" }),

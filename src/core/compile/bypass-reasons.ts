@@ -80,7 +80,7 @@ export const BYPASS_REASONS = {
   unsupported_dependency_file: "The dependency file has a form that cannot be mapped (a line end in a name).",
   // The remote step.
   guest_paths_in_output:
-    "An output would hold the view's paths, and the project cannot stand at its own path in a guest.",
+    "An output would hold the view's paths, and the project cannot stand at its own path in a guest; or it has code for another device (`-fopenmp`, `-fopenacc`), which may hold them unseen.",
   unfaithful_diagnostics:
     "Text form only: the remote compile's words would differ from a one-step compile's (docs/fidelity.md).",
   compile_failed:

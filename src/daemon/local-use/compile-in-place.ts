@@ -47,10 +47,12 @@ function assemblersList(folder: ByteString): ByteString {
   return `${folder}/assembled.d` as ByteString;
 }
 
+/** Objects for link-time optimization, and what is to run on another device, hold the options, those for the assembler, too. */
+const RECORDS = /^-f(?:lto|openmp$|openacc)/;
+
 /** Whether an assembler of its own makes the object: it lists what it reads, which no text need show. */
 function isAssembled({ family, produce, arguments: words }: GnuInvocation): boolean {
-  // Objects for link-time optimization hold the options, those for the assembler, too.
-  const isRecorded = words.some(({ words: [word = ""] }) => word.startsWith("-flto"));
+  const isRecorded = words.some(({ words: [word = ""] }) => RECORDS.test(word));
   return produce === "object" && !isRecorded && grammarOf({ family }).habits.assemblerLists;
 }
 

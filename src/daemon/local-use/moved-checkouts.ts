@@ -1,6 +1,7 @@
 // Whether a result may answer the same call in a checkout at another place: nothing of the place may be in what is asked or in what came
 // of it. Pure.
 import type { ByteString } from "../../base/byte-string.ts";
+import { DEVICE_CODE } from "../../core/objects/device-code.ts";
 import type { LocalCall } from "./read-local-call.ts";
 
 /** Options that put the working folder into outputs, or take it from them. */
@@ -22,9 +23,10 @@ export function isMovable(
   return ![...words, ...variables.values()].some((text) => names.some((name) => text.includes(name)));
 }
 
-/** Whether bytes name the place, as it is or as outputs spell it. */
+/** Whether bytes name the place, as it is or as outputs spell it, or may name it unseen. */
 export function namesPlace(bytes: Uint8Array, names: readonly ByteString[]): boolean {
   const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  if (buffer.includes(DEVICE_CODE)) return true;
   return names.some((name) => spellings(name).some((spelled) => buffer.includes(spelled, 0, "latin1")));
 }
 

@@ -126,6 +126,13 @@ test("a path of the view is found wherever it stands in an output", async () => 
   assert.equal((await end({ object: holding(4 * MIB - 5) })).kind, "answer");
 });
 
+test("code for another device is left to the compiler: what it names cannot be seen", async () => {
+  const object = Buffer.from("\0.gnu.offload_lto_.opts\0");
+  const left = await end({ object });
+  assert.deepEqual([left.kind, left.kind === "bypass" && left.reason], ["bypass", "guest_paths_in_output"]);
+  assert.equal((await end({ object }, { paths: "own" })).kind, "answer");
+});
+
 test("with the project at its own path outputs may hold what they like", async () => {
   assert.equal((await end({ object: Buffer.from("/hpcc/project") }, { paths: "own" })).kind, "answer");
 });

@@ -6,6 +6,7 @@ import { repositoryOfImage } from "../../config/project-image.ts";
 import { grammarOf } from "../../core/compile/grammar/gnu-grammar.ts";
 import { mapDiagnostics } from "../../core/compile/view/diagnostics.ts";
 import { failureOf } from "../../core/compile/view/failure.ts";
+import { DEVICE_CODE } from "../../core/objects/device-code.ts";
 import type { OutputFile, OutputsMessage } from "../../wire/launcher/messages.ts";
 import type { Builds } from "../call/builds.ts";
 import type { LongWork } from "../call/long-work.ts";
@@ -69,7 +70,14 @@ export class WorkerTier implements Tier {
       ended();
     });
     record.moved(result.traffic, result.outcome === "compiled" ? result.compileUs : null);
-    if (place.paths === "shared" && (await namesView(result))) return { kind: "own-paths" };
+    if (place.paths === "shared") {
+      if (await anyHolds(result, VIEW_PATH)) return { kind: "own-paths" };
+      if (await anyHolds(result, DEVICE_CODE)) {
+        // It names the view unseen, and holds the maps. At its own path no two results would be alike.
+        record.paths = "own";
+        return bypass("guest_paths_in_output", prepared.request.invocation.output);
+      }
+    }
     const refused = refusalOf(result, prepared) ?? precompiledRefusal(result, job);
     if (refused !== null) return refused;
     const outputs = await outputsOf(result, { prepared, job });
@@ -161,24 +169,24 @@ async function contentOf(file: string, size: number): Promise<OutputFile["conten
   return { kind: "inline", bytes: await readFile(file) };
 }
 
-/** Whether one of the outputs holds a path of the view. */
-async function namesView({ outputs }: RemoteResult): Promise<boolean> {
-  for (const { file, size } of outputs) if (await holdsViewPath(file, size)) return true;
+/** Whether one of the outputs holds certain bytes. */
+async function anyHolds({ outputs }: RemoteResult, sought: Buffer): Promise<boolean> {
+  for (const { file, size } of outputs) if (await holds(file, size, sought)) return true;
   return false;
 }
 
-async function holdsViewPath(file: string, size: number): Promise<boolean> {
+async function holds(file: string, size: number, sought: Buffer): Promise<boolean> {
   await using handle = await open(file, "r");
   // No larger than the file: V8 collects all garbage each time that some 32 MiB of buffers were made.
   const chunkBytes = Math.max(1, Math.min(CHUNK_BYTES, size));
-  const buffer = Buffer.allocUnsafe(chunkBytes + VIEW_PATH.length);
+  const buffer = Buffer.allocUnsafe(chunkBytes + sought.length);
   // The end of each part is searched again with the next one, lest a path lie across both.
   for (let kept = 0; ; ) {
     const { bytesRead } = await handle.read(buffer, kept, chunkBytes);
     if (bytesRead === 0) return false;
     const end = kept + bytesRead;
-    if (buffer.subarray(0, end).includes(VIEW_PATH)) return true;
-    const rest = Math.min(end, VIEW_PATH.length - 1);
+    if (buffer.subarray(0, end).includes(sought)) return true;
+    const rest = Math.min(end, sought.length - 1);
     buffer.copyWithin(0, end - rest, end);
     kept = rest;
   }

@@ -206,7 +206,8 @@ const BYPASSES: Readonly<Partial<Record<BypassReason, readonly string[]>>> = {
     "gcc -c -fpreprocessed a.c",
     "clang -frewrite-includes -c a.c",
   ],
-  recorded_switches: ["clang -g -gcodeview --target=x86_64-w64-windows-gnu -c a.c", 
+  recorded_switches: [
+    "clang -g -gcodeview --target=x86_64-w64-windows-gnu -c a.c",
     "gcc -c -frecord-gcc-switches a.c",
     "gcc -c -grecord-gcc-switches a.c",
     "gcc -S -fverbose-asm a.c",
