@@ -466,5 +466,22 @@ export const MUTATIONS: readonly Row[] = [
     SIMPLE,
     { mutate: "echo 'int g(int x) { return f(x) * 2; }' >> a.c" },
   ],
+  ...["sdk", "@ROOT@/sdk"].map(
+    (root): Row => [
+      `a system root describes itself, ${root}`,
+      `-c a.c -isysroot ${root} --target=x86_64-apple-macos11`,
+      { ...SIMPLE, "sdk/usr/include/h.h": "" },
+      {
+        mutate: `echo '{"Version":"13.0","MaximumDeploymentTarget":"13.0.99"}' > sdk/SDKSettings.json`,
+        only: "clang",
+      },
+    ],
+  ),
+  [
+    "a system root describes itself anew",
+    "-c a.c -isysroot sdk/ --target=x86_64-apple-macos11",
+    { ...SIMPLE, "sdk/SDKSettings.json": '{"Version":"12.0","MaximumDeploymentTarget":"12.0.99"}' },
+    { mutate: "sed -i s/12.0/13.0/g sdk/SDKSettings.json", only: "clang" },
+  ],
   ["warnings move to other lines", "-c a.c -Wall -Wextra", WARNS, { mutate: "sed -i '1i // a line more' a.c h.h" }],
 ];

@@ -136,6 +136,9 @@ export const PITFALLS: Readonly<Record<number, Pitfall>> = {
     what: "inputs that options name",
     does: "The files that options name are inputs. Those that are not followed refuse the call.",
     rows: [
+      "a system root describes itself, sdk",
+      "a system root describes itself, @ROOT@/sdk",
+      "a system root describes itself anew",
       "a sanitizer's list",
       "response files",
       "-include by an absolute name",

@@ -224,6 +224,7 @@ class Gathering {
     this.#found.push(...listed);
     const profile = this.#profiles();
     if (profile !== null) return profile;
+    this.#askRoots();
     for (const name of [...names, ...optionInputs(this.#prepared)]) {
       const found = this.#add(name);
       if (found.kind === "absent" || (found.kind === "folder" && listed.has(name)))
@@ -234,6 +235,17 @@ class Gathering {
       if (found.kind === "file") this.#noteLinked(name, found.guest);
     }
     return null;
+  }
+
+  /** What a system root says of itself in a file is asked for as if a text in its folder did. */
+  #askRoots(): void {
+    const { mapped, cwd } = this.#prepared.request;
+    const { describesRoot: name } = this.#habits;
+    for (const { option, value } of mapped.arguments) {
+      if (option !== "-isysroot" || value === null || name === null) continue;
+      const folder = value.startsWith("/") ? value : (`${cwd}/${value}` as ByteString);
+      this.#texts.push({ folder, scan: { ...NOTHING, tests: [{ name, quoted: true }] } });
+    }
   }
 
   /** A file that is included by a link: its quoted names are sought beside the link. */

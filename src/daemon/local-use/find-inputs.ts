@@ -218,7 +218,12 @@ class Finding {
       if (valueKind === "include") this.#include(value, HERE, true);
       if (option === "-F" || option === "-iframework") return bypass("unsupported_compiler_option", option);
     }
-    const { includesFirst } = grammarOf(invocation).habits;
+    const { includesFirst, describesRoot } = grammarOf(invocation).habits;
+    for (const { option, value } of invocation.arguments) {
+      if (option !== "-isysroot" || value === null || describesRoot === null) continue;
+      const refused = this.#all(describesRoot, [value], (at) => this.#take(at, { text: false, unlisted: false }));
+      if (refused !== null) return refused;
+    }
     if (includesFirst !== null && !/assembler$|output$/.test(invocation.language))
       return this.#include(includesFirst, null, true);
     return null;

@@ -31,6 +31,7 @@ const HABITS: Readonly<Record<CompilerFamily, Habits>> = {
     datesByEnvironment: true,
     includesFirst: ascii("stdc-predef.h"),
     assemblerLists: true,
+    describesRoot: null,
     readsHeaderMaps: false,
     driver: {
       saysItsName: true,
@@ -50,6 +51,7 @@ const HABITS: Readonly<Record<CompilerFamily, Habits>> = {
     datesByEnvironment: false,
     includesFirst: null,
     assemblerLists: false,
+    describesRoot: ascii("SDKSettings.json"),
     readsHeaderMaps: true,
     driver: {
       saysItsName: false,

@@ -32,6 +32,8 @@ export interface Habits {
   readonly includesFirst: ByteString | null;
   /** Another program assembles, and can list what it reads. */
   readonly assemblerLists: boolean;
+  /** A file in the folder of `-isysroot` that the driver reads for some targets, and that no list names; null for none. */
+  readonly describesRoot: ByteString | null;
   /** A file in place of an include folder may say where headers are. */
   readonly readsHeaderMaps: boolean;
   readonly driver: DriverHabits;
