@@ -216,6 +216,15 @@ const CHANGES: readonly (LocalScenario & { readonly change: string })[] = [
     change: `mkdir -p ${headers} ${installed}; touch ${installed}/crtbegin.o; echo '#define V 1' > ${headers}/v.h`,
   })),
   {
+    name: "clang: the GCC of a target appears on PATH",
+    argv: ["clang", "--target=x86_64-w64-windows-gnu", "-idirafter", "inc", "-c", "v.c"],
+    files: { "inc/v.h": "#define V 2\n", "v.c": BY_NAME },
+    env: { PATH: "tools/bin:/usr/bin:/bin" },
+    prepare: "mkdir -p tools/bin",
+    change:
+      "mkdir -p tools/x86_64-w64-mingw32/include; echo '#define V 1' > tools/x86_64-w64-mingw32/include/v.h; cd tools/bin; : > x86_64-w64-mingw32-gcc; chmod 755 *",
+  },
+  {
     name: "clang: a list of what not to check appears",
     argv: ["clang", "-fsanitize=address", "-resource-dir=rd", "-c", "v.c"],
     files: { "rd/x": "", "v.c": "int v(int *p) { return *p; }\n" },

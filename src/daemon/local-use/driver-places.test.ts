@@ -18,7 +18,8 @@ interface Place {
 
 function inFolder(use: (place: Place) => void): void {
   const root = mkdtempSync(join(tmpdir(), "hpcc-places-"));
-  const env = { PATH: "/usr/bin:/bin", LC_ALL: "C" };
+  const env = { PATH: `${join(root, "tools/bin")}:/usr/bin:/bin`, LC_ALL: "C" };
+  mkdirSync(join(root, "tools/bin"), { recursive: true });
   const say = (words: string) => {
     const argv = [...words.split(" ").slice(1), "-v", "-c", "-x", "c++", "/dev/null", "-o", "x.o"];
     return spawnSync(words.split(" ")[0]!, argv, { cwd: root, encoding: "latin1", env }).stderr;
@@ -32,6 +33,7 @@ function inFolder(use: (place: Place) => void): void {
     return driverPlaces(parsed.invocation, report, {
       cwd: byteStringOfText(root),
       driver: ascii("/opt/llvm/bin/clang"),
+      path: [byteStringOfText(join(root, "tools/bin"))],
     });
   };
   try {
@@ -43,7 +45,7 @@ function inFolder(use: (place: Place) => void): void {
 
 function make(root: string, path: string): void {
   mkdirSync(dirname(join(root, path)), { recursive: true });
-  writeFileSync(join(root, path), "");
+  writeFileSync(join(root, path), "", { mode: 0o755 });
 }
 
 /** What of a report says where it looks. */
@@ -60,6 +62,14 @@ test("what changes where the real Clang looks changes a place", () => {
     ["clang++ --sysroot=sr -m32", `sr/${gcc}/12/crtbegin.o`, "sr/usr/include/c++/12/h.h", `sr/${gcc}/12/32/crtbegin.o`],
     ["clang++ --sysroot=sr -stdlib=libc++", "sr/usr/include/c++/v1/h.h", "sr/usr/include/c++/v2/h.h"],
     ["clang++ --gcc-toolchain=tc", "tc/include/c++/12/h.h", "tc/lib/gcc/x86_64-linux-gnu/12/crtbegin.o"],
+    [
+      "clang++ --target=x86_64-w64-windows-gnu",
+      "tools/bin/x86_64-w64-mingw32-gcc",
+      "tools/x86_64-w64-mingw32/include/h.h",
+      "tools/lib/gcc/x86_64-w64-mingw32/12/include/h.h",
+      "tools/lib/gcc/x86_64-w64-mingw32/13/include/h.h",
+    ],
+    ["clang++ --target=i686-w64-mingw32", "tools/bin/i686-w64-mingw32-gcc"],
     ["clang++ -resource-dir=rd", "rd/x.h", "rd/include/h.h"],
     ["clang++ -resource-dir rd -fsanitize=address", "rd/include/h.h", "rd/share/asan_ignorelist.txt"],
   ];

@@ -21,11 +21,22 @@ const MACHINE = /^(?:x86|amd64|i[3-6]86|arm|aarch|thumb|mips|powerpc|ppc|riscv|s
 const GCC = /^gcc(?:-cross|-lib)?$/;
 const OWN_FOLDERS = /^(?:include|include-fixed|install-tools|plugin|finclude|rtl|adainclude|adalib)$/;
 
+/** For these Clang takes the headers of a GCC that it finds on PATH, and else those beside itself. */
+const MINGW = /-windows-gnu|mingw/;
+const MINGW_GCC = /(?:^|-)(?:mingw32(?:ucrt)?|windows-gnu)-gcc$/;
+
+export interface DriverSurroundings {
+  readonly cwd: ByteString;
+  readonly driver: ByteString;
+  /** Folders of PATH. */
+  readonly path: readonly ByteString[];
+}
+
 /** Absolute paths, those that are not there too; null when they are too many to be looked at. None for a call that names no such place. */
 export function driverPlaces(
   { arguments: words }: Pick<GnuInvocation, "arguments">,
-  report: Pick<CompilerReport, "family" | "sysroot" | "resources">,
-  { cwd, driver }: { readonly cwd: ByteString; readonly driver: ByteString },
+  report: Pick<CompilerReport, "family" | "target" | "sysroot" | "resources">,
+  { cwd, driver, path }: DriverSurroundings,
 ): readonly ByteString[] | null {
   if (!grammarOf(report).habits.driver.seeksRoots) return [];
   const named = (option: RegExp) =>
@@ -36,6 +47,11 @@ export function driverPlaces(
   const roots = [...named(ROOTS), ...(report.sysroot === null ? [] : [report.sysroot])];
   for (const root of [...roots, ...installed.map((folder) => `${folder}/../../../..`)]) walk.descend(root);
   for (const folder of installed) walk.multilibs(folder);
+  if (MINGW.test(report.target ?? "")) {
+    walk.note(path);
+    const gcc = path.find((folder) => namesIn(folder).some((name) => MINGW_GCC.test(name)));
+    walk.descend(`${gcc ?? driver.slice(0, driver.lastIndexOf("/"))}/..`);
+  }
   const resources = has(RESOURCE_WORDS) && report.resources !== null ? [report.resources] : [];
   for (const folder of [...named(RESOURCES), ...resources]) walk.note([folder, `${folder}/include`, `${folder}/share`]);
   if (words.some(({ option }) => LIBRARY.test(option))) {

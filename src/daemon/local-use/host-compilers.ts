@@ -138,7 +138,8 @@ export class HostCompilers {
       if (part === path && !file.marks.includes(report.family)) return unknown;
       files.push({ path: part, digest: file.digest, stamp: file.stamp });
     }
-    const places = driverPlaces(invocation, report, { cwd: call.message.cwd, driver: realPath(path) });
+    const around = { cwd: call.message.cwd, driver: realPath(path), path: searchedFolders(question) };
+    const places = driverPlaces(invocation, report, around);
     if (places === null) return bypass("unsupported_compiler_option", path, "the folders that it names hold too many");
     if (driver.setUpBy.beside === "driver")
       for (const file of report.setUpBy) if (!isPlainConfiguration(await textOf(absolute(file, call)))) return unknown;

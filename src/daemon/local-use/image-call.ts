@@ -50,7 +50,7 @@ export class ImageFolders {
     const report = await askDriver({ call, folder, namespace }, invocation, { path, calledAs: path });
     if (report === null || report.family !== compiler.family) return null;
     const { cwd } = call.message;
-    const all = driverPlaces(invocation, report, { cwd, driver: path });
+    const all = driverPlaces(invocation, report, { cwd, driver: path, path: [] });
     if (all === null) return null;
     const told = { folders: report.folders, places: all.filter((folder) => !imageFiles(compile).has(folder)) };
     this.#known.set(key, { told, stamps: placeStamps(told.places) });

@@ -15,6 +15,8 @@ export interface CompilerReport {
   readonly checkLists: readonly ByteString[];
   /** GCC's own word for how it was called; null for Clang. */
   readonly calledAs: ByteString | null;
+  /** What it compiles for, as it spells it. */
+  readonly target: string | null;
   /** Root and folder of its own files, of which Clang tells its compiler; null when it does not. */
   readonly sysroot: ByteString | null;
   readonly resources: ByteString | null;
@@ -23,6 +25,7 @@ export interface CompilerReport {
 const LINES_MAX = 10_000;
 const IGNORED = /^ignoring nonexistent directory "(.*)"$/;
 const READS = /^(?:Reading specs from |Configuration file: )(.*)$/;
+const TARGET = /^Target: (.*)$/;
 const CALLED = /^COLLECT_GCC=(.*)$/;
 const LIST_BEGINS = /^#include [<"]\.\.\.[>"] search starts here:$/;
 const LIST_ENDS = "End of search list.";
@@ -40,6 +43,7 @@ export function readReport(text: ByteString): CompilerReport | null {
   const setUpBy = new Set<ByteString>();
   const checkLists = new Set<ByteString>();
   let calledAs: ByteString | null = null;
+  let target: string | null = null;
   let family: CompilerFamily | null = null;
   let sysroot: ByteString | null = null;
   let resources: ByteString | null = null;
@@ -63,12 +67,13 @@ export function readReport(text: ByteString): CompilerReport | null {
       const reads = READS.exec(line)?.[1];
       if (ignored !== undefined) folders.add(ignored as ByteString);
       if (reads !== undefined) setUpBy.add(reads as ByteString);
+      target ??= TARGET.exec(line)?.[1] ?? null;
       calledAs ??= (CALLED.exec(line)?.[1] as ByteString | undefined) ?? null;
     }
   }
   if (family === null || programs.size === 0) return null;
   const lists = { programs: [...programs], folders: [...folders], setUpBy: [...setUpBy], checkLists: [...checkLists] };
-  return { family, ...lists, calledAs, sysroot, resources };
+  return { family, ...lists, calledAs, target, sysroot, resources };
 }
 
 /** The words of a command, with their quotes undone. */
