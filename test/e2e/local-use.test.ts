@@ -663,12 +663,17 @@ describe("local use without an image", () => {
       ["clang -c a.c -flto", "LLVM_OVERRIDE_PRODUCER", ["one", "two"]],
       ["clang -c a.s --target=x86_64-apple-darwin", "AS_SECURE_LOG_FILE", ["/dev/null", "/dev/zero"]],
     ];
-    for (const [words, variable, values] of cases)
+    for (const [words, variable, values] of cases) {
+      const without = { name: variable, argv: words.split(" "), files };
+      const plain = await user.plain(without);
+      for (const name of ["miss", "hit", "again"])
+        assert.deepEqual((await user.again(name, without, plain)).what, [], variable);
       for (const value of values) {
         const one = { name: variable, argv: words.split(" "), files, env: { [variable]: value } };
         const step = await user.step(`${variable}=${value}`, one, await user.plain(one));
         assert.deepEqual(step, { outcome: "host: unsupported_environment_variable", what: [] });
       }
+    }
   });
 
   for (const compiler of ["gcc", "clang"])

@@ -4,6 +4,7 @@ import type { ByteString } from "../../base/byte-string.ts";
 
 /** In the order of their bytes. */
 export const REPLAY_VARIABLES = [
+  "AS_SECURE_LOG_FILE",
   "BASH_ENV",
   "CHARSET",
   "CL",
@@ -39,11 +40,14 @@ export const REPLAY_VARIABLES = [
   "LPATH",
   "NLSPATH",
   "NO_COLOR",
+  "OBJECT_MODE",
   "OUTPUT_CHARSET",
   "PATH",
   "POSIXLY_CORRECT",
   "PWD",
   "QA_OVERRIDE_GCC3_OPTIONS",
+  "SCE_ORBIS_SDK_DIR",
+  "SCE_PROSPERO_SDK_DIR",
   "SDKROOT",
   "SOURCE_DATE_EPOCH",
   "SUNPRO_DEPENDENCIES",

@@ -5,6 +5,7 @@ import { crc32 } from "node:zlib";
 import * as fc from "fast-check";
 import { ascii, type ByteString, byteStringOf } from "../../base/byte-string.ts";
 import { HpccError } from "../../base/errors.ts";
+import { REFUSING, REFUSING_PREFIXES } from "../../core/compile/grammar/environment.ts";
 import type { Digest } from "../../core/digest/digest.ts";
 import { OUTPUT_MANNERS } from "./messages.ts";
 import {
@@ -64,6 +65,12 @@ function callOf(call: Record<string, unknown>): ReplayCall {
   const { dev, ino } = call["mountNamespace"] as { dev: string; ino: string };
   return { ...call, mountNamespace: { dev: BigInt(dev), ino: BigInt(ino) } } as unknown as ReplayCall;
 }
+
+test("what refuses a call counts, so that no record answers it", () => {
+  for (const names of Object.values(REFUSING)) for (const name of names) assert.ok(countsForReplay(name), name);
+  for (const prefixes of Object.values(REFUSING_PREFIXES))
+    for (const prefix of prefixes) assert.ok(countsForReplay(`${prefix}X`), prefix);
+});
 
 test("the lists of variables are those of the vectors, and each counts", () => {
   assert.deepEqual(REPLAY_VARIABLES, vectors.variables);

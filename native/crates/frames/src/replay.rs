@@ -19,7 +19,8 @@ const STAMP_BYTES: usize = 44;
 const PLACE_BYTES: usize = 16;
 
 /// Variables that a compile, or what is decided of it, may depend on; src/wire/launcher/replay-environment.ts holds the same ones.
-pub const REPLAY_VARIABLES: [&str; 66] = [
+pub const REPLAY_VARIABLES: [&str; 70] = [
+    "AS_SECURE_LOG_FILE",
     "BASH_ENV",
     "CHARSET",
     "CL",
@@ -55,11 +56,14 @@ pub const REPLAY_VARIABLES: [&str; 66] = [
     "LPATH",
     "NLSPATH",
     "NO_COLOR",
+    "OBJECT_MODE",
     "OUTPUT_CHARSET",
     "PATH",
     "POSIXLY_CORRECT",
     "PWD",
     "QA_OVERRIDE_GCC3_OPTIONS",
+    "SCE_ORBIS_SDK_DIR",
+    "SCE_PROSPERO_SDK_DIR",
     "SDKROOT",
     "SOURCE_DATE_EPOCH",
     "SUNPRO_DEPENDENCIES",

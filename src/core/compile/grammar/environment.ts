@@ -35,7 +35,7 @@ export type EnvironmentDecision =
   | { readonly kind: "bypass"; readonly reason: BypassReason; readonly detail: ByteString | null };
 
 /** Variables that write files, run or load code, add options, or say what is compiled for. Set, even to nothing, they refuse. */
-const REFUSING: Readonly<Record<CompilerFamily, ReadonlySet<string>>> = {
+export const REFUSING: Readonly<Record<CompilerFamily, ReadonlySet<string>>> = {
   gcc: new Set([
     "DEPENDENCIES_OUTPUT",
     "SUNPRO_DEPENDENCIES",
@@ -84,7 +84,7 @@ const REFUSING: Readonly<Record<CompilerFamily, ReadonlySet<string>>> = {
     "_CL_",
   ]),
 };
-const REFUSING_PREFIXES: Readonly<Record<CompilerFamily, readonly string[]>> = {
+export const REFUSING_PREFIXES: Readonly<Record<CompilerFamily, readonly string[]>> = {
   gcc: ["COLLECT_GCC", "COLLECT_LTO"],
   clang: ["CC_PRINT_", "CC_LOG_", "CLANG_CONFIG_FILE_", "CLANG_NO_DEFAULT_CONFIG", "CLANG_CRASH_", "CLANG_SPAWN_"],
 };
