@@ -151,6 +151,7 @@ const BUILD_TESTS = [
   "run",
   "shared-vms",
   "sharing",
+  "team-image",
   "two-hosts",
   "users",
   "views",

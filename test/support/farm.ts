@@ -238,6 +238,8 @@ export interface WorkerOptions {
   /** What a policy file says of tenants, if it is to have one; others are served too. */
   readonly policy?: string;
   readonly layouts: readonly string[];
+  /** Repositories from which it fetches images itself. */
+  readonly repositories?: readonly string[];
   /** Addresses of its schedulers; the one that was started last when absent. */
   readonly schedulers?: readonly string[];
   readonly env?: NodeJS.ProcessEnv;
@@ -327,6 +329,7 @@ ${options.extraConfig ?? ""}
 ${identity}
 [images]
 layouts = [${layouts}]
+repositories = ${JSON.stringify(options.repositories ?? [])}
 dir = "${options.imageFolder ?? IMAGE_FOLDER}"
 [isolation]
 allowed = ${JSON.stringify(isolations)}
