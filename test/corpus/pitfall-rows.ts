@@ -483,5 +483,17 @@ export const MUTATIONS: readonly Row[] = [
     { ...SIMPLE, "sdk/SDKSettings.json": '{"Version":"12.0","MaximumDeploymentTarget":"12.0.99"}' },
     { mutate: "sed -i s/12.0/13.0/g sdk/SDKSettings.json", only: "clang" },
   ],
+  ...(["a.s", "q.c"] as const).map(
+    (source): Row => [
+      `a listing quotes a source, ${source}`,
+      `-c ${source} -o o.o -Wa,-alhn=l.lst`,
+      {
+        "a.s": '.file 1 "t.txt"\n.text\n.loc 1 1\nnop\n',
+        "q.c": 'void f(void) { __asm__(".file 1 \\"t.txt\\"\\n.loc 1 1\\nnop"); }\n',
+        "t.txt": "one\n",
+      },
+      { mutate: "echo two > t.txt", only: "gcc", expect: "unsupported_code_directive" },
+    ],
+  ),
   ["warnings move to other lines", "-c a.c -Wall -Wextra", WARNS, { mutate: "sed -i '1i // a line more' a.c h.h" }],
 ];

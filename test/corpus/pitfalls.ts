@@ -346,6 +346,8 @@ export const PITFALLS: Readonly<Record<number, Pitfall>> = {
       "-save-temps=obj",
       "-S and -save-temps",
       "a listing in a folder",
+      "a listing quotes a source, a.s",
+      "a listing quotes a source, q.c",
       "counts of verified tables",
       "-Wa,-g names a temporary file",
       "dumps of single passes",

@@ -9,6 +9,7 @@ import type { Habits } from "../../core/compile/grammar/grammar.ts";
 import type { GuestFile } from "../../core/compile/view/guest-file.ts";
 import { lineNames } from "../../core/compile/view/line-names.ts";
 import { type SourceScan, scanSource, scanTogether } from "../../core/compile/view/source-scan.ts";
+import { readingsOf } from "../../core/compile/view/source-text.ts";
 import { TestMacro } from "../../core/compile/view/test-macros.ts";
 import { toHostPath } from "../../core/compile/view/view.ts";
 import type { Digest } from "../../core/digest/digest.ts";
@@ -18,7 +19,7 @@ import type { PreparedCall } from "../call/prepared-call.ts";
 import { includeSearch } from "../call/read-call.ts";
 import { bypass, next, type Stage } from "../call/stage.ts";
 import { showsDate } from "../inputs/dates.ts";
-import { definedMacros, hidesText, isUsedBy } from "../inputs/defined-macros.ts";
+import { definedMacros, hidesText, isUsedBy, listsSources, namesSource } from "../inputs/defined-macros.ts";
 import type { FileCache, ReadFile } from "../inputs/file-cache.ts";
 import { type FolderNamesCache, FolderNamesOnce } from "../inputs/folder-names.ts";
 import type { ImageHeaders } from "../inputs/image-headers.ts";
@@ -492,6 +493,8 @@ class Gathering {
   #forbidden(): Stage<never> | null {
     const { mapped } = this.#prepared.request;
     if (hidesText(mapped)) return bypass("unsupported_source_encoding");
+    if (listsSources(mapped) && [...this.#read.values()].some(({ bytes }) => readingsOf(bytes).some(namesSource)))
+      return bypass("unsupported_code_directive", ascii(".file NAME"));
     const scans = this.#texts.map(({ folder, scan }) => ({ scan, own: folder !== null }));
     const defined = definedMacros(mapped);
     const together = scanTogether([defined, ...scans.flatMap(({ scan, own }) => (own ? [scan] : []))]);

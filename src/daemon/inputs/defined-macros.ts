@@ -34,3 +34,22 @@ export function hidesText({ arguments: words }: Words): boolean {
     ({ option, value }) => option === "-finput-charset=" && value !== null && !LIKE_ASCII.test(displayText(value)),
   );
 }
+
+/** Words to the assembler that ask for a listing with the lines of the source: `-ah`, and `-a` alone. */
+const LISTS_SOURCES = /(?:^|,)-a(?:[cdgilmns]*h|$|[,=])/;
+/** Directives that name a source to an assembler, as texts or literals hold them; members of structures are called so, too. */
+const NAMES_SOURCE = /\.(?:file(?:[ \t]["\d\\ \t]|["\\])|stab[dns]|linefile)/;
+
+/** Whether an assembler quotes the files that texts name to it. */
+export function listsSources({ arguments: words }: Words): boolean {
+  return words.some(
+    ({ option, value }) =>
+      (option === "-Wa," || option === "-Xassembler") && value !== null && LISTS_SOURCES.test(value),
+  );
+}
+
+/** Whether a text may name a source to an assembler. */
+export function namesSource(text: Buffer): boolean {
+  const may = [".file", ".stab", ".linefile"].some((directive) => text.includes(directive));
+  return may && NAMES_SOURCE.test(text.toString("latin1"));
+}

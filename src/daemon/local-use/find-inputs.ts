@@ -17,7 +17,7 @@ import { type FolderState, folderState } from "../call/folder-state.ts";
 import { realPath } from "../call/real-path.ts";
 import { Remembered } from "../call/remembered.ts";
 import { type Bypass, bypass, next, type Stage } from "../call/stage.ts";
-import { definedMacros, hidesText, isUsedBy } from "../inputs/defined-macros.ts";
+import { definedMacros, hidesText, isUsedBy, listsSources, namesSource } from "../inputs/defined-macros.ts";
 import { CLOCK_TICK_MS } from "../inputs/steady-places.ts";
 import type { DigestedFile, FileDigests } from "./file-digests.ts";
 import type { RecordedNames } from "./local-record.ts";
@@ -58,6 +58,8 @@ interface TextFindings {
   readonly once: boolean;
   /** Whether it may ask that of others. */
   readonly imports: boolean;
+  /** Whether it may name a source to an assembler. */
+  readonly namesSource: boolean;
 }
 
 interface Text {
@@ -116,6 +118,7 @@ export class TextScans {
       system: has("system_header") || lines.names.length > 0,
       once: has("once"),
       imports: has("import"),
+      namesSource: readings.some(namesSource),
     };
     this.#known.set(key, findings);
     return findings;
@@ -550,6 +553,8 @@ class Finding {
     const { invocation, datesAreKnown } = this.#question;
     const known = datesAreKnown && grammarOf(invocation).habits.datesByEnvironment;
     if (hidesText(invocation)) return bypass("unsupported_source_encoding");
+    if (listsSources(invocation) && this.#texts.some(({ findings }) => findings.namesSource))
+      return bypass("unsupported_code_directive", ascii(".file NAME"));
     const defined = definedMacros(invocation);
     // Most system headers paste something, and hold underscores as parts of that: whoever uses them so spells a name's rest himself.
     const own = this.#texts
