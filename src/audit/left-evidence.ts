@@ -1,11 +1,12 @@
 // What a log's folder still says of its tree where the checkpoint is gone: tiles that lie there, and checkpoints that witnesses have cosigned.
 // A log that is shorter than they say, or has other rows, is not signed anew. UNTRUSTED: a log.
-import { readdir, readFile } from "node:fs/promises";
+import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { HpccError } from "../base/errors.ts";
 import { HASH_BYTES } from "../core/merkle/hashes.ts";
 import { equal, type TreeHead } from "../core/merkle/proof.ts";
 import { TILE_WIDTH, type TileBytes, TileTree } from "../core/merkle/tile-tree.ts";
+import { readPlainFile } from "./plain-file.ts";
 import { readLeaves } from "./tiles.ts";
 
 interface LeftTile {
@@ -30,7 +31,7 @@ export async function checkLeftEvidence(folder: string, size: number, heads: rea
     for (const { level, index, width, bytes } of made) {
       for (const tile of left.get(`${level}/${index}`) ?? []) {
         if (tile.width > width) throw beyond(tile.rows, `${tile.path} was made`);
-        const found = await readFile(join(folder, tile.path));
+        const found = await readPlainFile(join(folder, tile.path));
         // One of another length was cut off by a crash: its name alone says something.
         if (found.length === tile.width * HASH_BYTES && !found.equals(bytes.subarray(0, found.length)))
           throw refusal(folder, `its rows are not those of ${tile.path}`);

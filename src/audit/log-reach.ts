@@ -1,10 +1,10 @@
 // Whether a log that was read reaches as far as its checkpoint says, for those who print rows. It looks at no signature and at no root:
 // that is the verification's matter. UNTRUSTED: a log.
-import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { HpccError } from "../base/errors.ts";
 import { readCheckpoint } from "../core/note/checkpoint.ts";
 import { CHECKPOINT_FILE, readLogKey } from "./log-tree.ts";
+import { readPlainFile } from "./plain-file.ts";
 import { listSegments, partsOf, readSegment } from "./read-log.ts";
 import { hasLaterGroup, segmentSequence } from "./segment.ts";
 
@@ -15,11 +15,11 @@ export type ClaimedRows =
 
 export async function claimedRows(folder: string): Promise<ClaimedRows> {
   try {
-    const note = await readFile(join(folder, CHECKPOINT_FILE), "utf8").catch((error: NodeJS.ErrnoException) => {
+    const note = await readPlainFile(join(folder, CHECKPOINT_FILE)).catch((error: NodeJS.ErrnoException) => {
       if (error.code === "ENOENT") return null;
       throw new HpccError("audit.io", `cannot read the checkpoint of ${folder}`, { cause: error });
     });
-    if (note !== null) return { t: "rows", rows: readCheckpoint(note).size };
+    if (note !== null) return { t: "rows", rows: readCheckpoint(note.toString("utf8")).size };
     if ((await readLogKey(folder)) === null) return { t: "rows", rows: 0 };
     throw new HpccError("audit.corrupt", `${folder} has a key and no checkpoint: nothing says how many rows there are`);
   } catch (error) {

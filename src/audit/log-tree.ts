@@ -1,6 +1,6 @@
 // The Merkle tree over a log's records: its checkpoint and tiles on disk, which are made from the log and can be made again, and the
 // receipts of new rows. What was signed once is never signed otherwise: a log that does not hold it does not open.
-import { open, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { open, readdir, rename, rm, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import type { Clock } from "../base/clock.ts";
 import { HpccError } from "../base/errors.ts";
@@ -17,6 +17,7 @@ import {
 import { type NoteSigner, type NoteVerifier, parseVerifier } from "../core/note/signed-note.ts";
 import { checkLeftEvidence } from "./left-evidence.ts";
 import { makeFolder, syncFolder } from "./log-end.ts";
+import { readPlainFile } from "./plain-file.ts";
 import { CHAIN_START, type LogItem, readItems } from "./read-log.ts";
 import type { ChainState } from "./segment.ts";
 import { CheckedTiles, remakeTiles, TileLost } from "./tiles.ts";
@@ -201,7 +202,7 @@ export class LogTree {
 /** The key under which the log was signed until now; null for a new log. */
 export async function readLogKey(folder: string): Promise<NoteVerifier | null> {
   try {
-    return parseVerifier((await readFile(join(folder, KEY_FILE), "utf8")).trim());
+    return parseVerifier((await readPlainFile(join(folder, KEY_FILE))).toString("utf8").trim());
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === "ENOENT") return null;
     throw new HpccError("audit.io", `the key of the audit log in ${folder} cannot be read`, { cause: error });
@@ -217,7 +218,7 @@ async function readOwnCheckpoint(options: LogTreeOptions): Promise<SignedCheckpo
   const { folder, logger } = options;
   let note: string;
   try {
-    note = await readFile(join(folder, CHECKPOINT_FILE), "utf8");
+    note = (await readPlainFile(join(folder, CHECKPOINT_FILE))).toString("utf8");
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === "ENOENT") return null;
     throw new HpccError("audit.io", "the audit log's checkpoint cannot be read", { cause: error });
@@ -300,9 +301,12 @@ export async function cosignedCheckpoints(folder: string): Promise<string[]> {
   });
   const files = names.filter((name) => /^[0-9a-f]{8}$/.test(name)).slice(0, COSIGNED_FILES_MAX);
   const notes = files.map(async (name) =>
-    readFile(join(path, name), "utf8").catch((error: unknown) => {
-      throw new HpccError("audit.io", `cannot read ${join(path, name)}`, { cause: error });
-    }),
+    readPlainFile(join(path, name)).then(
+      (bytes) => bytes.toString("utf8"),
+      (error: unknown) => {
+        throw new HpccError("audit.io", `cannot read ${join(path, name)}`, { cause: error });
+      },
+    ),
   );
   return Promise.all(notes);
 }

@@ -1,5 +1,5 @@
 // The proof of one row of a log's folder under its newest checkpoint, and the log as tlog-tiles has it: made from rows and tiles on disk.
-import { mkdir, readFile, writeFile } from "node:fs/promises";
+import { mkdir, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { HpccError } from "../base/errors.ts";
 import { type Digest, digestHex } from "../core/digest/digest.ts";
@@ -10,6 +10,7 @@ import { type NoteVerifier, parseVerifier } from "../core/note/signed-note.ts";
 import { encodeEnvelope } from "./envelope.ts";
 import { findRow } from "./find-row.ts";
 import { CHECKPOINT_FILE, readLogKey } from "./log-tree.ts";
+import { readPlainFile } from "./plain-file.ts";
 import { readItems, recordsWith } from "./read-log.ts";
 import type { AuditRecord } from "./segment.ts";
 import { CheckedTiles, remakeTiles, TileLost, type TilesOfRows, tilesOfRows } from "./tiles.ts";
@@ -97,7 +98,7 @@ export async function proveRow(folder: string, row: string): Promise<ProvenRow> 
 
 async function readCheckpointFile(folder: string): Promise<string> {
   try {
-    return await readFile(join(folder, CHECKPOINT_FILE), "utf8");
+    return (await readPlainFile(join(folder, CHECKPOINT_FILE))).toString("utf8");
   } catch (error) {
     throw new HpccError("audit.io", `${folder} has no checkpoint; a worker writes it a second after a row`, {
       cause: error,

@@ -1,10 +1,11 @@
 // Reads an audit log in order, checking each record's place in the chain. Needs no running worker.
-import { closeSync, openSync, readSync } from "node:fs";
-import { readdir, readFile } from "node:fs/promises";
+import { closeSync, readSync } from "node:fs";
+import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { HpccError } from "../base/errors.ts";
 import type { Digest } from "../core/digest/digest.ts";
 import { FIRST_PREVIOUS } from "./envelope.ts";
+import { openPlainFileSync, readPlainFile } from "./plain-file.ts";
 import { decodePruned, type PrunedFrame } from "./pruned-frame.ts";
 import {
   type AuditRecord,
@@ -45,9 +46,11 @@ export async function listSegments(folder: string): Promise<string[]> {
 /** Reads a whole segment. */
 export async function readSegment(folder: string, name: string): Promise<Buffer> {
   try {
-    return await readFile(join(folder, name));
+    return await readPlainFile(join(folder, name));
   } catch (error) {
-    throw new HpccError("audit.io", `cannot read the audit segment ${name}`, { cause: error });
+    throw new HpccError("audit.io", `cannot read the audit segment ${name}: ${(error as Error).message}`, {
+      cause: error,
+    });
   }
 }
 
@@ -216,7 +219,7 @@ export class RecordReader implements Disposable {
     if (known !== undefined) return known;
     let fd: number | null = null;
     try {
-      fd = openSync(join(this.#folder, segment), "r");
+      fd = openPlainFileSync(join(this.#folder, segment));
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code !== "ENOENT")
         throw new HpccError("audit.io", `cannot read the audit segment ${segment}`, { cause: error });

@@ -1,7 +1,7 @@
 // The tiles of a log's tree on disk: read, and made again from the rows. None is believed: each is held against the root that was signed.
 // UNTRUSTED: a log.
-import { readFileSync, statSync } from "node:fs";
-import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { statSync } from "node:fs";
+import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { setImmediate } from "node:timers/promises";
@@ -9,6 +9,7 @@ import { HpccError } from "../base/errors.ts";
 import { HASH_BYTES, leafHash, nodeHash } from "../core/merkle/hashes.ts";
 import { equal, type HashAt, type TreeHead } from "../core/merkle/proof.ts";
 import { edgeTiles, TILE_WIDTH, type TileBytes, TileTree, tilePath } from "../core/merkle/tile-tree.ts";
+import { readPlainFile, readPlainFileSync } from "./plain-file.ts";
 import { decodePruned } from "./pruned-frame.ts";
 import { listSegments, readSegment } from "./read-log.ts";
 import { readFrame } from "./segment.ts";
@@ -102,7 +103,7 @@ export class CheckedTiles {
 
   #read(path: string): Buffer {
     try {
-      return readFileSync(join(this.#folder, path));
+      return readPlainFileSync(join(this.#folder, path));
     } catch (error) {
       throw new TileLost(path, error);
     }
@@ -178,7 +179,7 @@ export async function remakeTiles(
   await treeOfRows(folder, head, async (tiles) => {
     for (const tile of tiles) {
       const path = join(to.folder, tilePath(tile));
-      const there = await readFile(path).catch(() => null);
+      const there = await readPlainFile(path).catch(() => null);
       if (there?.equals(tile.bytes)) continue;
       await to.write(path, tile.bytes);
       made++;

@@ -7,6 +7,7 @@ import { HASH_BYTES } from "../core/merkle/hashes.ts";
 import { TILE_WIDTH, tilePath } from "../core/merkle/tile-tree.ts";
 import type { NoteVerifier } from "../core/note/signed-note.ts";
 import { CHECKPOINT_FILE, cosignedCheckpoints } from "./log-tree.ts";
+import { readPlainFile } from "./plain-file.ts";
 import { listPrunes } from "./prune/stub-files.ts";
 import { listSegments, readSegment } from "./read-log.ts";
 import type { KeptReceipt } from "./verify/kept-words.ts";
@@ -66,13 +67,16 @@ async function leafTile(folder: string, index: number, size: number): Promise<Ui
   return full?.subarray(0, width * HASH_BYTES) ?? null;
 }
 
-async function readOrNull(path: string): Promise<Buffer | null> {
+async function readOrNull(
+  path: string,
+  read: (path: string) => Promise<Buffer> = readPlainFile,
+): Promise<Buffer | null> {
   try {
-    return await readFile(path);
+    return await read(path);
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
     if (code === "ENOENT" || code === "ENOTDIR") return null;
-    throw new HpccError("audit.io", `cannot read ${path}`, { cause: error });
+    throw new HpccError("audit.io", `cannot read ${path}: ${(error as Error).message}`, { cause: error });
   }
 }
 
@@ -90,7 +94,8 @@ export async function readReceipts(path: string): Promise<KeptReceipt[]> {
   const files = (await isFolder(path)) ? ["previous.jsonl", "current.jsonl"].map((name) => join(path, name)) : [path];
   const receipts: KeptReceipt[] = [];
   for (const file of files) {
-    const bytes = await readOrNull(file);
+    // One that is named may be a pipe that somebody writes into.
+    const bytes = await readOrNull(file, files.length > 1 ? readPlainFile : async (named) => readFile(named));
     if (bytes === null && files.length > 1) continue;
     if (bytes === null) throw new HpccError("argument.invalid", `there is no file ${file}`);
     if (bytes.length > RECEIPTS_BYTES_MAX) throw new HpccError("limit.exceeded", `${file} is too large`);

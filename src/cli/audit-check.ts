@@ -1,6 +1,7 @@
 // `hpcc audit verify`, `check-receipts`, `prove` and `tiles`: what a log's folder says, held against its signature and what was kept.
 import { mkdir, readdir, readFile, writeFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
+import { readPlainFile } from "../audit/plain-file.ts";
 import { type ProvenRow, proveRow, type WrittenBundles, writeTiles } from "../audit/prove-row.ts";
 import { listPrunes } from "../audit/prune/stub-files.ts";
 import type { PrunedSummary } from "../audit/verify/pruned-rows.ts";
@@ -154,7 +155,7 @@ export async function exportTiles(folder: string, out: string): Promise<WrittenB
 }
 
 async function readSigned(path: string): Promise<Buffer> {
-  return readFile(path).catch((error: unknown) => {
+  return readPlainFile(path).catch((error: unknown) => {
     throw new HpccError("argument.invalid", `${path} cannot be read; only a signed log has tiles`, { cause: error });
   });
 }

@@ -2,6 +2,7 @@
 import { readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { CHECKPOINT_FILE } from "../audit/log-tree.ts";
+import { readPlainFile } from "../audit/plain-file.ts";
 import { readLog } from "../audit/read-log.ts";
 import { isReported, ReportBuilder, type ReportData, type ReportFilter } from "../audit/report/report.ts";
 import type { Some } from "../audit/report/tally.ts";
@@ -99,7 +100,8 @@ const CHECKPOINT_BYTES_MAX = 64 * 1024;
 
 async function readText(path: string): Promise<string | null> {
   try {
-    return (await stat(path)).size > CHECKPOINT_BYTES_MAX ? null : await readFile(path, "utf8");
+    const bytes = await readPlainFile(path);
+    return bytes.length > CHECKPOINT_BYTES_MAX ? null : bytes.toString("utf8");
   } catch {
     return null;
   }

@@ -1,7 +1,7 @@
 // How far a reading of an audit log is, on one line of a terminal: rows done of rows known. Elsewhere nothing.
-import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { CHECKPOINT_FILE } from "../audit/log-tree.ts";
+import { readPlainFile } from "../audit/plain-file.ts";
 import { segmentSequence } from "../audit/segment.ts";
 import { logFolder } from "../audit/verify-folder.ts";
 import { readCheckpoint } from "../core/note/checkpoint.ts";
@@ -10,7 +10,8 @@ import type { Output } from "./output.ts";
 /** Rows of a log's newest checkpoint; null where it has none. */
 export async function signedRows(folder: string): Promise<number | null> {
   try {
-    return readCheckpoint(await readFile(join(await logFolder(folder), CHECKPOINT_FILE), "utf8")).size;
+    const note = await readPlainFile(join(await logFolder(folder), CHECKPOINT_FILE));
+    return readCheckpoint(note.toString("utf8")).size;
   } catch {
     // Whoever reads the log says what is wrong with it.
     return null;

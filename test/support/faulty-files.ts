@@ -1,5 +1,6 @@
 // The file operations of this process below one folder, numbered as they come: each may fail, be done in part, or be the last one. What is
 // not touched is the machine's own. One at a time in a process.
+import { constants } from "node:fs";
 import promises, { type FileHandle } from "node:fs/promises";
 import { syncBuiltinESMExports } from "node:module";
 import { basename } from "node:path";
@@ -50,7 +51,9 @@ export async function withFaultyFiles<T>(below: string, interfere: Interfere, ru
       paths.set(handle, String(args[0]));
       return handle;
     };
-    return (args[1] ?? "r") === "r" ? open() : through("open", String(args[0]), open);
+    const [, flags = "r"] = args;
+    const reads = typeof flags === "number" ? (flags & (constants.O_WRONLY | constants.O_RDWR)) === 0 : flags === "r";
+    return reads ? open() : through("open", String(args[0]), open);
   };
   for (const name of HANDLE_CALLS)
     handles[name] = async function (this: FileHandle, ...args: unknown[]) {

@@ -1,8 +1,9 @@
 // The one file that says what belongs to the index on disk, and how far in the log it goes. It is replaced as a whole.
 import { hash } from "node:crypto";
-import { closeSync, fsyncSync, openSync, readFileSync, renameSync, writeSync } from "node:fs";
+import { closeSync, fsyncSync, openSync, renameSync, writeSync } from "node:fs";
 import { join } from "node:path";
 import { isDigest } from "../../core/digest/digest.ts";
+import { readPlainFileSync } from "../plain-file.ts";
 import type { RecordPlace } from "../read-log.ts";
 import { type ChainState, segmentSequence } from "../segment.ts";
 import type { RunName } from "./run.ts";
@@ -42,7 +43,7 @@ const RUN_NAME = /^[0-9a-f]{16}\.run$/;
 export function readIndexState(home: string): IndexState | null {
   let text: string;
   try {
-    text = readFileSync(join(home, STATE_FILE), "latin1");
+    text = readPlainFileSync(join(home, STATE_FILE)).toString("latin1");
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === "ENOENT") return null;
     throw new IndexDamaged("its state cannot be read", error);

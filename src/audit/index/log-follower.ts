@@ -1,7 +1,8 @@
 // Reads a log on from where a reader stands, in parts of bounded size, while a worker may be writing it.
-import { type FileHandle, open, stat } from "node:fs/promises";
+import { type FileHandle, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { HpccError } from "../../base/errors.ts";
+import { openPlainFile } from "../plain-file.ts";
 import { CHAIN_START, decodePart, followPart, listSegments, type PlacedRecord, type RecordPlace } from "../read-log.ts";
 import { type ChainState, decodeFrame, FRAME_BYTES_MAX } from "../segment.ts";
 import type { LogPosition } from "./index-state.ts";
@@ -106,7 +107,7 @@ export class LogFollower {
       }
       await this.#segment?.handle.close();
       this.#segment = null;
-      const handle = await open(path, "r");
+      const handle = await openPlainFile(path);
       this.#offset = 0;
       this.#segment = { name, handle, inode: (await handle.stat()).ino };
       return this.#segment;

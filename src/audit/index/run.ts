@@ -4,6 +4,7 @@ import { closeSync, fdatasync, fstatSync, openSync, readSync, unlinkSync, writeS
 import { join } from "node:path";
 import { setImmediate } from "node:timers/promises";
 import { promisify } from "node:util";
+import { openPlainFileSync } from "../plain-file.ts";
 import { ENTRY_BYTES, type SortedEntries } from "./entry.ts";
 import {
   BLOCK_BYTES,
@@ -116,7 +117,7 @@ export class Run implements SortedEntries {
   constructor(folder: string, shape: RunName) {
     this.shape = shape;
     try {
-      this.#fd = openSync(join(folder, shape.name), "r");
+      this.#fd = openPlainFileSync(join(folder, shape.name));
     } catch (error) {
       throw new IndexDamaged(`the run ${shape.name} cannot be opened`, error);
     }

@@ -1,7 +1,8 @@
 // The stubs of prunes beside a log: `pruned/<name>`, and `<name>~rows` with the rows that go until all of them are gone.
-import { mkdir, open, readdir, readFile, rename, rm } from "node:fs/promises";
+import { mkdir, open, readdir, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { HpccError } from "../../base/errors.ts";
+import { readPlainFile } from "../plain-file.ts";
 import { parsePruneName } from "../pruned-frame.ts";
 
 const FOLDER = "pruned";
@@ -29,8 +30,8 @@ export async function listPrunes(folder: string, tenant: string | null = null): 
     const stubs: StubOnDisk[] = [];
     for (const name of [...names].filter(isWanted).sort()) {
       // A worker may finish a prune or give it up meanwhile.
-      const ranges = names.has(name + ROWS_SUFFIX) ? await orGone(readFile(join(path, name + ROWS_SUFFIX))) : null;
-      const note = await orGone(readFile(join(path, name)));
+      const ranges = names.has(name + ROWS_SUFFIX) ? await orGone(readPlainFile(join(path, name + ROWS_SUFFIX))) : null;
+      const note = await orGone(readPlainFile(join(path, name)));
       if (note === null) continue;
       if (note.length > NOTE_BYTES_MAX) throw new HpccError("audit.corrupt", `${join(path, name)} is no stub`);
       stubs.push({ name, note, ranges });

@@ -1,7 +1,7 @@
 // Reads a log's parts one after another, without ever holding a segment: a worker's log is followed for months. UNTRUSTED: a log.
-import { open } from "node:fs/promises";
 import { join } from "node:path";
 import { HpccError } from "../../base/errors.ts";
+import { openPlainFile } from "../plain-file.ts";
 import { decodePruned } from "../pruned-frame.ts";
 import { listSegments } from "../read-log.ts";
 import { readFrame, segmentSequence } from "../segment.ts";
@@ -123,7 +123,7 @@ interface Part {
 
 async function readPart(path: string, position: number): Promise<Part> {
   try {
-    const handle = await open(path, "r");
+    const handle = await openPlainFile(path);
     try {
       const { ino } = await handle.stat({ bigint: true });
       const buffer = Buffer.alloc(CHUNK_BYTES);

@@ -1,6 +1,5 @@
 // A log's rows as far as its worker has signed them, in batches. None is given before chain, root and signature of all rows up to the
 // checkpoint are checked. A row that is not signed yet may still be taken back, when its sync fails. UNTRUSTED: a log.
-import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { HpccError } from "../../base/errors.ts";
 import { type Digest, digestHex } from "../../core/digest/digest.ts";
@@ -11,6 +10,7 @@ import { openCheckpoint, readCheckpoint } from "../../core/note/checkpoint.ts";
 import { NOTE_BYTES_MAX, type NoteVerifier, parseVerifier } from "../../core/note/signed-note.ts";
 import { FIRST_PREVIOUS } from "../envelope.ts";
 import { CHECKPOINT_FILE } from "../log-tree.ts";
+import { readPlainFile } from "../plain-file.ts";
 import { type AuditRecord, decodeRecord, follow } from "../segment.ts";
 import { type Removal, removalOf } from "./removals.ts";
 import { type LogPart, SegmentReader } from "./segment-reader.ts";
@@ -191,7 +191,7 @@ export class SignedRows {
 async function readNote(path: string): Promise<string> {
   let text: string;
   try {
-    text = await readFile(path, "utf8");
+    text = (await readPlainFile(path)).toString("utf8");
   } catch (error) {
     throw new HpccError("audit.io", `the log's checkpoint ${path} cannot be read`, { cause: error });
   }
