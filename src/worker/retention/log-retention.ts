@@ -263,10 +263,18 @@ function reportOf({ size, tenants }: PrunePlan, dryRun: boolean, swept: Readonly
   };
 }
 
-function ageText(ageMs: number): string {
-  const [amount, unit] = ageMs < DAY_MS ? [ageMs / HOUR_MS, "hour"] : [ageMs / DAY_MS, "day"];
-  const rounded = Math.round(amount * 100) / 100;
-  return `${rounded} ${unit}${rounded === 1 ? "" : "s"}`;
+const UNITS_MS = [
+  ["day", DAY_MS],
+  ["hour", HOUR_MS],
+  ["minute", 60_000],
+  ["second", 1000],
+] as const;
+
+/** An age as a row says it for good: in the largest unit that tells it exactly, to the second. */
+export function ageText(ageMs: number): string {
+  const [unit, unitMs] = UNITS_MS.find(([, ms]) => ageMs % ms === 0 && ageMs > 0) ?? UNITS_MS[3];
+  const amount = Math.round(ageMs / unitMs);
+  return `${amount} ${unit}${amount === 1 ? "" : "s"}`;
 }
 
 function whyOf(rule: RetentionRule | null, reason: string | null): string {

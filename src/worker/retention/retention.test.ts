@@ -22,7 +22,7 @@ import { parseTenantId } from "../../core/identity/spiffe.ts";
 import { DiskStore } from "../../store/disk/disk-store.ts";
 import { askRetention, type HoldAsk, type PruneAsk, type RetentionAsk } from "../control/retention-request.ts";
 import { inspectState } from "../inspect/inspection.ts";
-import { LogRetention, type PruneReport } from "./log-retention.ts";
+import { ageText, LogRetention, type PruneReport } from "./log-retention.ts";
 import { FIRST_RUN_MS, openRetention, RUN_EVERY_MS } from "./open-retention.ts";
 
 type Row = Awaited<ReturnType<TestWorker["jobRows"]>>[number];
@@ -100,6 +100,12 @@ async function compiled(t: TestContext): Promise<TestWorker> {
   assert.equal(await compile(at, "a", EVE), "compiled");
   return at;
 }
+
+test("a row says for good which age was asked for", () => {
+  const [day, second] = [86_400_000, 1000];
+  const told = [400 * day, day, 36 * 3600 * second, 90 * 60 * second, second, 0].map(ageText);
+  assert.deepEqual(told, ["400 days", "1 day", "36 hours", "90 minutes", "1 second", "0 seconds"]);
+});
 
 describe("a worker's log", () => {
   test("loses a tenant's rows and the sources that only they needed; others keep theirs", async (t) => {
