@@ -8,7 +8,9 @@ import { join } from "node:path";
 import { ascii } from "../src/base/byte-string.ts";
 import { ManualClock } from "../src/base/clock.ts";
 import { SILENT_LOGGER } from "../src/base/log.ts";
+import { SYSTEM_CLOCK } from "../src/base/system/clock.ts";
 import { VERSION } from "../src/base/version.ts";
+import { FolderNamesCache } from "../src/daemon/inputs/folder-names.ts";
 import { ReplayWriter } from "../src/daemon/replay/replay-writer.ts";
 import type { CallMessage } from "../src/wire/launcher/messages.ts";
 import { answeredCall, storeAt } from "../test/support/answered-call.ts";
@@ -93,6 +95,7 @@ async function record({ compiler, source, text }: Row): Promise<number> {
   const writer = new ReplayWriter({
     folder: join(folder, "state/replay"),
     store: storeAt(join(folder, "store")),
+    names: new FolderNamesCache(SYSTEM_CLOCK),
     clock,
     logger: SILENT_LOGGER,
     configurationFiles: [join(folder, "config.toml"), "/etc/hpcc/config.toml"],
@@ -100,18 +103,15 @@ async function record({ compiler, source, text }: Row): Promise<number> {
     bytesMax: 10 ** 9,
   });
   const searched = ["/usr/include/c++/12", "/usr/include/x86_64-linux-gnu/c++/12", "/usr/local/include"];
-  const absent = headers
+  const names = headers
     .filter((header) => header.startsWith("/usr/include/") && !header.includes("c++"))
-    .flatMap((header) =>
-      searched.map((at) => ({ folder: ascii(at), name: ascii(header.slice("/usr/include/".length)) })),
-    )
-    .filter(({ folder: at, name }) => !existsSync(join(at, name)));
+    .map((header) => ascii(header.slice("/usr/include/".length)));
   writer.answered(
     answeredCall({
       message,
       source,
       headers,
-      absent,
+      absent: searched.map((at) => ({ folder: ascii(at), names: names.filter((name) => !existsSync(join(at, name))) })),
       outputs: [{ destination: `${source}.o`, manner: "assembler" }],
       store: join(folder, "store"),
       startedMs: Date.now() + 10_000,

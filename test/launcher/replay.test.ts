@@ -25,8 +25,10 @@ import { test } from "node:test";
 import { ascii } from "../../src/base/byte-string.ts";
 import { ManualClock } from "../../src/base/clock.ts";
 import { SILENT_LOGGER } from "../../src/base/log.ts";
+import { SYSTEM_CLOCK } from "../../src/base/system/clock.ts";
 import { sha256 } from "../../src/core/digest/digest.ts";
 import type { AnsweredCall } from "../../src/daemon/call/answered-call.ts";
+import { FolderNamesCache } from "../../src/daemon/inputs/folder-names.ts";
 import { HitLog } from "../../src/daemon/replay/hit-log.ts";
 import { ReplayWriter, type ReplayWriterOptions } from "../../src/daemon/replay/replay-writer.ts";
 import type { CallMessage } from "../../src/wire/launcher/messages.ts";
@@ -94,9 +96,9 @@ class Recorded {
       source: "src/a.c",
       headers: ["inc2/h.h"],
       absent: [
-        { folder: ascii(this.path("src")), name: ascii("h.h") },
-        { folder: ascii(this.path("inc1")), name: ascii("h.h") },
-        { folder: ascii(this.path("missing/deep")), name: ascii("h.h") },
+        { folder: ascii(this.path("src")), names: [ascii("h.h")] },
+        { folder: ascii(this.path("inc1")), names: [ascii("h.h")] },
+        { folder: ascii(this.path("missing/deep")), names: [ascii("h.h")] },
       ],
       outputs: [
         { destination: "out/a.o", manner: "assembler" },
@@ -114,6 +116,7 @@ class Recorded {
     return new ReplayWriter({
       folder: this.records,
       store: storeAt(this.store),
+      names: new FolderNamesCache(SYSTEM_CLOCK),
       clock: this.clock,
       logger: SILENT_LOGGER,
       configurationFiles: [this.configuration],

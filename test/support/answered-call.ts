@@ -5,7 +5,7 @@ import { copyFileSync, mkdirSync, readFileSync, realpathSync, statSync, utimesSy
 import { join } from "node:path";
 import { type ByteString, bytesOf } from "../../src/base/byte-string.ts";
 import { type Digest, digestHex, sha256 } from "../../src/core/digest/digest.ts";
-import type { AbsentName, AnsweredCall, CallInput, FileStamp } from "../../src/daemon/call/answered-call.ts";
+import type { AbsentNames, AnsweredCall, CallInput, FileStamp } from "../../src/daemon/call/answered-call.ts";
 import type { LocalStore } from "../../src/store/local/local-store.ts";
 import type { CallMessage, OutputManner } from "../../src/wire/launcher/messages.ts";
 
@@ -25,7 +25,7 @@ export interface AnsweredCallParts {
   readonly source: string;
   /** Beside the source; relative to the working folder, or absolute. */
   readonly headers?: readonly string[];
-  readonly absent?: readonly AbsentName[];
+  readonly absent?: readonly AbsentNames[];
   /** Relative to the working folder. */
   readonly outputs: readonly { readonly destination: string; readonly manner: OutputManner }[];
   /** Where copies of the outputs are kept. */

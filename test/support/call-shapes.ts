@@ -59,7 +59,7 @@ export function answeredCall(shape: CallShape = {}, more: Partial<AnsweredCall> 
     inputs: shape.inputs ?? [callInput(source, "int a;")],
     absent: (shape.absent ?? []).map((path) => ({
       folder: ascii(path.slice(0, path.lastIndexOf("/")) || "/"),
-      name: path.slice(path.lastIndexOf("/") + 1) as ByteString,
+      names: [path.slice(path.lastIndexOf("/") + 1) as ByteString],
     })),
     searched: [],
     configuration: [],

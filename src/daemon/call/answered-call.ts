@@ -29,11 +29,11 @@ export interface CallInput {
   readonly stamp: FileStamp;
 }
 
-/** A name that the compile sought and did not find, `a/b.h` too; a file there would change the result. */
-export interface AbsentName {
+/** Names that the compile sought in a folder and did not find, `a/b.h` too; a file there would change the result. */
+export interface AbsentNames {
   /** On the host, absolute; need not exist itself. */
   readonly folder: ByteString;
-  readonly name: ByteString;
+  readonly names: readonly ByteString[];
 }
 
 /** A folder that the compiler looks for headers in. */
@@ -94,7 +94,7 @@ export interface AnsweredCall {
   readonly callDigest: Digest | null;
   /** Source first, then in the order of reading; empty when unknown. Files of an image are left out. */
   readonly inputs: readonly CallInput[];
-  readonly absent: readonly AbsentName[];
+  readonly absent: readonly AbsentNames[];
   /** Compilers say when one is missing or none. Folders of an image are left out. */
   readonly searched: readonly SearchedState[];
   /** Configuration files that the call depends on, those that are absent with a null stamp. */

@@ -38,7 +38,8 @@ export function changedMs({ mtimeNs, ctimeNs }: FileStamp): number {
   return Math.max(Number(mtimeNs) / 1e6, statusMs(ctimeNs));
 }
 
-function statusMs(ctimeNs: bigint): number {
+/** The latest time that a time of change may stand for, in milliseconds since 1970. */
+export function statusMs(ctimeNs: bigint): number {
   return Number(ctimeNs) / 1e6 + (ctimeNs % 1_000_000_000n === 0n ? COARSE_MS : 0);
 }
 

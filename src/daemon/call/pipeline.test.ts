@@ -163,7 +163,7 @@ test("observers are told what a worker's answer depends on, and where it is kept
     first!.inputs.map(({ path, digest }) => [path, digest]),
     ["a.c", "inc/h.h"].map((name) => [join(made.root, name), sha256(readFileSync(join(made.root, name)))]),
   );
-  const absent = first!.absent.map(({ folder, name }) => `${folder}/${name}`);
+  const absent = first!.absent.flatMap(({ folder, names }) => names.map((name) => `${folder}/${name}`));
   assert.ok(absent.includes(join(made.root, "none/h.h")) && absent.includes(join(made.root, "h.h")), absent.join(" "));
   assert.deepEqual(first!.words, ["-Inone", "-Iinc", "-c"]);
   assert.equal(first!.outcome, "remote_hit");

@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { byteStringOfText } from "../../base/byte-string.ts";
+import { FolderNamesCache } from "../inputs/folder-names.ts";
 import { waysTo } from "./ways.ts";
 
 test("links on the way and behind each other are named, and the folders that they lead to", () => {
@@ -26,6 +27,25 @@ test("links on the way and behind each other are named, and the folders that the
     const up = waysTo([byteStringOfText(`${root}/link/../real/deep/f.h`)]);
     assert.deepEqual([[...up.folders], [...up.links]], [[at("real/deep")], [at("link")]]);
     assert.deepEqual([...waysTo([at("loop/x")]).links], [at("loop")]);
+  } finally {
+    rmSync(root, { recursive: true });
+  }
+});
+
+test("folders whose names are known say the same, and a link that comes later is seen", () => {
+  const root = realpathSync(mkdtempSync(join(tmpdir(), "hpcc-ways-")));
+  try {
+    mkdirSync(join(root, "real"));
+    for (const name of ["f.h", "g.h"]) writeFileSync(join(root, "real", name), "");
+    symlinkSync("real", join(root, "link"));
+    const at = (name: string) => byteStringOfText(join(root, name));
+    const names = new FolderNamesCache({ wallMs: () => Date.now() + 60_000 });
+    for (const folder of [root, join(root, "real")]) names.read(byteStringOfText(folder));
+    const paths = ["link/f.h", "real/g.h", "link/../real/f.h", "none/x.h"].map(at);
+    assert.deepEqual(waysTo(paths, names), waysTo(paths));
+    rmSync(join(root, "real/g.h"));
+    symlinkSync("f.h", join(root, "real/g.h"));
+    assert.deepEqual([...waysTo([at("real/g.h")], names).links], [at("real/g.h")]);
   } finally {
     rmSync(root, { recursive: true });
   }

@@ -1,6 +1,7 @@
 // Folders and links on the way to files: what was moved there meanwhile leads to other files that look old. UNTRUSTED: a checkout's links.
 import { lstatSync, readlinkSync } from "node:fs";
 import { type ByteString, byteStringOf, bytesOf } from "../../base/byte-string.ts";
+import type { FolderNames, FolderNamesCache } from "../inputs/folder-names.ts";
 
 export interface Ways {
   /** Without links on the way. */
@@ -10,11 +11,19 @@ export interface Ways {
 
 const LINKS_MAX = 40;
 
-/** Paths are absolute; one that ends in `/.` is a folder that leads there itself. */
-export function waysTo(paths: readonly ByteString[]): Ways {
+/** Paths are absolute; one that ends in `/.` is a folder that leads there itself. Names that are known are not looked at one by one. */
+export function waysTo(paths: readonly ByteString[], names?: Pick<FolderNamesCache, "known">): Ways {
   const folders = new Set<ByteString>();
   const links = new Set<ByteString>();
   const known = new Map<string, string>();
+  const listings = new Map<string, FolderNames | null>();
+  const isNoLink = (folder: string, name: string): boolean => {
+    let listing = listings.get(folder);
+    if (listing === undefined)
+      listings.set(folder, (listing = names?.known((folder === "" ? "/" : folder) as ByteString) ?? null));
+    const kind = listing?.kinds.get(name);
+    return listing !== null && kind !== "link" && kind !== "other";
+  };
   const follow = (path: string, linksLeft: number): string => {
     if (path === "" || linksLeft === 0) return path;
     const before = known.get(path);
@@ -28,7 +37,7 @@ export function waysTo(paths: readonly ByteString[]): Ways {
         : name === ".."
           ? parent.slice(0, parent.lastIndexOf("/"))
           : `${parent}/${name}`;
-    const target = real === parent ? null : linkTarget(real as ByteString);
+    const target = real === parent || isNoLink(parent, name) ? null : linkTarget(real as ByteString);
     if (target !== null) {
       links.add(real as ByteString);
       real = follow(target.startsWith("/") ? target : `${parent}/${target}`, linksLeft - 1);

@@ -370,6 +370,7 @@ class Daemon {
     return new Replays({
       folder: replayFolder(directories.state),
       store,
+      names: this.#names,
       clock,
       logger,
       configurationFiles: [directories.userConfig, directories.systemConfig],

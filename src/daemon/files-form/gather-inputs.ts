@@ -13,7 +13,7 @@ import { readingsOf } from "../../core/compile/view/source-text.ts";
 import { TestMacro } from "../../core/compile/view/test-macros.ts";
 import { toHostPath } from "../../core/compile/view/view.ts";
 import type { Digest } from "../../core/digest/digest.ts";
-import type { AbsentName, SearchedState } from "../call/answered-call.ts";
+import type { AbsentNames, SearchedState } from "../call/answered-call.ts";
 import { folderState } from "../call/folder-state.ts";
 import type { PreparedCall } from "../call/prepared-call.ts";
 import { includeSearch } from "../call/read-call.ts";
@@ -65,7 +65,7 @@ export interface Gathered {
   /** Files of the host by the paths by which they are opened, links on the way not resolved. */
   readonly opened: ReadonlyMap<ByteString, ReadFile>;
   /** Names that are sought in folders of the host and are not there. */
-  absent(): AbsentName[];
+  absent(): AbsentNames[];
   /** Folders of the host that are searched, as they are in the tree. */
   readonly searched: readonly SearchedState[];
   /** Whether a precompiled header is among the files. */
@@ -102,7 +102,7 @@ class Gathering {
   /** Folders in which quoted names of a file are sought: its own, and those of links by which it is included. */
   readonly #beside = new Map<ByteString, Set<ByteString>>();
   /** Names that texts ask for and that are not there, by folder of the host. */
-  readonly #absent: (readonly [folder: ByteString, name: ByteString])[] = [];
+  readonly #absent = new Map<ByteString, ByteString[]>();
   /** Names that were asked for on the include path: headers of an image ask for the same ones again and again. */
   readonly #sought = new Set<ByteString>();
   /** Pairs of a macro and a file of whose uses of it the names are known. */
@@ -164,7 +164,7 @@ class Gathering {
     const way = {
       folders: [...this.#tree.folders.flatMap(host), request.hostCwd, ...place.view.roots.map((root) => root.host)],
       links: this.#tree.links.flatMap(({ path }) => host(path)),
-      absent: this.#absent,
+      absent: [...this.#absent].map(([folder, names]) => ({ folder, names })),
     };
     const moved = steady.moved(way, startedMs);
     return moved === null ? null : bypass("modified_input_file", moved);
@@ -471,8 +471,10 @@ class Gathering {
         : [folder, ...this.#places.folders];
     for (const place of places) {
       const host = toHostPath(this.#prepared.place.view, place);
-      if (host !== null && this.#tree.look(`${place}/${name}` as ByteString).kind === "absent")
-        this.#absent.push([host, name]);
+      if (host === null || this.#tree.look(`${place}/${name}` as ByteString).kind !== "absent") continue;
+      const absent = this.#absent.get(host);
+      if (absent === undefined) this.#absent.set(host, [name]);
+      else absent.push(name);
     }
   }
 

@@ -189,25 +189,23 @@ export class HistoryWriter {
     return this.#json({ identity, image, files: this.#list(files.map((file) => this.#file(file.path, file.digest))) });
   }
 
-  #absent(names: AnsweredCall["absent"]): number[] {
-    let folder: ByteString | null = null;
-    let known = new Map<ByteString, number>();
-    // They come folder by folder.
-    return names.slice(0, NAMES_MAX).map((absent) => {
-      if (absent.folder !== folder) {
-        folder = absent.folder;
-        known = this.#absentNumbers.get(folder) ?? new Map();
-        this.#absentNumbers.set(folder, known);
+  #absent(groups: AnsweredCall["absent"]): number[] {
+    const numbers: number[] = [];
+    for (const { folder, names } of groups) {
+      const known = this.#absentNumbers.get(folder) ?? new Map<ByteString, number>();
+      this.#absentNumbers.set(folder, known);
+      for (const name of names.slice(0, NAMES_MAX - numbers.length)) {
+        let number = known.get(name);
+        if (number === undefined) {
+          const path = `${folder === "/" ? "" : folder}/${name}` as ByteString;
+          number = this.#numbers.get(path) ?? this.#item("path", bytesOf(path));
+          known.set(name, number);
+          this.#absentCount += 1;
+        }
+        numbers.push(number);
       }
-      let number = known.get(absent.name);
-      if (number === undefined) {
-        const path = `${folder === "/" ? "" : folder}/${absent.name}` as ByteString;
-        number = this.#numbers.get(path) ?? this.#item("path", bytesOf(path));
-        known.set(absent.name, number);
-        this.#absentCount += 1;
-      }
-      return number;
-    });
+    }
+    return numbers;
   }
 
   #pathOrNull(path: ByteString | null): number | null {

@@ -2,6 +2,7 @@
 import { readdirSync, statSync } from "node:fs";
 import { type ByteString, byteStringOf, bytesOf } from "../../base/byte-string.ts";
 import type { Clock } from "../../base/clock.ts";
+import { statusMs } from "../call/file-stamp.ts";
 
 export type NameKind = "file" | "folder" | "link" | "other";
 
@@ -28,8 +29,17 @@ export class FolderNamesCache {
     this.#clock = clock;
   }
 
+  /** What is known of a folder that has not changed since it was read; null for nothing. */
+  known(path: ByteString): FolderNames | null {
+    return this.#known.has(path) ? this.#look(path, false) : null;
+  }
+
   /** Null when there is no such folder, or it may not be read. */
   read(path: ByteString): FolderNames | null {
+    return this.#look(path, true);
+  }
+
+  #look(path: ByteString, reads: boolean): FolderNames | null {
     const host = bytesOf(path);
     try {
       const stat = statSync(host, { bigint: true, throwIfNoEntry: false });
@@ -37,6 +47,7 @@ export class FolderNamesCache {
       const stamp = `${stat.dev}:${stat.ino}:${stat.mtimeNs}:${stat.ctimeNs}`;
       const before = this.#known.get(path);
       if (before?.stamp === stamp) return before;
+      if (!reads) return null;
       const entries = readdirSync(host, { withFileTypes: true, encoding: "buffer" });
       const kinds = new Map<string, NameKind>();
       for (const entry of entries)
@@ -47,7 +58,7 @@ export class FolderNamesCache {
       const precompiled = [...kinds.keys()].filter((name) => PRECOMPILED.test(name)) as ByteString[];
       const folder = { stamp, kinds, precompiled };
       if (this.#known.size >= FOLDERS_MAX) this.#known.clear();
-      if (this.#clock.wallMs() - Number(stat.ctimeMs) > SETTLED_MS) this.#known.set(path, folder);
+      if (this.#clock.wallMs() - statusMs(stat.ctimeNs) > SETTLED_MS) this.#known.set(path, folder);
       return folder;
     } catch {
       return null;

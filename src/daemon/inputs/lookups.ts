@@ -5,7 +5,7 @@ import { statSync } from "node:fs";
 import { type ByteString, bytesOf } from "../../base/byte-string.ts";
 import type { SourceScan } from "../../core/compile/view/source-scan.ts";
 import { toHostPath, type View } from "../../core/compile/view/view.ts";
-import type { AbsentName } from "../call/answered-call.ts";
+import type { AbsentNames } from "../call/answered-call.ts";
 import { type FolderNamesCache, PRECOMPILED } from "./folder-names.ts";
 import type { SourceTree } from "./source-tree.ts";
 
@@ -95,7 +95,7 @@ function delimited(value: ByteString): ByteString[] {
 }
 
 /** Names that texts seek in folders of the host, and that are not there. */
-export function absentNames(texts: readonly ReadText[], places: LookupPlaces): AbsentName[] {
+export function absentNames(texts: readonly ReadText[], places: LookupPlaces): AbsentNames[] {
   const sought = new Map<ByteString, Set<ByteString>>();
   const seek = (folder: ByteString, names: Iterable<ByteString>) => {
     const host = toHostPath(places.view, folder);
@@ -123,7 +123,7 @@ export function absentNames(texts: readonly ReadText[], places: LookupPlaces): A
       seek(text.folder, [...quoted, ...computedNames([text], places)]);
     }
   seek(places.cwd, places.forced);
-  return [...sought].flatMap(([folder, absent]) => [...absent].map((name) => ({ folder, name })));
+  return [...sought].map(([folder, absent]) => ({ folder, names: [...absent] }));
 }
 
 function escapingIn(folder: ByteString, names: Iterable<ByteString>, places: LookupPlaces): ByteString | null {

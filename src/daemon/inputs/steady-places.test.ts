@@ -30,7 +30,10 @@ function moved(name: string, before: (folder: string) => void, meanwhile: (folde
     pause();
     writeFileSync(join(folder, "other.o"), "");
     meanwhile(folder);
-    return steady.moved({ folders: [place], links: [], absent: [[place, ascii(name)]] }, startedMs) !== null;
+    return (
+      steady.moved({ folders: [place], links: [], absent: [{ folder: place, names: [ascii(name)] }] }, startedMs) !==
+      null
+    );
   } finally {
     rmSync(folder, { recursive: true });
   }
@@ -78,7 +81,12 @@ describe("a name that was sought in vain in a folder into which objects are writ
         const startedMs = Date.now();
         writeFileSync(join(folder, `refs/${(made += 1)}.o`), "");
         rmSync(join(folder, "refs/tags"), { force: true });
-        return steady.moved({ folders: [place], links: [], absent: [[place, ascii(name)]] }, startedMs) !== null;
+        return (
+          steady.moved(
+            { folders: [place], links: [], absent: [{ folder: place, names: [ascii(name)] }] },
+            startedMs,
+          ) !== null
+        );
       };
       assert.deepEqual([isMoved("refs/tags"), isMoved("refs/tags"), isMoved("refs/others")], [true, false, false]);
       writeFileSync(join(folder, "refs/tags"), "");

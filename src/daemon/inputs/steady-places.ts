@@ -3,6 +3,7 @@
 import { type BigIntStats, lstatSync, statSync } from "node:fs";
 import { type ByteString, bytesOf } from "../../base/byte-string.ts";
 import type { Clock } from "../../base/clock.ts";
+import type { AbsentNames } from "../call/answered-call.ts";
 import { realPath } from "../call/real-path.ts";
 import { Remembered } from "../call/remembered.ts";
 import { type FolderNamesCache, type NameKind, PRECOMPILED } from "./folder-names.ts";
@@ -12,8 +13,8 @@ export interface Way {
   /** Without links on the way; those above them count as well. */
   readonly folders: Iterable<ByteString>;
   readonly links: Iterable<ByteString>;
-  /** Names that were asked for and are not there: the folder that was searched, and the name in it. */
-  readonly absent: Iterable<readonly [folder: ByteString, name: ByteString]>;
+  /** Names that were asked for and are not there. */
+  readonly absent: Iterable<AbsentNames>;
 }
 
 interface Seen {
@@ -78,8 +79,8 @@ export class SteadyPlaces {
   readonly #names: FolderNamesCache;
   /** By the folders' real paths: a call may spell one in several ways. */
   readonly #namesBefore = new Map<ByteString, ReadonlyMap<string, NameKind>>();
-  /** What an earlier list of the call found absent. */
-  readonly #absent = new Set<string>();
+  /** What an earlier list of the call found absent, by folder. */
+  readonly #absent = new Map<ByteString, Set<ByteString>>();
 
   constructor(identities: FolderIdentities, names: FolderNamesCache) {
     this.#identities = identities;
@@ -127,32 +128,40 @@ export class SteadyPlaces {
       if (stat === undefined) stats.set(folder, (stat = statOf(folder, statSync)));
       return stat === null ? null : recent(stat.mtimeNs);
     };
-    const real = new Map<ByteString, ByteString>();
-    const wasAbsent = (folder: ByteString, name: string) => {
-      let path = real.get(folder);
-      if (path === undefined) real.set(folder, (path = realPath(folder)));
-      const before = this.#namesBefore.get(path);
-      if (before === undefined) return false;
-      const kind = before.get(name.split("/", 1)[0]!);
-      // Compilers pass over a folder of the name; one for precompiled headers they look into.
-      return kind === undefined || (kind === "folder" && !name.includes("/") && !PRECOMPILED.test(name));
-    };
     let found: ByteString | null = null;
-    for (const [folder, name] of absent) {
-      const path = `${folder}/${name}` as ByteString;
-      const known = this.#absent.has(path);
-      this.#absent.add(path);
-      if (known || wasAbsent(folder, name)) continue;
-      let place = path;
-      do place = place.slice(0, Math.max(0, place.lastIndexOf("/"))) as ByteString;
-      while (place !== "" && changed(place) === null);
-      if (place === "" || wasAbsent(place, path.slice(place.length + 1))) continue;
-      if (changed(place) !== true) continue;
-      this.#identities.noteFromNowOn(realPath(place));
-      found = path;
+    for (const { folder, names } of absent) {
+      const before = this.#before(folder);
+      const known = this.#absent.get(folder) ?? new Set();
+      this.#absent.set(folder, known);
+      for (const name of names) {
+        const isKnown = known.has(name);
+        known.add(name);
+        if (isKnown || wasAbsent(before, name)) continue;
+        const path = `${folder}/${name}` as ByteString;
+        let place = path;
+        do place = place.slice(0, Math.max(0, place.lastIndexOf("/"))) as ByteString;
+        while (place !== "" && changed(place) === null);
+        if (place === "" || changed(place) !== true) continue;
+        if (place !== folder && wasAbsent(this.#before(place), path.slice(place.length + 1))) continue;
+        this.#identities.noteFromNowOn(realPath(place));
+        found = path;
+      }
     }
     return found;
   }
+
+  #before(folder: ByteString): ReadonlyMap<string, NameKind> | undefined {
+    return this.#namesBefore.get(realPath(folder));
+  }
+}
+
+/** Whether a folder that had these names, which are undefined where nobody looked, lacked one. */
+function wasAbsent(before: ReadonlyMap<string, NameKind> | undefined, name: string): boolean {
+  if (before === undefined) return false;
+  const slash = name.indexOf("/");
+  const kind = before.get(slash < 0 ? name : name.slice(0, slash));
+  // Compilers pass over a folder of the name; one for precompiled headers they look into.
+  return kind === undefined || (kind === "folder" && slash < 0 && !PRECOMPILED.test(name));
 }
 
 function withThoseAbove(folders: Iterable<ByteString>): Set<ByteString> {

@@ -435,9 +435,10 @@ class Finding {
   ): Bypass | null {
     const { seen } = this.#question;
     if (this.#isSpelledOddly(name)) return bypass("unsupported_code_directive", name);
-    for (const place of name.startsWith("/") ? [ascii("")] : places) {
-      const below = (place === "" ? name.replace(/^\/+/, "") : name) as ByteString;
-      if (!canBeFile(below)) continue;
+    const isAbsolute = name.startsWith("/");
+    const below = (isAbsolute ? name.replace(/^\/+/, "") : name) as ByteString;
+    if (!canBeFile(below)) return null;
+    for (const place of isAbsolute ? [ascii("")] : places) {
       if (seen.kind(place, below) === "absent") {
         const names = this.#absent.get(place) ?? new Set();
         if (!names.has(below) && (this.#names += 1) > NAMES_MAX) return bypass("source_too_large", name);

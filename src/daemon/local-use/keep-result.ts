@@ -104,7 +104,7 @@ async function inputsOf({ keyed, steady, startedMs }: Finished, parts: KeepParts
   if (found.kind === "bypass") return found;
   const unseen = await unseenName({ invocation, folder, seen }, found.value);
   if (unseen !== null) return bypass("unsupported_code_directive", unseen);
-  const moved = movedMeanwhile(found.value, keyed, { seen, steady, startedMs });
+  const moved = movedMeanwhile(found.value, keyed, { seen, names: parts.names, steady, startedMs });
   return moved ?? found;
 }
 
@@ -127,7 +127,12 @@ async function unseenName(
 function movedMeanwhile(
   { inputs, absent }: FoundInputs,
   { searched }: Pick<KeyedCall, "searched">,
-  { seen, steady, startedMs }: Pick<Finished, "steady" | "startedMs"> & { readonly seen: SeenNames },
+  {
+    seen,
+    names,
+    steady,
+    startedMs,
+  }: Pick<Finished, "steady" | "startedMs"> & Pick<KeepParts, "names"> & { readonly seen: SeenNames },
 ): Bypass | null {
   const read = inputs.map(({ path }) => seen.absolute(path));
   const looked = searched.flatMap(({ path }) => {
@@ -135,24 +140,25 @@ function movedMeanwhile(
     const { folder, rest } = existing(seen.absolute(path));
     return rest === "" ? [`${folder}/.` as ByteString] : [];
   });
-  const ways = waysTo([...read, ...looked]);
+  const ways = waysTo([...read, ...looked], names);
   const own = processWayOf(ways);
   if (own !== null) return bypass("modified_input_file", own);
   const { folders, links } = ways;
-  const missing = absent.flatMap(({ folder, names }) => {
+  const missing = absent.map(({ folder, names }) => {
     const { folder: place, rest } = existing(seen.absolute(folder));
-    return names.map((name) => [place, (rest === "" ? name : `${rest}/${name}`) as ByteString] as const);
+    return { folder: place, names: rest === "" ? names : names.map((name) => `${rest}/${name}` as ByteString) };
   });
-  // A link may have led to a folder that has the name.
-  const sought = new Set(missing.map(([place, name]) => inFolderOf(`${place}/${name}`)));
-  const allLinks = [...links, ...waysTo([...sought]).links];
+  // A link may have led to a folder that has the name. A path that ends in the folder itself: links on the way to it, its last name's
+  // too, are followed.
+  const sought = new Set(missing.map(({ folder }) => `${folder}/.` as ByteString));
+  for (const { folder, names } of missing)
+    for (const name of names) {
+      const slash = name.lastIndexOf("/");
+      if (slash >= 0) sought.add(`${folder}/${name.slice(0, slash)}/.` as ByteString);
+    }
+  const allLinks = [...links, ...waysTo([...sought], names).links];
   const moved = steady.moved({ folders, links: allLinks, absent: missing }, startedMs);
   return moved === null ? null : bypass("modified_input_file", moved);
-}
-
-/** The folder of a path, as a path that ends in the folder itself: links on the way to it, its last name's too, are followed. */
-function inFolderOf(path: string): ByteString {
-  return `${path.slice(0, path.lastIndexOf("/"))}/.` as ByteString;
 }
 
 /** Keeps a file that stays as it is meanwhile; null when it does not. */

@@ -6,7 +6,7 @@ import { grammarOf } from "../../core/compile/grammar/gnu-grammar.ts";
 import type { GnuInvocation } from "../../core/compile/grammar/invocation.ts";
 import type { Digest } from "../../core/digest/digest.ts";
 import type { CallMessage } from "../../wire/launcher/messages.ts";
-import type { AbsentName, AnsweredCall, CallCompiler, CallInput, SearchedState } from "../call/answered-call.ts";
+import type { AbsentNames, AnsweredCall, CallCompiler, CallInput, SearchedState } from "../call/answered-call.ts";
 import { folderState } from "../call/folder-state.ts";
 import { localeState } from "../call/locale-places.ts";
 import { bypass, next, type Stage } from "../call/stage.ts";
@@ -50,7 +50,7 @@ export interface KeyedCall {
   placed(
     inputs: readonly FoundInput[],
     absent: readonly RecordedNames[],
-  ): { readonly inputs: readonly CallInput[]; readonly absent: readonly AbsentName[] };
+  ): { readonly inputs: readonly CallInput[]; readonly absent: readonly AbsentNames[] };
 }
 
 export interface KeyedCallParts {
@@ -164,12 +164,7 @@ export function placedCall(
     },
     placed: (inputs, absent) => ({
       inputs: inputs.map(({ path, digest, stamp }) => ({ path: absolute(path), digest, stamp })),
-      absent: absent.flatMap((group) =>
-        group.names.map((name) => ({
-          folder: place(group.folder) === "" ? ("/" as ByteString) : place(group.folder),
-          name,
-        })),
-      ),
+      absent: absent.map(({ folder, names }) => ({ folder: place(folder) || ascii("/"), names })),
     }),
   };
 }

@@ -27,14 +27,46 @@ test("a name is absent unless a compiler would open it, or stumble over it", () 
     mkdirSync(join(root, "a/pre.h.gch"));
     writeFileSync(join(root, "a/f.h"), "");
     writeFileSync(join(root, "a/sys/g.h"), "");
+    mkdirSync(join(root, "a/sys/deep/folder.h"), { recursive: true });
+    writeFileSync(join(root, "a/sys/deep/d.h"), "");
+    symlinkSync("sys", join(root, "a/linked"));
+    symlinkSync("../f.h", join(root, "a/sys/up.h"));
+    symlinkSync("/proc/self", join(root, "a/process"));
     symlinkSync("f.h", join(root, "a/link.h"));
     symlinkSync("gone.h", join(root, "a/dangling.h"));
     symlinkSync("loop.h", join(root, "a/loop.h"));
     const names = seen();
     const kind = (name: string) => names.kind(ascii("a"), ascii(name));
-    for (const name of ["f.h", "sys/g.h", "../a/f.h", "./f.h", "link.h", "loop.h", "pre.h.gch"])
+    for (const name of [
+      "f.h",
+      "sys/g.h",
+      "../a/f.h",
+      "./f.h",
+      "link.h",
+      "loop.h",
+      "pre.h.gch",
+      "sys/deep/d.h",
+      "sys/up.h",
+      "sys/../f.h",
+      "linked/g.h",
+      "linked/deep/d.h",
+      "process/x.h",
+    ])
       assert.equal(kind(name), "file", name);
-    for (const name of ["x.h", "sys/x.h", "sys", "none/g.h", "../f.h", "folder.h", "dangling.h", "f.h/x.h"])
+    for (const name of [
+      "x.h",
+      "sys/x.h",
+      "sys",
+      "none/g.h",
+      "../f.h",
+      "folder.h",
+      "dangling.h",
+      "f.h/x.h",
+      "sys/deep/x.h",
+      "sys/deep/folder.h",
+      "sys/none/x.h",
+      "linked/x.h",
+    ])
       assert.equal(kind(name), "absent", name);
     assert.equal(names.kind(ascii("none"), ascii("f.h")), "absent");
     assert.equal(names.kind(ascii("."), ascii("a/f.h")), "file");

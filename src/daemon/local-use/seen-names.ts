@@ -60,6 +60,12 @@ export class SeenNames {
     const known = place.kinds.get(first);
     if (known === undefined && first !== "" && first !== "." && first !== "..") return "absent";
     if (slash < 0 && known === "file") return "file";
+    if (slash > 0 && known === "folder" && !place.isForeign) {
+      const below = `${folder}/${first}` as ByteString;
+      // Names that a closed folder lists cannot be told from those that it lacks.
+      if (this.#folder(below)?.isClosed === false)
+        return this.#isProcess(this.absolute(below)) ? "file" : this.kind(below, name.slice(slash + 1) as ByteString);
+    }
     const path = `${this.absolute(folder)}/${name}` as ByteString;
     if (stands(place.isForeign ? this.readable(path) : path)) return "file";
     if (place.isForeign) return "absent";
@@ -82,7 +88,10 @@ export class SeenNames {
     if (known === undefined) {
       const place = this.readable(folder);
       const kinds = this.#cache.read(place === "" ? ("/" as ByteString) : place)?.kinds;
-      known = kinds === undefined ? null : { kinds, isForeign: this.isForeign(folder) };
+      known =
+        kinds === undefined
+          ? null
+          : { kinds, isForeign: this.isForeign(folder), isClosed: stands(`${place}/.` as ByteString) };
       this.#folders.set(folder, known);
     }
     return known;
@@ -92,6 +101,8 @@ export class SeenNames {
 interface Folder {
   readonly kinds: ReadonlyMap<string, NameKind>;
   readonly isForeign: boolean;
+  /** Whether files in it cannot be opened. */
+  readonly isClosed: boolean;
 }
 
 /** Whether a compiler takes what stands there for a header: a folder only where it may hold precompiled ones. */

@@ -1,10 +1,10 @@
 // How the names that a compile sought in vain are held: by the stamp of the folder that would have to change for one to appear, or by name
 // where folders change all the time. UNTRUSTED: names are a checkout's.
 import { lstatSync } from "node:fs";
-import type { ByteString } from "../../base/byte-string.ts";
+import { ascii, type ByteString } from "../../base/byte-string.ts";
 import type { ReplayStamp } from "../../wire/launcher/replay-record.ts";
-import type { AbsentName } from "../call/answered-call.ts";
-import { PRECOMPILED } from "../inputs/folder-names.ts";
+import type { AbsentNames } from "../call/answered-call.ts";
+import { type FolderNames, type FolderNamesCache, FolderNamesOnce, PRECOMPILED } from "../inputs/folder-names.ts";
 import { type Evidence, look, stampOf } from "./evidence.ts";
 
 /** A folder that did not change for so long is taken for one that stays. */
@@ -20,21 +20,18 @@ const NAMES_MANY = 64;
  */
 const NAMES_MANY_RESTLESS = 8_192;
 
-/** Names that are kept as known to be absent. */
-const KNOWN_NAMES_MAX = 50_000;
+const ROOT = ascii("/");
 const KNOWN_FOLDERS_MAX = 10_000;
 
-/** Names that were seen to be absent from folders that have not changed since; kept by the writer. */
-export class KnownAbsent {
-  readonly #folders = new Map<ByteString, { readonly stamp: string; readonly names: Set<string> }>();
-  #count = 0;
+/** Folders that were seen to change; kept by the writer. */
+export class RestlessFolders {
   /** The stamps of folders when they were looked at last, by path, and those that had changed by then. */
   readonly #seen = new Map<ByteString, string>();
   readonly #restless = new Set<ByteString>();
 
   /** Whether a folder was ever seen to change; looks at how it is now. */
-  isRestless(folder: ByteString, stamp: ReplayStamp): boolean {
-    const [before, now] = [this.#seen.get(folder), keyOf(stamp)];
+  has(folder: ByteString, { dev, ino, mtimeNs, ctimeNs }: ReplayStamp): boolean {
+    const [before, now] = [this.#seen.get(folder), `${dev}:${ino}:${mtimeNs}:${ctimeNs}`];
     if (before !== undefined && before !== now) this.#restless.add(folder);
     if (this.#seen.size >= KNOWN_FOLDERS_MAX) {
       this.#seen.clear();
@@ -43,55 +40,41 @@ export class KnownAbsent {
     this.#seen.set(folder, now);
     return this.#restless.has(folder);
   }
-
-  /** The names that are not known to be absent from a folder with this stamp. */
-  unknown(folder: ByteString, stamp: ReplayStamp, names: ReadonlySet<string>): string[] {
-    const known = this.#folders.get(folder);
-    if (known?.stamp !== keyOf(stamp)) return [...names];
-    return [...names].filter((name) => !known.names.has(name));
-  }
-
-  /** To be told only of a stamp that any change shows in. */
-  add(folder: ByteString, stamp: ReplayStamp, names: readonly string[]): void {
-    if (names.length === 0) return;
-    this.#count += names.length;
-    if (this.#count > KNOWN_NAMES_MAX) {
-      this.#folders.clear();
-      this.#count = names.length;
-    }
-    const key = keyOf(stamp);
-    const known = this.#folders.get(folder);
-    if (known?.stamp === key) for (const name of names) known.names.add(name);
-    else this.#folders.set(folder, { stamp: key, names: new Set(names) });
-  }
-}
-
-function keyOf({ dev, ino, mtimeNs, ctimeNs }: ReplayStamp): string {
-  return `${dev}:${ino}:${mtimeNs}:${ctimeNs}`;
 }
 
 export interface AbsentOptions {
   readonly nowMs: number;
-  readonly known: KnownAbsent;
+  readonly names: Pick<FolderNamesCache, "read">;
+  readonly restless: RestlessFolders;
   /** `dev:ino` of folders that the call itself writes to. */
   readonly written: ReadonlySet<string>;
 }
 
 /** Adds what holds the names absent. */
-export function holdAbsent(names: readonly AbsentName[], evidence: Evidence, options: AbsentOptions): void {
+export function holdAbsent(groups: readonly AbsentNames[], evidence: Evidence, options: AbsentOptions): void {
   const byFolder = new Map<ByteString, Set<string>>();
-  const folders = new LookedAtFolders();
-  for (const { folder, name } of names) {
-    if (!folder.startsWith("/") || name === "") return evidence.refuse("odd_name");
-    const { folder: deepest, missing, inTheWay } = placeOf(folder, name, folders);
-    // What is in the way may come to lead somewhere without its folder's changing.
-    if (inTheWay) {
-      evidence.nothingAt(`${folder}/${name}` as ByteString);
-      continue;
+  const missingIn = (folder: ByteString) => {
+    const missing = byFolder.get(folder) ?? new Set();
+    byFolder.set(folder, missing);
+    return missing;
+  };
+  const places = new LookedAtPlaces(options.names);
+  for (const { folder, names } of groups) {
+    const at = (folder.endsWith("/") ? folder.slice(0, -1) : folder) as ByteString;
+    if (!folder.startsWith("/") || names.includes("" as ByteString)) return evidence.refuse("odd_name");
+    const own = places.isFolder(at) ? missingIn(at) : null;
+    for (const name of names) {
+      // A call of C++ seeks thousands of names in vain, nearly all of which lack their first part right in a folder that exists.
+      const slash = name.indexOf("/");
+      const first = slash < 0 ? name : name.slice(0, slash);
+      if (own !== null && (slash < 0 || (slash > 0 && places.in(at, first) === "nothing"))) own.add(first);
+      else {
+        const { folder: deepest, missing, inTheWay } = placeOf(at, name, places);
+        // What is in the way may come to lead somewhere without its folder's changing.
+        if (inTheWay) evidence.nothingAt(`${folder}/${name}` as ByteString);
+        else missingIn(deepest).add(missing);
+      }
     }
-    const known = byFolder.get(deepest);
-    if (known === undefined) byFolder.set(deepest, new Set([missing]));
-    else known.add(missing);
   }
   for (const [folder, missing] of byFolder) {
     if (evidence.doubt !== null) return;
@@ -104,14 +87,33 @@ function isFolder(path: ByteString): boolean {
   return found !== null && found !== "doubt" && found.isDirectory();
 }
 
-/** Looks at each path once. */
-class LookedAtFolders {
-  readonly #known = new Map<ByteString, boolean>();
+/** Whether a folder lacks a name: one that has its names listed, and is none of its own. */
+function lacks(kinds: FolderNames["kinds"] | undefined, name: string): boolean {
+  return kinds?.has(name) === false && name !== "." && name !== "..";
+}
 
-  has(path: ByteString): boolean {
+/** Looks at each folder once, and at what is no plain name of it. Absolute paths; empty for the root folder. */
+class LookedAtPlaces {
+  readonly #names: FolderNamesOnce;
+  readonly #known = new Map<string, "folder" | "other" | "nothing">();
+
+  constructor(names: AbsentOptions["names"]) {
+    this.#names = new FolderNamesOnce(names);
+  }
+
+  isFolder(path: ByteString): boolean {
+    return path === "" || this.#look(path) === "folder";
+  }
+
+  in(folder: ByteString, name: string): "folder" | "other" | "nothing" {
+    const kinds = this.#names.read(folder === "" ? ROOT : folder)?.kinds;
+    return lacks(kinds, name) ? "nothing" : this.#look(`${folder}/${name}` as ByteString);
+  }
+
+  #look(path: ByteString): "folder" | "other" | "nothing" {
     let known = this.#known.get(path);
     if (known === undefined) {
-      known = isFolder(path);
+      known = isFolder(path) ? "folder" : look(path, lstatSync) === null ? "nothing" : "other";
       this.#known.set(path, known);
     }
     return known;
@@ -127,22 +129,21 @@ interface MissingPlace {
   readonly inTheWay: boolean;
 }
 
-/** A call of C++ seeks thousands of names in vain, nearly all of them right in folders that exist: those are not taken apart. */
-function placeOf(folder: ByteString, name: ByteString, folders: LookedAtFolders): MissingPlace {
-  let at = (folder.endsWith("/") ? folder.slice(0, -1) : folder) as ByteString;
-  if (!name.includes("/") && (at === "" || folders.has(at))) return { folder: at, missing: name, inTheWay: false };
+function placeOf(folder: ByteString, name: ByteString, places: LookedAtPlaces): MissingPlace {
+  let at = folder;
   const below = name.split("/").filter((part) => part !== "");
   // The folder itself may be missing: then the first of its parts that is.
-  while (at !== "" && !folders.has(at)) {
+  while (!places.isFolder(at)) {
     const slash = at.lastIndexOf("/");
     below.unshift(at.slice(slash + 1));
     at = at.slice(0, slash) as ByteString;
   }
   for (;;) {
-    const next = `${at}/${below[0]!}` as ByteString;
-    if (below.length === 1) return { folder: at, missing: below[0]!, inTheWay: false };
-    if (!folders.has(next)) return { folder: at, missing: below[0]!, inTheWay: look(next, lstatSync) !== null };
-    at = next;
+    const missing = below[0]!;
+    if (below.length === 1) return { folder: at, missing, inTheWay: false };
+    const found = places.in(at, missing);
+    if (found !== "folder") return { folder: at, missing, inTheWay: found === "other" };
+    at = `${at}/${missing}` as ByteString;
     below.shift();
   }
 }
@@ -150,25 +151,24 @@ function placeOf(folder: ByteString, name: ByteString, folders: LookedAtFolders)
 function holdInFolder(
   folder: ByteString,
   missing: Set<string>,
-  { evidence, nowMs, written, known }: AbsentOptions & { readonly evidence: Evidence },
+  { evidence, nowMs, written, names, restless }: AbsentOptions & { readonly evidence: Evidence },
 ): void {
   const path = (name: string) => `${folder}/${name}` as ByteString;
   const found = folder === "" ? null : look(folder);
   const stat = found === "doubt" ? null : found;
   const isOwn = stat !== null && written.has(`${stat.dev}:${stat.ino}`);
   const stamp = stat === null ? null : stampOf(stat);
-  const unknown = stamp === null ? [...missing] : known.unknown(folder, stamp, missing);
-  for (const name of unknown) {
+  const kinds = stamp === null ? undefined : names.read(folder === "" ? ROOT : folder)?.kinds;
+  for (const name of missing) {
+    if (lacks(kinds, name)) continue;
     if (look(path(name), lstatSync) === null) continue;
     if (PRECOMPILED.test(name) || !isFolder(path(name))) return evidence.refuse("present");
     // A compiler that seeks a header passes over such a folder; the dot is there only while it is one.
     evidence.place(`${path(name)}/.` as ByteString);
     missing.delete(name);
   }
-  const absent = unknown.filter((name) => missing.has(name));
-  if (stamp !== null && evidence.isSettledNow(stamp)) known.add(folder, stamp, absent);
   const isSteady = stamp !== null && evidence.isSettled(stamp, nowMs - STEADY_MS);
-  const many = stamp !== null && known.isRestless(folder, stamp) ? NAMES_MANY_RESTLESS : NAMES_MANY;
+  const many = stamp !== null && restless.has(folder, stamp) ? NAMES_MANY_RESTLESS : NAMES_MANY;
   const byStamp =
     stamp !== null &&
     missing.size > NAMES_FEW &&

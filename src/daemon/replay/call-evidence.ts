@@ -12,7 +12,7 @@ import type { AnsweredCall, CallCompiler } from "../call/answered-call.ts";
 import { type FolderState, folderState } from "../call/folder-state.ts";
 import { localePlaces } from "../call/locale-places.ts";
 import { environmentOf } from "../call/read-call.ts";
-import { holdAbsent, type KnownAbsent } from "./absent-names.ts";
+import { type AbsentOptions, holdAbsent } from "./absent-names.ts";
 import { type Evidence, look } from "./evidence.ts";
 
 const VERSION_CONTROL = [".git", ".hg", ".svn"];
@@ -39,13 +39,11 @@ const SPECS = "specs";
 /** Read by the loader of every program. */
 const LOADER_FILE = "/etc/ld.so.preload" as ByteString;
 
-export interface EvidenceSources {
+export interface EvidenceSources extends Omit<AbsentOptions, "written"> {
   /** Files of hpcc's configuration outside of projects, which need not exist. */
   readonly configurationFiles: readonly string[];
   /** The program that decides what a call means; null for none. */
   readonly program: string | null;
-  readonly nowMs: number;
-  readonly known: KnownAbsent;
 }
 
 /** A variable's value in the caller's environment; null when it is not set. */
@@ -73,8 +71,7 @@ export function gatherEvidence(call: AnsweredCall, evidence: Evidence, sources: 
     const found = look(folder);
     if (found !== null && found !== "doubt") written.add(`${found.dev}:${found.ino}`);
   }
-  const { nowMs, known } = sources;
-  holdAbsent(call.absent, evidence, { nowMs, known, written });
+  holdAbsent(call.absent, evidence, { ...sources, written });
 }
 
 /** Files that words of the command line stand for, and folders in which a driver chooses by what it finds. */

@@ -19,6 +19,7 @@ import { ManualClock } from "../../base/clock.ts";
 import { SILENT_LOGGER } from "../../base/log.ts";
 import { type Digest, digestHex, sha256 } from "../../core/digest/digest.ts";
 import { encodeReplayRecord, type ReplayRecord } from "../../wire/launcher/replay-record.ts";
+import { FolderNamesCache } from "../inputs/folder-names.ts";
 import type { ReplayUse } from "./hit-log.ts";
 import { HitLog } from "./hit-log.ts";
 import { RecordPruner } from "./record-pruner.ts";
@@ -136,6 +137,7 @@ test("replays count in the store at start, each minute and when asked, and a log
   const told: number[] = [];
   const replays = new Replays({
     folder: folder.path,
+    names: new FolderNamesCache(clock),
     clock,
     logger: SILENT_LOGGER,
     configurationFiles: [],

@@ -21,15 +21,21 @@ import { answeredCall, callInput, fileStamp, storeAt } from "../../../test/suppo
 import { ascii, type ByteString, bytesOf } from "../../base/byte-string.ts";
 import { ManualClock } from "../../base/clock.ts";
 import { SILENT_LOGGER } from "../../base/log.ts";
+import { SYSTEM_CLOCK } from "../../base/system/clock.ts";
 import type { CallMessage } from "../../wire/launcher/messages.ts";
 import { decodeReplayRecord, type ReplayRecord } from "../../wire/launcher/replay-record.ts";
 import type { AnsweredCall } from "../call/answered-call.ts";
 import { folderState } from "../call/folder-state.ts";
+import { FolderNamesCache } from "../inputs/folder-names.ts";
 import { ReplayWriter } from "./replay-writer.ts";
 
 /** Files of these tests are older than calls that are said to begin so much later, and folders have stood for long by then. */
 const LATER_MS = 2 * 3_600_000;
 const NAMESPACE = statSync("/proc/self/ns/mnt", { bigint: true });
+
+function absentIn(folder: ByteString, ...names: string[]) {
+  return [{ folder, names: names.map(ascii) }];
+}
 
 class Place implements Disposable {
   readonly folder = realpathSync(mkdtempSync(join(tmpdir(), "hpcc-writer-")));
@@ -89,6 +95,7 @@ class Place implements Disposable {
     return new ReplayWriter({
       folder: this.records,
       store: { find: (digest) => (meanwhile(), find(digest)) },
+      names: new FolderNamesCache(SYSTEM_CLOCK),
       clock: this.clock,
       logger: SILENT_LOGGER,
       configurationFiles: [join(this.folder, "config.toml")],
@@ -269,27 +276,27 @@ const REFUSED: Readonly<Record<string, readonly [why: string, (place: Place) => 
   present: [
     [
       "that found a name which it says was absent",
-      (place) => place.call({ absent: [{ folder: place.path("inc"), name: ascii("h.h") }] }),
+      (place) => place.call({ absent: absentIn(place.path("inc"), "h.h") }),
     ],
     [
       "that took a link to nothing for absent",
       (place) => {
         symlinkSync("/nonexistent", place.path("inc/link.h"));
-        return place.call({ absent: [{ folder: place.path("inc"), name: ascii("link.h") }] });
+        return place.call({ absent: absentIn(place.path("inc"), "link.h") });
       },
     ],
     [
       "beside which a folder of precompiled headers came",
       (place) => {
         mkdirSync(place.path("inc/h.h.gch"));
-        return place.call({ absent: [{ folder: place.path("inc"), name: ascii("h.h.gch") }] });
+        return place.call({ absent: absentIn(place.path("inc"), "h.h.gch") });
       },
     ],
     [
       "with one of many names present",
       (place) => {
         const names = ["h.h", ...Array.from({ length: 100 }, (_, index) => `n${index}.h`)];
-        return place.call({ absent: names.map((name) => ({ folder: place.path("inc"), name: ascii(name) })) });
+        return place.call({ absent: absentIn(place.path("inc"), ...names) });
       },
     ],
   ],
@@ -315,9 +322,7 @@ const REFUSED: Readonly<Record<string, readonly [why: string, (place: Place) => 
       (place) => place.call({}, place.message({ argv: ["gcc", "--gcc-toolchain=/x", "-c", "src/a.c"].map(ascii) })),
     ],
   ],
-  odd_name: [
-    ["with a relative folder", (place) => place.call({ absent: [{ folder: ascii("inc"), name: ascii("x") }] })],
-  ],
+  odd_name: [["with a relative folder", (place) => place.call({ absent: absentIn(ascii("inc"), "x") })]],
   output_is_input: [
     ["that writes its source", (place) => place.call({ inputs: [callInput(place.path("out/a.o"))] })],
     [
@@ -402,6 +407,7 @@ test("no record while a kept file may change unseen", async () => {
   const writer = new ReplayWriter({
     folder: place.records,
     store: storeAt(join(place.folder, "store")),
+    names: new FolderNamesCache(soon),
     clock: soon,
     logger: SILENT_LOGGER,
     configurationFiles: [],
@@ -438,8 +444,7 @@ test("absent names are held by their folder where it stands still, by name elsew
   symlinkSync("nowhere", place.path("inc/dangling"));
   symlinkSync("../inc", place.path("src/linked"));
   mkdirSync(place.path("inc/sub"));
-  const absent = (folder: string, ...names: string[]) =>
-    names.map((name) => ({ folder: place.path(folder), name: ascii(name) }));
+  const absent = (folder: string, ...names: string[]) => absentIn(place.path(folder), ...names);
   const record = await place.record(
     place.call({
       absent: [
@@ -478,14 +483,13 @@ test("absent names are held by their folder where it stands still, by name elsew
 
 test("a folder that changed of late is held by names, unless they are many", async () => {
   using place = new Place(10_000);
-  const names = (count: number) =>
-    Array.from({ length: count }, (_, index) => ({ folder: place.path("inc"), name: ascii(`n${index}.h`) }));
+  const names = (count: number) => Array.from({ length: count }, (_, index) => `n${index}.h`);
   for (const [count, byStamp] of [
     [64, false],
     [65, true],
   ] as const) {
     rmSync(place.records, { recursive: true, force: true });
-    const record = await place.record(place.call({ absent: names(count) }));
+    const record = await place.record(place.call({ absent: absentIn(place.path("inc"), ...names(count)) }));
     assert.ok(typeof record !== "string");
     assert.equal(
       record.stamps.some(({ path }) => path === place.path("inc")),
@@ -498,12 +502,11 @@ test("a folder that changed of late is held by names, unless they are many", asy
 test("a folder that was seen to change is held by names, unless they are very many", async () => {
   using place = new Place(10_000);
   const inc = place.path("inc");
-  const names = (count: number) =>
-    Array.from({ length: count }, (_, index) => ({ folder: inc, name: ascii(`n${index}.h`) }));
+  const names = (count: number) => Array.from({ length: count }, (_, index) => `n${index}.h`);
   const writer = place.writer();
   const record = async (count: number) => {
     rmSync(place.records, { recursive: true, force: true });
-    return place.record(place.call({ absent: names(count) }), undefined, writer);
+    return place.record(place.call({ absent: absentIn(inc, ...names(count)) }), undefined, writer);
   };
   const byStamp = ({ stamps }: ReplayRecord) => stamps.some(({ path }) => path === inc);
   const before = await record(65);
@@ -544,7 +547,7 @@ test("a folder of a header's name must stay a folder", async () => {
   using place = new Place();
   mkdirSync(place.path("inc/tmp"));
   symlinkSync("tmp", place.path("inc/link"));
-  const absent = ["tmp", "link", "x.h"].map((name) => ({ folder: place.path("inc"), name: ascii(name) }));
+  const absent = absentIn(place.path("inc"), "tmp", "link", "x.h");
   const record = await place.record(place.call({ absent }));
   assert.ok(typeof record !== "string");
   for (const name of ["tmp", "link"])
@@ -556,7 +559,7 @@ test("the folder in which Clang chooses a GCC is as it is", async () => {
   using place = new Place();
   const found = place.path("lib/gcc/x86_64-linux-gnu/12/include");
   mkdirSync(found, { recursive: true });
-  const record = await place.record(place.call({ absent: [{ folder: found, name: ascii("x.h") }] }));
+  const record = await place.record(place.call({ absent: absentIn(found, "x.h") }));
   assert.ok(typeof record !== "string");
   assert.ok(record.stamps.some(({ path }) => path === place.path("lib/gcc/x86_64-linux-gnu")));
 });

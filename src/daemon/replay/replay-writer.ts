@@ -16,7 +16,8 @@ import {
   replayName,
 } from "../../wire/launcher/replay-record.ts";
 import type { AnsweredCall, CallObserver, KeptOutput } from "../call/answered-call.ts";
-import { KnownAbsent } from "./absent-names.ts";
+import type { FolderNamesCache } from "../inputs/folder-names.ts";
+import { RestlessFolders } from "./absent-names.ts";
 import { absolutePath, gatherEvidence, pwdState, variable } from "./call-evidence.ts";
 import { Evidence, look, stampOf } from "./evidence.ts";
 import { RecordPruner } from "./record-pruner.ts";
@@ -34,6 +35,7 @@ export interface ReplayWriterOptions {
   readonly folder: string;
   /** Tells whether a kept file is whole. */
   readonly store: Pick<LocalStore, "find">;
+  readonly names: Pick<FolderNamesCache, "read">;
   readonly clock: Clock;
   readonly logger: Logger;
   /** Files of hpcc's configuration outside of projects, which need not exist: a change of one makes records void. */
@@ -59,7 +61,7 @@ export class ReplayWriter implements CallObserver {
   readonly #options: ReplayWriterOptions;
   readonly #pruner: RecordPruner;
   readonly #mountNamespace = statSync("/proc/self/ns/mnt", { bigint: true });
-  readonly #known = new KnownAbsent();
+  readonly #restless = new RestlessFolders();
   readonly #queue: Waiting[] = [];
   readonly #refused = new Map<string, number>();
   #written = 0;
@@ -171,12 +173,12 @@ export class ReplayWriter implements CallObserver {
   async #recordOf(call: AnsweredCall): Promise<ReplayRecord | string> {
     const { message, source, output, result } = call;
     if (result === null || source === null || output === null) return "not_understood";
-    const { clock, configurationFiles, program } = this.#options;
+    const { clock, configurationFiles, program, names } = this.#options;
     const nowMs = clock.wallMs();
     const evidence = new Evidence({ startedMs: call.startedMs, nowMs });
     // First: what makes the name must not have changed when the evidence is seen.
     const pwd = pwdState(message);
-    gatherEvidence(call, evidence, { configurationFiles, program, nowMs, known: this.#known });
+    gatherEvidence(call, evidence, { configurationFiles, program, nowMs, names, restless: this.#restless });
     const outputs = result.outputs.map((kept) => keptOutput(kept, call, evidence));
     if (evidence.doubt !== null) return evidence.doubt;
     // A file that was damaged since it was kept must not become the truth: what is stamped is what is whole.
