@@ -1,12 +1,13 @@
 // Boots that end before there is a machine. Those that work are the VM tests'.
 import assert from "node:assert/strict";
-import { mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { chmodSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, describe, it } from "node:test";
 import { ManualClock } from "../../base/clock.ts";
 import { HpccError } from "../../base/errors.ts";
 import { type LogFields, SILENT_LOGGER } from "../../base/log.ts";
+import { SYSTEM_CLOCK } from "../../base/system/clock.ts";
 import { sha256 } from "../../core/digest/digest.ts";
 import { DEFAULT_AGENT_DEADLINES } from "../agent/limits.ts";
 import { bootQemu } from "./boot.ts";
@@ -61,6 +62,44 @@ describe("a QEMU boot", () => {
     );
     assert.deepEqual(readdirSync(folder), []);
     assert.equal(clock.pendingTimers, 0);
+  });
+});
+
+/** Binds the name that it is given, and listens when others have had time to see it. */
+const SLOW_DEVICE = `#!/usr/bin/perl
+use Socket;
+socket(my $s, AF_UNIX, SOCK_STREAM, 0) or die;
+bind($s, sockaddr_un($ARGV[3])) or die $!;
+select(undef, undef, undef, 0.3);
+listen($s, 1) or die;
+sleep 60;
+`;
+/** Connects as QEMU does, at once, says how that went, and ends. */
+const QUICK_QEMU = `#!/usr/bin/perl
+use Socket;
+my ($path) = map { /^socket,id=vsock,path=(.*)/ ? $1 : () } @ARGV;
+socket(my $s, AF_UNIX, SOCK_STREAM, 0) or die;
+print connect($s, sockaddr_un($path)) ? "connected" : "refused: $!", "\\n";
+`;
+
+describe("the device's back-end", () => {
+  it("is connected to once it listens, and not when its name is there", async () => {
+    const programs = mkdtempSync(join(tmpdir(), "hpcc-qemu-programs-"));
+    const vms = mkdtempSync(join(tmpdir(), "hpcc-qemu-vms-"));
+    try {
+      for (const place of [programs, vms]) chmodSync(place, 0o755);
+      const program = (name: string, text: string) => {
+        writeFileSync(join(programs, name), text, { mode: 0o755 });
+        return join(programs, name);
+      };
+      const { context } = setUp(vms);
+      const [vsockDevice, qemu] = [program("device", SLOW_DEVICE), program("qemu", QUICK_QEMU)];
+      const slow = { ...context, clock: SYSTEM_CLOCK, programs: { qemu, vsockDevice, qemuVersion: "none" } };
+      await assert.rejects(bootQemu(slow, SPEC, signal), { code: "vm.boot", message: /\bconnected$/ });
+      assert.deepEqual(readdirSync(vms), []);
+    } finally {
+      for (const place of [programs, vms]) rmSync(place, { recursive: true });
+    }
   });
 });
 

@@ -1,6 +1,6 @@
 // Boots one QEMU machine: folder, vsock back-end, QEMU, then the agent's answer. Leaves nothing behind when it fails.
 import { randomBytes } from "node:crypto";
-import { access, type FileHandle, open, stat } from "node:fs/promises";
+import { access, type FileHandle, open, readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { pause } from "../../base/clock.ts";
 import { HpccError } from "../../base/errors.ts";
@@ -8,7 +8,7 @@ import { AGENT_LISTENS } from "../agent/limits.ts";
 import { startChild } from "../child.ts";
 import type { ProcessLog } from "../process-log.ts";
 import { makeVmFolder } from "../vm-folder.ts";
-import { DEVICE_SOCKET, qemuCommandLine, vsockCommandLine } from "./command-line.ts";
+import { deviceSocket, qemuCommandLine, vsockCommandLine } from "./command-line.ts";
 import type { QemuBootContext } from "./context.ts";
 import { Hull } from "./hull.ts";
 import { QemuMachine } from "./machine.ts";
@@ -19,6 +19,9 @@ const UID_COUNT = 0x01000000;
 /** What a console may carry in a machine's life; a guest that writes more is up to no good. */
 const CONSOLE_BYTES_MAX = 4 * 1024 * 1024;
 const SOCKET_POLL_MS = 2;
+/** The kernel's list of sockets, and its flag of those that listen (`__SO_ACCEPTCON`; proc_pid_net(5)). */
+const SOCKET_LIST = "/proc/net/unix";
+const ACCEPTS = 0x10000;
 
 export interface QemuBootSpec {
   /** Null boots without a toolchain: the probe of KVM. */
@@ -96,16 +99,17 @@ async function startProcesses(
 ): Promise<void> {
   const { context } = hull;
   const folder = hull.folder.shared;
+  const device = deviceSocket(hull.id);
   const common = { folder, uid, onOutput };
   const vsock = await startChild({
     ...common,
     program: context.programs.vsockDevice,
-    argv: vsockCommandLine(),
+    argv: vsockCommandLine(device),
     extraGroup: null,
     files: [],
   });
   hull.add(vsock);
-  while (!(await exists(join(folder, DEVICE_SOCKET)))) {
+  while (!((await exists(join(folder, device))) && (await listens(device)))) {
     signal.throwIfAborted();
     await pause(context.clock, SOCKET_POLL_MS, signal);
   }
@@ -120,7 +124,7 @@ async function startProcesses(
       await startChild({
         ...common,
         program: context.programs.qemu,
-        argv: qemuCommandLine({ accelerator, tscKhz, memoryBytes, vcpus, hasRootfs: spec.rootfs !== null }),
+        argv: qemuCommandLine({ accelerator, tscKhz, memoryBytes, vcpus, hasRootfs: spec.rootfs !== null, device }),
         extraGroup: accelerator === "kvm" ? await kvmGroup() : null,
         files: files.map((file) => file.fd),
       }),
@@ -134,6 +138,17 @@ async function startProcesses(
 async function kvmGroup(): Promise<number | null> {
   const { gid } = await stat("/dev/kvm");
   return gid === 0 ? null : gid;
+}
+
+/**
+ * Whether a socket takes connections: its name is there a moment before, and QEMU, which would connect then, is refused and ends. The kernel's
+ * list has names as they were bound. Where it cannot be read, the name alone must do.
+ */
+async function listens(name: string): Promise<boolean> {
+  const list = await readFile(SOCKET_LIST, "latin1").catch(() => null);
+  if (list === null) return true;
+  const line = list.split("\n").find((one) => one.endsWith(` ${name}`));
+  return line !== undefined && (Number.parseInt(line.split(/ +/)[3] ?? "", 16) & ACCEPTS) !== 0;
 }
 
 async function exists(path: string): Promise<boolean> {

@@ -6,9 +6,13 @@ export type Accelerator = "kvm" | "tcg";
 
 /** Descriptors under which QEMU gets its files. */
 export const QEMU_FILES = { kernel: 3, initramfs: 4, rootfs: 5 } as const;
-/** Sockets in the machine's shared folder, which is the working directory of both processes, until it is sealed. */
-export const DEVICE_SOCKET = "device";
+/** A socket in the machine's shared folder, which is the working directory of both processes, until it is sealed. */
 export const VSOCK_SOCKET = "vsock";
+
+/** The other one there, between the two: the machine's own name for it, by which the kernel tells whether it listens. */
+export function deviceSocket(id: string): string {
+  return `device-${id}`;
+}
 
 /** What QEMU's q35 machine takes. */
 const VCPUS_MAX = 255;
@@ -57,6 +61,8 @@ export interface QemuMachineSpec {
   readonly vcpus: number;
   /** False only for the probe of KVM, which executes nothing. */
   readonly hasRootfs: boolean;
+  /** Name of the socket that `vsockCommandLine` got. */
+  readonly device: string;
 }
 
 export function qemuCommandLine(spec: QemuMachineSpec): string[] {
@@ -110,7 +116,7 @@ export function qemuCommandLine(spec: QemuMachineSpec): string[] {
     "-device",
     "virtio-rng-pci,rng=random,disable-legacy=on",
     "-chardev",
-    `socket,id=vsock,path=${DEVICE_SOCKET}`,
+    `socket,id=vsock,path=${spec.device}`,
     "-device",
     "vhost-user-vsock-pci,chardev=vsock",
     "-chardev",
@@ -121,6 +127,6 @@ export function qemuCommandLine(spec: QemuMachineSpec): string[] {
 }
 
 /** vhost-device-vsock's command line: one guest, which can name no other one. */
-export function vsockCommandLine(): string[] {
-  return ["--guest-cid", "3", "--socket", DEVICE_SOCKET, "--uds-path", VSOCK_SOCKET];
+export function vsockCommandLine(device: string): string[] {
+  return ["--guest-cid", "3", "--socket", device, "--uds-path", VSOCK_SOCKET];
 }

@@ -10,7 +10,7 @@ import type { OpenSession, SessionOptions } from "../agent/session.ts";
 import type { Child } from "../child.ts";
 import type { MachineVersions } from "../runtime.ts";
 import type { VmFolder } from "../vm-folder.ts";
-import { DEVICE_SOCKET, VSOCK_SOCKET } from "./command-line.ts";
+import { deviceSocket, VSOCK_SOCKET } from "./command-line.ts";
 import type { QemuBootContext } from "./context.ts";
 
 export class Hull {
@@ -53,7 +53,7 @@ export class Hull {
   /** Takes its sockets away: from now on nobody but this hull dials, and QEMU finds no other device. */
   async seal(): Promise<void> {
     await this.folder.takePrivate(VSOCK_SOCKET);
-    await this.folder.removeShared(DEVICE_SOCKET);
+    await this.folder.removeShared(deviceSocket(this.id));
   }
 
   /** Dials the guest's agent; rejects with the signal's reason when it aborts. */
